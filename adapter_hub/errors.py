@@ -1,0 +1,50 @@
+"""Every error that a user of this library can act on.
+
+    AdapterHubError
+    ├── InvalidInputError      what was given is wrong: a name, a recipe, audio, an option
+    ├── NotFoundError          nothing is there under that name
+    ├── IntegrityError         bytes, shapes or values are not what was promised
+    ├── ConflictError          it exists already, or somebody else was faster
+    ├── StatusError            retired: yanked, quarantined or withdrawn
+    └── MissingExtraError      an optional dependency is not installed
+
+A message is one line: what, where, what was expected, and the next step. The command line prints it
+after `error: ` and exits with 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AdapterHubError(Exception):
+    """Base of all errors of this library; `str()` is one line for the user."""
+
+
+class InvalidInputError(AdapterHubError):
+    """What the caller gave is wrong; the message names the field and what was expected."""
+
+
+class NotFoundError(AdapterHubError):
+    """No adapter, version, file or folder is there."""
+
+
+class ConflictError(AdapterHubError):
+    """A different thing exists under this name, or a concurrent writer got there first."""
+
+
+class StatusError(AdapterHubError):
+    """The version is retired in a way that forbids this use."""
+
+
+class MissingExtraError(AdapterHubError):
+    """An optional dependency is needed; the message holds the install command."""
+
+
+class IntegrityError(AdapterHubError):
+    """Something is not what its record promises; `differences` lists every mismatch, not the first."""
+
+    def __init__(self, what: str, differences: Sequence[str] = (), hint: str = "") -> None:
+        self.what, self.differences, self.hint = what, tuple(differences), hint
+        text = what if not differences else f"{what}: {'; '.join(differences)}"
+        super().__init__(f"{text}; {hint}" if hint else text)

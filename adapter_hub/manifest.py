@@ -1,0 +1,240 @@
+"""`adapter.json`: the one record of an adapter version.
+
+Immutable; the sha256 of its bytes is the version's identity. It lists every file of the artifact,
+pins the base model and the parents by digest, and carries the recipe verbatim.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime, digest_of
+from adapter_hub.reference import NAME_PATTERN, VERSION_PATTERN, check_name
+
+MANIFEST_FILE = "adapter.json"
+SCHEMA = "adapter/1"
+
+Method = Literal["lora", "warm-start", "expert-pair", "average", "imported"]
+ParentRole = Literal["seed", "expert", "component"]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+VersionText = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+# for every method: how many parents of each role, least and most
+PARENT_RULES: dict[str, dict[str, tuple[int, int]]] = {
+    "lora": {},
+    "warm-start": {"seed": (1, 1)},
+    "expert-pair": {"expert": (1, 1), "seed": (0, 1)},
+    "average": {"component": (1, 1000)},
+    "imported": {},
+}
+
+
+class Language(Record):
+    """A language of the adapter: its BCP 47 tag, and the Whisper token that stands for it."""
+
+    tag: Text
+    decode_language: Text
+
+
+class BaseModelPin(Record):
+    """The base model: `digest` identifies it (see `adapter_hub.base_model`), the rest finds it."""
+
+    id: Text
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = None
+    architecture: Text
+    digest: Digest
+
+
+class LoraModule(Record):
+    """One adapted linear: its full path in the base model, the rank, and the scaling of B·A."""
+
+    path: Text
+    rank: Annotated[int, Field(ge=1, le=4096)]
+    scaling: Annotated[float, Field(gt=0.0, lt=1e6)]
+
+
+class LoraSection(Record):
+    """One set of LoRA weights: the adapter's own, or one half of an expert pair."""
+
+    role: Literal["self", "parent", "child"]
+    dtype: Literal["float32", "float16", "bfloat16"]
+    dropout: Share
+    parameters: Count
+    modules: Annotated[tuple[LoraModule, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sorted_modules(self) -> Self:
+        paths = [module.path for module in self.modules]
+        if paths != sorted(set(paths)):
+            raise ValueError("module paths must be sorted and unique")
+        return self
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any module."""
+        return max(module.rank for module in self.modules)
+
+
+class GateSection(Record):
+    """The gate of an expert pair: per token and layer, or one learned pair of weights a layer."""
+
+    kind: Literal["token", "static"]
+    parameters: Count
+
+
+class FileEntry(Record):
+    """A file of the artifact: relative POSIX path, size in bytes, sha256."""
+
+    path: Text
+    size: Count
+    sha256: Sha256
+
+
+class Parent(Record):
+    """An adapter that this one was made from, pinned by the digests of its manifest and weights."""
+
+    role: ParentRole
+    name: Name
+    version: VersionText
+    digest: Digest
+    weights_digest: Digest
+    weight: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+
+class Similarity(Record):
+    """How near the adapter's speech is to languages of the base model (LoRA-Whisper, equation 4)."""
+
+    measure: Literal["argmax-share"]
+    scores: dict[str, Share]
+    mean_probabilities: dict[str, Share]
+    segments: Annotated[int, Field(ge=1)]
+    random_seed: int
+    data_sha256: Sha256
+    base_model_digest: Digest
+
+
+class DataSource(Record):
+    """A data set that the adapter was trained on, bound to its content."""
+
+    id: Text
+    revision: Text | None = None
+    split: Text
+    license: Text | None = None
+    hours: Annotated[float, Field(ge=0.0)]
+    utterances: Count
+    sha256: Sha256
+
+
+class Training(Record):
+    """How the training ran."""
+
+    steps: Count
+    random_seed: int
+    hardware: Text
+    wall_seconds: Annotated[float, Field(ge=0.0)]
+    packages: dict[str, str]
+    code_revision: Text | None = None
+    dirty: bool | None = None
+
+
+class Probe(Record):
+    """Proof of effect: what base model and adapter answer to a fixed input.
+
+    `input` names the input (see `adapter_hub.runtime.probe`); the values are logits of float32
+    arithmetic, one list for the base model and one for the adapted model, `tolerance` the largest
+    absolute difference allowed.
+    """
+
+    input: Text
+    base_model_logits: tuple[float, ...]
+    adapter_logits: tuple[float, ...]
+    tolerance: Annotated[float, Field(gt=0.0)]
+
+
+class Manifest(Record):
+    """The record of one adapter version; see the module's docstring."""
+
+    schema_: Annotated[Literal["adapter/1"], Field(alias="schema")]
+    name: Name
+    version: VersionText
+    created: UtcTime
+    authors: tuple[Text, ...]
+    license: Text
+    method: Method
+    task: Literal["transcribe", "translate"]
+    timestamps: bool
+    languages: Annotated[tuple[Language, ...], Field(min_length=1)]
+    base_model: BaseModelPin
+    lora: Annotated[tuple[LoraSection, ...], Field(min_length=1)]
+    gate: GateSection | None = None
+    files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
+    weights_digest: Digest
+    parents: tuple[Parent, ...] = ()
+    similarity: tuple[Similarity, ...] = ()
+    data: tuple[DataSource, ...] = ()
+    recipe: Text | None = None
+    training: Training | None = None
+    probe: Probe | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_name(self.name)
+        paths = [entry.path for entry in self.files]
+        if paths != sorted(set(paths)):
+            raise ValueError("file paths must be sorted and unique")
+        problems = [
+            *(f"file path {path!r} is not safe" for path in paths if not is_safe_path(path)),
+            *parent_problems(self.method, self.parents),
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def ref(self) -> str:
+        """`namespace/name@version`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def digest(self) -> str:
+        """The version's identity."""
+        return digest_of(self.to_bytes())
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any adapted module."""
+        return max(section.rank for section in self.lora)
+
+
+def is_safe_path(path: str) -> bool:
+    """Tell whether a listed path stays inside the artifact on every operating system."""
+    parts = path.split("/")
+    return (
+        all(part not in ("", ".", "..") and not part.startswith("~") for part in parts)
+        and not any(c in path for c in "\\:\0")
+        and path.isprintable()
+        and path.isascii()
+        and path != MANIFEST_FILE
+    )
+
+
+def parent_problems(method: str, parents: tuple[Parent, ...]) -> list[str]:
+    """Return how number, roles and weights of `parents` break the rule of `method` (invariant 3)."""
+    problems = []
+    rules = PARENT_RULES[method]
+    for role in sorted({parent.role for parent in parents} | set(rules)):
+        least, most = rules.get(role, (0, 0))
+        count = sum(parent.role == role for parent in parents)
+        if not least <= count <= most:
+            wanted = str(least) if least == most else f"{least} to {most}"
+            problems.append(f"method {method} takes {wanted} parents of role {role}, got {count}")
+    if method == "average":
+        total = sum(parent.weight or 0.0 for parent in parents)
+        if any(parent.weight is None for parent in parents) or total > 1.0 + 1e-9:
+            problems.append("components of an average need weights above 0 with sum at most 1")
+    elif any(parent.weight is not None for parent in parents):
+        problems.append(f"parents of method {method} carry no weight")
+    return problems

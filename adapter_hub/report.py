@@ -1,0 +1,150 @@
+"""Evaluation reports, status entries and findings: the claims about adapters.
+
+A report keeps counts beside rates, so that anything can be pooled or recomputed, and names the
+digests of the weights, the base model and the data that it measured.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime
+from adapter_hub.manifest import Name, VersionText
+
+Status = Literal["active", "deprecated", "yanked", "quarantined", "withdrawn"]
+Severity = Literal["error", "warning", "info"]
+MetricName = Literal["wer", "cer"]
+
+
+class ErrorCounts(Record):
+    """Pooled counts of an alignment: word or character errors against the reference's length."""
+
+    hits: Count
+    substitutions: Count
+    deletions: Count
+    insertions: Count
+
+    @property
+    def reference_length(self) -> int:
+        """Words or characters in the references."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors per reference word or character; above 1 with many insertions."""
+        return self.errors / self.reference_length
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            hits=self.hits + other.hits,
+            substitutions=self.substitutions + other.substitutions,
+            deletions=self.deletions + other.deletions,
+            insertions=self.insertions + other.insertions,
+        )
+
+
+class UtteranceRow(Record):
+    """One utterance: what was said, what was heard, and the errors after normalising."""
+
+    id: Text
+    audio_sha256: Sha256
+    seconds: Annotated[float, Field(ge=0.0)]
+    language: Text
+    speaker: str | None = None
+    reference: str
+    hypothesis: str
+    words: ErrorCounts
+    characters: ErrorCounts
+
+
+class Interval(Record):
+    """A 95 % interval by resampling speakers (or utterances, where no speaker is known)."""
+
+    low: Annotated[float, Field(ge=0.0)]
+    high: Annotated[float, Field(ge=0.0)]
+    resamples: Annotated[int, Field(ge=1)]
+    unit: Literal["speaker", "utterance"]
+    random_seed: int
+
+
+class Decoding(Record):
+    """How the text was searched for."""
+
+    beams: Annotated[int, Field(ge=1)]
+    timestamps: bool
+    language: Text  # the decode language given, or "auto"
+
+
+class Subject(Record):
+    """What was evaluated: an adapter's weights, or the base model alone (both fields absent)."""
+
+    name: Name | None = None
+    version: VersionText | None = None
+    weights_digest: Digest | None = None
+
+
+class EvaluationReport(Record):
+    """The outcome of one evaluation, bound to the bytes that took part in it."""
+
+    schema_: Annotated[Literal["evaluation/1"], Field(alias="schema")]
+    created: UtcTime
+    subject: Subject
+    base_model_digest: Digest
+    data: Text
+    data_sha256: Sha256
+    split: Text
+    languages: tuple[Text, ...]
+    normaliser: Text
+    decoding: Decoding
+    primary: MetricName
+    words: ErrorCounts
+    characters: ErrorCounts
+    interval: Interval
+    seconds: Annotated[float, Field(ge=0.0)]  # of audio
+    wall_seconds: Annotated[float, Field(ge=0.0)]
+    packages: dict[str, str]
+    rows: Annotated[tuple[UtteranceRow, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _pooled(self) -> Self:
+        for name in ("words", "characters"):
+            pooled = getattr(self.rows[0], name)
+            for row in self.rows[1:]:
+                pooled = pooled + getattr(row, name)
+            if pooled != getattr(self, name):
+                raise ValueError(f"{name}: the pooled counts are not the sum of the rows'")
+        if self.words.reference_length == 0:
+            raise ValueError("words: no reference words at all")
+        return self
+
+    @property
+    def value(self) -> float:
+        """The primary metric as a fraction."""
+        return (self.words if self.primary == "wer" else self.characters).rate
+
+
+class StatusEntry(Record):
+    """One line of `status.json`, an append-only list; the last entry of a version counts."""
+
+    version: VersionText
+    digest: Digest
+    status: Status
+    reason: Text
+    time: UtcTime
+
+
+class Finding(Record):
+    """One result of an audit check."""
+
+    code: Text
+    severity: Severity
+    ref: Text
+    message: Text
+    hint: str = ""

@@ -1,0 +1,150 @@
+"""Reading safetensors without torch: headers under limits, digests, and what the values hold.
+
+A header is untrusted input: its size, names, shapes and offsets are checked before memory is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.canonical import canonical_bytes, digest_of, read_json, sha256_hex
+from adapter_hub.errors import IntegrityError, InvalidInputError
+
+MAXIMUM_HEADER = 16 * 2**20  # bytes; a header of 50 000 tensors is about 6 MB
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """A tensor of a file: its dtype as safetensors names it, its shape, and where its bytes are."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int  # offset in the file, in bytes
+    stop: int
+
+
+def read_header(path: Path) -> dict[str, TensorEntry]:
+    """Return the tensors of a safetensors file by name, without reading their values.
+
+    Raises:
+        IntegrityError: truncated, an oversized or broken header, offsets that leave gaps or overlap.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise IntegrityError(f"{path}: {size} bytes, too short for a safetensors file")
+        length = struct.unpack("<Q", start)[0]
+        if length > MAXIMUM_HEADER:
+            raise IntegrityError(f"{path}: header of {length} bytes, at most {MAXIMUM_HEADER} allowed")
+        if 8 + length > size:
+            raise IntegrityError(f"{path}: truncated inside its header ({size} bytes)")
+        raw = file.read(length)
+    try:
+        header = read_json(raw, str(path))
+    except InvalidInputError as error:
+        raise IntegrityError(f"{error} (no safetensors header)") from None
+    if not isinstance(header, dict):
+        raise IntegrityError(f"{path}: the safetensors header is no JSON object")
+    header.pop("__metadata__", None)
+    entries = [_entry(path, name, item, 8 + length) for name, item in header.items()]
+    end = 8 + length
+    for entry in sorted(entries, key=lambda entry: entry.start):
+        if entry.start != end:
+            raise IntegrityError(f"{path}: tensor {entry.name!r} leaves a gap or overlaps")
+        end = entry.stop
+    if end != size:
+        raise IntegrityError(f"{path}: {size} bytes, but its header describes {end} (truncated or padded)")
+    return {entry.name: entry for entry in entries}
+
+
+def _entry(path: Path, name: str, item: Any, base: int) -> TensorEntry:
+    try:
+        dtype, shape, (start, stop) = item["dtype"], tuple(item["shape"]), item["data_offsets"]
+        whole = all(isinstance(n, int) and n >= 0 for n in (*shape, start, stop))
+        right = whole and stop - start == math.prod(shape) * BYTES[dtype]
+    except (KeyError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise IntegrityError(f"{path}: the header's entry of tensor {name!r} is not sound")
+    return TensorEntry(name, dtype, shape, base + start, base + stop)
+
+
+def tensor_bytes(path: Path) -> Iterator[tuple[TensorEntry, memoryview]]:
+    """Yield every tensor of a file with its raw bytes, in order of name."""
+    header = read_header(path)
+    data = memoryview(path.read_bytes())
+    for name in sorted(header):
+        yield header[name], data[header[name].start : header[name].stop]
+
+
+def tensor_rows(path: Path, label: str) -> list[list[Any]]:
+    """Return `[label, tensor, dtype, shape, sha256 of the raw bytes]` for every tensor of a file."""
+    return [
+        [label, entry.name, entry.dtype, list(entry.shape), sha256_hex(data)]
+        for entry, data in tensor_bytes(path)
+    ]
+
+
+def weights_digest(folder: Path, paths: list[str]) -> str:
+    """Return the digest of all tensors of the safetensors files `paths` of an artifact.
+
+    It depends on names, dtypes, shapes and values alone, not on how a file orders its tensors.
+    """
+    rows = [row for path in sorted(paths) for row in tensor_rows(folder / path, path)]
+    return digest_of(canonical_bytes(rows))
+
+
+def all_finite(entry: TensorEntry, data: memoryview) -> bool:
+    """Tell whether no value is NaN or infinite; the bit patterns suffice, no numpy needed."""
+    check = _EXPONENT_CHECKS.get(entry.dtype)
+    return check is None or check(bytes(data))
+
+
+def any_nonzero(entry: TensorEntry, data: memoryview) -> bool:
+    """Tell whether any value differs from zero (of either sign)."""
+    width = BYTES[entry.dtype]
+    raw = bytes(data)
+    if entry.dtype not in _EXPONENT_CHECKS:
+        return any(raw)
+    low = any(raw[i::width].strip(b"\0") for i in range(width - 1))
+    return low or bool(raw[width - 1 :: width].translate(None, b"\0\x80"))
+
+
+def _check(width: int, top: Callable[[int], bool], second: Callable[[int], bool]) -> Callable[[bytes], bool]:
+    """Build the test of one float format: exponent all ones, read from its two highest bytes."""
+    not_top = bytes(b for b in range(256) if not top(b))
+
+    def finite(raw: bytes) -> bool:
+        high = raw[width - 1 :: width]
+        if not high.translate(None, not_top):
+            return True  # no value with these high bits: the usual case, at C speed
+        below = raw[width - 2 :: width]
+        return not any(top(a) and second(b) for a, b in zip(high, below, strict=True))
+
+    return finite
+
+
+_EXPONENT_CHECKS: Mapping[str, Callable[[bytes], bool]] = {
+    "F16": _check(2, lambda b: b & 0x7C == 0x7C, lambda _: True),
+    "BF16": _check(2, lambda b: b & 0x7F == 0x7F, lambda b: b & 0x80 == 0x80),
+    "F32": _check(4, lambda b: b & 0x7F == 0x7F, lambda b: b & 0x80 == 0x80),
+    "F64": _check(8, lambda b: b & 0x7F == 0x7F, lambda b: b & 0xF0 == 0xF0),
+}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,173 @@
+"""Train the small Whisper: next-token prediction over language, task, text and timestamps."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+
+from adapter_hub.trainers.base_model.architecture import TIMESTAMP_SECONDS
+from adapter_hub.trainers.base_model.examples import Example
+from adapter_hub.trainers.variable_length import encode
+
+IGNORED = -100
+
+
+class Labeller:
+    """Turns the segments of an example into token ids, as Whisper was trained on them."""
+
+    def __init__(self, tokenizer: WhisperTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.id = tokenizer.convert_tokens_to_ids
+        self.first_stamp = self.id("<|0.00|>")
+
+    def stamp(self, seconds: float) -> int:
+        return self.first_stamp + round(seconds / TIMESTAMP_SECONDS)
+
+    def __call__(self, example: Example, *, timestamps: bool) -> list[int]:
+        """Return the whole sequence, from start-of-transcript to end-of-text."""
+        ids = [self.id("<|startoftranscript|>")]
+        if not example.segments:
+            return [*ids, self.id("<|nospeech|>"), self.id("<|endoftext|>")]
+        ids += [self.id(f"<|{example.language}|>"), self.id("<|transcribe|>")]
+        if not timestamps:
+            ids.append(self.id("<|notimestamps|>"))
+        for segment in example.segments:
+            text = self.tokenizer.encode(" " + segment.text, add_special_tokens=False)
+            if not timestamps:
+                ids += text
+            elif segment.end is None:
+                ids.append(self.stamp(segment.start))
+            else:
+                ids += [self.stamp(segment.start), *text, self.stamp(segment.end)]
+        return [*ids, self.id("<|endoftext|>")]
+
+
+def collate(
+    examples: Sequence[Example],
+    labels: Sequence[Sequence[int]],
+    frames: int | None,
+    mask: Mapping[str, int],
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features `[batch, mels, frames]`, decoder inputs and targets `[batch, tokens]`."""
+    longest = frames or max(e.features.shape[1] for e in examples)
+    longest += longest % 2
+    features = np.empty((len(examples), examples[0].features.shape[0], longest), np.float32)
+    for row, example in zip(features, examples, strict=True):
+        length = min(example.features.shape[1], longest)
+        row[:, length:] = example.floor
+        row[:, :length] = example.features[:, :length]
+        _mask(row[:, :length], mask, rng)
+    tokens = max(map(len, labels)) - 1
+    inputs = np.zeros((len(labels), tokens), np.int64)
+    targets = np.full((len(labels), tokens), IGNORED, np.int64)
+    for i, ids in enumerate(labels):
+        inputs[i, : len(ids) - 1] = ids[:-1]
+        targets[i, : len(ids) - 1] = ids[1:]
+    return torch.from_numpy(features), torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+def _mask(row: np.ndarray, mask: Mapping[str, int], rng: np.random.Generator) -> None:
+    """SpecAugment (arXiv 1904.08779) in place: bands of time and mel set to the mean."""
+    mean = row.mean()
+    for _ in range(mask["time_masks"]):
+        width = int(rng.integers(0, min(mask["time_width"], max(1, row.shape[1] // 8)) + 1))
+        start = int(rng.integers(0, max(1, row.shape[1] - width)))
+        row[:, start : start + width] = mean
+    for _ in range(mask["mel_masks"]):
+        width = int(rng.integers(0, mask["mel_width"] + 1))
+        start = int(rng.integers(0, row.shape[0] - width))
+        row[start : start + width] = mean
+
+
+def batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[int]]:
+    """Return one epoch of index batches, each of examples of like length, in random order."""
+    order = sorted(
+        range(len(examples)), key=lambda i: examples[i].features.shape[1] * rng.uniform(0.85, 1.15)
+    )
+    groups = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+    rng.shuffle(groups)
+    return groups
+
+
+def pretrain(
+    model: WhisperForConditionalGeneration,
+    tokenizer: WhisperTokenizer,
+    examples: Sequence[Example],
+    settings: Mapping[str, Any],
+    timestamps_share: float,
+    checkpoint: Path,
+) -> list[dict[str, float]]:
+    """Train `model` in place; write `checkpoint` now and then; return the logged losses."""
+    torch.manual_seed(settings["random_seed"])
+    rng, numpy_rng = random.Random(settings["random_seed"]), np.random.default_rng(settings["random_seed"])
+    label = Labeller(tokenizer)
+    decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": plain, "weight_decay": 0.0}],
+        lr=settings["peak_learning_rate"],
+        betas=(0.9, 0.98),
+    )
+    model.config.dropout = settings["dropout"]
+    model.model.encoder.dropout = model.model.decoder.dropout = settings["dropout"]
+    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
+        layer.dropout = settings["dropout"]
+    chunk = model.config.max_source_positions * 2
+    steps, queue, log, running, began = settings["steps"], [], [], [], time.monotonic()
+    model.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings["peak_learning_rate"] * schedule(step, steps, settings["warmup_steps"])
+        queue = queue or batches(examples, settings["batch_size"], rng)
+        chosen = [examples[i] for i in queue.pop()]
+        labels = [
+            label(e, timestamps=e_needs_timestamps(e) or rng.random() < timestamps_share) for e in chosen
+        ]
+        whole = step >= steps * (1 - settings["full_chunk_last"]) or rng.random() < settings["full_chunk_share"]
+        features, inputs, targets = collate(
+            chosen, labels, chunk if whole else None, settings["mask"], numpy_rng
+        )
+        hidden = encode(model.model.encoder, features)
+        logits = model(encoder_outputs=hidden, decoder_input_ids=inputs, use_cache=False).logits
+        loss = functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED,
+            label_smoothing=settings["label_smoothing"],
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        running.append(loss.item())
+        if (step + 1) % 100 == 0:
+            log.append({"step": step + 1, "loss": round(float(np.mean(running)), 4),
+                        "seconds": round(time.monotonic() - began, 1)})
+            running = []
+            print(json.dumps(log[-1]), flush=True)
+        if (step + 1) % 500 == 0:
+            torch.save(model.state_dict(), checkpoint)
+    return log
+
+
+def e_needs_timestamps(example: Example) -> bool:
+    """A clip cut by the window has no whole transcript: only timestamps can say so."""
+    return any(segment.end is None for segment in example.segments)
+
+
+def schedule(step: int, steps: int, warmup: int) -> float:
+    """Linear warm-up, then a cosine to 2 % of the peak."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
