@@ -1,0 +1,155 @@
+"""The command line `adapter-hub`: verbs on adapters, data on stdout, talk on stderr.
+
+    adapter-hub list
+    adapter-hub --registry my/registry.json show mini/da
+
+Exit codes: 0 fine, 1 something failed or was found (one line `error: …`), 2 wrong usage. Commands are
+imported when they are called for, and heavy libraries inside their bodies, so that `list` starts fast.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Sequence
+
+import click
+
+from adapter_hub.cli.settings import Settings
+from adapter_hub.errors import AdapterHubError
+
+# name: module and attribute; the order is the one of --help
+COMMANDS = {
+    "list": "adapter_hub.cli.catalogue:list_adapters",
+    "show": "adapter_hub.cli.catalogue:show",
+    "diff": "adapter_hub.cli.catalogue:diff",
+    "lineage": "adapter_hub.cli.catalogue:lineage",
+    "card": "adapter_hub.cli.catalogue:card",
+    "transcribe": "adapter_hub.cli.speech:transcribe",
+    "evaluate": "adapter_hub.cli.speech:evaluate",
+    "data": "adapter_hub.cli.training:data",
+    "similarity": "adapter_hub.cli.training:similarity",
+    "recipe": "adapter_hub.cli.training:recipe",
+    "train": "adapter_hub.cli.training:train",
+    "publish": "adapter_hub.cli.exchange:publish",
+    "pull": "adapter_hub.cli.exchange:pull",
+    "retire": "adapter_hub.cli.exchange:retire",
+    "import": "adapter_hub.cli.exchange:import_adapter",
+    "audit": "adapter_hub.cli.checking:audit",
+    "registry": "adapter_hub.cli.maintenance:registry",
+    "cache": "adapter_hub.cli.maintenance:cache",
+    "demo": "adapter_hub.cli.training:demo",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"adapter-hub {version('adapter-hub')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--registry",
+    envvar="ADAPTER_HUB_REGISTRY",
+    metavar="FILE",
+    help="The registry file. Default: ./registry.json if present, else the user's own.",
+)
+@click.option(
+    "--store",
+    envvar="ADAPTER_HUB_STORE",
+    metavar="FOLDER",
+    help="The store that publish and retire write to. Default: `store` beside the registry file.",
+)
+@click.option(
+    "--cache",
+    envvar="ADAPTER_HUB_CACHE",
+    metavar="FOLDER",
+    help="Where pulled adapters are kept. Default: ~/.cache/adapter_hub.",
+)
+@click.option(
+    "--device",
+    envvar="ADAPTER_HUB_DEVICE",
+    metavar="NAME",
+    help="cpu, cuda, cuda:1, … Default: a GPU if there is one.",
+)
+@click.option(
+    "--dtype",
+    envvar="ADAPTER_HUB_DTYPE",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="The arithmetic of the model. Default: float32.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Print the version and exit.",
+)
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    registry: str | None,
+    store: str | None,
+    cache: str | None,
+    device: str | None,
+    dtype: str | None,
+) -> None:
+    """Publish, pull, audit and run speech-recognition adapters on a frozen Whisper.
+
+    REF is namespace/name, namespace/name@1.2.0, namespace/name~=1.2, or an artifact's folder (./out).
+    Every global option can be set as an environment variable: ADAPTER_HUB_REGISTRY, ADAPTER_HUB_STORE, …
+    """
+    ctx.obj = Settings(registry=registry, store=store, cache=cache, device=device, dtype=dtype)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error of a user is one line.
+
+    Args:
+        arguments: the words after `adapter-hub`; by default those of the process.
+    """
+    try:
+        code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("error: interrupted", err=True)
+        return 130
+    except AdapterHubError as error:
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        return 1
+    except OSError as error:
+        click.echo(f"error: {_explain(error)}", err=True)
+        return 1
+
+
+def _explain(error: OSError) -> str:
+    """Return one line for what the operating system refused."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}{reason}; nothing was left half-written, free some space and run the command again"
+    return f"{where}{reason}"

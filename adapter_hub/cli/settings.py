@@ -1,0 +1,73 @@
+"""What the global options of the command line say, and what every command makes of them.
+
+    @click.pass_obj
+    def show(settings: Settings, ref: str) -> None:
+        resolved = resolve(AdapterRef.parse(ref), settings.registries())
+
+Opening is left to methods, so that a command pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from adapter_hub.cache import Cache
+    from adapter_hub.registry import Registry
+    from adapter_hub.stores import Store
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The global options; None stands for the default.
+
+    Attributes:
+        registry: path of the registry file.
+        store: path of the store's folder.
+        cache: path of the cache's folder.
+        device: torch's name of the device.
+        dtype: float32, float16 or bfloat16.
+    """
+
+    registry: str | None = None
+    store: str | None = None
+    cache: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+    def registries(self) -> tuple[Registry, ...]:
+        """Return the registries to look names up in: the user's, then the embedded catalogue."""
+        from adapter_hub.registry import open_registries
+
+        return open_registries(self.registry)
+
+    def own_registry(self) -> Registry:
+        """Return the registry that commands write to."""
+        from adapter_hub.paths import registry_path
+        from adapter_hub.registry import Registry
+
+        return Registry(registry_path(self.registry))
+
+    def own_store(self) -> Store:
+        """Return the store that commands write to."""
+        from adapter_hub.paths import registry_path, store_path
+        from adapter_hub.stores.folder import FolderStore
+
+        return FolderStore(store_path(self.store, registry_path(self.registry)))
+
+    def open_cache(self) -> Cache:
+        """Return the cache of pulled adapters."""
+        from adapter_hub.cache import Cache
+        from adapter_hub.paths import cache_folder
+
+        return Cache(Path(self.cache) if self.cache else cache_folder())
+
+
+def echo_json(value: Any) -> None:
+    """Print plain data as JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,55 @@
+"""Plain aligned tables for a terminal, a file or `cut`: no colours, no frames.
+
+>>> print(table(["ref", "rank"], [["mini/da@1.0.0", 8]]))
+ref            rank
+mini/da@1.0.0     8
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows under headings, columns padded to one width, numbers to the right.
+
+    Args:
+        headings: one word for every column.
+        rows: cells; None is shown as an empty cell.
+    """
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(headings, *texts, strict=True)]
+    right = [
+        bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(headings))
+    ]
+    lines = []
+    for cells in [list(headings), *texts]:
+        padded = [
+            " " * (width - _width(cell)) + cell if to_right else cell + " " * (width - _width(cell))
+            for cell, width, to_right in zip(cells, widths, right, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes for a human.
+
+    >>> size_text(226_000)
+    '226 kB'
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit != "MB" else f"{value:.1f} MB"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def _width(text: str) -> int:
+    """Return the cells that a terminal uses: two for wide letters, none for combining marks."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )

@@ -1,0 +1,1 @@
+"""Model cards and the catalogue, rendered from the records."""
