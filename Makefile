@@ -1,0 +1,57 @@
+# Two commands on a fresh machine with Python 3.11+ and make:
+#   make demo    the whole life of an adapter, offline
+#   make test    every check that a change must pass
+# The first run makes .venv and installs; later runs reuse it until pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test test-slow format catalogue schemas constraints clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo "make test-slow, format, catalogue (README's table), schemas, constraints, clean"
+
+demo: $(INSTALLED)
+	@$(BIN)/adapter-hub demo
+
+test: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+	$(BIN)/pytest -m slow tests/test_wheel.py
+
+test-slow: $(INSTALLED)
+	$(BIN)/pytest -m slow
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+catalogue: $(INSTALLED)
+	$(BIN)/python -m adapter_hub.cards README.md
+
+schemas: $(INSTALLED)
+	$(BIN)/python -m adapter_hub.schemas
+
+# after trying newer versions in .venv: write down what is there
+constraints: $(INSTALLED)
+	@sed -n '/^#/p' constraints.txt > .venv/constraints.txt
+	@$(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude wheel \
+	    | grep -vi '^nvidia\|^triton\|^cuda' | sed 's/+cpu$$//' >> .venv/constraints.txt
+	@mv .venv/constraints.txt constraints.txt
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(INSTALLED): pyproject.toml constraints.txt build_hooks.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "installing into .venv (the first time downloads torch)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@
