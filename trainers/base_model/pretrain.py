@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_model
 from torch import Tensor
 from torch.nn import functional
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adapter_hub.trainers.base_model.architecture import TIMESTAMP_SECONDS
 from adapter_hub.trainers.base_model.examples import Example
 from adapter_hub.trainers.variable_length import encode
 
 IGNORED = -100
+FLOAT32_ATTENTION = "sdpa-float32"
 
 
 class Labeller:
@@ -120,10 +125,7 @@ def pretrain(
         lr=settings["peak_learning_rate"],
         betas=(0.9, 0.98),
     )
-    model.config.dropout = settings["dropout"]
-    model.model.encoder.dropout = model.model.decoder.dropout = settings["dropout"]
-    for layer in [*model.model.encoder.layers, *model.model.decoder.layers]:
-        layer.dropout = settings["dropout"]
+    model.set_attn_implementation(FLOAT32_ATTENTION)
     chunk = model.config.max_source_positions * 2
     steps, queue, log, running, began = settings["steps"], [], [], [], time.monotonic()
     model.train()
@@ -133,16 +135,19 @@ def pretrain(
         queue = queue or batches(examples, settings["batch_size"], rng)
         chosen = [examples[i] for i in queue.pop()]
         labels = [
-            label(e, timestamps=e_needs_timestamps(e) or rng.random() < timestamps_share) for e in chosen
+            label(e, timestamps=is_cut(e) or rng.random() < timestamps_share) for e in chosen
         ]
         whole = step >= steps * (1 - settings["full_chunk_last"]) or rng.random() < settings["full_chunk_share"]
         features, inputs, targets = collate(
             chosen, labels, chunk if whole else None, settings["mask"], numpy_rng
         )
-        hidden = encode(model.model.encoder, features)
-        logits = model(encoder_outputs=hidden, decoder_input_ids=inputs, use_cache=False).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = encode(model.model.encoder, features)
+            logits = model(encoder_outputs=hidden, decoder_input_ids=inputs, use_cache=False).logits
         loss = functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED,
+            logits.float().flatten(0, 1),
+            targets.flatten(),
+            ignore_index=IGNORED,
             label_smoothing=settings["label_smoothing"],
         )
         optimizer.zero_grad(set_to_none=True)
@@ -156,11 +161,22 @@ def pretrain(
             running = []
             print(json.dumps(log[-1]), flush=True)
         if (step + 1) % 500 == 0:
-            torch.save(model.state_dict(), checkpoint)
+            save_model(model, str(checkpoint))
+    model.set_attn_implementation("sdpa")
     return log
 
 
-def e_needs_timestamps(example: Example) -> bool:
+def _float32_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Any:
+    """Attention outside of autocast: its bfloat16 backward is slower on a CPU than the float32 one."""
+    with torch.autocast("cpu", enabled=False):
+        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *rest, **options)
+
+
+ALL_ATTENTION_FUNCTIONS.register(FLOAT32_ATTENTION, _float32_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(FLOAT32_ATTENTION, sdpa_mask)
+
+
+def is_cut(example: Example) -> bool:
     """A clip cut by the window has no whole transcript: only timestamps can say so."""
     return any(segment.end is None for segment in example.segments)
 

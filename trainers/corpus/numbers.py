@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from adapter_hub.errors import InvalidInputError
 from adapter_hub.trainers.corpus.synthesis import demo_module
 
 LARGEST = 9999
@@ -20,10 +21,12 @@ LARGEST = 9999
 def spell(number: int, language: str) -> str:
     """The transcript of a number."""
     if not 0 <= number <= LARGEST:
-        raise ValueError(f"{number} is out of range: numbers from 0 to {LARGEST} can be spelled")
+        raise InvalidInputError(f"{number} is out of range: numbers from 0 to {LARGEST} can be spelled")
     speller = SPELLERS.get(language)
     if speller is None:
-        raise ValueError(f"no numbers in language {language!r}: choose one of {', '.join(sorted(SPELLERS))}")
+        raise InvalidInputError(
+            f"no numbers in language {language!r}: choose one of {', '.join(sorted(SPELLERS))}"
+        )
     return unicodedata.normalize("NFC", speller(number))
 
 
@@ -64,10 +67,29 @@ def _italian(number: int) -> str:
     return text[:-1] + "é" if number > 3 and text.endswith("tre") else text
 
 
-_DANISH_SMALL = (
-    "nul et to tre fire fem seks syv otte ni ti elleve tolv tretten fjorten femten seksten sytten atten nitten"
-).split()
-_DANISH_TENS = "- - tyve tredive fyrre halvtreds tres halvfjerds firs halvfems".split()
+_DANISH_SMALL = [
+    "nul",
+    "et",
+    "to",
+    "tre",
+    "fire",
+    "fem",
+    "seks",
+    "syv",
+    "otte",
+    "ni",
+    "ti",
+    "elleve",
+    "tolv",
+    "tretten",
+    "fjorten",
+    "femten",
+    "seksten",
+    "sytten",
+    "atten",
+    "nitten",
+]
+_DANISH_TENS = ["-", "-", "tyve", "tredive", "fyrre", "halvtreds", "tres", "halvfjerds", "firs", "halvfems"]
 
 
 def _danish(number: int) -> str:
@@ -89,15 +111,38 @@ def _danish(number: int) -> str:
     return " ".join(words)
 
 
-_WELSH_UNITS = "dim un dau tri pedwar pump chwech saith wyth naw".split()
-_WELSH_TENS = ["", "deg", "dau ddeg", "tri deg", "pedwar deg", "pum deg", "chwe deg", "saith deg", "wyth deg", "naw deg"]
+_WELSH_UNITS = ["dim", "un", "dau", "tri", "pedwar", "pump", "chwech", "saith", "wyth", "naw"]
+_WELSH_TENS = [
+    "",
+    "deg",
+    "dau ddeg",
+    "tri deg",
+    "pedwar deg",
+    "pum deg",
+    "chwe deg",
+    "saith deg",
+    "wyth deg",
+    "naw deg",
+]
 _WELSH_HUNDREDS = [
     "", "cant", "dau gant", "tri chant", "pedwar cant", "pum cant", "chwe chant", "saith cant", "wyth cant", "naw cant",
 ]  # fmt: skip
 _WELSH_THOUSANDS = [
     "", "mil", "dwy fil", "tair mil", "pedair mil", "pum mil", "chwe mil", "saith mil", "wyth mil", "naw mil",
 ]  # fmt: skip
-_WELSH_AND = "- ac-un a-dau a-thri a-phedwar a-phump a-chwech a-saith ac-wyth a-naw a-deg".split()
+_WELSH_AND = [
+    "-",
+    "ac-un",
+    "a-dau",
+    "a-thri",
+    "a-phedwar",
+    "a-phump",
+    "a-chwech",
+    "a-saith",
+    "ac-wyth",
+    "a-naw",
+    "a-deg",
+]
 
 
 def _welsh(number: int) -> str:
@@ -119,14 +164,52 @@ def _welsh(number: int) -> str:
     return " ".join(words)
 
 
-_GREEK_UNITS = (
-    "μηδέν ένα δύο τρία τέσσερα πέντε έξι επτά οκτώ εννέα δέκα έντεκα δώδεκα "
-    "δεκατρία δεκατέσσερα δεκαπέντε δεκαέξι δεκαεπτά δεκαοκτώ δεκαεννέα"
-).split()
-_GREEK_TENS = "- - είκοσι τριάντα σαράντα πενήντα εξήντα εβδομήντα ογδόντα ενενήντα".split()
-_GREEK_HUNDREDS = (
-    "- εκατόν διακόσια τριακόσια τετρακόσια πεντακόσια εξακόσια επτακόσια οκτακόσια εννιακόσια"
-).split()
+_GREEK_UNITS = [
+    "μηδέν",
+    "ένα",
+    "δύο",
+    "τρία",
+    "τέσσερα",
+    "πέντε",
+    "έξι",
+    "επτά",
+    "οκτώ",
+    "εννέα",
+    "δέκα",
+    "έντεκα",
+    "δώδεκα",
+    "δεκατρία",
+    "δεκατέσσερα",
+    "δεκαπέντε",
+    "δεκαέξι",
+    "δεκαεπτά",
+    "δεκαοκτώ",
+    "δεκαεννέα",
+]
+_GREEK_TENS = [
+    "-",
+    "-",
+    "είκοσι",
+    "τριάντα",
+    "σαράντα",
+    "πενήντα",
+    "εξήντα",
+    "εβδομήντα",
+    "ογδόντα",
+    "ενενήντα",
+]
+_GREEK_HUNDREDS = [
+    "-",
+    "εκατόν",
+    "διακόσια",
+    "τριακόσια",
+    "τετρακόσια",
+    "πεντακόσια",
+    "εξακόσια",
+    "επτακόσια",
+    "οκτακόσια",
+    "εννιακόσια",
+]
 _GREEK_FEMININE = {3: "τρεις", 4: "τέσσερις"}
 
 
@@ -168,11 +251,31 @@ def _chinese(number: int) -> str:
     return text
 
 
-_JAPANESE_UNITS = "れい いち に さん よん ご ろく なな はち きゅう".split()
-_JAPANESE_HUNDREDS = (
-    "- ひゃく にひゃく さんびゃく よんひゃく ごひゃく ろっぴゃく ななひゃく はっぴゃく きゅうひゃく"
-).split()
-_JAPANESE_THOUSANDS = "- せん にせん さんぜん よんせん ごせん ろくせん ななせん はっせん きゅうせん".split()
+_JAPANESE_UNITS = ["れい", "いち", "に", "さん", "よん", "ご", "ろく", "なな", "はち", "きゅう"]
+_JAPANESE_HUNDREDS = [
+    "-",
+    "ひゃく",
+    "にひゃく",
+    "さんびゃく",
+    "よんひゃく",
+    "ごひゃく",
+    "ろっぴゃく",
+    "ななひゃく",
+    "はっぴゃく",
+    "きゅうひゃく",
+]
+_JAPANESE_THOUSANDS = [
+    "-",
+    "せん",
+    "にせん",
+    "さんぜん",
+    "よんせん",
+    "ごせん",
+    "ろくせん",
+    "ななせん",
+    "はっせん",
+    "きゅうせん",
+]
 
 
 def _japanese(number: int) -> str:

@@ -15,17 +15,21 @@ import functools
 import importlib
 import multiprocessing
 import os
+import re
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import soxr
+
+from adapter_hub.errors import AdapterHubError, InvalidInputError, MissingExtraError
 
 SAMPLE_RATE = 16_000
 """Samples per second of everything this package gives."""
@@ -74,6 +78,7 @@ class Speech:
 
     @property
     def duration(self) -> float:
+        """Length in seconds."""
         return len(self.samples) / SAMPLE_RATE
 
 
@@ -90,7 +95,9 @@ class _Event(ctypes.Structure):
     ]
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
 
 
 def demo_module(name: str) -> Any:
@@ -100,13 +107,14 @@ def demo_module(name: str) -> Any:
     except ModuleNotFoundError as missing:
         if missing.name != name:
             raise
-        raise ModuleNotFoundError(
-            f"synthesised speech needs the package {name!r}: pip install 'adapter-hub[demo]'", name=name
+        raise MissingExtraError(
+            f"synthesised speech needs the package {name!r}: pip install 'adapter-hub[demo]'"
         ) from None
 
 
 @functools.cache
 def library_path() -> str:
+    """The shared library of espeak-ng."""
     return str(demo_module("espeakng_loader").get_library_path())
 
 
@@ -116,11 +124,11 @@ def data_path() -> str:
     path = str(demo_module("espeakng_loader").get_data_path())
     if len(os.fsencode(path)) <= LONGEST_DATA_PATH:
         return path
-    folder = tempfile.mkdtemp(prefix="espeak-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    folder = tempfile.mkdtemp(prefix="espeak-", dir="/tmp" if Path("/tmp").is_dir() else None)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    link = os.path.join(folder, "espeak-ng-data")
-    os.symlink(path, link)
-    return link
+    link = Path(folder) / "espeak-ng-data"
+    link.symlink_to(path)
+    return str(link)
 
 
 def variant_names() -> frozenset[str]:
@@ -131,13 +139,13 @@ def variant_names() -> frozenset[str]:
 def synthesise(text: str, *, voice: str, rate: int, pitch: int, pitch_range: int, seed: int) -> Speech:
     """Speak the text. `voice` is an espeak-ng language, or language and variant, as in `pl+m3`."""
     if not text.strip():
-        raise ValueError("there is nothing to say: the text is empty")
+        raise InvalidInputError("there is nothing to say: the text is empty")
     _, plus, variant = voice.partition("+")
     if plus and variant not in variant_names():
         # espeak-ng itself would silently take the plain voice
-        raise ValueError(f"espeak-ng has no voice variant {variant!r} (names are case-sensitive)")
+        raise InvalidInputError(f"espeak-ng has no voice variant {variant!r} (names are case-sensitive)")
     with _lock:
-        raw, events = _speak(text, voice, rate, pitch, pitch_range, seed)
+        raw, events = _speak(SpeechRequest(text, voice, rate, pitch, pitch_range, seed))
     sound = raw.astype(np.float32) / 32768.0
     first, last = _sounding(sound)
     samples = soxr.resample(sound[first:last], ESPEAK_RATE, SAMPLE_RATE).astype(np.float32)
@@ -145,50 +153,58 @@ def synthesise(text: str, *, voice: str, rate: int, pitch: int, pitch_range: int
     return Speech(samples, _word_times(text, events, first, last))
 
 
-def _speak(
-    text: str, voice: str, rate: int, pitch: int, pitch_range: int, seed: int
-) -> tuple[npt.NDArray[np.int16], list[tuple[int, int]]]:
-    """The raw samples at 22.05 kHz, and (character position, sample) of each word event."""
-    path = library_path()
-    _refuse_resident(path)
-    chunks: list[npt.NDArray[np.int16]] = []
-    events: list[tuple[int, int]] = []
+class _Collector:
+    """Receives the sound, and (character position, sample) of each word event."""
 
-    def collect(wave: Any, count: int, event: Any) -> int:
+    def __init__(self) -> None:
+        self.chunks: list[npt.NDArray[np.int16]] = []
+        self.events: list[tuple[int, int]] = []
+
+    def __call__(self, wave: Any, count: int, event: Any) -> int:
         if wave and count > 0:
-            chunks.append(np.ctypeslib.as_array(wave, shape=(count,)).astype(np.int16, copy=True))
+            self.chunks.append(np.ctypeslib.as_array(wave, shape=(count,)).astype(np.int16, copy=True))
         index = 0
         while event[index].type != _LIST_END:
             if event[index].type == _WORD_EVENT:
-                events.append((event[index].text_position - 1, event[index].audio_position * ESPEAK_RATE // 1000))
+                sample = event[index].audio_position * ESPEAK_RATE // 1000
+                self.events.append((event[index].text_position - 1, sample))
             index += 1
         return 0
 
-    callback = _Callback(collect)  # must outlive the synthesis
+
+def _speak(request: SpeechRequest) -> tuple[npt.NDArray[np.int16], list[tuple[int, int]]]:
+    """The raw samples at 22.05 kHz, and the word events."""
+    path = library_path()
+    _refuse_resident(path)
+    collector = _Collector()
+    callback = _Callback(collector)  # must outlive the synthesis
     library = ctypes.CDLL(path)
     try:
         if library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data_path()), _DO_NOT_EXIT) != ESPEAK_RATE:
-            raise RuntimeError(f"espeak-ng cannot be started with the data in {data_path()}")
+            raise AdapterHubError(f"espeak-ng cannot be started with the data in {data_path()}")
         library.espeak_SetSynthCallback(callback)
-        if library.espeak_SetVoiceByName(voice.encode()):
-            raise ValueError(f"espeak-ng has no voice {voice!r}")
-        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
+        if library.espeak_SetVoiceByName(request.voice.encode()):
+            raise InvalidInputError(f"espeak-ng has no voice {request.voice!r}")
+        for parameter, value in (
+            (_RATE, request.rate),
+            (_PITCH, request.pitch),
+            (_RANGE, request.pitch_range),
+        ):
             if library.espeak_SetParameter(parameter, value, 0):
-                raise ValueError(f"espeak-ng refused the value {value} of parameter {parameter}")
-        library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
-        encoded = text.encode() + b"\0"
-        if library.espeak_Synth(
-            encoded, ctypes.c_size_t(len(encoded)), 0, _CHARACTERS, 0, _UTF8, None, None
-        ) or library.espeak_Synchronize():
-            raise RuntimeError(f"espeak-ng failed on {text!r}")
+                raise InvalidInputError(f"espeak-ng refused the value {value} of parameter {parameter}")
+        library.espeak_ng_SetRandSeed(ctypes.c_long(request.seed))
+        text = request.text.encode() + b"\0"
+        failed = library.espeak_Synth(text, ctypes.c_size_t(len(text)), 0, _CHARACTERS, 0, _UTF8, None, None)
+        if failed or library.espeak_Synchronize():
+            raise AdapterHubError(f"espeak-ng failed on {request.text!r}")
     finally:
         library.espeak_Terminate()
         handle = library._handle
         del library
         _ctypes.dlclose(handle)
-    if not chunks:
-        raise RuntimeError(f"espeak-ng gave no sound for {text!r}")
-    return np.concatenate(chunks), events
+    if not collector.chunks:
+        raise AdapterHubError(f"espeak-ng gave no sound for {request.text!r}")
+    return np.concatenate(collector.chunks), collector.events
 
 
 def _refuse_resident(path: str) -> None:
@@ -198,7 +214,7 @@ def _refuse_resident(path: str) -> None:
     except OSError:
         return
     _ctypes.dlclose(handle)
-    raise RuntimeError(f"{path} is already loaded in this process: the speech would not be reproducible")
+    raise AdapterHubError(f"{path} is already loaded in this process: the speech would not be reproducible")
 
 
 def _sounding(sound: npt.NDArray[np.float32]) -> tuple[int, int]:
@@ -206,7 +222,7 @@ def _sounding(sound: npt.NDArray[np.float32]) -> tuple[int, int]:
     level = np.abs(sound)
     peak = float(level.max())
     if peak == 0.0:
-        raise RuntimeError("espeak-ng gave silence only")
+        raise AdapterHubError("espeak-ng gave silence only")
     loud = np.flatnonzero(level > SILENCE_THRESHOLD * peak)
     margin = round(KEPT_SILENCE * ESPEAK_RATE)
     return max(0, int(loud[0]) - margin), min(len(sound), int(loud[-1]) + 1 + margin)
@@ -217,44 +233,27 @@ def _word_times(
 ) -> tuple[tuple[float, float], ...]:
     """Start and end in seconds of each space-separated word.
 
-    A word begins at its first event and ends where the next begins. espeak-ng joins some words into one event: those that
-    have none share the time up to the next event by their length in characters.
+    A word begins at its first event and ends where the next begins. espeak-ng joins some words into one event: those
+    that have none share the time up to the next event by their length in characters.
     """
-    tokens: list[tuple[int, int]] = []
-    position = 0
-    for token in text.split():
-        start = text.index(token, position)
-        position = start + len(token)
-        tokens.append((start, position))
-    ordered = list(events)
-    begins: list[float | None] = []
-    for start, end in tokens:
-        times = [sample for character, sample in ordered if start <= character < end]
-        begins.append(float(min(times)) if times else None)
-    margin = KEPT_SILENCE * ESPEAK_RATE
-    begins[0] = min(begins[0], last - margin) if begins[0] is not None else first + margin
-    begins[0] = max(begins[0], first)
-    finish = float(last)
-    bounds = [*begins, finish]
-    known = 0
-    for index in range(1, len(bounds)):
-        value = bounds[index]
-        if value is None:
-            continue
-        lower = bounds[known]
-        assert lower is not None
-        value = bounds[index] = min(max(value, lower), finish)
-        lengths = [tokens[token][1] - tokens[token][0] for token in range(known, index)]
-        passed = 0
-        for token in range(known + 1, index):
-            passed += lengths[token - known - 1]
-            bounds[token] = lower + (value - lower) * passed / sum(lengths)
-        known = index
-    seconds = [round((bound - first) / ESPEAK_RATE, 3) for bound in bounds if bound is not None]
-    return tuple(zip(seconds[:-1], seconds[1:], strict=True))
+    spans = [match.span() for match in re.finditer(r"\S+", text)]
+    known: list[tuple[int, float]] = [(0, float(first))]  # (word, sample at which it begins)
+    for word, (start, end) in enumerate(spans):
+        times = [sample for character, sample in events if start <= character < end]
+        if times and word > 0:
+            known.append((word, min(max(float(min(times)), known[-1][1]), float(last))))
+    known.append((len(spans), float(last)))
+    bounds: list[float] = []
+    for (word, begins), (following, ends) in pairwise(known):
+        lengths = [end - start for start, end in spans[word:following]]
+        shares = accumulate(lengths[:-1], initial=0)
+        bounds += [begins + (ends - begins) * share / sum(lengths) for share in shares]
+    seconds = [round((bound - first) / ESPEAK_RATE, 3) for bound in (*bounds, float(last))]
+    return tuple(pairwise(seconds))
 
 
 def synthesise_request(request: SpeechRequest) -> Speech:
+    """`synthesise` with its arguments in one value."""
     return synthesise(
         request.text,
         voice=request.voice,
