@@ -1,0 +1,93 @@
+"""Named, versioned text normalisers: what counts as the same word when errors are counted.
+
+    normalise("basic/1", "L’été, c'est fini!", "fr")     # "l'été c'est fini"
+
+A score means nothing without the name of its normaliser, so every report carries it; a rule never
+changes under a name, a new version gets a new one. Combining marks are never dropped: Whisper's own
+normaliser replaces them by spaces, which makes different words of Hindi, Thai or Arabic equal.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping
+
+from adapter_hub.errors import InvalidInputError
+
+DEFAULT = "basic/1"
+APOSTROPHES = "'\u2019\u2018\u02bc\u00b4`\u2032\uff07"
+_DOTTED_I = {ord("I"): "ı", ord("İ"): "i"}  # Turkish and Azerbaijani: I is the capital of ı
+
+
+def _none(text: str, language: str) -> str:
+    return text
+
+
+def _basic(text: str, language: str) -> str:
+    text = unicodedata.normalize("NFC", text)
+    if language.split("-")[0] in ("tr", "az"):
+        text = text.translate(_DOTTED_I)
+    text = unicodedata.normalize("NFC", text.casefold())
+    text = "".join(_keep(character) for character in text)
+    return " ".join(_unify_apostrophes(text).split())
+
+
+def _keep(character: str) -> str:
+    """Return the character, a space for punctuation and symbols, nothing for invisible ones."""
+    if character in APOSTROPHES:
+        return "'"
+    category = unicodedata.category(character)
+    if category == "Cf":  # soft hyphens, joiners, direction marks: they are not heard
+        return ""
+    return " " if category[0] in "PSZC" else character
+
+
+def _unify_apostrophes(text: str) -> str:
+    """Keep apostrophes between two letters (a letter may end in marks); drop all others."""
+    out = []
+    for i, character in enumerate(text):
+        inside = (
+            character == "'" and 0 < i < len(text) - 1 and _in_word(text[i - 1]) and _in_word(text[i + 1])
+        )
+        out.append(" " if character == "'" and not inside else character)
+    return "".join(out)
+
+
+def _in_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
+# name: the function, and what it does in one line
+NORMALISERS: Mapping[str, tuple[Callable[[str, str], str], str]] = {
+    "basic/1": (
+        _basic,
+        "NFC, case folded (Turkish and Azerbaijani by their dotted i), punctuation and symbols as spaces, "
+        "apostrophes inside words unified, invisible characters dropped, spaces collapsed, marks kept",
+    ),
+    "none/1": (_none, "the text as it is"),
+}
+
+
+def check_normaliser(name: str) -> str:
+    """Return `name` if there is such a normaliser.
+
+    Raises:
+        InvalidInputError: there is none; the message lists the choices.
+    """
+    if name not in NORMALISERS:
+        raise InvalidInputError(f"normaliser {name!r}: expected one of {', '.join(NORMALISERS)}")
+    return name
+
+
+def normalise(name: str, text: str, language: str) -> str:
+    """Return `text` as the normaliser `name` writes it.
+
+    Args:
+        name: a key of `NORMALISERS`.
+        text: a transcript.
+        language: BCP 47 tag of the text.
+
+    Raises:
+        InvalidInputError: no such normaliser.
+    """
+    return NORMALISERS[check_normaliser(name)][0](text, language)
