@@ -1,1 +1,14 @@
-"""Model cards and the catalogue, rendered from the records."""
+"""Model cards and the catalogue's table, rendered from the records and never edited by hand.
+
+    text = render_card(manifest, reports, status)      # README.md of an adapter, front matter included
+    table = render_catalogue(registry.adapters)        # the table in this project's README
+
+The same records always give the same bytes, so that a card that differs from its rendering was edited.
+"""
+
+from __future__ import annotations
+
+from adapter_hub.cards.catalogue import render_catalogue, with_catalogue
+from adapter_hub.cards.model_card import render_card
+
+__all__ = ["render_card", "render_catalogue", "with_catalogue"]

@@ -22,7 +22,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(headings, *texts, strict=True)]
     right = [
-        bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(headings))
+        bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
+        for i in range(len(headings))
     ]
     lines = []
     for cells in [list(headings), *texts]:
