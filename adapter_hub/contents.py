@@ -1,0 +1,103 @@
+"""What is in an artifact's folder, compared with what its manifest lists (invariant 2).
+
+    contents_problems(folder, manifest.files)   # [] if the folder holds exactly these bytes
+
+A folder that came from elsewhere is hostile until proven otherwise: links are never followed, only
+ordinary files count, and every difference is reported, not the first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from adapter_hub.manifest import MANIFEST_FILE, FileEntry
+from adapter_hub.tensors import file_sha256
+
+MAXIMUM_FILES = 4096
+PLAIN_NAMES = ("LICENSE", "NOTICE")
+PLAIN_SUFFIXES = (".json", ".safetensors", ".txt", ".md")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
+
+
+def entry_of(folder: Path, path: str) -> FileEntry:
+    """Return size and sha256 of a file as they are now."""
+    file = folder / path
+    return FileEntry(path=path, size=file.stat().st_size, sha256=file_sha256(file))
+
+
+def listed_paths(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the relative POSIX paths of the files in `folder`, and what is wrong with the rest.
+
+    `adapter.json` at the top is left out. Links, special files, empty folders and kinds of files
+    that an artifact cannot hold are problems; nothing is opened.
+    """
+    paths: list[str] = []
+    problems: list[str] = []
+    for path, entry in _walk(folder, ""):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            problems.append(f"{path}: a symbolic link; only ordinary files are allowed")
+        elif stat.S_ISDIR(mode):
+            problems.append(f"{path}: an empty folder, which no manifest lists")
+        elif not stat.S_ISREG(mode):
+            problems.append(f"{path}: not an ordinary file")
+        elif path != MANIFEST_FILE:
+            paths.append(path)
+        if len(paths) > MAXIMUM_FILES:
+            problems.append(f"more than {MAXIMUM_FILES} files")
+            break
+    return sorted(paths), problems
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield every file and link, and every folder that is empty."""
+    with os.scandir(folder) as found:
+        for entry in sorted(found, key=lambda entry: entry.name):
+            path = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                inner = list(_walk(folder / entry.name, f"{path}/"))
+                yield from inner or [(path, entry)]
+            else:
+                yield path, entry
+
+
+def kind_problems(paths: Iterable[str]) -> list[str]:
+    """Return which of `paths` are of a kind that an artifact must not hold (invariant 8)."""
+    problems = []
+    for path in paths:
+        name = PurePosixPath(path)
+        if name.suffix.lower() in PICKLES:
+            problems.append(f"{path}: may be a pickle; weights are stored as safetensors only")
+        elif name.suffix not in PLAIN_SUFFIXES and name.stem not in PLAIN_NAMES:
+            problems.append(
+                f"{path}: not a kind of file that an artifact holds ({', '.join(PLAIN_SUFFIXES)})"
+            )
+    return problems
+
+
+def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
+    """Return every difference between a folder and the list of its files; [] if there is none."""
+    wanted = {entry.path: entry for entry in files}
+    paths, problems = listed_paths(folder)
+    problems += [f"{path}: not listed in the manifest" for path in paths if path not in wanted]
+    problems += kind_problems(sorted({*paths, *wanted}))
+    for path in sorted(wanted):
+        if path not in paths:
+            missing = f"{path}: missing"
+            problems += [] if any(problem.startswith(f"{path}:") for problem in problems) else [missing]
+        else:
+            problems += _difference(folder, wanted[path])
+    return problems
+
+
+def _difference(folder: Path, wanted: FileEntry) -> list[str]:
+    size = (folder / wanted.path).stat().st_size
+    if size != wanted.size:
+        return [f"{wanted.path}: {size} bytes, expected {wanted.size}"]
+    found = file_sha256(folder / wanted.path)
+    if found != wanted.sha256:
+        return [f"{wanted.path}: sha256 {found[:12]}…, expected {wanted.sha256[:12]}…"]
+    return []

@@ -1,0 +1,160 @@
+"""Where things are kept by default, and writing so that a crash leaves the old or the new, never half.
+
+    registry = registry_path(None)
+    store = store_path(None, registry)
+    write_atomically(registry, data)
+
+Whatever appears under its final name is whole: written under a temporary name, flushed to the disk,
+renamed, and the folder flushed too. Temporary names start with `.tmp-`, and every reader skips them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+
+from adapter_hub.errors import InvalidInputError
+
+TEMPORARY = ".tmp-"
+STALE_SECONDS = 24 * 3600  # a temporary name older than this belongs to a process that died
+
+
+def cache_folder(explicit: str | None = None) -> Path:
+    """Return where pulled adapters are kept: `explicit`, else ADAPTER_HUB_CACHE, else the user's cache."""
+    chosen = explicit or os.environ.get("ADAPTER_HUB_CACHE")
+    return _absolute(chosen) if chosen else user_cache_path("adapter_hub")
+
+
+def registry_path(explicit: str | None) -> Path:
+    """Return the user's registry file, which need not exist yet.
+
+    `explicit`, else ADAPTER_HUB_REGISTRY, else ./registry.json if present, else the user's data folder.
+
+    Raises:
+        InvalidInputError: a folder was named.
+    """
+    chosen = explicit or os.environ.get("ADAPTER_HUB_REGISTRY")
+    here = Path.cwd() / "registry.json"
+    if chosen:
+        path = _absolute(chosen)
+    else:
+        path = here if here.is_file() else user_data_path("adapter_hub") / "registry.json"
+    if path.is_dir():
+        raise InvalidInputError(f"registry {path}: is a folder; name the file, like {path / 'registry.json'}")
+    return path
+
+
+def store_path(explicit: str | None, registry: Path) -> Path:
+    """Return the folder store: `explicit`, else ADAPTER_HUB_STORE, else `store` beside `registry`."""
+    chosen = explicit or os.environ.get("ADAPTER_HUB_STORE")
+    return _absolute(chosen) if chosen else registry.parent / "store"
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def sync_file(path: Path) -> None:
+    """Flush the content of a file to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's list of names to the disk."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        sync_file(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, and flush every name that was new."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return an unused temporary name in the folder of `path`."""
+    return path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; a reader sees the old content or the new.
+
+    Raises:
+        OSError: the disk refused (full, read-only); the old content is still there.
+    """
+    make_folder(path.parent)
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:  # the mode is the umask's, so that others can read it
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105 - the one place, named as the system call is
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def folder_in_the_making(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target`; on success it becomes `target` in one step.
+
+    Every file that was put into it is flushed before the renaming. On an exception it is removed.
+
+    Raises:
+        FileExistsError: somebody made `target` meanwhile.
+    """
+    make_folder(target.parent)
+    remove_stale(target.parent)
+    temporary = temporary_beside(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for folder, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                sync_file(Path(folder, name))
+            sync_folder(Path(folder))
+        if target.exists():
+            raise FileExistsError(f"{target} exists")
+        try:
+            os.rename(temporary, target)  # noqa: PTH104
+        except OSError as error:
+            if target.exists():  # Linux says ENOTEMPTY, others EEXIST or EACCES
+                raise FileExistsError(f"{target} exists") from error
+            raise
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(target.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that no reader finds it half gone: renamed first, then emptied."""
+    temporary = temporary_beside(path)
+    os.rename(path, temporary)  # noqa: PTH104
+    sync_folder(path.parent)
+    shutil.rmtree(temporary)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what processes that died a day ago or earlier left in `folder` under temporary names."""
+    limit = time.time() - STALE_SECONDS
+    for path in folder.glob(f"{TEMPORARY}*"):
+        try:
+            if path.lstat().st_mtime < limit:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError:
+            continue  # another process was faster, or it is not ours to remove

@@ -1,0 +1,116 @@
+"""An artifact's weights against its manifest: which files each method has, and what they hold.
+
+    weights_problems(folder, manifest)   # [] if tensors, configuration and manifest agree
+
+The manifest repeats what the files say (modules, ranks, scaling, dtype), so that a reader can judge an
+adapter without opening its weights; here the two are held against each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.manifest import LoraSection, Manifest
+from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft, section_differences
+from adapter_hub.tensors import all_finite, tensor_bytes, weights_digest
+
+Role = Literal["self", "parent", "child"]
+# where the weights of each role are in the artifact's folder
+ROLE_FOLDERS: dict[Role, str] = {"self": "", "parent": "experts/parent/", "child": "experts/child/"}
+GATE_FILE = "gate.safetensors"
+
+
+def tensor_files(manifest: Manifest) -> list[str]:
+    """Return the listed safetensors files."""
+    return [entry.path for entry in manifest.files if entry.path.endswith(".safetensors")]
+
+
+def lora_section(folder: Path, role: Role = "self") -> LoraSection:
+    """Return what the files of one LoRA hold, as the manifest records it.
+
+    Args:
+        folder: where `adapter_config.json` and `adapter_model.safetensors` are.
+        role: `self`, or which half of an expert pair.
+
+    Raises:
+        NotFoundError, InvalidInputError, IntegrityError: the files are no sound LoRA.
+    """
+    found = read_peft(folder)
+    return LoraSection(
+        role=role,
+        dtype=found.dtype,
+        dropout=found.dropout,
+        parameters=found.parameters,
+        modules=found.modules,
+    )
+
+
+def layout_problems(manifest: Manifest) -> list[str]:
+    """Return which files the manifest's method needs and lacks, or has in a place without a meaning."""
+    roles = sorted(section.role for section in manifest.lora)
+    expected = ["child", "parent"] if manifest.method == "expert-pair" else ["self"]
+    if roles != expected:
+        return [f"lora: roles {', '.join(roles)}, but method {manifest.method} has {', '.join(expected)}"]
+    tensors = {f"{ROLE_FOLDERS[section.role]}{WEIGHTS_FILE}" for section in manifest.lora}
+    tensors |= {GATE_FILE} if manifest.method == "expert-pair" else set()
+    configs = {f"{ROLE_FOLDERS[section.role]}{CONFIG_FILE}" for section in manifest.lora}
+    listed = {entry.path for entry in manifest.files}
+    return [
+        *(f"{path}: method {manifest.method} needs it" for path in sorted((tensors | configs) - listed)),
+        *(
+            f"{path}: method {manifest.method} has no place for it"
+            for path in sorted(set(tensor_files(manifest)) - tensors)
+        ),
+    ]
+
+
+def weights_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Return how the weights differ from what the manifest says of them; [] if they do not."""
+    problems: list[str] = []
+    for section in manifest.lora:
+        problems += _section_problems(folder, section)
+    try:
+        if weights_digest(folder, tensor_files(manifest)) != manifest.weights_digest:
+            problems.append("weights_digest is not the digest of the tensors")
+        for path in tensor_files(manifest):
+            problems += value_problems(folder, path)
+        problems += _expert_problems(folder, manifest)
+    except AdapterHubError as error:
+        problems.append(str(error).replace(f"{folder}/", ""))
+    return list(dict.fromkeys(problems))
+
+
+def _section_problems(folder: Path, section: LoraSection) -> list[str]:
+    place = ROLE_FOLDERS[section.role]
+    try:
+        found = read_peft(folder / place)
+    except AdapterHubError as error:
+        return [str(error).replace(f"{folder}/", "")]
+    problems = section_differences(found, section)
+    if found.dropout != section.dropout:
+        problems.append(f"dropout {section.dropout} in the manifest, {found.dropout} in {CONFIG_FILE}")
+    if isinstance(found.config["target_modules"], str):  # what a pattern matches depends on the reader
+        problems.append(f"{CONFIG_FILE}: target_modules is a pattern, expected the list of module names")
+    return [f"{place}{problem}" for problem in problems]
+
+
+def value_problems(folder: Path, path: str) -> list[str]:
+    """Return which tensors of a safetensors file of an artifact hold NaN or infinite values."""
+    return [
+        f"{path}: tensor {entry.name} holds NaN or infinite values"
+        for entry, data in tensor_bytes(folder / path)
+        if not all_finite(entry, data)
+    ]
+
+
+def _expert_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """An expert pair carries its parent's very bytes."""
+    experts = [parent for parent in manifest.parents if parent.role == "expert"]
+    if manifest.method != "expert-pair" or not experts:
+        return []
+    carried = weights_digest(folder / ROLE_FOLDERS["parent"], [WEIGHTS_FILE])
+    if carried == experts[0].weights_digest:
+        return []
+    return [f"experts/parent: its weights are not those of {experts[0].name}@{experts[0].version}"]
