@@ -90,7 +90,7 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> lis
         "library_name: peft",
         "pipeline_tag: automatic-speech-recognition",
         "tags:",
-        *(f"- {tag}" for tag in ("adapter-hub", "automatic-speech-recognition", "lora", manifest.method)),
+        *(f"- {tag}" for tag in dict.fromkeys(("adapter-hub", "whisper", "lora", manifest.method))),
     ]
     if reports:
         lines += ["model-index:", f"- name: {_quoted(manifest.name)}", "  results:"]
@@ -127,6 +127,12 @@ def cell(value: Any) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
 
 
+def code(value: Any) -> str:
+    """Return text as a code span that it cannot end."""
+    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+    return f"`{text}`"
+
+
 def percent(value: float) -> str:
     """Return a fraction as percent with one digit.
 
@@ -157,5 +163,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(cell=cell, percent=percent, decoding=describe_decoding)
+    environment.filters.update(cell=cell, code=code, percent=percent, decoding=describe_decoding)
     return environment

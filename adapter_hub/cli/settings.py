@@ -44,14 +44,14 @@ class Settings:
         """Return the registries to look names up in: the user's, then the embedded catalogue."""
         from adapter_hub.registry import open_registries
 
-        return open_registries(self.registry)
+        return open_registries(self.registry, cache=self._cache_folder())
 
     def own_registry(self) -> Registry:
         """Return the registry that commands write to."""
         from adapter_hub.paths import registry_path
         from adapter_hub.registry import Registry
 
-        return Registry(registry_path(self.registry))
+        return Registry(registry_path(self.registry), cache=self._cache_folder())
 
     def own_store(self) -> Store:
         """Return the store that commands write to."""
@@ -63,9 +63,13 @@ class Settings:
     def open_cache(self) -> Cache:
         """Return the cache of pulled adapters."""
         from adapter_hub.cache import Cache
+
+        return Cache(self._cache_folder())
+
+    def _cache_folder(self) -> Path:
         from adapter_hub.paths import cache_folder
 
-        return Cache(Path(self.cache) if self.cache else cache_folder())
+        return cache_folder(self.cache)
 
 
 def echo_json(value: Any) -> None:

@@ -1,0 +1,151 @@
+"""What a check is, and what it looks at.
+
+A check is a short function with a code: it takes a `Subject` (one adapter version with everything that
+is known of it) and yields a message for everything that it finds. Its docstring is what
+`adapter-hub audit --explain CODE` prints. To add a check: write the function in the module of its
+theme, decorate it, and test it on a subject that has the defect.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from adapter_hub.manifest import Manifest
+from adapter_hub.report import EvaluationReport, Finding, Severity, StatusEntry
+
+if TYPE_CHECKING:
+    from adapter_hub.artifact import Artifact
+    from adapter_hub.registry import VersionBlock
+
+# what a check needs before it makes sense: nothing, a registry's entry, a readable manifest, listed bytes
+Needs = Literal["nothing", "entry", "manifest", "bytes"]
+
+
+@dataclass(frozen=True)
+class BaseModelFacts:
+    """A base model that is at hand: its digest, and the shape of its linears."""
+
+    digest: str
+    linears: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class KnownVersion:
+    """What the registries say of a version, found by its digest."""
+
+    ref: str
+    status: str
+    base_model_digest: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One adapter version under audit.
+
+    Attributes:
+        ref: how findings name it.
+        artifact: the opened artifact, or None.
+        problem: why there is no artifact; empty if there is one.
+        block: the registry's entry, or None for a local folder.
+        versions: manifests of the other versions of the name, as far as their bytes are here.
+        reports: evaluation reports attached to these weights, by the sha256 of their bytes.
+        report_problems: what is wrong with files among the reports.
+        history: the status entries of this version, oldest first.
+        base_models: the base models at hand, by id.
+        known: every registered version by digest.
+    """
+
+    ref: str
+    artifact: Artifact | None = None
+    problem: str = ""
+    block: VersionBlock | None = None
+    versions: tuple[Manifest, ...] = ()
+    reports: Mapping[str, EvaluationReport] = field(default_factory=dict)
+    report_problems: tuple[str, ...] = ()
+    history: tuple[StatusEntry, ...] = ()
+    base_models: Mapping[str, BaseModelFacts] = field(default_factory=dict)
+    known: Mapping[str, KnownVersion] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest; checks that ask for it run only where there is one."""
+        assert self.artifact is not None
+        return self.artifact.manifest
+
+    @property
+    def folder(self) -> Path:
+        """The artifact's folder; see `manifest`."""
+        assert self.artifact is not None
+        return self.artifact.path
+
+    @property
+    def base_model(self) -> BaseModelFacts | None:
+        """The adapter's base model, if it is at hand and is the one that the manifest pins."""
+        facts = self.base_models.get(self.manifest.base_model.id)
+        return facts if facts and facts.digest == self.manifest.base_model.digest else None
+
+
+CheckFunction = Callable[[Subject], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check: its stable code, how grave a finding is, and what to do about one."""
+
+    code: str
+    severity: Severity
+    needs: Needs
+    hint: str
+    run: CheckFunction
+
+    @property
+    def explanation(self) -> str:
+        """What `--explain` prints."""
+        return inspect.cleandoc(self.run.__doc__ or "")
+
+    def findings(self, subject: Subject) -> list[Finding]:
+        """Run the check on a subject."""
+        return [
+            Finding(code=self.code, severity=self.severity, ref=subject.ref, message=message, hint=self.hint)
+            for message in self.run(subject)
+        ]
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(
+    code: str, severity: Severity, *, needs: Needs = "manifest", hint: str = ""
+) -> Callable[[CheckFunction], CheckFunction]:
+    """Enter a function into the table of checks under `code`."""
+
+    def enter(function: CheckFunction) -> CheckFunction:
+        assert code not in CHECKS, code
+        CHECKS[code] = Check(code, severity, needs, hint, function)
+        return function
+
+    return enter
+
+
+def run_checks(subject: Subject) -> list[Finding]:
+    """Return the findings of every check that makes sense on `subject`.
+
+    Checks that look inside files run only if the files are the listed ones: a changed file is one
+    finding, not ten.
+    """
+    findings: list[Finding] = []
+    ready: set[Needs] = {"nothing"}
+    ready |= {"entry"} if subject.block is not None else set()
+    ready |= {"manifest"} if subject.artifact is not None else set()
+    for item in CHECKS.values():
+        if item.needs in ready:
+            findings += item.findings(subject)
+    if "manifest" in ready and not {f.code for f in findings} & {"files-differ", "unsafe-file"}:
+        for item in CHECKS.values():
+            if item.needs == "bytes":
+                findings += item.findings(subject)
+    return findings

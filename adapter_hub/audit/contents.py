@@ -1,0 +1,160 @@
+"""Is the folder exactly what the manifest lists, and do the weights do what it says? (invariants 2, 5, 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from adapter_hub.audit.checks import Subject, check
+from adapter_hub.contents import contents_problems, kind_problems, listed_paths
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.peft_format import (
+    WEIGHTS_FILE,
+    has_effect,
+    read_peft,
+    section_differences,
+    shape_differences,
+)
+from adapter_hub.tensors import weights_digest
+from adapter_hub.weights import ROLE_FOLDERS, layout_problems, tensor_files, value_problems
+
+
+@check("files-differ", "error", hint="pull it again; if it stays, the store was tampered with")
+def files_differ(subject: Subject) -> Iterator[str]:
+    """A listed file is missing or has another size or sha256, or the folder holds a file that is not listed.
+
+    Every file is read and hashed anew (invariant 2). Links and special files count as differences:
+    they could lead out of the folder.
+    """
+    unsafe = _unsafe(subject)
+    yield from (p for p in contents_problems(subject.folder, subject.manifest.files) if p not in unsafe)
+
+
+@check("unsafe-file", "error", hint="remove the file, never open it")
+def unsafe_file(subject: Subject) -> Iterator[str]:
+    """The folder holds a file of a kind that an artifact must not have: a pickle, a script, an archive.
+
+    Weights are safetensors, everything else is JSON or text; nothing is ever unpickled or executed
+    (invariant 8). PEFT falls back to a pickle if the safetensors file is missing.
+    """
+    yield from _unsafe(subject)
+
+
+def _unsafe(subject: Subject) -> list[str]:
+    listed = [entry.path for entry in subject.manifest.files]
+    return kind_problems(sorted({*listed_paths(subject.folder)[0], *listed}))
+
+
+@check("layout", "error", needs="bytes", hint="make the artifact anew with `train` or `import`")
+def layout(subject: Subject) -> Iterator[str]:
+    """The manifest's method needs a weights file that is not there, or has no place for one that is."""
+    yield from layout_problems(subject.manifest)
+
+
+@check(
+    "weights-digest",
+    "error",
+    needs="bytes",
+    hint="quarantine it: manifest and weights do not belong together",
+)
+def weights_digest_differs(subject: Subject) -> Iterator[str]:
+    """The tensors' digest, computed anew, is not the manifest's weights_digest.
+
+    Scores and parents are bound to weights_digest, so it has to be the digest of these very tensors.
+    """
+    try:
+        found = weights_digest(subject.folder, tensor_files(subject.manifest))
+    except AdapterHubError as error:
+        yield _without(subject, error)
+        return
+    if found != subject.manifest.weights_digest:
+        yield f"the tensors have {found}, the manifest says {subject.manifest.weights_digest}"
+
+
+@check(
+    "lora-differs",
+    "error",
+    needs="bytes",
+    hint="make the artifact anew; PEFT would load it wrongly without a word",
+)
+def lora_differs(subject: Subject) -> Iterator[str]:
+    """Tensors, adapter_config.json and the manifest disagree on modules, ranks, scaling, dtype or size.
+
+    PEFT itself loads such an adapter: keys without a module are dropped, missing ones start random.
+    """
+    for section in subject.manifest.lora:
+        place = ROLE_FOLDERS[section.role]
+        try:
+            adapter = read_peft(subject.folder / place)
+        except AdapterHubError as error:
+            yield _without(subject, error)
+            continue
+        yield from (f"{place}{difference}" for difference in section_differences(adapter, section))
+
+
+@check(
+    "weights-not-finite", "error", needs="bytes", hint="train again with a lower learning rate or in float32"
+)
+def weights_not_finite(subject: Subject) -> Iterator[str]:
+    """A tensor holds NaN or infinite values, which would turn every output into NaN."""
+    for path in tensor_files(subject.manifest):
+        try:
+            yield from value_problems(subject.folder, path)
+        except AdapterHubError as error:
+            yield _without(subject, error)
+
+
+@check("no-effect", "error", needs="bytes", hint="train it: as it is, the base model answers")
+def no_effect(subject: Subject) -> Iterator[str]:
+    """Every update B·A is zero, so the adapter is the base model under another name."""
+    for section in subject.manifest.lora:
+        path = subject.folder / ROLE_FOLDERS[section.role] / WEIGHTS_FILE
+        try:
+            if not has_effect(path):
+                yield f"the LoRA of role {section.role} changes nothing"
+        except (AdapterHubError, OSError):
+            continue  # lora-differs and layout have told
+
+
+@check(
+    "base-model-digest",
+    "error",
+    hint="the base model was swapped or retrained; adapters of the old one do not fit",
+)
+def base_model_digest_differs(subject: Subject) -> Iterator[str]:
+    """The base model at hand under the pinned name has another digest than the manifest pins.
+
+    The digest covers every tensor, the tokenizer and the configuration, computed anew from the files.
+    """
+    pin = subject.manifest.base_model
+    facts = subject.base_models.get(pin.id)
+    if facts and facts.digest != pin.digest:
+        yield f"{pin.id} is {facts.digest}, the manifest pins {pin.digest}"
+
+
+@check("base-model-absent", "info", hint="name its folder: `adapter-hub audit --base-model FOLDER`")
+def base_model_absent(subject: Subject) -> Iterator[str]:
+    """The base model is not at hand, so module paths and shapes were not compared with it."""
+    if subject.manifest.base_model.id not in subject.base_models:
+        yield f"{subject.manifest.base_model.id} is not here; modules were not compared with it"
+
+
+@check("module-shapes", "error", needs="bytes", hint="it was trained on another base model than it says")
+def module_shapes(subject: Subject) -> Iterator[str]:
+    """A module is not in the base model or has another shape there.
+
+    Updates of modules that do not exist are silently lost by other loaders.
+    """
+    if subject.base_model is None:
+        return
+    for section in subject.manifest.lora:
+        place = ROLE_FOLDERS[section.role]
+        try:
+            adapter = read_peft(subject.folder / place)
+        except AdapterHubError:
+            continue  # lora-differs has told
+        yield from (f"{place}{d}" for d in shape_differences(adapter, subject.base_model.linears))
+
+
+def _without(subject: Subject, error: AdapterHubError) -> str:
+    """Return an error's text with paths relative to the artifact."""
+    return str(error).replace(f"{subject.folder}/", "")

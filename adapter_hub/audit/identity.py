@@ -1,0 +1,109 @@
+"""Is the version what its name, its digest and the registry say? (invariants 1 and 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from packaging.version import Version
+
+from adapter_hub.audit.checks import Subject, check
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.versions import check_version_step
+
+
+@check(
+    "manifest-unreadable",
+    "error",
+    needs="nothing",
+    hint="pull it again; a manifest is never edited by hand",
+)
+def manifest_unreadable(subject: Subject) -> Iterator[str]:
+    """adapter.json is missing, is no canonical JSON (RFC 8785), or breaks the schema.
+
+    Identity is the sha256 of its bytes, so one content has one spelling: duplicate keys, NaN, an
+    explicit null, an unknown field, or other spacing are refused.
+    """
+    if subject.problem and not _withdrawn(subject) and not _is_missing(subject):
+        yield subject.problem
+
+
+@check(
+    "bytes-missing",
+    "error",
+    needs="entry",
+    hint="restore the store's folder, or run `adapter-hub registry rebuild`",
+)
+def bytes_missing(subject: Subject) -> Iterator[str]:
+    """The registry lists a version whose bytes are at none of its locations.
+
+    Publishing writes bytes first and the index second (invariant 4), so this means that a store was
+    moved or that somebody deleted from it. Withdrawn versions have no bytes, rightly.
+    """
+    if _is_missing(subject) and not _withdrawn(subject):
+        yield subject.problem
+
+
+@check(
+    "digest-differs",
+    "error",
+    hint="somebody replaced the version; quarantine it and publish a new one",
+)
+def digest_differs(subject: Subject) -> Iterator[str]:
+    """The registry's digest is not the sha256 of adapter.json as it is.
+
+    A (name, version) has one digest for ever (invariant 1): whoever pinned it must not get another.
+    """
+    if subject.block and subject.artifact and subject.block.digest != subject.artifact.digest:
+        yield f"adapter.json is {subject.artifact.digest}, the registry says {subject.block.digest}"
+
+
+@check("entry-differs", "error", hint="run `adapter-hub registry rebuild`, which reads the manifests")
+def entry_differs(subject: Subject) -> Iterator[str]:
+    """The registry's summary of a version says something else than its manifest.
+
+    Lists and resolution use the summary alone, so it has to be derived from the manifest.
+    """
+    block, manifest = subject.block, subject.manifest
+    if block is None:
+        return
+    size = sum(entry.size for entry in manifest.files) + len(manifest.to_bytes())
+    expected = {
+        "name and version": (subject.ref, manifest.ref),
+        "weights_digest": (block.weights_digest, manifest.weights_digest),
+        "method": (block.method, manifest.method),
+        "languages": (list(block.languages), [language.tag for language in manifest.languages]),
+        "base_model": (block.base_model.digest, manifest.base_model.digest),
+        "rank": (block.rank, manifest.rank),
+        "parents": (
+            [(parent.role, parent.digest) for parent in block.parents],
+            [(parent.role, parent.digest) for parent in manifest.parents],
+        ),
+        "license": (block.license, manifest.license),
+        "size": (block.size, size),
+    }
+    for name, (found, wanted) in expected.items():
+        if found != wanted:
+            yield f"{name}: the registry says {found}, the manifest {wanted}"
+
+
+@check("version-rule", "error", hint="publish it again under a version that says what changed")
+def version_rule(subject: Subject) -> Iterator[str]:
+    """The version's number does not say what changed since the version before it.
+
+    MAJOR: base model, languages, tokenizer or module set; MINOR: new weights, licence, dtype or rank;
+    PATCH: the same weights. `publish` enforces it, so this registry was written by something else.
+    """
+    mine = Version(subject.manifest.version)
+    earlier = [other for other in subject.versions if Version(other.version) < mine]
+    try:
+        check_version_step(earlier, subject.manifest)
+    except AdapterHubError as error:
+        yield str(error)
+
+
+def _withdrawn(subject: Subject) -> bool:
+    return subject.block is not None and subject.block.status == "withdrawn"
+
+
+def _is_missing(subject: Subject) -> bool:
+    return subject.block is not None and subject.problem.startswith("no bytes")

@@ -1,0 +1,68 @@
+"""Does the adapter come from where it says, and what became of its ancestors? (invariant 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from adapter_hub.artifact import lineage_problems, read_ancestors
+from adapter_hub.audit.checks import Subject, check
+from adapter_hub.canonical import hex_of
+
+
+@check(
+    "ancestor-unsound", "error", needs="bytes", hint="pull it again; ancestors' manifests are never edited"
+)
+def ancestor_unsound(subject: Subject) -> Iterator[str]:
+    """A file in ancestors/ is no canonical manifest, or its name is not its digest."""
+    yield from read_ancestors(subject.folder)[1]
+
+
+@check(
+    "lineage", "error", needs="bytes", hint="seal the artifact anew with the parents that it was made from"
+)
+def lineage(subject: Subject) -> Iterator[str]:
+    """A parent's manifest is missing from ancestors/, was created later, or has another base model.
+
+    Checked for all ancestors, not only the parents: a seed or expert has to exist before its child and
+    to share the base model's digest, or warm start and combination mean nothing.
+    """
+    ancestors, _ = read_ancestors(subject.folder)
+    yield from lineage_problems(subject.manifest, ancestors)
+
+
+@check(
+    "ancestor-quarantined",
+    "error",
+    needs="bytes",
+    hint="retire this adapter too, or train it anew from a sound seed",
+)
+def ancestor_quarantined(subject: Subject) -> Iterator[str]:
+    """An ancestor was quarantined: its bytes or data are not to be trusted, nor what was made from them."""
+    yield from _retired(subject, {"quarantined"})
+
+
+@check(
+    "ancestor-retired", "warning", needs="bytes", hint="see `adapter-hub show` on the ancestor for the reason"
+)
+def ancestor_retired(subject: Subject) -> Iterator[str]:
+    """An ancestor was yanked, deprecated or withdrawn; the adapter works, and its makers should know."""
+    yield from _retired(subject, {"yanked", "deprecated", "withdrawn"})
+
+
+@check(
+    "ancestor-unregistered", "info", needs="bytes", hint="add the registry that has it, or ask its publisher"
+)
+def ancestor_unregistered(subject: Subject) -> Iterator[str]:
+    """No registry at hand knows an ancestor, so its status is unknown; its manifest is in the artifact."""
+    ancestors, _ = read_ancestors(subject.folder)
+    for digest, manifest in ancestors.items():
+        if digest not in subject.known:
+            yield f"{manifest.ref} ({hex_of(digest)[:12]}…) is in no registry here"
+
+
+def _retired(subject: Subject, statuses: set[str]) -> Iterator[str]:
+    ancestors, _ = read_ancestors(subject.folder)
+    for digest in sorted(ancestors):
+        known = subject.known.get(digest)
+        if known and known.status in statuses:
+            yield f"ancestor {known.ref} is {known.status}"

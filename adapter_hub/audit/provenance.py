@@ -1,0 +1,39 @@
+"""What is not known about an adapter, and who may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from adapter_hub.audit.checks import Subject, check
+
+NO_LICENCE = frozenset({"NONE", "NOASSERTION", "LicenseRef-unknown"})
+
+
+@check("provenance-unknown", "info", hint="train it here from a recipe to know")
+def provenance_unknown(subject: Subject) -> Iterator[str]:
+    """The adapter was trained elsewhere and imported: parents, data and training are unknown."""
+    if subject.manifest.method == "imported":
+        yield "imported: its data, its parents and its training are unknown"
+
+
+@check("licence-missing", "warning", hint="ask the author; publish a MINOR version that states it")
+def licence_missing(subject: Subject) -> Iterator[str]:
+    """The manifest names no licence, so nobody knows whether the adapter may be used."""
+    if subject.manifest.license in NO_LICENCE:
+        yield f"licence {subject.manifest.license}"
+
+
+@check("data-licence-missing", "info", hint="state `license` in the recipe's data section")
+def data_licence_missing(subject: Subject) -> Iterator[str]:
+    """A data set that the adapter was trained on is recorded without its licence."""
+    for source in subject.manifest.data:
+        if source.license is None:
+            yield f"data set {source.id} ({source.split}) without a licence"
+
+
+@check("code-changed", "info", hint="commit, then train again, if it has to be reproducible")
+def code_changed(subject: Subject) -> Iterator[str]:
+    """The adapter was trained by code with uncommitted changes, so the revision does not name the code."""
+    training = subject.manifest.training
+    if training and training.dirty:
+        yield f"trained on {training.code_revision or 'an unknown revision'} with uncommitted changes"

@@ -1,0 +1,194 @@
+"""Commands that make adapters: recipes, data, similarity, training, and the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.tables import table
+from adapter_hub.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from adapter_hub.trainers.data_check import DataReport
+
+BASE_MODEL = click.option(
+    "--base-model", default=EMBEDDED_ID, show_default=True, metavar="ID|FOLDER", help="The base model."
+)
+DATA = click.Path(path_type=Path)
+
+
+def tell(line: str) -> None:
+    """Say something on stderr; stdout is for data."""
+    click.echo(line, err=True)
+
+
+@click.group()
+def recipe() -> None:
+    """Write recipes, the input of `train`."""
+
+
+@recipe.command("new")
+@click.argument("method", type=click.Choice(["lora", "warm-start"]))
+@click.option("--language", default="da", show_default=True, help="BCP 47 tag of the new adapter.")
+@click.option("--namespace", default="my-name", show_default=True, help="First half of its name.")
+@BASE_MODEL
+@click.option("--out", type=DATA, help="The file to write. Default: stdout.")
+def recipe_new(method: str, language: str, namespace: str, base_model: str, out: Path | None) -> None:
+    """Write a commented recipe to start from.
+
+    METHOD is lora (from scratch) or warm-start (from the adapter of a similar language).
+    """
+    from adapter_hub.paths import write_atomically
+    from adapter_hub.trainers.recipe import new_recipe
+
+    text = new_recipe(method, language=language, namespace=namespace, base_model=base_model)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    if out.exists():
+        raise InvalidInputError(f"{out}: exists already; choose another --out or remove it")
+    write_atomically(out, text.encode())
+    tell(f"wrote {out}; next: adapter-hub train {out} --out FOLDER")
+
+
+@click.group()
+def data() -> None:
+    """Look at data sets before training on them."""
+
+
+@data.command("check")
+@click.argument("folder", type=DATA)
+@BASE_MODEL
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def data_check(folder: Path, base_model: str, as_json: bool) -> None:
+    """Tell what of a data set can be trained on, and why the rest cannot.
+
+    Reads every file of FOLDER (one split, or sub-folders train, dev and test) as training would. Exits
+    with 1 if a row would be dropped.
+    """
+    from adapter_hub.runtime.base_model import load_base_model
+    from adapter_hub.trainers.data_check import check_data
+
+    report = check_data(folder, load_base_model(base_model))
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        _print_report(report)
+    if not report.clean:
+        raise SystemExit(1)
+
+
+def _print_report(report: DataReport) -> None:
+    headings = ["split", "utterances", "usable", "hours", "shortest s", "median s", "longest s", "tokens", "speakers"]
+    click.echo(
+        table(
+            headings,
+            [
+                [s.split, s.utterances, s.usable, s.hours, s.shortest_seconds, s.median_seconds,
+                 s.longest_seconds, s.longest_tokens, s.speakers]
+                for s in report.splits
+            ],
+        )
+    )
+    for split in report.splits:
+        for row in split.dropped:
+            click.echo(f"dropped from {split.split}: {row.id}: {row.reason}")
+    for pair, speakers in report.shared_speakers.items():
+        click.echo(f"{pair} share {len(speakers)} speakers ({', '.join(speakers[:5])}): scores are not for new voices")
+    for pair, count in report.shared_transcripts.items():
+        click.echo(f"{pair} share {count} transcripts")
+
+
+@click.command()
+@click.option("--data", "folder", type=DATA, required=True, help="Speech of the new language.")
+@click.option("--split", help="Sub-folder to read, such as train.")
+@click.option("--among", help="Candidate languages, such as pl,pt,it,zh. Default: those of the adapters.")
+@click.option("--segments", default=200, show_default=True, help="Utterances to draw (M of equation 4).")
+@click.option("--random-seed", default=1, show_default=True, help="Decides which ones.")
+@BASE_MODEL
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def similarity(
+    settings: Settings,
+    folder: Path,
+    split: str | None,
+    among: str | None,
+    segments: int,
+    random_seed: int,
+    base_model: str,
+    as_json: bool,
+) -> None:
+    """Find the base language that new speech is most similar to, to start a warm start from.
+
+    LoRA-Whisper, equation 4: the share of utterances whose most probable language it is.
+    """
+    from adapter_hub.runtime.base_model import load_base_model
+    from adapter_hub.speech.dataset import read_dataset
+    from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
+
+    base = load_base_model(base_model, device=settings.device)
+    known = candidates(settings.registries(), base.digest, leave_out="")
+    languages = among.split(",") if among else sorted(known)
+    with click.progressbar(length=segments, label="language identification", file=click.get_text_stream("stderr")) as bar:
+        measured = measure_similarity(
+            base,
+            read_dataset(folder, split),
+            among=languages,
+            segments=segments,
+            random_seed=random_seed,
+            progress=lambda done, _: bar.update(done - bar.pos),
+        )
+    if as_json:
+        echo_json(measured.to_json())
+        return
+    rows = [
+        [k, measured.scores[k], measured.mean_probabilities.get(k), str(known[k]) if k in known else None]
+        for k in ranked(measured)
+    ]
+    click.echo(table(["language", "similarity", "mean probability", "adapter"], rows))
+
+
+@click.command()
+@click.argument("recipe_file", metavar="RECIPE.toml", type=DATA)
+@click.option("--out", type=DATA, required=True, help="Folder of the new artifact; must not exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.pass_obj
+def train(settings: Settings, recipe_file: Path, out: Path, as_json: bool) -> None:
+    """Train an adapter as a recipe says.
+
+    Ctrl-C saves a checkpoint; the same command goes on from it. The artifact appears whole or not at
+    all; publish it with `adapter-hub publish`.
+    """
+    from adapter_hub.trainers.training import train as train_adapter
+
+    artifact = train_adapter(
+        recipe_file,
+        out,
+        registries=settings.registries(),
+        cache=settings.open_cache(),
+        device=settings.device,
+        tell=tell,
+    )
+    if as_json:
+        echo_json(artifact.manifest.to_json())
+    else:
+        click.echo(f"{artifact.ref} {artifact.digest} in {out}")
+    tell(f"next: adapter-hub publish {out}")
+
+
+@click.command()
+@click.option("--out", type=DATA, default=Path("demo"), show_default=True, help="Folder to work in.")
+@click.option("--quick", is_flag=True, help="A fraction of the data and steps; the numbers mean little.")
+def demo(out: Path, quick: bool) -> None:
+    """Live through the whole life of an adapter, offline, in under five minutes.
+
+    Spanish, which the catalogue does not hold: speech, similarity, training, evaluation, publishing,
+    pulling, transcription, lineage and audit.
+    """
+    from adapter_hub.trainers.demonstration import demonstrate
+
+    demonstrate(out, say=click.echo, quick=quick)

@@ -1,0 +1,37 @@
+"""JSON Schema of the records, for readers and editors that are not Python.
+
+    python -m adapter_hub.schemas      # writes them anew after a record changed
+
+The files beside this module are what the records say; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def render_schemas() -> dict[str, str]:
+    """Return the text of every schema file by its name."""
+    from adapter_hub.manifest import Manifest
+    from adapter_hub.registry_file import RegistryFile
+    from adapter_hub.report import EvaluationReport, Finding, StatusEntry
+
+    records = {
+        "adapter.json": Manifest,
+        "evaluation.json": EvaluationReport,
+        "finding.json": Finding,
+        "registry.json": RegistryFile,
+        "status-entry.json": StatusEntry,
+    }
+    return {
+        name: json.dumps(
+            {"$schema": "https://json-schema.org/draft/2020-12/schema", **record.model_json_schema()},
+            indent=2,
+            sort_keys=True,
+        )
+        + "\n"
+        for name, record in records.items()
+    }

@@ -1,0 +1,93 @@
+"""Rules of the house that no tool checks: size, names, words, and what must not be in the tree."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("adapter_hub", "trainers", "cards", "tests", "benchmarks")
+VAGUE = {"utils", "common", "helpers", "types", "misc", "base"}
+
+
+def sources(*folders: str) -> list[Path]:
+    """Return the Python files, without going through the links to trainers and cards."""
+    found = [
+        path
+        for folder in folders or FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not any(parent.is_symlink() for parent in path.parents)
+    ]
+    assert found
+    return found
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): length
+        for path in sources()
+        if (length := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    }
+    assert not long
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert not [path for path in sources() if path.stem in VAGUE or path.parent.name in VAGUE]
+
+
+def test_every_module_of_the_library_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in sources("adapter_hub", "trainers", "cards")
+        if path.read_text(encoding="utf-8").strip()
+        and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not silent
+
+
+def test_every_pytest_raises_says_which_message() -> None:
+    bare = []
+    for path in sources("tests"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "raises"
+                and not any(keyword.arg == "match" for keyword in node.keywords)
+            ):
+                bare.append(f"{path.name}:{node.lineno}")
+    assert not bare
+
+
+def test_nothing_is_unpickled_evaluated_or_run_through_a_shell() -> None:
+    banned = {"eval", "exec", "__import__"}
+    modules = {"pickle", "marshal", "shelve", "joblib", "dill"}
+    found = []
+    for path in sources("adapter_hub", "trainers", "cards"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in banned:
+                found.append(name)
+            if isinstance(node, ast.Import) and {alias.name for alias in node.names} & modules:
+                found.append(name)
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                found.append(name)
+            if isinstance(node, ast.keyword) and node.arg == "shell":
+                found.append(name)
+    assert not found
+
+
+@pytest.mark.parametrize("word", ["/work/", "/root/", "/home/"])
+def test_no_file_holds_a_path_of_somebody_s_machine(word: str) -> None:
+    tracked = subprocess.run(
+        ["git", "grep", "-I", "-l", "-F", word, "--", ":!.gitignore", f":!tests/{Path(__file__).name}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tracked.returncode in (0, 1), tracked.stderr
+    assert tracked.stdout == ""

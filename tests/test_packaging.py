@@ -1,0 +1,82 @@
+"""What a wheel must hold: the list of packages equals the disk, the pins fit the ranges."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PLACES = {"adapter_hub": "adapter_hub", "adapter_hub.cards": "cards", "adapter_hub.trainers": "trainers"}
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def packages_on_disk() -> set[str]:
+    found = set()
+    for package, folder in PLACES.items():
+        for path in (ROOT / folder).rglob("__init__.py"):
+            if not any(parent.is_symlink() for parent in path.parents):
+                inner = path.parent.relative_to(ROOT / folder).parts
+                found.add(".".join((package, *inner)))
+    return found
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in found.items()}
+
+
+def requirements(project: dict[str, Any]) -> list[Requirement]:
+    extras = project["project"]["optional-dependencies"].values()
+    return [
+        Requirement(text) for text in [*project["project"]["dependencies"], *(t for e in extras for t in e)]
+    ]
+
+
+def test_the_list_of_packages_equals_the_disk(project: dict[str, Any]) -> None:
+    assert set(project["tool"]["setuptools"]["packages"]) == packages_on_disk()
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    bare = [
+        path.parent
+        for folder in PLACES.values()
+        for path in (ROOT / folder).rglob("*.py")
+        if not (path.parent / "__init__.py").exists()
+    ]
+    assert not bare
+
+
+def test_the_links_that_static_tools_follow_are_there() -> None:
+    for name in ("cards", "trainers"):
+        assert (ROOT / "adapter_hub" / name).is_symlink()
+        assert (ROOT / "adapter_hub" / name).resolve() == ROOT / name
+
+
+def test_the_project_asks_for_ranges_and_pins_them_all_in_constraints(project: dict[str, Any]) -> None:
+    known = pins()
+    for requirement in requirements(project):
+        assert not any(part.operator == "==" for part in requirement.specifier), requirement
+        assert requirement.specifier.contains(known[canonicalize_name(requirement.name)]), requirement
+
+
+def test_torch_is_pinned_without_a_build_and_cuda_is_left_to_it() -> None:
+    known = pins()
+    assert known["torch"] == "2.13.0"
+    assert not [name for name in known if re.match("nvidia|cuda|triton", name)]
+
+
+def test_no_file_of_the_build_names_a_package_registry() -> None:
+    for name in ("pyproject.toml", "constraints.txt", "Makefile", ".ci/run", "README.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert not re.search(r"index-url|find-links|pypi\.org|download\.pytorch", text), name
