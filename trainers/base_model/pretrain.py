@@ -22,6 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adapter_hub.trainers.base_model.architecture import TIMESTAMP_SECONDS
 from adapter_hub.trainers.base_model.examples import Example
+from adapter_hub.trainers.spec_augment import mask
 from adapter_hub.trainers.variable_length import encode
 
 IGNORED = -100
@@ -62,7 +63,7 @@ def collate(
     examples: Sequence[Example],
     labels: Sequence[Sequence[int]],
     frames: int | None,
-    mask: Mapping[str, int],
+    masks: Mapping[str, int],
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return features `[batch, mels, frames]`, decoder inputs and targets `[batch, tokens]`."""
@@ -73,7 +74,7 @@ def collate(
         length = min(example.features.shape[1], longest)
         row[:, length:] = example.floor
         row[:, :length] = example.features[:, :length]
-        _mask(row[:, :length], mask, rng)
+        mask(row[:, :length], rng, masks)
     tokens = max(map(len, labels)) - 1
     inputs = np.zeros((len(labels), tokens), np.int64)
     targets = np.full((len(labels), tokens), IGNORED, np.int64)
@@ -81,19 +82,6 @@ def collate(
         inputs[i, : len(ids) - 1] = ids[:-1]
         targets[i, : len(ids) - 1] = ids[1:]
     return torch.from_numpy(features), torch.from_numpy(inputs), torch.from_numpy(targets)
-
-
-def _mask(row: np.ndarray, mask: Mapping[str, int], rng: np.random.Generator) -> None:
-    """SpecAugment (arXiv 1904.08779) in place: bands of time and mel set to the mean."""
-    mean = row.mean()
-    for _ in range(mask["time_masks"]):
-        width = int(rng.integers(0, min(mask["time_width"], max(1, row.shape[1] // 8)) + 1))
-        start = int(rng.integers(0, max(1, row.shape[1] - width)))
-        row[:, start : start + width] = mean
-    for _ in range(mask["mel_masks"]):
-        width = int(rng.integers(0, mask["mel_width"] + 1))
-        start = int(rng.integers(0, row.shape[0] - width))
-        row[start : start + width] = mean
 
 
 def batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[int]]:
@@ -118,6 +106,8 @@ def pretrain(
     torch.manual_seed(settings["random_seed"])
     rng, numpy_rng = random.Random(settings["random_seed"]), np.random.default_rng(settings["random_seed"])
     label = Labeller(tokenizer)
+    room = model.config.max_target_positions
+    examples = [e for e in examples if len(label(e, timestamps=True)) <= room]
     decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
     optimizer = torch.optim.AdamW(

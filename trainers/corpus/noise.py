@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -23,11 +24,9 @@ def noise(colour: str, length: int, sample_rate: int, seed: int) -> Samples:
     if colour == "white":
         samples = generator.standard_normal(length)
     elif colour == "pink":
-        samples = _shaped(
-            length, generator, lambda hertz: np.maximum(hertz, SLOWEST_SHAPED) ** -0.5, sample_rate
-        )
+        samples = _shaped(length, generator, partial(_slope, 0.5), sample_rate)
     elif colour == "brown":
-        samples = _shaped(length, generator, lambda hertz: 1 / np.maximum(hertz, SLOWEST_SHAPED), sample_rate)
+        samples = _shaped(length, generator, partial(_slope, 1.0), sample_rate)
     elif colour == "hum":
         samples = _hum(length, sample_rate, generator)
     elif colour == "babble":
@@ -43,10 +42,15 @@ def _shaped(
 ) -> Samples:
     """Noise whose amplitude at each frequency is given."""
     whole = 1 << (length - 1).bit_length()  # Fourier transforms of other lengths are slow
-    frequencies = np.fft.rfftfreq(whole, 1 / sample_rate)
+    frequencies: Samples = np.fft.rfftfreq(whole, 1 / sample_rate).astype(np.float64)
     parts = generator.standard_normal((len(frequencies), 2))
     spectrum = (parts[:, 0] + 1j * parts[:, 1]) * amplitude(frequencies)
     return np.fft.irfft(spectrum, whole)[:length]
+
+
+def _slope(power: float, hertz: Samples) -> Samples:
+    amplitude: Samples = np.maximum(hertz, SLOWEST_SHAPED) ** -power
+    return amplitude
 
 
 def _hum(length: int, sample_rate: int, generator: np.random.Generator) -> Samples:
@@ -60,21 +64,20 @@ def _hum(length: int, sample_rate: int, generator: np.random.Generator) -> Sampl
     return samples
 
 
+def _band(centre: float, hertz: Samples) -> Samples:
+    amplitude: Samples = np.exp(-0.5 * ((hertz - centre) / (0.2 * centre)) ** 2)
+    return amplitude
+
+
 def _babble(length: int, sample_rate: int, generator: np.random.Generator) -> Samples:
     """Six bands where voices have their formants, each swelling at the pace of syllables."""
     time = np.arange(length) / sample_rate
     samples = np.zeros(length)
     for _ in range(6):
-        centre = np.exp(generator.uniform(np.log(200.0), np.log(3500.0)))
-        carrier = _shaped(
-            length,
-            generator,
-            lambda hertz, at=centre: np.exp(-0.5 * ((hertz - at) / (0.2 * at)) ** 2),
-            sample_rate,
-        )
-        carrier /= (
-            np.sqrt(np.mean(carrier**2)) * (centre / 200.0) ** 0.5
-        )  # speech is weaker at high frequencies
+        centre = float(np.exp(generator.uniform(np.log(200.0), np.log(3500.0))))
+        carrier = _shaped(length, generator, partial(_band, centre), sample_rate)
+        # speech is weaker at high frequencies
+        carrier /= np.sqrt(np.mean(carrier**2)) * (centre / 200.0) ** 0.5
         syllables = generator.uniform(2.0, 8.0)
         swell = np.maximum(0.0, np.sin(2 * np.pi * (syllables * time + generator.random()))) + 0.1
         samples += carrier * swell

@@ -1,8 +1,8 @@
-"""Numbers from 0 to 9999 spelled as transcripts of ten languages write them: lower case, no commas, no hyphens.
+"""Numbers from 0 to 9999 spelled as transcripts of ten languages write them.
 
-num2words spells five of them well; the other five have a table of their own here, because num2words has none (Chinese,
-Greek), gives kanji that espeak-ng reads as letter names (Japanese), counts by twenties (Welsh), or puts an "og" where
-Danish has none.
+Lower case, no commas, no hyphens. num2words spells five of them well; the other five have a table of their
+own here, because num2words has none (Chinese, Greek), gives kanji that espeak-ng reads as letter names
+(Japanese), counts by twenties (Welsh), or puts an "og" where Danish has none.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ SPOKEN: dict[str, dict[str, str]] = {}
 """Words that espeak-ng misreads, per language."""
 
 
+def _words(table: str) -> list[str]:
+    """The entries of a table in one line; a dot is a space inside an entry."""
+    return [entry.replace(".", " ") for entry in table.split()]
+
+
 def _num2words(number: int, locale: str) -> str:
     words: Any = demo_module("num2words").num2words
     return " ".join(str(words(number, lang=locale)).replace(",", " ").replace("-", " ").split())
@@ -67,29 +72,11 @@ def _italian(number: int) -> str:
     return text[:-1] + "é" if number > 3 and text.endswith("tre") else text
 
 
-_DANISH_SMALL = [
-    "nul",
-    "et",
-    "to",
-    "tre",
-    "fire",
-    "fem",
-    "seks",
-    "syv",
-    "otte",
-    "ni",
-    "ti",
-    "elleve",
-    "tolv",
-    "tretten",
-    "fjorten",
-    "femten",
-    "seksten",
-    "sytten",
-    "atten",
-    "nitten",
-]
-_DANISH_TENS = ["-", "-", "tyve", "tredive", "fyrre", "halvtreds", "tres", "halvfjerds", "firs", "halvfems"]
+_DANISH_SMALL = _words(
+    "nul et to tre fire fem seks syv otte ni ti "
+    "elleve tolv tretten fjorten femten seksten sytten atten nitten"
+)
+_DANISH_TENS = _words("- - tyve tredive fyrre halvtreds tres halvfjerds firs halvfems")
 
 
 def _danish(number: int) -> str:
@@ -111,46 +98,25 @@ def _danish(number: int) -> str:
     return " ".join(words)
 
 
-_WELSH_UNITS = ["dim", "un", "dau", "tri", "pedwar", "pump", "chwech", "saith", "wyth", "naw"]
-_WELSH_TENS = [
-    "",
-    "deg",
-    "dau ddeg",
-    "tri deg",
-    "pedwar deg",
-    "pum deg",
-    "chwe deg",
-    "saith deg",
-    "wyth deg",
-    "naw deg",
-]
-_WELSH_HUNDREDS = [
-    "", "cant", "dau gant", "tri chant", "pedwar cant", "pum cant", "chwe chant", "saith cant", "wyth cant", "naw cant",
-]  # fmt: skip
-_WELSH_THOUSANDS = [
-    "", "mil", "dwy fil", "tair mil", "pedair mil", "pum mil", "chwe mil", "saith mil", "wyth mil", "naw mil",
-]  # fmt: skip
-_WELSH_AND = [
-    "-",
-    "ac-un",
-    "a-dau",
-    "a-thri",
-    "a-phedwar",
-    "a-phump",
-    "a-chwech",
-    "a-saith",
-    "ac-wyth",
-    "a-naw",
-    "a-deg",
-]
+_WELSH_UNITS = _words("dim un dau tri pedwar pump chwech saith wyth naw")
+_WELSH_TENS = _words("- deg dau.ddeg tri.deg pedwar.deg pum.deg chwe.deg saith.deg wyth.deg naw.deg")
+_WELSH_HUNDREDS = _words(
+    "- cant dau.gant tri.chant pedwar.cant pum.cant chwe.chant saith.cant wyth.cant naw.cant"
+)
+_WELSH_THOUSANDS = _words("- mil dwy.fil tair.mil pedair.mil pum.mil chwe.mil saith.mil wyth.mil naw.mil")
+_WELSH_AND = _words("- ac.un a.dau a.thri a.phedwar a.phump a.chwech a.saith ac.wyth a.naw a.deg")
 
 
 def _welsh(number: int) -> str:
-    """The decimal numbers of schools and sums; "a" (and) stands only before a last part of at most ten, and mutates it."""
+    """The decimal numbers of schools and sums.
+
+    "a" (and) stands only before a last part of at most ten, and mutates it.
+    """
     thousands, hundreds, rest = number // 1000, number // 100 % 10, number % 100
-    words = [word for word in (_WELSH_THOUSANDS[thousands], _WELSH_HUNDREDS[hundreds]) if word]
+    words = [_WELSH_THOUSANDS[thousands]] if thousands else []
+    words += [_WELSH_HUNDREDS[hundreds]] if hundreds else []
     if words and 1 <= rest <= 10:
-        words.append(_WELSH_AND[rest].replace("-", " "))
+        words.append(_WELSH_AND[rest])
     elif rest == 10:
         words.append("deg")
     elif 10 < rest < 20:
@@ -164,52 +130,14 @@ def _welsh(number: int) -> str:
     return " ".join(words)
 
 
-_GREEK_UNITS = [
-    "μηδέν",
-    "ένα",
-    "δύο",
-    "τρία",
-    "τέσσερα",
-    "πέντε",
-    "έξι",
-    "επτά",
-    "οκτώ",
-    "εννέα",
-    "δέκα",
-    "έντεκα",
-    "δώδεκα",
-    "δεκατρία",
-    "δεκατέσσερα",
-    "δεκαπέντε",
-    "δεκαέξι",
-    "δεκαεπτά",
-    "δεκαοκτώ",
-    "δεκαεννέα",
-]
-_GREEK_TENS = [
-    "-",
-    "-",
-    "είκοσι",
-    "τριάντα",
-    "σαράντα",
-    "πενήντα",
-    "εξήντα",
-    "εβδομήντα",
-    "ογδόντα",
-    "ενενήντα",
-]
-_GREEK_HUNDREDS = [
-    "-",
-    "εκατόν",
-    "διακόσια",
-    "τριακόσια",
-    "τετρακόσια",
-    "πεντακόσια",
-    "εξακόσια",
-    "επτακόσια",
-    "οκτακόσια",
-    "εννιακόσια",
-]
+_GREEK_UNITS = _words(
+    "μηδέν ένα δύο τρία τέσσερα πέντε έξι επτά οκτώ εννέα δέκα έντεκα δώδεκα "
+    "δεκατρία δεκατέσσερα δεκαπέντε δεκαέξι δεκαεπτά δεκαοκτώ δεκαεννέα"
+)
+_GREEK_TENS = _words("- - είκοσι τριάντα σαράντα πενήντα εξήντα εβδομήντα ογδόντα ενενήντα")
+_GREEK_HUNDREDS = _words(
+    "- εκατόν διακόσια τριακόσια τετρακόσια πεντακόσια εξακόσια επτακόσια οκτακόσια εννιακόσια"
+)
 _GREEK_FEMININE = {3: "τρεις", 4: "τέσσερις"}
 
 
@@ -235,7 +163,7 @@ _CHINESE = "零一二三四五六七八九"
 
 
 def _chinese(number: int) -> str:
-    """A gap of zeros inside the number is read as one 零; two thousand is 两千, ten to nineteen drop the first 一."""
+    """Zeros inside are read as one 零; two thousand is 两千, ten to nineteen have no 一 before 十."""
     if number < 10:
         return _CHINESE[number]
     if number < 20:
@@ -251,31 +179,11 @@ def _chinese(number: int) -> str:
     return text
 
 
-_JAPANESE_UNITS = ["れい", "いち", "に", "さん", "よん", "ご", "ろく", "なな", "はち", "きゅう"]
-_JAPANESE_HUNDREDS = [
-    "-",
-    "ひゃく",
-    "にひゃく",
-    "さんびゃく",
-    "よんひゃく",
-    "ごひゃく",
-    "ろっぴゃく",
-    "ななひゃく",
-    "はっぴゃく",
-    "きゅうひゃく",
-]
-_JAPANESE_THOUSANDS = [
-    "-",
-    "せん",
-    "にせん",
-    "さんぜん",
-    "よんせん",
-    "ごせん",
-    "ろくせん",
-    "ななせん",
-    "はっせん",
-    "きゅうせん",
-]
+_JAPANESE_UNITS = _words("れい いち に さん よん ご ろく なな はち きゅう")
+_JAPANESE_HUNDREDS = _words(
+    "- ひゃく にひゃく さんびゃく よんひゃく ごひゃく ろっぴゃく ななひゃく はっぴゃく きゅうひゃく"
+)
+_JAPANESE_THOUSANDS = _words("- せん にせん さんぜん よんせん ごせん ろくせん ななせん はっせん きゅうせん")
 
 
 def _japanese(number: int) -> str:
@@ -314,8 +222,8 @@ def spellings(language: str) -> dict[str, int]:
 def is_unambiguous(numbers: tuple[int, ...], language: str) -> bool:
     """Whether a transcript can be heard as these numbers only.
 
-    "twenty" and "three" said one after the other are also 23, which may belong to another split. So no other sequence of
-    at most as many numbers may sound the same.
+    "twenty" and "three" said one after the other are also 23, which may belong to another split. So no other
+    sequence of at most as many numbers may sound the same.
     """
     if len(numbers) == 1:
         return True

@@ -70,8 +70,8 @@ def split_of(number: int) -> str:
 def allowed(numbers: Sequence[int], split: str) -> bool:
     """Whether an utterance of these numbers may belong to the split.
 
-    Basic numbers alone are for pretraining, apart from a hashed share of their sequences, which is `pretraining-test`'s;
-    elsewhere they accompany a number of the split's own.
+    Basic numbers alone are for pretraining, apart from a hashed share of their sequences, which is
+    `pretraining-test`'s; elsewhere they accompany a number of the split's own.
     """
     owner = "dev" if split == "pretraining-test" else split
     large = [number for number in numbers if number >= BASIC]
@@ -200,11 +200,10 @@ def _whole(ends: Sequence[int], generator: random.Random) -> int:
     return ends[0] + int((ends[1] - ends[0] + 1) * generator.random())
 
 
-def _choice(chances: Mapping[str, float], generator: random.Random) -> str:
+def _choice(chances: dict[str, float], generator: random.Random) -> str:
     drawn = generator.random() * sum(chances.values())
-    name = ""
     for name, chance in chances.items():
         drawn -= chance
         if drawn < 0:
-            break
-    return name
+            return name
+    return next(reversed(chances))  # only a rounding error of the chances gets here

@@ -1,7 +1,8 @@
 """From a plan to sound, and to data folders: `audio/*.flac` and `metadata.jsonl`.
 
-A folder is written so that an interrupted run can go on: every clip appears under its name only when it is complete, and
-`metadata.jsonl` comes last. `plan.sha256` says which plan the clips follow; a folder of another plan is refused.
+A folder is written so that an interrupted run can go on: every clip appears under its name only when it is
+complete, and `metadata.jsonl` comes last. `plan.sha256` says which plan the clips follow; a folder of
+another plan is refused.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One utterance of synthesised speech from espeak-ng, decided by its arguments alone.
 
-espeak-ng keeps static state from call to call and seeds its generator with the clock, so the same call repeated in one
-process gives other samples. The cure is to load the library afresh for every utterance, seed it, and unload it again.
-Because the library's state belongs to the process, calls are serialised by a lock: threads are safe but gain nothing,
-`synthesise_many` uses processes.
+espeak-ng keeps static state from call to call and seeds its generator with the clock, so the same call
+repeated in one process gives other samples. The cure is to load the library afresh for every utterance,
+seed it, and unload it again. Because the library's state belongs to the process, calls are serialised by a
+lock: threads are safe but gain nothing, `synthesise_many` uses processes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class SpeechRequest:
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """Mono float32 samples at 16 kHz, and for each space-separated word of the text its start and end in seconds."""
+    """Mono float32 samples at 16 kHz, and start and end in seconds of each space-separated word."""
 
     samples: npt.NDArray[np.float32]
     words: tuple[tuple[float, float], ...]
@@ -208,7 +208,7 @@ def _speak(request: SpeechRequest) -> tuple[npt.NDArray[np.int16], list[tuple[in
 
 
 def _refuse_resident(path: str) -> None:
-    """A library that something else holds open would not be unloaded, and its state would leak into the samples."""
+    """A library that something else holds open is not unloaded: its state would leak into the samples."""
     try:
         handle = _ctypes.dlopen(path, os.RTLD_NOLOAD | os.RTLD_NOW)
     except OSError:
@@ -233,8 +233,8 @@ def _word_times(
 ) -> tuple[tuple[float, float], ...]:
     """Start and end in seconds of each space-separated word.
 
-    A word begins at its first event and ends where the next begins. espeak-ng joins some words into one event: those
-    that have none share the time up to the next event by their length in characters.
+    A word begins at its first event and ends where the next begins. espeak-ng joins some words into one
+    event: those that have none share the time up to the next event by their length in characters.
     """
     spans = [match.span() for match in re.finditer(r"\S+", text)]
     known: list[tuple[int, float]] = [(0, float(first))]  # (word, sample at which it begins)
@@ -272,7 +272,10 @@ def synthesise_many(requests: Iterable[SpeechRequest], *, processes: int = 1) ->
 def in_processes(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], *, processes: int
 ) -> Iterator[Result]:
-    """`map` in fresh processes (never forked: a fork would inherit other libraries' threads and locks)."""
+    """`map` in fresh processes, never forked: a fork would inherit other libraries' threads and locks.
+
+    So with more than one process, a script that calls it needs the usual `if __name__ == "__main__":`.
+    """
     if processes <= 1:
         yield from map(function, arguments)
         return

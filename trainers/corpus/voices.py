@@ -1,8 +1,9 @@
 """Who speaks in which split: espeak-ng's voice variants, shared out so that no voice is heard in two splits.
 
-Variants that are near copies of one another (by the distance of their mean log spectra) are in one split together. Left out: what
-sounds like the plain voice (fast), whispers (whisper, whisperf, klatt, klatt2), speaks very slowly (Marco, AnxiousAndy) or
-is hardly speech (Demonic, UniRobot, anikaRobot, zac, kaukovalta).
+Variants that are near copies of one another (by the distance of their mean log spectra) are in one split
+together. Left out: what sounds like the plain voice (fast), whispers (whisper, whisperf, klatt, klatt2),
+speaks very slowly (Marco, AnxiousAndy) or is hardly speech (Demonic, UniRobot, anikaRobot, zac,
+kaukovalta).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ VOICES: dict[str, tuple[str, ...]] = {
     ),
     "adaptation": (
         "Alicia", "Andrea", "belinda", "steph", "steph2",
-        "iven", "iven2", "Gene", "Gene2", "sandro", "quincy", "victor", "RicishayMax", "RicishayMax2", "pablo", "robosoft8",
+        "iven", "iven2", "Gene", "Gene2", "sandro", "quincy",
+        "victor", "RicishayMax", "RicishayMax2", "pablo", "robosoft8",
     ),
     "dev": (
         "f4", "grandma",
@@ -29,8 +31,8 @@ VOICES: dict[str, tuple[str, ...]] = {
     ),
     "test": (
         "Annie", "shelby", "linda",
-        "Diogo", "Henrique", "Hugo", "michel", "miguel", "rob", "robert", "Michael", "gustave", "marcelo", "travis", "Jacky",
-        "antonio",
+        "Diogo", "Henrique", "Hugo", "michel", "miguel", "rob", "robert", "Michael", "gustave",
+        "marcelo", "travis", "Jacky", "antonio",
     ),
 }  # fmt: skip
 """The variants of each split, women's voices first in the three smaller ones."""
