@@ -10,6 +10,7 @@ Opening is left to methods, so that a command pays only for what it uses.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,3 +76,9 @@ class Settings:
 def echo_json(value: Any) -> None:
     """Print plain data as JSON on stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def echo_warnings(warnings: Iterable[str]) -> None:
+    """Print what the user should know on stderr, so that stdout stays data."""
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
