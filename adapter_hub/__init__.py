@@ -1,0 +1,43 @@
+"""The package manager for speech-recognition adapters: one small LoRA per language on a frozen Whisper.
+
+    import adapter_hub
+
+    transcriber = adapter_hub.load("mini/da")
+    print(transcriber.transcribe("clip.flac")[0].text)
+
+Importing this package imports no torch; `load` and `load_model` do. The parts: `reference`, `manifest`,
+`artifact`, `registry`, `lineage`, `stores`, `exchange` and `audit` for adapters as data (light);
+`speech`, `runtime`, `evaluation` and `trainers` for adapters at work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapter_hub.runtime.opening import load, load_model
+    from adapter_hub.runtime.transcriber import Transcriber
+    from adapter_hub.runtime.transcript import Transcript
+
+__all__ = ["Transcriber", "Transcript", "load", "load_model"]
+
+_HOMES = {
+    "load": "adapter_hub.runtime.opening",
+    "load_model": "adapter_hub.runtime.opening",
+    "Transcriber": "adapter_hub.runtime.transcriber",
+    "Transcript": "adapter_hub.runtime.transcript",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, and torch with it, when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

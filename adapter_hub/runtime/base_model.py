@@ -1,0 +1,221 @@
+"""The frozen Whisper that adapters are composed with.
+
+    base = load_base_model()                                        # the embedded one
+    base = load_base_model("openai/whisper-small", revision="973a…")  # from the Hub's local cache
+    base = load_base_model("./my-whisper")                          # a folder as transformers saves it
+
+Nothing here reaches the network unless `allow_network=True` says so. What was loaded is identified by
+its digest (see `adapter_hub.base_model`), which adapters pin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from adapter_hub import embedded
+from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, read_config, weight_files
+from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.manifest import BaseModelPin
+from adapter_hub.paths import cache_folder, write_atomically
+from adapter_hub.reference import is_local
+from adapter_hub.runtime.quiet import quiet
+from adapter_hub.speech.features import chunk_seconds
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DIGESTED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+)  # with the weights: what a digest covers
+NEEDED = [*DIGESTED, "model*.safetensors", "model.safetensors.index.json", "*.json", "merges.txt"]
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A loaded, frozen base model.
+
+    Attributes:
+        model: `WhisperForConditionalGeneration` in eval mode, without gradients; never changed.
+        processor: its `WhisperProcessor`.
+        folder: where it was loaded from.
+        id: the Hub's id, or the folder's path for a local model.
+        revision: commit of the Hub's repository, or None.
+        digest: the identity that adapters pin.
+    """
+
+    model: Any
+    processor: Any
+    folder: Path
+    id: str
+    revision: str | None
+    digest: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device = self.model.device
+        assert isinstance(device, torch.device)
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of the weights."""
+        dtype = self.model.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
+
+    @property
+    def chunk_seconds(self) -> float:
+        """The longest audio that is heard at once."""
+        return chunk_seconds(self.processor.feature_extractor)
+
+    @property
+    def multilingual(self) -> bool:
+        """False for the English-only models, which know no language tokens."""
+        return bool(getattr(self.model.generation_config, "is_multilingual", True))
+
+    @cached_property
+    def decode_languages(self) -> tuple[str, ...]:
+        """The languages that it has tokens for, as Whisper writes them, sorted."""
+        table = getattr(self.model.generation_config, "lang_to_id", None) or {}
+        return tuple(sorted(token[2:-2] for token in table))
+
+    @cached_property
+    def linears(self) -> dict[str, nn.Linear]:
+        """Every linear layer by its path: what an adapter can adapt."""
+        return {path: m for path, m in self.model.named_modules() if type(m) is nn.Linear}
+
+    @property
+    def pin(self) -> BaseModelPin:
+        """What a manifest records about it."""
+        return BaseModelPin(
+            id=self.id,
+            revision=self.revision,
+            architecture=type(self.model).__name__,
+            digest=self.digest,
+        )
+
+    def check_languages(self, languages: Sequence[str]) -> None:
+        """Refuse decode languages that the base model has no token for.
+
+        Raises:
+            InvalidInputError: with the ones that it has.
+        """
+        known = self.decode_languages if self.multilingual else ("en",)
+        if unknown := sorted(set(languages) - set(known)):
+            raise InvalidInputError(
+                f"decode language {', '.join(map(repr, unknown))}: {self.id} has no token for it; "
+                f"expected one of {', '.join(known)}"
+            )
+
+
+def load_base_model(
+    id_or_path: str | Path = EMBEDDED_ID,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    allow_network: bool = False,
+) -> BaseModel:
+    """Load a Whisper model, frozen and in eval mode.
+
+    Args:
+        id_or_path: the embedded model's id, a folder, or an id on the Hub (looked up in its cache).
+        revision: commit or tag, for a model of the Hub.
+        device: torch's name of it; None takes a GPU if there is one.
+        dtype: float32 (None), float16 or bfloat16.
+        allow_network: download what is not in the Hub's cache.
+
+    Raises:
+        NotFoundError: not in the cache or no such folder; the message holds the command that gets it.
+        InvalidInputError: not a Whisper model, or an unknown device or dtype.
+    """
+    place = _device(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    folder, found = _locate(id_or_path, revision, allow_network=allow_network)
+    digest = _cached_digest(folder)
+    kind = read_config(folder).get("model_type")
+    if kind != "whisper":
+        raise InvalidInputError(f"{folder}: model_type is {kind!r} in config.json; expected 'whisper'")
+    try:
+        with quiet():
+            model = WhisperForConditionalGeneration.from_pretrained(
+                str(folder),
+                dtype=DTYPES[dtype or "float32"],
+                local_files_only=True,
+                use_safetensors=True,
+            )
+            processor = WhisperProcessor.from_pretrained(str(folder), local_files_only=True)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise InvalidInputError(f"{folder}: transformers cannot load it as Whisper ({error})") from error
+    model.to(place).eval().requires_grad_(requires_grad=False)
+    return BaseModel(model, processor, folder, str(id_or_path), found, digest)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"device {name!r}: not usable here ({reason}); try cpu") from None
+    return device
+
+
+def _locate(id_or_path: str | Path, revision: str | None, *, allow_network: bool) -> tuple[Path, str | None]:
+    """Return the folder of a base model, and the commit if it came from the Hub."""
+    text = str(id_or_path)
+    if text == EMBEDDED_ID:
+        return embedded.base_model_path(), None
+    if isinstance(id_or_path, Path) or is_local(text) or Path(text).is_dir():
+        if not Path(text).is_dir():
+            raise NotFoundError(f"{text}: no such folder; expected a Whisper model as transformers saves it")
+        return Path(text), None
+    try:
+        folder = Path(
+            snapshot_download(
+                text, revision=revision, local_files_only=not allow_network, allow_patterns=NEEDED
+            )
+        )
+    except LocalEntryNotFoundError:
+        at = f" --revision {revision}" if revision else ""
+        raise NotFoundError(
+            f"base model {text}{f' at {revision}' if revision else ''} is not in the local cache; "
+            f"fetch it with `hf download {text}{at}`, or name a folder"
+        ) from None
+    except (HFValidationError, HfHubHTTPError) as error:
+        raise NotFoundError(f"base model {text}: {' '.join(str(error).split())}") from None
+    return folder, folder.name if len(folder.name) == 40 else revision
+
+
+def _cached_digest(folder: Path) -> str:
+    """Return the base model's digest, remembered by size, time and inode of its files."""
+    files = [path for name in DIGESTED if (path := folder / name).is_file()] + weight_files(folder)
+    stats = [(path.name, path.stat()) for path in files]
+    stamp = [[name, s.st_size, str(s.st_mtime_ns), s.st_ino] for name, s in stats]
+    key = sha256_hex(canonical_bytes([str(folder.resolve()), stamp]))
+    note = cache_folder() / "base_models" / f"{key}.json"
+    with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
+        known = json.loads(note.read_bytes())
+        if isinstance(known, str):
+            return known
+    digest = base_model_digest(folder)
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        write_atomically(note, canonical_bytes(digest))
+    return digest

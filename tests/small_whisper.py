@@ -1,0 +1,127 @@
+"""A small untrained Whisper, real in every part, and adapters for it with weights that do something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from making import manifest_fields
+
+from adapter_hub.artifact import Artifact, seal
+from adapter_hub.runtime.base_model import BaseModel, load_base_model
+
+SENTENCES = ["zero one two three four", "nul en to tre fire fem", "żółć ąę", "零一二三四五", "しち"]
+LANGUAGES = ["pl", "zh", "en", "da", "ja"]
+SETTINGS = {
+    "chunk_seconds": 4,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "attention_heads": 2,
+    "ffn_dim": 64,
+    "max_target_positions": 40,
+}
+ALL = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+
+
+def make_base_model(folder: Path, seed: int = 1) -> Path:
+    """Write an untrained base model whose outputs vary with what it hears."""
+    from adapter_hub.trainers.base_model.architecture import build_model, build_processor, save
+
+    torch.manual_seed(seed)
+    processor = build_processor(SENTENCES, SETTINGS)
+    model = build_model(processor, SETTINGS, LANGUAGES)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and "embed" not in name:
+                parameter.mul_(4.0)  # fresh weights of 0.02 would make every audio sound alike
+    save(model, processor, str(folder))
+    return folder
+
+
+def write_peft(
+    folder: Path,
+    base: BaseModel,
+    *,
+    seed: int,
+    rank: int = 4,
+    alpha: float = 8,
+    targets: Sequence[str] = ALL,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write an adapter as PEFT itself saves it, with random weights in both halves."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import WhisperForConditionalGeneration
+
+    plain = WhisperForConditionalGeneration.from_pretrained(base.folder, dtype=torch.float32)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+    model = get_peft_model(plain, config)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+    model.to(dtype).save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink()
+    return folder
+
+
+def make_adapter(
+    folder: Path, base: BaseModel, *, seed: int, language: str = "da", **options: Any
+) -> Artifact:
+    """Make and seal an adapter of the small base model."""
+    write_peft(folder, base, seed=seed, **options)
+    return seal(
+        folder,
+        manifest_fields(
+            f"small/{language}-{seed}",
+            languages=[{"tag": language, "decode_language": language}],
+            base_model=base.pin,
+        ),
+    )
+
+
+def speech(seconds: float, seed: int, rate: int = 16_000) -> np.ndarray:
+    """Return something that sounds: tones and noise, `[seconds * rate]` float32."""
+    random = np.random.default_rng(seed)
+    time = np.arange(int(seconds * rate)) / rate
+    tones = sum(np.sin(2 * np.pi * f * time * (1 + 0.1 * time)) for f in random.uniform(100, 3000, 5))
+    return (0.1 * tones + 0.02 * random.standard_normal(len(time))).astype(np.float32)
+
+
+def write_speech(path: Path, seconds: float = 1.0, seed: int = 0, rate: int = 16_000) -> Path:
+    """Write `speech` to an audio file."""
+    soundfile.write(path, speech(seconds, seed, rate), rate)
+    return path
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small base model."""
+    return make_base_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def base(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A small base model, loaded; tests do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADAPTER_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return load_base_model(base_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def adapters(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+    """Three adapters: ranks 4, 4 and 8, the last for some modules only and in float16."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return [
+        make_adapter(folder / "a", base, seed=1, language="da"),
+        make_adapter(folder / "b", base, seed=2, language="pl"),
+        make_adapter(
+            folder / "c", base, seed=3, language="ja", rank=8, targets=["q_proj", "fc1"], dtype=torch.float16
+        ),
+    ]

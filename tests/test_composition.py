@@ -1,0 +1,222 @@
+"""Adapters in one batch: the same numbers as PEFT, and no influence on one another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_whisper import make_adapter, speech
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.composition import Session
+from adapter_hub.runtime.decoding import DecodingOptions, decode
+from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.speech.audio import audio_from_samples
+from adapter_hub.speech.features import log_mel
+
+
+def features_of(base: BaseModel, count: int) -> torch.Tensor:
+    audios = [audio_from_samples(speech(1.0 + i / 4, i), 16_000) for i in range(count)]
+    return torch.from_numpy(log_mel(base.processor.feature_extractor, audios))
+
+
+def prompt_of(base: BaseModel, count: int) -> torch.Tensor:
+    random = torch.Generator().manual_seed(5)
+    text = torch.randint(0, 50, (count, 6), generator=random)
+    start = torch.full((count, 1), base.model.config.decoder_start_token_id)
+    return torch.cat([start, text], dim=1)
+
+
+@torch.inference_mode()
+def logits_of(model: Any, base: BaseModel, features: torch.Tensor) -> torch.Tensor:
+    return model(input_features=features, decoder_input_ids=prompt_of(base, len(features))).logits
+
+
+def peft_model(base: BaseModel, folder: Path) -> Any:
+    from peft import PeftModel
+    from transformers import WhisperForConditionalGeneration
+
+    plain = WhisperForConditionalGeneration.from_pretrained(base.folder, dtype=torch.float32)
+    return PeftModel.from_pretrained(plain, str(folder)).eval()
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a.view(torch.int32), b.view(torch.int32))
+
+
+@pytest.fixture(scope="module")
+def resident(base: BaseModel, adapters: Sequence[Artifact]) -> list[ResidentAdapter]:
+    return [load_adapter(base, artifact) for artifact in adapters]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_an_adapter_gives_the_logits_of_plain_peft(
+    base: BaseModel, adapters: Sequence[Artifact], resident: Sequence[ResidentAdapter], which: int
+) -> None:
+    features = features_of(base, 3)
+    theirs = logits_of(peft_model(base, adapters[which].path), base, features)
+    session = Session(base)
+    session.seat([resident[which]] * 3)
+    ours = logits_of(session.model, base, features)
+    assert float((theirs - logits_of(base.model, base, features)).abs().max()) > 0.1
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_a_mixed_batch_decodes_to_the_tokens_of_plain_peft_one_by_one(
+    base: BaseModel, adapters: Sequence[Artifact], resident: Sequence[ResidentAdapter], beams: int
+) -> None:
+    features = features_of(base, 4)
+    languages = ["en", "da", "pl", "ja"]
+    rows = [None, *resident]
+    options = DecodingOptions(beams=beams)
+    ours = decode(Session(base), features, rows=rows, languages=languages, options=options)
+    models = [base.model, *(peft_model(base, artifact.path) for artifact in adapters)]
+    for row, model in enumerate(models):
+        theirs = decode_with_transformers(base, model, features[row : row + 1], languages[row], beams)
+        assert list(ours[row].tokens) == theirs, f"row {row}"
+    assert len({result.tokens for result in ours}) == 4
+
+
+def decode_with_transformers(
+    base: BaseModel, model: Any, features: torch.Tensor, language: str, beams: int
+) -> list[int]:
+    config = base.model.generation_config
+    first = config.no_timestamps_token_id + 1
+    stamps = range(first, base.model.config.vocab_size)
+    ids = model.generate(
+        input_features=features,
+        language=language,
+        task="transcribe",
+        num_beams=beams,
+        suppress_tokens=[*config.suppress_tokens, *stamps],
+    )[0].tolist()
+    return [token for token in ids if token < config.eos_token_id]
+
+
+def test_base_model_rows_are_bit_identical_to_the_plain_model_whatever_the_other_rows_carry(
+    base: BaseModel, resident: Sequence[ResidentAdapter]
+) -> None:
+    features = features_of(base, 4)
+    plain = logits_of(base.model, base, features)
+    session = Session(base)
+    session.seat([None] * 4)
+    assert same_bits(logits_of(session.model, base, features), plain)
+    session.seat([None, resident[0], resident[2], None])
+    mixed = logits_of(session.model, base, features)
+    assert same_bits(mixed[0], plain[0])
+    assert same_bits(mixed[3], plain[3])
+    assert not torch.equal(mixed[1], plain[1])
+
+
+def test_an_adapter_s_row_is_bit_identical_whatever_the_other_rows_carry(
+    base: BaseModel, resident: Sequence[ResidentAdapter]
+) -> None:
+    features = features_of(base, 4)
+    a, b, c = resident
+    session = Session(base)
+    seen = []
+    for others in ([None] * 3, [a, b, c], [b, b, b], [c, None, c], [[(c, 0.5), (b, 0.5)], b, None]):
+        session.seat([a, *others])
+        seen.append(logits_of(session.model, base, features)[0])
+    assert all(same_bits(row, seen[0]) for row in seen)
+
+
+def test_a_pair_of_experts_adds_the_weighted_updates(
+    base: BaseModel, adapters: Sequence[Artifact], resident: Sequence[ResidentAdapter]
+) -> None:
+    import copy
+
+    features = features_of(base, 2)
+    session = Session(base)
+    session.seat([[(resident[0], 0.3), (resident[1], 0.7)], None])
+    ours = logits_of(session.model, base, features)[0]
+    dense = copy.deepcopy(base.model)
+    for adapter, weight in ((resident[0], 0.3), (resident[1], 0.7)):
+        for part in adapter.layout.parts:
+            a, b = part.matrices(adapter.buffer[None])
+            dense.get_submodule(part.shape.path).weight += weight * (b[0].T @ a[0])
+    torch.testing.assert_close(ours, logits_of(dense, base, features)[0], atol=2e-5, rtol=1e-4)
+
+
+def test_two_threads_with_different_adapters_are_both_right(
+    base: BaseModel, resident: Sequence[ResidentAdapter]
+) -> None:
+    features = features_of(base, 2)
+    plans = [[resident[0], None], [resident[1], resident[2]]]
+    expected = []
+    for plan in plans:
+        session = Session(base)
+        session.seat(plan)
+        expected.append(logits_of(session.model, base, features))
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        own = Session(base)
+        for turn in range(40):
+            which = (number + turn) % 2
+            own.seat(plans[which])
+            if not same_bits(logits_of(own.model, base, features), expected[which]):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_the_base_model_is_left_as_it_was(base: BaseModel, resident: Sequence[ResidentAdapter]) -> None:
+    before = logits_of(base.model, base, features_of(base, 2))
+    names = [name for name, _ in base.model.named_parameters()]
+    session = Session(base)
+    session.seat_all(resident[0])
+    logits_of(session.model, base, features_of(base, 2))
+    assert same_bits(logits_of(base.model, base, features_of(base, 2)), before)
+    assert [name for name, _ in base.model.named_parameters()] == names
+    assert sorted(session.model.state_dict()) == sorted(base.model.state_dict())
+    parameters = dict(base.model.named_parameters())
+    assert all(value is parameters[name] for name, value in session.model.named_parameters())
+
+
+def test_a_session_refuses_a_batch_that_it_is_not_seated_for(
+    base: BaseModel, resident: Sequence[ResidentAdapter]
+) -> None:
+    session = Session(base)
+    session.seat([resident[0], None])
+    with pytest.raises(InvalidInputError, match="a batch of 3 reached a session seated for 2 rows"):
+        logits_of(session.model, base, features_of(base, 3))
+    with pytest.raises(InvalidInputError, match="no rows to seat"):
+        session.seat([])
+
+
+def test_a_session_for_one_adapter_takes_batches_of_any_size(
+    base: BaseModel, resident: Sequence[ResidentAdapter]
+) -> None:
+    session = Session(base)
+    session.seat_all(resident[0])
+    features = features_of(base, 3)
+    together = logits_of(session.model, base, features)
+    for row in range(3):
+        own = session.model(
+            input_features=features[row : row + 1], decoder_input_ids=prompt_of(base, 3)[row : row + 1]
+        ).logits
+        torch.testing.assert_close(own[0], together[row], atol=1e-5, rtol=1e-5)
+
+
+def test_cost_of_a_batch_does_not_depend_on_how_many_adapters_are_resident(
+    base: BaseModel, resident: Sequence[ResidentAdapter], tmp_path: Path
+) -> None:
+    session = Session(base)
+    session.seat([resident[0], None])
+    lanes = {key: lane.data_ptr() for key, lane in session._seat.lanes.items()}
+    more = [load_adapter(base, make_adapter(tmp_path / str(i), base, seed=10 + i)) for i in range(2)]
+    session.seat([more[1], None])
+    assert {key: lane.data_ptr() for key, lane in session._seat.lanes.items()} == lanes
