@@ -83,13 +83,32 @@ def data_check(folder: Path, base_model: str, as_json: bool) -> None:
 
 
 def _print_report(report: DataReport) -> None:
-    headings = ["split", "utterances", "usable", "hours", "shortest s", "median s", "longest s", "tokens", "speakers"]
+    headings = [
+        "split",
+        "utterances",
+        "usable",
+        "hours",
+        "shortest s",
+        "median s",
+        "longest s",
+        "tokens",
+        "speakers",
+    ]
     click.echo(
         table(
             headings,
             [
-                [s.split, s.utterances, s.usable, s.hours, s.shortest_seconds, s.median_seconds,
-                 s.longest_seconds, s.longest_tokens, s.speakers]
+                [
+                    s.split,
+                    s.utterances,
+                    s.usable,
+                    s.hours,
+                    s.shortest_seconds,
+                    s.median_seconds,
+                    s.longest_seconds,
+                    s.longest_tokens,
+                    s.speakers,
+                ]
                 for s in report.splits
             ],
         )
@@ -98,7 +117,9 @@ def _print_report(report: DataReport) -> None:
         for row in split.dropped:
             click.echo(f"dropped from {split.split}: {row.id}: {row.reason}")
     for pair, speakers in report.shared_speakers.items():
-        click.echo(f"{pair} share {len(speakers)} speakers ({', '.join(speakers[:5])}): scores are not for new voices")
+        click.echo(
+            f"{pair} share {len(speakers)} speakers ({', '.join(speakers[:5])}): no scores for new voices"
+        )
     for pair, count in report.shared_transcripts.items():
         click.echo(f"{pair} share {count} transcripts")
 
@@ -133,7 +154,9 @@ def similarity(
     base = load_base_model(base_model, device=settings.device)
     known = candidates(settings.registries(), base.digest, leave_out="")
     languages = among.split(",") if among else sorted(known)
-    with click.progressbar(length=segments, label="language identification", file=click.get_text_stream("stderr")) as bar:
+    with click.progressbar(
+        length=segments, label="language identification", file=click.get_text_stream("stderr")
+    ) as bar:
         measured = measure_similarity(
             base,
             read_dataset(folder, split),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import string
-import sys
 import time
 import tomllib
 from datetime import UTC, datetime
@@ -31,9 +30,17 @@ SETTINGS = Path(__file__).parent / "settings.toml"
 PACKAGES = ("espeakng-loader", "numpy", "soxr", "tokenizers", "torch", "transformers")
 
 
+def tell(line: str) -> None:
+    """Report progress on stderr."""
+    click.echo(line, err=True)
+
+
 def all_characters() -> list[str]:
     """Return sentences that hold every character of the corpus, and the Latin alphabet."""
-    return [string.ascii_lowercase, *(spell(n, language) for language in sorted(SPELLERS) for n in range(10_000))]
+    return [
+        string.ascii_lowercase,
+        *(spell(n, language) for language in sorted(SPELLERS) for n in range(10_000)),
+    ]
 
 
 def build_examples(settings: dict[str, Any]) -> list[Example]:
@@ -45,7 +52,7 @@ def build_examples(settings: dict[str, Any]) -> list[Example]:
     for example in build_all(plans, chunk, cut):
         built.append(example)
         if len(built) % 2000 == 0:
-            print(f"{len(built)}/{len(plans)} examples, {time.monotonic() - began:.0f} s", file=sys.stderr)
+            tell(f"{len(built)}/{len(plans)} examples, {time.monotonic() - began:.0f} s")
     return built
 
 
@@ -62,7 +69,7 @@ def main(out: Path, path: Path, threads: int, continue_from: Path | None) -> Non
     out.mkdir(parents=True, exist_ok=True)
     examples = build_examples(settings)
     hours = sum(e.features.shape[1] for e in examples) / 100 / 3600
-    print(f"{len(examples)} examples, {hours:.1f} hours", file=sys.stderr)
+    tell(f"{len(examples)} examples, {hours:.1f} hours")
     processor = build_processor(all_characters(), settings["architecture"])
     torch.manual_seed(settings["training"]["random_seed"])
     model = build_model(processor, settings["architecture"], settings["data"]["utterances"])
@@ -76,6 +83,7 @@ def main(out: Path, path: Path, threads: int, continue_from: Path | None) -> Non
         settings["training"],
         settings["data"]["shares"]["timestamps"],
         out / "checkpoint.safetensors",
+        tell,
     )
     save(model, processor, str(out))
     record = {

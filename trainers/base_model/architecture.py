@@ -81,9 +81,7 @@ def build_tokenizer(sentences: Iterable[str], chunk_seconds: int, max_length: in
 def build_processor(sentences: Iterable[str], settings: Mapping[str, Any]) -> WhisperProcessor:
     """Return the processor for `settings` (the table `architecture` of settings.toml)."""
     extractor = WhisperFeatureExtractor(chunk_length=settings["chunk_seconds"])
-    tokenizer = build_tokenizer(
-        sentences, settings["chunk_seconds"], settings["max_target_positions"]
-    )
+    tokenizer = build_tokenizer(sentences, settings["chunk_seconds"], settings["max_target_positions"])
     return WhisperProcessor(extractor, tokenizer)
 
 

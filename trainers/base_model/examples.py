@@ -123,9 +123,7 @@ def _build_some(work: tuple[Sequence[ExamplePlan], int, float]) -> list[Example]
     return [example for example in built if example is not None]
 
 
-def build_all(
-    plans: Sequence[ExamplePlan], chunk_seconds: int, cut_share: float
-) -> Iterator[Example]:
+def build_all(plans: Sequence[ExamplePlan], chunk_seconds: int, cut_share: float) -> Iterator[Example]:
     """Render all of `plans` in as many processes as there are cores, in order."""
     work = [(plans[i : i + 64], chunk_seconds, cut_share) for i in range(0, len(plans), 64)]
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Labeller:
         self.first_stamp = self.id("<|0.00|>")
 
     def stamp(self, seconds: float) -> int:
+        """Return the id of the timestamp token nearest to `seconds`."""
         return self.first_stamp + round(seconds / TIMESTAMP_SECONDS)
 
     def __call__(self, example: Example, *, timestamps: bool) -> list[int]:
@@ -101,6 +102,7 @@ def pretrain(
     settings: Mapping[str, Any],
     timestamps_share: float,
     checkpoint: Path,
+    tell: Callable[[str], None],
 ) -> list[dict[str, float]]:
     """Train `model` in place; write `checkpoint` now and then; return the logged losses."""
     torch.manual_seed(settings["random_seed"])
@@ -124,10 +126,10 @@ def pretrain(
             group["lr"] = settings["peak_learning_rate"] * schedule(step, steps, settings["warmup_steps"])
         queue = queue or batches(examples, settings["batch_size"], rng)
         chosen = [examples[i] for i in queue.pop()]
-        labels = [
-            label(e, timestamps=is_cut(e) or rng.random() < timestamps_share) for e in chosen
-        ]
-        whole = step >= steps * (1 - settings["full_chunk_last"]) or rng.random() < settings["full_chunk_share"]
+        labels = [label(e, timestamps=is_cut(e) or rng.random() < timestamps_share) for e in chosen]
+        whole = (
+            step >= steps * (1 - settings["full_chunk_last"]) or rng.random() < settings["full_chunk_share"]
+        )
         features, inputs, targets = collate(
             chosen, labels, chunk if whole else None, settings["mask"], numpy_rng
         )
@@ -146,17 +148,24 @@ def pretrain(
         optimizer.step()
         running.append(loss.item())
         if (step + 1) % 100 == 0:
-            log.append({"step": step + 1, "loss": round(float(np.mean(running)), 4),
-                        "seconds": round(time.monotonic() - began, 1)})
+            log.append(
+                {
+                    "step": step + 1,
+                    "loss": round(float(np.mean(running)), 4),
+                    "seconds": round(time.monotonic() - began, 1),
+                }
+            )
             running = []
-            print(json.dumps(log[-1]), flush=True)
+            tell(json.dumps(log[-1]))
         if (step + 1) % 500 == 0:
             save_model(model, str(checkpoint))
     model.set_attn_implementation("sdpa")
     return log
 
 
-def _float32_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any) -> Any:
+def _float32_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
+) -> Any:
     """Attention outside of autocast: its bfloat16 backward is slower on a CPU than the float32 one."""
     with torch.autocast("cpu", enabled=False):
         return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *rest, **options)

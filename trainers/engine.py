@@ -1,0 +1,219 @@
+"""The training loop: transformers' Seq2SeqTrainer on PEFT's LoRA, fed with prepared examples.
+
+What is ours: inputs that may end where their audio ends, batches of like length, a loss over the text
+alone, masks that depend on seed, epoch and row only (so that a resumed run sees the same), and
+checkpoints of the adapter without a look at the Hub.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch.utils.data import Dataset, Sampler
+from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.trainers.examples import Example, pad, targets
+from adapter_hub.trainers.spec_augment import mask
+from adapter_hub.trainers.variable_length import encode
+
+CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
+
+
+class Rows(Dataset[tuple[int, Example]]):
+    """Examples with their index, which seeds their masks."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> tuple[int, Example]:
+        return index, self.examples[index]
+
+
+class LikeLengths(Sampler[int]):
+    """Shuffles every epoch anew, so that a batch holds examples of like length.
+
+    The order depends on `random_seed` and epoch alone; transformers calls `set_epoch`.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, random_seed: int) -> None:
+        self.lengths = [example.features.shape[1] for example in examples]
+        self.batch_size, self.random_seed, self.epoch = batch_size, random_seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's order."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.random_seed, self.epoch))
+        blurred = np.array(self.lengths) * rng.uniform(0.8, 1.2, len(self.lengths))
+        order = np.argsort(blurred, kind="stable")
+        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        # the last group may be short: it stays last, so that batches do not straddle groups
+        whole = groups[:-1] if len(groups[-1]) < self.batch_size else groups
+        for i in rng.permutation(len(whole)):
+            yield from map(int, whole[i])
+        if len(whole) < len(groups):
+            yield from map(int, groups[-1])
+
+
+class Collator:
+    """Stacks examples into a batch.
+
+    Args:
+        prompt: tokens at the start of every sequence that are given, not predicted.
+        end: id of end-of-text, the padding of decoder inputs.
+        chunk: frames of the base model's chunk; None: as long as the longest example.
+        sampler: tells the epoch, for the masks; None for no masks.
+    """
+
+    def __init__(self, prompt: int, end: int, chunk: int | None, sampler: LikeLengths | None) -> None:
+        self.prompt, self.end, self.chunk, self.sampler = prompt, end, chunk, sampler
+
+    def __call__(self, rows: Sequence[tuple[int, Example]]) -> dict[str, torch.Tensor]:
+        """Return `input_features` [batch, mels, frames], `decoder_input_ids` and `labels` [batch, tokens]."""
+        examples = [example for _, example in rows]
+        longest = max(example.features.shape[1] for example in examples)
+        features = pad(examples, self.chunk or longest + longest % 2)
+        if self.sampler is not None:
+            for (index, example), row in zip(rows, features, strict=True):
+                seed = (self.sampler.random_seed, self.sampler.epoch, index)
+                mask(row[:, : example.features.shape[1]], np.random.default_rng(seed))
+        inputs, labels = targets(examples, self.prompt, self.end)
+        return {
+            "input_features": torch.from_numpy(features),
+            "decoder_input_ids": torch.from_numpy(inputs),
+            "labels": torch.from_numpy(labels),
+        }
+
+
+class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
+    """Trains the LoRA of a PEFT model on variable-length features."""
+
+    def __init__(self, *args: Any, train_sampler: LikeLengths, dev_collator: Collator, **kwargs: Any) -> None:
+        self._sampler, self._dev_collator = train_sampler, dev_collator
+        super().__init__(*args, **kwargs)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        """Return the mean cross-entropy over text tokens (nats)."""
+        whisper = self.accelerator.unwrap_model(model).get_base_model()
+        hidden = encode(whisper.get_encoder(), inputs["input_features"].to(whisper.dtype))
+        outputs = whisper(
+            encoder_outputs=hidden, decoder_input_ids=inputs["decoder_input_ids"], use_cache=False
+        )
+        loss = torch.nn.functional.cross_entropy(
+            outputs.logits.float().flatten(0, 1),
+            inputs["labels"].flatten(),
+            label_smoothing=self.args.label_smoothing_factor if model.training else 0.0,
+        )
+        if not torch.isfinite(loss):
+            raise InvalidInputError(
+                f"training: the loss is {loss.item()} at step {self.state.global_step + 1}; "
+                "lower peak_learning_rate, or look for broken audio with `adapter-hub data check`"
+            )
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, None, None]:
+        """Return the dev loss of a batch; text is scored by `evaluate`, outside of training."""
+        with torch.no_grad():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Return dev batches, never masked."""
+        ours, self.data_collator = self.data_collator, self._dev_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = ours
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self._sampler
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(lora_state(self.model), folder / CHECKPOINT_WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        set_peft_model_state_dict(self.model, load_file(Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS))
+
+
+def lora_state(model: Any) -> dict[str, torch.Tensor]:
+    """Return the LoRA's tensors under the names that PEFT saves them by, on the CPU."""
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
+    """Ctrl-C ends the step, saves a checkpoint and stops; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._before: Any = None
+
+    def __enter__(self) -> StopOnInterrupt:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, _: int, __: FrameType | None) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Ask for a checkpoint and the end."""
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+class ReportProgress(TrainerCallback):  # type: ignore[misc]
+    """Tells step, loss and time left, about every two seconds and at the end of each epoch."""
+
+    def __init__(self, tell: Any) -> None:
+        self.tell, self._began, self._first, self._told, self.losses = tell, 0.0, 0, 0.0, []  # type: ignore[var-annotated]
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Start the clock; a resumed run has steps behind it."""
+        self._began, self._first = time.monotonic(), state.global_step
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
+        """Keep the curve and tell it."""
+        if not logs or not ("loss" in logs or "eval_loss" in logs):
+            return
+        entry = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 2)}
+        entry |= {new: logs[old] for old, new in (("loss", "loss"), ("eval_loss", "dev_loss")) if old in logs}
+        self.losses.append(entry)
+        now = time.monotonic()
+        if "dev_loss" in entry or now - self._told > 2 or state.global_step == state.max_steps:
+            self._told = now
+            done = max(1, state.global_step - self._first)
+            left = (state.max_steps - state.global_step) * (now - self._began) / done
+            what = " ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in entry.items() if "loss" in k)
+            self.tell(f"step {state.global_step}/{state.max_steps}  {what}  {_minutes(left)} left")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{math.ceil(seconds % 60):02d}"

@@ -1,0 +1,247 @@
+"""Recipes: the only input of training, a TOML file that is embedded verbatim in the manifest.
+
+    recipe = Recipe.read(Path("recipes/mini/da.toml"))
+
+Unknown keys are refused with the key that was probably meant; paths are relative to the recipe.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.canonical import Record, Text, explain
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.manifest import Name, VersionText
+from adapter_hub.reference import check_name
+
+PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+NEAREST = "nearest"
+MAXIMUM_RECIPE = 2**20  # bytes
+
+
+class AdapterTable(Record):
+    """`[adapter]`: what the adapter is called and what it is for."""
+
+    name: Name
+    version: VersionText
+    method: Literal["lora", "warm-start"]
+    language: Text
+    decode_language: Text | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    timestamps: bool = False
+    authors: tuple[Text, ...] = ()
+    license: Text
+
+
+class BaseModelTable(Record):
+    """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model."""
+
+    id: Text = EMBEDDED_ID
+    revision: Text | None = None
+
+
+class SeedTable(Record):
+    """`[seed]`, for warm starts: a reference, or `nearest` for the most similar base language."""
+
+    adapter: Text
+    among: tuple[Text, ...] = ()
+    segments: Annotated[int, Field(ge=1)] = 200
+    random_seed: int = 1
+
+
+class DataTable(Record):
+    """`[data]`: folders with `metadata.jsonl` or `.csv`; `dev` is watched, never trained on."""
+
+    train: Text
+    dev: Text | None = None
+    id: Text | None = None
+    revision: Text | None = None
+    license: Text | None = None
+
+
+class LoraTable(Record):
+    """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2)."""
+
+    rank: Annotated[int, Field(ge=1, le=4096)] = 32
+    alpha: Annotated[float, Field(gt=0)] | None = None  # default: twice the rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+class TrainingTable(Record):
+    """`[training]`; the defaults are LoRA-Whisper's where the paper gives them."""
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    spec_augment: bool = False
+    audio_length: Literal["batch", "chunk"] = "chunk"
+    random_seed: int = 1
+
+
+class Recipe(Record):
+    """A whole recipe; see the module's docstring."""
+
+    adapter: AdapterTable
+    data: DataTable
+    base_model: BaseModelTable = BaseModelTable()
+    seed: SeedTable | None = None
+    lora: LoraTable = LoraTable()
+    training: TrainingTable = TrainingTable()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        check_name(self.adapter.name)
+        if self.adapter.method == "warm-start" and self.seed is None:
+            raise ValueError('method warm-start needs a table [seed] with adapter = "…"')
+        if self.adapter.method != "warm-start" and self.seed is not None:
+            raise ValueError(f"[seed] goes with method warm-start, not {self.adapter.method}")
+        return self
+
+    @property
+    def decode_language(self) -> str:
+        """The Whisper token's language: the adapter's own unless the recipe borrows one."""
+        return self.adapter.decode_language or self.adapter.language
+
+    @property
+    def alpha(self) -> float:
+        """LoRA's alpha; B·A is scaled by alpha / rank."""
+        return self.lora.alpha if self.lora.alpha is not None else 2.0 * self.lora.rank
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe with its text and the folder that its paths are relative to."""
+
+    recipe: Recipe
+    text: str
+    folder: Path
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the recipe as one that can be opened."""
+        return self.folder / Path(path).expanduser()
+
+
+def read_recipe(path: Path) -> RecipeFile:
+    """Read and check a recipe.
+
+    Raises:
+        NotFoundError: no such file. InvalidInputError: not TOML, an unknown key (with the one that
+            was probably meant), a value out of range, an impossible combination.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"{path}: no such recipe; `adapter-hub recipe new lora` writes one")
+    if path.stat().st_size > MAXIMUM_RECIPE:
+        raise InvalidInputError(f"{path}: larger than {MAXIMUM_RECIPE} bytes, expected a TOML recipe")
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInputError(f"{path}: not TOML: {error}") from None
+    if unknown := list(_unknown_keys(tables, Recipe, "")):
+        raise InvalidInputError(f"{path}: {'; '.join(unknown)}")
+    try:
+        recipe = Recipe.model_validate(_tuples(tables), strict=False)
+    except ValidationError as error:
+        raise InvalidInputError(f"{path}: {explain(error)}") from None
+    return RecipeFile(recipe, text, path.parent)
+
+
+def _unknown_keys(table: Mapping[str, Any], model: type[BaseModel], place: str) -> Iterator[str]:
+    known = model.model_fields
+    for key, value in table.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            meant = f", did you mean {near[0]!r}?" if near else f", expected one of {', '.join(known)}"
+            yield f"unknown key {place + key!r}{meant}"
+        elif isinstance(value, dict):
+            kind = {
+                "adapter": AdapterTable,
+                "data": DataTable,
+                "base_model": BaseModelTable,
+                "seed": SeedTable,
+                "lora": LoraTable,
+                "training": TrainingTable,
+            }.get(key)
+            if kind is not None:
+                yield from _unknown_keys(value, kind, f"{key}.")
+
+
+def _tuples(value: Any) -> Any:
+    """TOML has arrays only; records hold tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+TEMPLATE = """\
+# A recipe of adapter-hub: everything that decides how the adapter is trained. Paths are relative to it.
+
+[adapter]
+name = "{namespace}/{language}"
+version = "1.0.0"
+method = "{method}"
+language = "{language}"        # BCP 47; if Whisper has no token for it, add decode_language = "…"
+license = "CC-BY-4.0"          # of the adapter (an SPDX expression); check your data's
+authors = ["Your Name"]
+
+[base_model]
+id = "{base_model}"
+{seed}
+[data]
+train = "data/{language}/train"  # a folder with metadata.jsonl (file_name, text) and audio
+dev = "data/{language}/dev"
+license = "CC-BY-4.0"
+
+[lora]
+rank = {rank}
+dtype = "float16"              # of the published weights; training is in float32
+
+[training]
+epochs = 10
+batch_size = 16
+peak_learning_rate = {rate}
+audio_length = "{audio_length}"
+spec_augment = {augment}
+random_seed = 1
+"""
+
+_SEED = """
+[seed]
+adapter = "nearest"            # or a reference like "mini/pl@1.0.0"
+"""
+
+
+def new_recipe(method: str, *, language: str, namespace: str, base_model: str) -> str:
+    """Return the text of a recipe to start from.
+
+    Args:
+        method: `lora` or `warm-start`.
+        language: BCP 47 tag of the new adapter.
+        namespace: the first half of its name.
+        base_model: the embedded model's id, a Hub id or a folder.
+    """
+    mini = base_model == EMBEDDED_ID
+    return TEMPLATE.format(
+        method=method,
+        language=language,
+        namespace=namespace,
+        base_model=base_model,
+        seed=_SEED if method == "warm-start" else "",
+        rank=8 if mini else 32,
+        rate="2e-3" if mini else "1e-4",
+        audio_length="batch" if mini else "chunk",
+        augment="true" if mini else "false",
+    )

@@ -1,0 +1,122 @@
+"""How near new speech is to the languages of a base model (LoRA-Whisper, equation 4).
+
+    measured = measure_similarity(base, dataset, among=("pl", "pt", "it", "zh"))
+    measured.scores           # {"pl": 0.12, "pt": 0.71, …}: share of segments whose argmax it is
+
+Candidates are the base languages that have an adapter to start from. The mean probabilities over all
+languages of the base model are kept beside the scores: equation 4 throws them away, and they tell a
+clear case from a close one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.manifest import Similarity
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import Registry
+from adapter_hub.resolution import resolve
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.language_identification import language_probabilities
+from adapter_hub.speech.audio import Audio, check_seconds, read_audio
+from adapter_hub.speech.dataset import Dataset, data_sha256
+from adapter_hub.speech.features import log_mel
+
+BATCH = 16
+Progress = Callable[[int, int], None]
+
+
+def measure_similarity(
+    base: BaseModel,
+    dataset: Dataset,
+    *,
+    among: Sequence[str],
+    segments: int = 200,
+    random_seed: int = 1,
+    progress: Progress | None = None,
+) -> Similarity:
+    """Measure equation 4 on randomly chosen utterances of `dataset`.
+
+    Args:
+        base: the base model; no adapter takes part.
+        dataset: speech of the new language.
+        among: Whisper languages of the candidates (k of equation 4).
+        segments: M of equation 4; fewer if the data set is smaller.
+        random_seed: decides which utterances.
+        progress: called with segments done and to do.
+
+    Raises:
+        InvalidInputError: no candidates, a candidate unknown to the base model, no usable audio.
+    """
+    if not among:
+        raise InvalidInputError("similarity: no candidate languages; name some with --among pl,pt,it,zh")
+    base.check_languages(among)
+    rows = random.Random(random_seed).sample(dataset.rows, len(dataset.rows))
+    audios: list[Audio] = []
+    for row in rows:
+        try:
+            audio = read_audio(row.path)
+            check_seconds(audio.seconds, base.chunk_seconds, row.id)
+            audios.append(audio)
+        except AdapterHubError:
+            continue  # unusable rows are reported by `data check` and dropped by training
+        if len(audios) == segments:
+            break
+    if not audios:
+        raise InvalidInputError(f"{dataset.folder}: no utterance of at most {base.chunk_seconds:g} s in it")
+    batches = []
+    for start in range(0, len(audios), BATCH):
+        features = log_mel(base.processor.feature_extractor, audios[start : start + BATCH])
+        batches.append(language_probabilities(base, torch.from_numpy(features)).double().numpy())
+        if progress is not None:
+            progress(min(start + BATCH, len(audios)), len(audios))
+    probabilities = np.concatenate(batches)
+    columns = [base.decode_languages.index(language) for language in among]
+    winners = probabilities[:, columns].argmax(axis=1)
+    return Similarity(
+        measure="argmax-share",
+        scores={k: round(float((winners == i).mean()), 6) for i, k in enumerate(among)},
+        mean_probabilities={
+            language: round(float(mean), 6)
+            for language, mean in zip(base.decode_languages, probabilities.mean(axis=0), strict=True)
+        },
+        segments=len(audios),
+        random_seed=random_seed,
+        data_sha256=data_sha256(dataset),
+        base_model_digest=base.digest,
+    )
+
+
+def ranked(similarity: Similarity) -> list[str]:
+    """Return the candidates, most similar first; ties go to the higher mean probability."""
+    means = similarity.mean_probabilities
+    return sorted(similarity.scores, key=lambda k: (-similarity.scores[k], -means.get(k, 0.0), k))
+
+
+def candidates(
+    registries: Sequence[Registry], base_model_digest: str, *, leave_out: str
+) -> dict[str, AdapterRef]:
+    """Return the newest `lora` adapter of every language on this base model.
+
+    Args:
+        registries: searched in order; the first that has a language wins.
+        base_model_digest: only adapters of this base model can be seeds.
+        leave_out: decode language of the new adapter itself.
+    """
+    found: dict[str, AdapterRef] = {}
+    for name in sorted({name for registry in registries for name in registry.adapters}):
+        try:
+            resolved = resolve(AdapterRef(name), registries)
+        except AdapterHubError:
+            continue  # every version is retired
+        block = resolved.block
+        if block.method == "lora" and block.base_model.digest == base_model_digest:
+            for language in block.languages:
+                if language.decode_language != leave_out:
+                    found.setdefault(language.decode_language, AdapterRef(name, resolved.version))
+    return found
