@@ -1,0 +1,309 @@
+"""`transcribe` and `evaluate`: adapters at work.
+
+adapter-hub transcribe mini/da clip.flac
+adapter-hub evaluate mini/da --data danish --split test --out report.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.tables import table
+
+if TYPE_CHECKING:
+    from adapter_hub.report import EvaluationReport
+    from adapter_hub.runtime.transcriber import Transcriber
+    from adapter_hub.runtime.transcript import Transcript
+
+FORMATS = ("text", "json", "srt")
+
+language_option = click.option(
+    "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
+)
+decode_language_option = click.option(
+    "--decode-language", metavar="CODE", help="Whisper's language to decode in, where it has none for TAG."
+)
+base_model_option = click.option(
+    "--base-model",
+    metavar="ID",
+    help="Id or folder of the base model. Default: the adapter's own, else the embedded one.",
+)
+beams_option = click.option(
+    "--beams", type=click.IntRange(1), default=5, show_default=True, help="Width of the search; 1 is greedy."
+)
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Audios decoded together."
+)
+timestamps_option = click.option("--timestamps", is_flag=True, help="Find when each segment starts and ends.")
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@language_option
+@decode_language_option
+@base_model_option
+@beams_option
+@batch_size_option
+@timestamps_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="Form of the output.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write there instead of to stdout.")
+@click.pass_obj
+def transcribe(
+    settings: Settings,
+    ref: str,
+    audio: tuple[Path, ...],
+    language: str | None,
+    decode_language: str | None,
+    base_model: str | None,
+    beams: int,
+    batch_size: int,
+    timestamps: bool,
+    form: str,
+    as_json: bool,
+    out: Path | None,
+) -> int:
+    """Transcribe audio files, or all audio files of folders, with the adapter REF.
+
+    REF may be `auto` (the base model identifies the language and the adapter is chosen for each file) or
+    `base-model` (no adapter). Text has one line per file; with several files each starts with its name.
+    """
+    from adapter_hub.speech.audio import find_audio
+
+    form = "json" if as_json else form
+    files = [file for path in audio for file in find_audio(path)]
+    if form == "srt" and len(files) > 1:
+        _check_folder_for_subtitles(files, out)
+    transcriber = _open(settings, ref, language, decode_language, base_model)
+    bar = Bar("transcribing", len(files))
+    transcripts = transcriber.transcribe(
+        files,
+        beams=beams,
+        timestamps=timestamps or form == "srt",
+        batch_size=batch_size,
+        progress=bar.add,
+    )
+    bar.close()
+    failed = [transcript for transcript in transcripts if transcript.error is not None]
+    if form == "srt":
+        _write_subtitles(transcripts, out)
+    else:
+        _write(_rendered(transcripts, form), out)
+    for transcript in failed:
+        click.echo(f"error: {transcript.error}", err=True)
+    return 1 if failed else 0
+
+
+def _rendered(transcripts: Sequence[Transcript], form: str) -> str:
+    if form == "json":
+        rows = [item.to_json() for item in transcripts]
+        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    lines = []
+    for item in transcripts:
+        if item.error is None:
+            text = [f"[{s.start:.2f} - {s.end:.2f}] {s.text}" for s in item.segments] or [item.text]
+            lines += [f"{item.source}\t{line}" for line in text] if len(transcripts) > 1 else text
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _check_folder_for_subtitles(files: Sequence[Path], out: Path | None) -> None:
+    """SubRip knows one recording only: several need a folder, and names that differ."""
+    if out is None or out.is_file():
+        raise click.UsageError("several files as srt need --out FOLDER, one .srt file is written for each")
+    names = [file.stem for file in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise click.UsageError(f"several files would be written to {twice[0]}.srt; call once per folder")
+
+
+def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None) -> None:
+    from adapter_hub.runtime.transcript import to_srt
+
+    for item in transcripts:
+        if item.error is None:
+            to_folder = out is not None and (len(transcripts) > 1 or out.is_dir())
+            place = out / f"{Path(item.source).stem}.srt" if out is not None and to_folder else out
+            _write(to_srt(item.segments) + "\n", place)
+
+
+@click.command()
+@click.argument("ref")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Folder with metadata and audio."
+)
+@click.option(
+    "--split", help="Sub-folder to evaluate on. Default: `test`, unless the folder is a split itself."
+)
+@language_option
+@decode_language_option
+@base_model_option
+@beams_option
+@batch_size_option
+@timestamps_option
+@click.option("--normaliser", default="basic/1", show_default=True, help="What counts as the same word.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the report with every utterance there.")
+@click.option("--attach", is_flag=True, help="Publish the report beside the adapter it is about.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_obj
+def evaluate(
+    settings: Settings,
+    ref: str,
+    data: Path,
+    split: str | None,
+    language: str | None,
+    decode_language: str | None,
+    base_model: str | None,
+    beams: int,
+    batch_size: int,
+    timestamps: bool,
+    normaliser: str,
+    out: Path | None,
+    attach: bool,
+    as_json: bool,
+) -> None:
+    """Measure the error rates of the adapter REF, or of `base-model`, on a data set.
+
+    The data set is a folder with metadata.jsonl or metadata.csv (file_name, text, optionally language and
+    speaker) and audio. Rates are pooled over all utterances, with a 95 % interval.
+    """
+    from adapter_hub.errors import InvalidInputError
+    from adapter_hub.evaluation.evaluating import EvaluationOptions
+    from adapter_hub.evaluation.evaluating import evaluate as run
+    from adapter_hub.runtime.opening import AUTO, BASE_MODEL
+    from adapter_hub.speech.dataset import METADATA, read_dataset
+
+    if ref == AUTO:
+        raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
+    if attach and ref == BASE_MODEL:
+        raise InvalidInputError("evaluate --attach: the base model has no place for reports; name an adapter")
+    if split is None and data.is_dir() and not any((data / name).is_file() for name in METADATA):
+        split = "test"
+    dataset = read_dataset(data, split)
+    transcriber = _open(settings, ref, language, decode_language, base_model)
+    options = EvaluationOptions(
+        language=language,
+        beams=beams,
+        timestamps=timestamps,
+        batch_size=batch_size,
+        normaliser=normaliser,
+    )
+    bar = Bar("evaluating", len(dataset.rows))
+    report = run(transcriber, dataset, options, lambda done, _, seconds: bar.at(done, seconds))
+    bar.close()
+    if out is not None:
+        _write_bytes(report.to_bytes(), out)
+    if attach:
+        from adapter_hub.exchange import attach as attach_report
+
+        attach_report(report, registry=settings.own_registry(), store=settings.own_store())
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        click.echo(summary(ref, report))
+
+
+def summary(ref: str, report: EvaluationReport) -> str:
+    """Return a report as a table of its two rates, the primary one with its interval.
+
+    Args:
+        ref: what was evaluated, as the user named it.
+        report: of an evaluation.
+    """
+    rows = []
+    for name, counts in (("wer", report.words), ("cer", report.characters)):
+        primary = name == report.primary
+        interval = f"{100 * report.interval.low:.1f} - {100 * report.interval.high:.1f}" if primary else None
+        rate = f"{100 * counts.rate:.1f}"
+        cells = [counts.substitutions, counts.deletions, counts.insertions, counts.reference_length]
+        rows.append([f"{name.upper()} %{' (primary)' if primary else ''}", rate, interval, *cells])
+    headings = ["", "value", "95 % interval", "substituted", "deleted", "inserted", "of"]
+    subject = report.subject
+    what = f"{subject.name}@{subject.version}" if subject.name else ref
+    speed = report.seconds / report.wall_seconds if report.wall_seconds else 0.0
+    return (
+        f"{what} on {report.data}/{report.split}: {len(report.rows)} utterances, {report.seconds:.0f} s of "
+        f"{', '.join(report.languages)}, {report.normaliser}, beams {report.decoding.beams}, "
+        f"{speed:.1f} x real time\n{table(headings, rows)}"
+    )
+
+
+def _open(
+    settings: Settings,
+    ref: str,
+    language: str | None,
+    decode_language: str | None,
+    base_model: str | None,
+) -> Transcriber:
+    from adapter_hub.runtime.opening import load
+
+    return load(
+        ref,
+        language=language,
+        decode_language=decode_language,
+        base_model=base_model,
+        device=settings.device,
+        dtype=settings.dtype,
+        registry=settings.registry,
+        cache=settings.cache,
+    )
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        _write_bytes(text.encode(), out)
+
+
+def _write_bytes(data: bytes, out: Path) -> None:
+    from adapter_hub.paths import write_atomically
+
+    write_atomically(out, data)
+
+
+class Bar:
+    """A line on stderr that says how far it is and how fast; silent where stderr is no terminal."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total = what, total
+        self.done, self.seconds = 0, 0.0
+        self.started = time.monotonic()
+        self.shown = sys.stderr.isatty()
+
+    def add(self, count: int, seconds: float) -> None:
+        """Count more audios, and their seconds of audio."""
+        self.at(self.done + count, self.seconds + seconds)
+
+    def at(self, done: int, seconds: float) -> None:
+        """Show that `done` audios with `seconds` of audio are finished."""
+        self.done, self.seconds = done, seconds
+        if not self.shown or not done:
+            return
+        passed = time.monotonic() - self.started
+        left = passed / done * (self.total - done)
+        filled = 24 * done // max(self.total, 1)
+        text = (
+            f"\r{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}  "
+            f"{seconds / passed:.1f} s of audio a second, {left:.0f} s left \x1b[K"
+        )
+        click.echo(text, err=True, nl=False)
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self.shown:
+            click.echo("\r\x1b[K", err=True, nl=False)

@@ -1,0 +1,244 @@
+"""Running a transcriber over a data set, and the report of it.
+
+    report = evaluate(load("mini/da"), read_dataset(Path("danish"), "test"))
+
+Nothing is left out in silence: audio that cannot be read, a reference that is empty, a language that
+is not known are errors that name the rows, found before hours of decoding wherever possible.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from adapter_hub.artifact import utc_now
+from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.evaluation.scoring import count_errors, interval_of, pooled
+from adapter_hub.report import Decoding, EvaluationReport, Subject, UtteranceRow
+from adapter_hub.runtime.routing import FixedRoute, decode_language_of
+from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.runtime.transcript import Transcript
+from adapter_hub.speech.audio import Audio, audio_seconds, check_seconds, read_audio
+from adapter_hub.speech.dataset import Dataset, Utterance, content_sha256, listed
+from adapter_hub.speech.languages import primary_metric
+from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
+
+PACKAGES = ("adapter-hub", "torch", "transformers", "jiwer", "numpy", "soundfile", "soxr")
+# called after every batch with the utterances done, all of them, and the seconds of audio done
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to evaluate.
+
+    Attributes:
+        language: BCP 47 tag of rows without one of their own; by default the adapter's only language.
+        beams: 1 is greedy.
+        timestamps: decode with timestamp tokens, as the adapter may have been trained.
+        batch_size: utterances decoded together.
+        normaliser: what counts as the same word.
+        random_seed: of the interval's resampling.
+    """
+
+    language: str | None = None
+    beams: int = 5
+    timestamps: bool = False
+    batch_size: int = 8
+    normaliser: str = DEFAULT
+    random_seed: int = 0
+
+
+def evaluate(
+    transcriber: Transcriber,
+    dataset: Dataset,
+    options: EvaluationOptions | None = None,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Transcribe every utterance and count the errors.
+
+    Args:
+        transcriber: for one adapter, or for the base model alone.
+        dataset: the rows; a row's own language goes before `options.language`.
+        options: how; None for the defaults.
+        progress: told after every batch.
+
+    Raises:
+        InvalidInputError: rows that cannot be evaluated, each named.
+    """
+    options = options or EvaluationOptions()
+    started = time.monotonic()
+    plan = _plan(transcriber, dataset, options)
+    results: dict[str, UtteranceRow] = {}
+    problems: list[str] = []
+    done, seconds = 0, 0.0
+    for start in range(0, len(plan), options.batch_size):
+        batch = plan[start : start + options.batch_size]
+        for outcome in _run(transcriber, batch, options):
+            if isinstance(outcome, str):
+                problems.append(outcome)
+            else:
+                results[outcome.id] = outcome
+                seconds += outcome.seconds
+        done += len(batch)
+        if progress:
+            progress(done, len(plan), seconds)
+    if problems:
+        raise InvalidInputError(f"{dataset.folder}: {listed(problems)}; repair or remove these rows")
+    ordered = [results[row.id] for row in dataset.rows]
+    return _report(transcriber, dataset, ordered, options, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """An utterance that passed the checks, with the language to decode it in."""
+
+    row: Utterance
+    tag: str
+    seconds: float
+
+
+def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions) -> list[_Planned]:
+    """Return the rows by length, after finding what headers and texts give away."""
+    check_normaliser(options.normaliser)
+    if options.batch_size < 1 or options.beams < 1:
+        raise InvalidInputError(
+            f"batch size {options.batch_size}, beams {options.beams}: expected 1 or more of each"
+        )
+    tags = _tags(transcriber, dataset, options.language)
+    for tag in sorted(set(tags)):
+        _decode_language(transcriber, tag)
+    plan, problems = [], []
+    for row, tag in zip(dataset.rows, tags, strict=True):
+        try:
+            seconds = audio_seconds(row.path)
+            check_seconds(seconds, transcriber.base.chunk_seconds, row.id)
+            plan.append(_Planned(row, tag, seconds))
+        except AdapterHubError as error:
+            problems.append(f"line {row.line}: {error}")
+        if not normalise(options.normaliser, row.text, tag).strip():
+            name = options.normaliser
+            problems.append(f"line {row.line}: {row.id}: reference {row.text!r} is empty after {name}")
+    if problems:
+        raise InvalidInputError(f"{dataset.folder}: {listed(problems)}")
+    return sorted(plan, key=lambda planned: planned.seconds)
+
+
+def _tags(transcriber: Transcriber, dataset: Dataset, language: str | None) -> list[str]:
+    """Return the language of every row."""
+    adapter = transcriber.adapter
+    own = [item.tag for item in adapter.manifest.languages] if adapter and adapter.manifest else []
+    fallback = language or (own[0] if len(own) == 1 else None)
+    unknown = [row for row in dataset.rows if not (row.language or fallback)]
+    if unknown:
+        raise InvalidInputError(
+            f"{dataset.folder}: the language of {len(unknown)} of {len(dataset.rows)} rows is not known "
+            f"(the first is {unknown[0].id}); name it with --language, or add a column `language`"
+        )
+    return [row.language or str(fallback) for row in dataset.rows]
+
+
+def _decode_language(transcriber: Transcriber, tag: str) -> str:
+    router = transcriber.router
+    if isinstance(router, FixedRoute) and router.decode_language:
+        return router.decode_language
+    return decode_language_of(transcriber.base, transcriber.adapter, tag)
+
+
+def _run(
+    transcriber: Transcriber, batch: Sequence[_Planned], options: EvaluationOptions
+) -> list[UtteranceRow | str]:
+    """Return the row of every utterance, or why there is none."""
+    outcomes: list[UtteranceRow | str] = []
+    readable: list[tuple[_Planned, Audio]] = []
+    for planned in batch:
+        try:
+            readable.append((planned, read_audio(planned.row.path)))
+        except AdapterHubError as error:
+            outcomes.append(f"line {planned.row.line}: {error}")
+    if not readable:
+        return outcomes
+    transcripts = transcriber.transcribe(
+        [audio for _, audio in readable],
+        beams=options.beams,
+        timestamps=options.timestamps,
+        languages=[planned.tag for planned, _ in readable],
+        batch_size=len(readable),
+    )
+    for (planned, audio), transcript in zip(readable, transcripts, strict=True):
+        outcomes.append(_row(planned, audio, transcript, options.normaliser))
+    return outcomes
+
+
+def _row(planned: _Planned, audio: Audio, transcript: Transcript, normaliser: str) -> UtteranceRow | str:
+    row = planned.row
+    if transcript.error is not None:
+        return f"line {row.line}: {row.id}: {transcript.error}"
+    words, characters = count_errors(row.text, transcript.text, normaliser, planned.tag)
+    return UtteranceRow(
+        id=row.id,
+        audio_sha256=audio.sha256,
+        seconds=round(audio.seconds, 4),
+        language=planned.tag,
+        speaker=row.speaker,
+        reference=row.text,
+        hypothesis=transcript.text,
+        words=words,
+        characters=characters,
+    )
+
+
+def _report(
+    transcriber: Transcriber,
+    dataset: Dataset,
+    rows: Sequence[UtteranceRow],
+    options: EvaluationOptions,
+    wall_seconds: float,
+) -> EvaluationReport:
+    languages = tuple(sorted({row.language for row in rows}))
+    primary = primary_metric(languages)
+    counts = [row.words if primary == "wer" else row.characters for row in rows]
+    manifest = transcriber.adapter.manifest if transcriber.adapter else None
+    subject = Subject()
+    if manifest is not None:
+        subject = Subject(
+            name=manifest.name, version=manifest.version, weights_digest=manifest.weights_digest
+        )
+    decoded = sorted({_decode_language(transcriber, tag) for tag in languages})
+    interval = interval_of(counts, [row.speaker for row in rows], random_seed=options.random_seed)
+    return EvaluationReport.model_validate(
+        {
+            "schema": "evaluation/1",
+            "created": utc_now(),
+            "subject": subject,
+            "base_model_digest": transcriber.base.digest,
+            "data": dataset.name,
+            "data_sha256": content_sha256((row.audio_sha256, row.reference) for row in rows),
+            "split": dataset.split,
+            "languages": languages,
+            "normaliser": options.normaliser,
+            "decoding": Decoding(
+                beams=options.beams, timestamps=options.timestamps, language=",".join(decoded)
+            ),
+            "primary": primary,
+            "words": pooled([row.words for row in rows]),
+            "characters": pooled([row.characters for row in rows]),
+            "interval": interval,
+            "seconds": round(sum(row.seconds for row in rows), 3),
+            "wall_seconds": round(wall_seconds, 3),
+            "packages": _packages(),
+            "rows": tuple(rows),
+        }
+    )
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            continue
+    return found
