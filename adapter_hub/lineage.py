@@ -1,0 +1,187 @@
+"""What came from what: the graph of adapters and their parents, by digest.
+
+    graph = lineage_graph(registries, artifact.ancestors())
+    graph.ancestors(digest), graph.descendants(digest)
+    print(render_tree(graph, digest))
+
+Registries know a version's parents; the manifests in an artifact's `ancestors/` fill in what no
+registry lists, so that lineage can be walked from a folder alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapter_hub.manifest import Manifest
+from adapter_hub.registry import Registry
+from adapter_hub.resolution import standing
+
+
+@dataclass(frozen=True)
+class Node:
+    """A version in the graph; one that nobody describes is known by its digest alone.
+
+    Attributes:
+        digest: of the manifest.
+        ref: `namespace/name@version`, or None.
+        method: how it was made, or None.
+        languages: BCP 47 tags.
+        status: the strictest that any registry gives it; `unlisted` if none lists it.
+    """
+
+    digest: str
+    ref: str | None = None
+    method: str | None = None
+    languages: tuple[str, ...] = ()
+    status: str = "unlisted"
+
+    @property
+    def label(self) -> str:
+        """The name, or the beginning of the digest."""
+        return self.ref or f"{self.digest[:19]}…"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`child` was made from `parent`, in the given role."""
+
+    child: str
+    parent: str
+    role: str
+
+
+@dataclass
+class Graph:
+    """Versions by digest, and the edges from each to its parents and children."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    parents: dict[str, list[Edge]] = field(default_factory=dict)
+    children: dict[str, list[Edge]] = field(default_factory=dict)
+
+    def add(self, node: Node, parents: Sequence[tuple[str, str]]) -> None:
+        """Add a version with `(role, digest)` of its parents, unless it is there already."""
+        if node.digest in self.parents:
+            return
+        self.nodes[node.digest] = node
+        self.parents[node.digest] = [Edge(node.digest, digest, role) for role, digest in parents]
+        for edge in self.parents[node.digest]:
+            self.nodes.setdefault(edge.parent, Node(edge.parent))
+            self.children.setdefault(edge.parent, []).append(edge)
+
+    def edges(self, digest: str, *, down: bool) -> list[Edge]:
+        """Return the edges to children (`down`) or to parents, in a stable order."""
+        found = (self.children if down else self.parents).get(digest, [])
+        return sorted(found, key=lambda edge: (edge.role, self.nodes[_far(edge, down)].label))
+
+    def reachable(self, digest: str, *, down: bool) -> list[str]:
+        """Return every version on the way, nearest first, without `digest` itself."""
+        seen: list[str] = []
+        waiting = [digest]
+        while waiting:
+            for edge in self.edges(waiting.pop(0), down=down):
+                far = _far(edge, down)
+                if far != digest and far not in seen:
+                    seen.append(far)
+                    waiting.append(far)
+        return seen
+
+    def ancestors(self, digest: str) -> list[Node]:
+        """Return the versions that this one was made from, nearest first."""
+        return [self.nodes[item] for item in self.reachable(digest, down=False)]
+
+    def descendants(self, digest: str) -> list[Node]:
+        """Return the versions that were made from this one, nearest first."""
+        return [self.nodes[item] for item in self.reachable(digest, down=True)]
+
+
+def _far(edge: Edge, down: bool) -> str:
+    return edge.child if down else edge.parent
+
+
+def lineage_graph(registries: Sequence[Registry], manifests: Mapping[str, Manifest] | None = None) -> Graph:
+    """Build the graph of everything that the registries list and `manifests` (by digest) describe."""
+    graph = Graph()
+    for registry in registries:
+        for digest, (name, version, block) in registry.by_digest.items():
+            status = standing(digest, registries)
+            node = Node(
+                digest,
+                f"{name}@{version}",
+                block.method,
+                block.languages,
+                status.status if status else block.status,
+            )
+            graph.add(node, [(parent.role, parent.digest) for parent in block.parents])
+    for digest, manifest in (manifests or {}).items():
+        tags = tuple(language.tag for language in manifest.languages)
+        node = Node(digest, manifest.ref, manifest.method, tags)
+        graph.add(node, [(parent.role, parent.digest) for parent in manifest.parents])
+    return graph
+
+
+def render_tree(graph: Graph, digest: str, *, descendants: bool = False) -> str:
+    """Return the lineage as indented text, one version a line, parents (or children) below their child."""
+    lines = [_line(graph.nodes[digest]), *_branches(graph, digest, descendants, "", {digest})]
+    return "\n".join(lines) + "\n"
+
+
+def _branches(graph: Graph, digest: str, down: bool, indent: str, seen: set[str]) -> Iterator[str]:
+    edges = graph.edges(digest, down=down)
+    for number, edge in enumerate(edges):
+        last = number == len(edges) - 1
+        far = _far(edge, down)
+        again = far in seen and bool(graph.edges(far, down=down))
+        text = f"{_line(graph.nodes[far])}{' (see above)' if again else ''}"
+        yield f"{indent}{'└─' if last else '├─'} {edge.role}: {text}"
+        if not again:
+            seen.add(far)
+            yield from _branches(graph, far, down, f"{indent}{'   ' if last else '│  '}", seen)
+
+
+def _line(node: Node) -> str:
+    about = ", ".join(part for part in (node.method, *node.languages) if part)
+    status = "" if node.status == "active" else f" [{node.status}]"
+    return f"{node.label}{f' ({about})' if about else ''}{status}"
+
+
+def lineage_json(graph: Graph, digest: str, *, descendants: bool = False) -> dict[str, Any]:
+    """Return the part of the graph that hangs on `digest` as plain data."""
+    digests = [digest, *graph.reachable(digest, down=descendants)]
+    return {
+        "root": digest,
+        "nodes": [
+            {
+                "digest": node.digest,
+                "ref": node.ref,
+                "method": node.method,
+                "languages": list(node.languages),
+                "status": node.status,
+            }
+            for node in (graph.nodes[item] for item in digests)
+        ],
+        "edges": [
+            {"child": edge.child, "parent": edge.parent, "role": edge.role}
+            for item in digests
+            for edge in graph.edges(item, down=descendants)
+        ],
+    }
+
+
+def render_mermaid(graph: Graph, digest: str, *, descendants: bool = False) -> str:
+    """Return a Mermaid flowchart; arrows go from parent to child."""
+    digests = [digest, *graph.reachable(digest, down=descendants)]
+    names = {item: f"n{number}" for number, item in enumerate(digests)}
+    lines = ["flowchart TD"]
+    lines += [f'    {names[item]}["{_mermaid_text(_line(graph.nodes[item]))}"]' for item in digests]
+    lines += [
+        f"    {names[edge.parent]} -->|{edge.role}| {names[edge.child]}"
+        for item in digests
+        for edge in graph.edges(item, down=descendants)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _mermaid_text(text: str) -> str:
+    return text.replace('"', "'").replace("[", "(").replace("]", ")").replace("#", "")

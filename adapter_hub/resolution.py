@@ -1,0 +1,248 @@
+"""From a reference to one version, under the rules of the statuses.
+
+    resolved = resolve(AdapterRef.parse("mini/da~=1.2"), registries)
+    resolved.block.digest, resolved.warnings
+
+| status | new resolve | exact pin | descendants |
+|---|---|---|---|
+| active | yes | yes | |
+| deprecated | yes, warns | yes, warns | told |
+| yanked | no | yes, warns | warned |
+| quarantined | no | refused unless its digest is allowed | refused, transitively |
+| withdrawn | no | no: the bytes are gone | warned |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry_file import VersionBlock
+from adapter_hub.report import Status
+from adapter_hub.versions import sort_versions
+
+if TYPE_CHECKING:
+    from adapter_hub.registry import Registry
+
+_SEVERITY: tuple[Status, ...] = ("active", "deprecated", "yanked", "withdrawn", "quarantined")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A version that a reference was resolved to.
+
+    Attributes:
+        name: `namespace/name`.
+        version: like `1.2.0`.
+        block: what the registry says of it.
+        warnings: one line each, for the user.
+        registry: where it was found.
+    """
+
+    name: str
+    version: str
+    block: VersionBlock
+    warnings: tuple[str, ...]
+    registry: Registry
+
+    @property
+    def ref(self) -> str:
+        """`namespace/name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The status of a version, the strictest that any registry gives it."""
+
+    ref: str
+    digest: str
+    status: Status
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.ref} is {self.status}{f' ({self.reason})' if self.reason else ''}"
+
+
+def standing(digest: str, registries: Sequence[Registry]) -> Standing | None:
+    """Return the status of the version with this digest, or None if no registry knows it."""
+    found = []
+    for registry in registries:
+        if entry := registry.by_digest.get(digest):
+            name, version, block = entry
+            found.append(Standing(f"{name}@{version}", digest, block.status, block.reason or ""))
+    return max(found, key=lambda item: _SEVERITY.index(item.status), default=None)
+
+
+def ancestor_digests(block: VersionBlock, registries: Sequence[Registry]) -> list[str]:
+    """Return the digests of all ancestors that the registries know of, nearest first."""
+    waiting = [parent.digest for parent in block.parents]
+    seen: list[str] = []
+    while waiting:
+        digest = waiting.pop(0)
+        if digest not in seen:
+            seen.append(digest)
+            for registry in registries:
+                if entry := registry.by_digest.get(digest):
+                    waiting += [parent.digest for parent in entry[2].parents]
+    return seen
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a version may be used: `refusal` says why not, `warnings` what the user should know."""
+
+    refusal: str | None
+    warnings: tuple[str, ...]
+
+
+def judge_ancestors(
+    ref: str, digests: Sequence[str], registries: Sequence[Registry], allowed: str | None
+) -> Verdict:
+    """Judge a version by the statuses of its ancestors."""
+    refusal, warnings = None, []
+    for ancestor in filter(None, (standing(digest, registries) for digest in digests)):
+        if ancestor.status == "quarantined" and allowed != ancestor.digest:
+            refusal = f"{ref} was made from a quarantined version: {ancestor}; {_how_to_allow(ancestor)}"
+        elif ancestor.status != "active":
+            warnings.append(f"{ref} was made from a retired version: {ancestor}")
+    return Verdict(refusal, tuple(warnings))
+
+
+def judge(
+    ref: str, block: VersionBlock, registries: Sequence[Registry], allowed: str | None = None
+) -> Verdict:
+    """Judge an exactly named version by its own status and its ancestors'.
+
+    Args:
+        ref: `namespace/name@version`, for the messages.
+        block: what the registry says of it.
+        registries: all that are open.
+        allowed: the digest of a quarantined version (itself or an ancestor) to let through.
+    """
+    own = standing(block.digest, registries) or Standing(ref, block.digest, block.status, block.reason or "")
+    inherited = judge_ancestors(ref, ancestor_digests(block, registries), registries, allowed)
+    if own.status == "withdrawn":
+        return Verdict(f"{own}: its files were removed, only its manifest stays", inherited.warnings)
+    if own.status == "quarantined" and allowed != block.digest:
+        return Verdict(f"{own}; {_how_to_allow(own)}", inherited.warnings)
+    warnings = inherited.warnings if own.status == "active" else (str(own), *inherited.warnings)
+    return Verdict(inherited.refusal, warnings)
+
+
+def _how_to_allow(quarantined: Standing) -> str:
+    return f"to use it all the same: --allow-quarantined {quarantined.digest}"
+
+
+def resolve(
+    ref: AdapterRef, registries: Sequence[Registry], *, allow_quarantined: str | None = None
+) -> Resolved:
+    """Return the version to use for `ref`: the newest that may be used, or the one that is pinned.
+
+    Args:
+        ref: by version or digest it is an exact pin, otherwise a new resolve.
+        registries: asked in order; the first that has a version that `ref` admits answers.
+        allow_quarantined: digest of a quarantined version to let through all the same.
+
+    Raises:
+        NotFoundError: no such name or version. StatusError: its status forbids the use.
+        IntegrityError: the pinned digest is another, or two registries disagree.
+    """
+    refusals = []
+    extra: list[str] = []
+    for candidate in _candidates(ref, registries):
+        verdict = judge(candidate.ref, candidate.block, registries, allow_quarantined)
+        own = standing(candidate.block.digest, registries)
+        pinned = ref.version is not None or ref.digest is not None
+        if not pinned and own and own.status in ("yanked", "quarantined", "withdrawn"):
+            refusals.append(str(own))
+        elif verdict.refusal is None:
+            warnings = (*candidate.registry.warnings, *candidate.warnings, *extra, *verdict.warnings)
+            return Resolved(candidate.name, candidate.version, candidate.block, warnings, candidate.registry)
+        else:
+            refusals.append(verdict.refusal)
+            extra.append(f"{candidate.ref} was skipped: {verdict.refusal}")
+    hint = "" if ref.version or ref.digest else "; name a version exactly to use it although it is retired"
+    raise StatusError(f"{'; '.join(refusals)}{hint}")
+
+
+def look_up(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
+    """Return what is known of `ref`, whatever its status: for showing and judging, not for use.
+
+    Raises:
+        NotFoundError: no such name or version. IntegrityError: as for `resolve`.
+    """
+    candidates = list(_candidates(ref, registries))
+    active = [c for c in candidates if c.block.status in ("active", "deprecated")]
+    chosen = (active or candidates)[0]
+    verdict = judge(chosen.ref, chosen.block, registries)
+    refused = (verdict.refusal,) if verdict.refusal else ()
+    warnings = (*chosen.registry.warnings, *chosen.warnings, *refused, *verdict.warnings)
+    return Resolved(chosen.name, chosen.version, chosen.block, warnings, chosen.registry)
+
+
+def _candidates(ref: AdapterRef, registries: Sequence[Registry]) -> Iterator[Resolved]:
+    """Yield the versions that `ref` admits, newest first, of the first registry that has any."""
+    if ref.hub:
+        raise InvalidInputError(
+            f"{ref}: goes past the registry to the Hub; pull takes it, a registry does not"
+        )
+    _check_agreement(ref, registries)
+    for registry in registries:
+        versions = registry.adapters.get(ref.name, {})
+        unreadable = [version for name, version in registry.unreadable if name == ref.name]
+        if ref.version in unreadable:
+            raise InvalidInputError(
+                f"{ref.name}@{ref.version} in {registry.path}: written by a newer adapter_hub; upgrade"
+            )
+        skipped = [
+            f"{ref.name}@{v} was skipped: written by a newer program" for v in sort_versions(unreadable)
+        ]
+        admitted = [version for version in versions if _admits(ref, version, versions[version])]
+        if admitted:
+            for version in reversed(sort_versions(admitted)):
+                yield Resolved(ref.name, version, versions[version], tuple(skipped), registry)
+            return
+    raise NotFoundError(_missing(ref, registries))
+
+
+def _admits(ref: AdapterRef, version: str, block: VersionBlock) -> bool:
+    if ref.digest and ref.version is None and ref.compatible is None:
+        return block.digest == ref.digest
+    if not ref.admits(version):
+        return False
+    if ref.digest and ref.version and block.digest != ref.digest:
+        raise IntegrityError(f"{ref.name}@{version} has digest {block.digest}, pinned is {ref.digest}")
+    return ref.digest is None or block.digest == ref.digest
+
+
+def _check_agreement(ref: AdapterRef, registries: Sequence[Registry]) -> None:
+    """A (name, version) has one digest for ever, whoever lists it (invariant 1)."""
+    seen: dict[str, tuple[str, Registry]] = {}
+    for registry in registries:
+        for version, block in registry.adapters.get(ref.name, {}).items():
+            digest, first = seen.setdefault(version, (block.digest, registry))
+            if digest != block.digest and ref.admits(version):
+                raise IntegrityError(
+                    f"{ref.name}@{version}: {digest} in {first.path}, but {block.digest} in {registry.path}; "
+                    "a version never changes: pin another one, or leave out one of the registries"
+                )
+
+
+def _missing(ref: AdapterRef, registries: Sequence[Registry]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - needed for a failure only
+
+    versions = {v for registry in registries for v in registry.adapters.get(ref.name, {})}
+    if versions:
+        there = ", ".join(sort_versions(versions))
+        return f"{ref}: no such version; {ref.name} has {there}" + (
+            "" if ref.version else " (a pre-release has to be named exactly)"
+        )
+    names = {name for registry in registries for name in registry.adapters}
+    near = get_close_matches(ref.name, names, n=3)
+    asked = ", ".join(str(registry.path) for registry in registries) or "no registry"
+    hint = f"did you mean {', '.join(near)}?" if near else "`adapter-hub list` shows what there is"
+    return f"{ref}: no such adapter in {asked}; {hint}"

@@ -1,0 +1,124 @@
+"""Stores keep artifacts, and beside them the claims about them: evaluation reports and statuses.
+
+    store = open_store("./store", registry.path)
+    store.push(artifact)
+    store.fetch("mini/da", "1.0.0", folder)
+
+A store knows nothing of the registry; `adapter_hub.exchange` is the only place where the two meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adapter_hub import embedded
+from adapter_hub.artifact import Artifact
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.manifest import Manifest
+from adapter_hub.registry_file import Location
+from adapter_hub.report import EvaluationReport, StatusEntry
+
+EMBEDDED = "embedded"
+Claim = EvaluationReport | StatusEntry
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is claimed about the versions of one name.
+
+    Attributes:
+        reports: by their file's name, which is the sha256 of its bytes.
+        statuses: in the order in which they were added.
+    """
+
+    reports: tuple[EvaluationReport, ...] = ()
+    statuses: tuple[StatusEntry, ...] = ()
+
+    def status_of(self, version: str) -> StatusEntry | None:
+        """Return the entry that counts for a version: the last one."""
+        return next((entry for entry in reversed(self.statuses) if entry.version == version), None)
+
+    def published(self, version: str) -> str | None:
+        """Return the time of a version's first entry, which publishing adds."""
+        return next((entry.time for entry in self.statuses if entry.version == version), None)
+
+    def reports_on(self, weights_digest: str) -> tuple[EvaluationReport, ...]:
+        """Return the reports on these weights."""
+        return tuple(r for r in self.reports if r.subject.weights_digest == weights_digest)
+
+
+class Store(Protocol):
+    """What every store can do; versions never change, claims are only added."""
+
+    def names(self) -> list[str]:
+        """Return the names of all adapters, sorted."""
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of an adapter from oldest to newest, withdrawn ones included."""
+
+    def manifest(self, name: str, version: str) -> tuple[Manifest, str]:
+        """Return the manifest of a version and its digest.
+
+        Raises:
+            NotFoundError: the store does not have it. IntegrityError: another version is in its place.
+        """
+
+    def push(self, artifact: Artifact) -> None:
+        """Take an artifact in; on return it is there, whole and verified. The same bytes again are fine.
+
+        Raises:
+            IntegrityError: it is not sound. ConflictError: the version exists with other bytes.
+            StatusError: the version was withdrawn.
+        """
+
+    def fetch(self, name: str, version: str, folder: Path, *, digest: str | None = None) -> Artifact:
+        """Copy a version to `folder`, which appears whole and verified or not at all.
+
+        Raises:
+            NotFoundError: the store does not have it. IntegrityError: not sound, or not `digest`.
+            StatusError: withdrawn, its files are gone.
+        """
+
+    def attach(self, name: str, claim: Claim) -> None:
+        """Add a report or a status entry; adding the same again does nothing.
+
+        Raises:
+            NotFoundError: the store has no version that the claim is about.
+        """
+
+    def claims(self, name: str) -> Claims:
+        """Return all claims about the versions of `name`.
+
+        Raises:
+            IntegrityError: a claim is damaged or in a wrong place; all of them.
+        """
+
+    def withdraw(self, name: str, version: str) -> None:
+        """Remove the files of a version; its manifest and its ancestors' stay."""
+
+    def write_card(self, name: str, text: str) -> None:
+        """Replace the rendered README.md of an adapter."""
+
+    def location(self, name: str, version: str, registry: Path) -> Location:
+        """Return how a registry file writes down where a version is."""
+
+
+def open_store(label: str, registry: Path) -> Store:
+    """Return the store that a registry's location names.
+
+    Args:
+        label: `Location.store`.
+        registry: the registry file; relative labels start from its folder.
+
+    Raises:
+        InvalidInputError: a kind of store that this program cannot open.
+    """
+    from adapter_hub.stores.folder import FolderStore  # noqa: PLC0415 - folder imports this module
+
+    if label == EMBEDDED:
+        return FolderStore(embedded.store_path())
+    if "://" in label:
+        raise InvalidInputError(f"store {label}: this version opens folders only")
+    return FolderStore(registry.parent / label)

@@ -1,0 +1,235 @@
+"""A store in a folder: a disk, a shared drive, or the catalogue that ships with the package.
+
+    <store>/<namespace>/<name>/<version>/adapter.json …       the artifact
+    <store>/<namespace>/<name>/evaluations/<weights>/<sha256>.json
+    <store>/<namespace>/<name>/status.json  README.md
+
+Whatever has its final name is whole: pushes go to a temporary name, are verified and flushed, and then
+renamed. Reading takes no lock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adapter_hub import embedded
+from adapter_hub.artifact import ANCESTORS, Artifact, copy_artifact
+from adapter_hub.canonical import hex_of, read_json, sha256_hex
+from adapter_hub.errors import (
+    AdapterHubError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StatusError,
+)
+from adapter_hub.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.paths import TEMPORARY, make_folder, sync_folder, write_atomically
+from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
+from adapter_hub.registry_file import Location
+from adapter_hub.report import EvaluationReport, StatusEntry
+from adapter_hub.stores import EMBEDDED, Claim, Claims
+from adapter_hub.versions import sort_versions
+
+EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
+LOCK_SECONDS = 60.0
+MAXIMUM_CLAIM = 256 * 2**20  # bytes; a report of 100 000 utterances is about 60 MB
+
+
+class FolderStore:
+    """A store in a folder, which the first push makes.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name a store without touching it."""
+        self.path = path
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is the store of the embedded catalogue."""
+        return self.path.resolve() == embedded.store_path().resolve()
+
+    def location(self, name: str, version: str, registry: Path) -> Location:
+        """Return `embedded`, a path relative to the registry's folder if it is inside, or an absolute one."""
+        here, there = registry.parent.resolve(), self.path.resolve()
+        if self.is_embedded:
+            label = EMBEDDED
+        elif there.is_relative_to(here):
+            label = f"./{there.relative_to(here).as_posix()}"
+        else:
+            label = str(there)
+        return Location(store=label, path=f"{name}/{version}")
+
+    def names(self) -> list[str]:
+        """Return the names that have at least one version, sorted."""
+        found = [f"{path.parent.name}/{path.name}" for path in self.path.glob("*/*") if path.is_dir()]
+        return sorted(name for name in found if _is_name(name) and self.versions(name))
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions from oldest to newest, withdrawn ones included."""
+        folder = self._folder(name)
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sort_versions(
+            path.name
+            for path in found
+            if re.fullmatch(VERSION_PATTERN, path.name) and (path / MANIFEST_FILE).is_file()
+        )
+
+    def manifest(self, name: str, version: str) -> tuple[Manifest, str]:
+        """Return the manifest of a version and its digest; see `Store.manifest`."""
+        artifact = self._open(name, version)
+        return artifact.manifest, artifact.digest
+
+    def push(self, artifact: Artifact) -> None:
+        """Take an artifact in; see `Store.push`."""
+        name, version = artifact.manifest.name, artifact.manifest.version
+        self._refuse_withdrawn(name, version)
+        copy_artifact(artifact, self._folder(name) / version).verify()
+
+    def fetch(self, name: str, version: str, folder: Path, *, digest: str | None = None) -> Artifact:
+        """Copy a version to `folder`; see `Store.fetch`."""
+        self._refuse_withdrawn(name, version)
+        artifact = self._open(name, version)
+        if digest is not None and artifact.digest != digest:
+            raise IntegrityError(
+                f"{artifact.path}: holds {artifact.ref} with digest {artifact.digest}, expected {digest}"
+            )
+        return copy_artifact(artifact, folder)
+
+    def attach(self, name: str, claim: Claim) -> None:
+        """Add a report or a status entry; see `Store.attach`."""
+        if isinstance(claim, StatusEntry):
+            self._attach_status(name, claim)
+        else:
+            self._attach_report(name, claim)
+
+    def claims(self, name: str) -> Claims:
+        """Return all claims about the versions of `name`; see `Store.claims`."""
+        reports, problems = [], []
+        for path in sorted((self._folder(name) / EVALUATIONS).glob("*/*.json")):
+            try:
+                reports.append(_read_report(path))
+            except AdapterHubError as error:
+                problems.append(str(error))
+        if problems:
+            raise IntegrityError(f"claims about {name} in {self.path}", problems)
+        return Claims(tuple(reports), self._statuses(name))
+
+    def withdraw(self, name: str, version: str) -> None:
+        """Remove the files of a version; its manifest and its ancestors' stay."""
+        folder = self._folder(name) / version
+        for path in sorted(folder.rglob("*"), reverse=True):  # contents before their folders
+            relative = path.relative_to(folder)
+            if path.name == MANIFEST_FILE or relative.parts[0] == ANCESTORS:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
+        sync_folder(folder)
+
+    def write_card(self, name: str, text: str) -> None:
+        """Replace the rendered README.md of an adapter."""
+        path = self._folder(name) / CARD_FILE
+        data = text.encode()
+        if not path.is_file() or path.read_bytes() != data:
+            write_atomically(path, data)
+
+    def _folder(self, name: str) -> Path:
+        return self.path / check_name(name)
+
+    def _open(self, name: str, version: str) -> Artifact:
+        folder = self._folder(name) / check_version(version)
+        if not (folder / MANIFEST_FILE).exists():
+            raise NotFoundError(f"store {self.path}: no {name}@{version}")
+        artifact = Artifact.open(folder)
+        if (artifact.manifest.name, artifact.manifest.version) != (name, version):
+            raise IntegrityError(f"{folder}: holds {artifact.ref}, expected {name}@{version}")
+        return artifact
+
+    def _refuse_withdrawn(self, name: str, version: str) -> None:
+        last = Claims(statuses=self._statuses(name)).status_of(version)
+        if last and last.status == "withdrawn":
+            raise StatusError(f"{name}@{version} was withdrawn ({last.reason}): its files were removed")
+
+    def _statuses(self, name: str) -> tuple[StatusEntry, ...]:
+        path = self._folder(name) / STATUS_FILE
+        if not path.exists():
+            return ()
+        raw = _read(path)
+        try:
+            entries = read_json(raw, str(path))
+            if not isinstance(entries, list):
+                raise InvalidInputError(f"{path}: expected a list of status entries")
+            return tuple(
+                StatusEntry.parse(json.dumps(entry).encode(), f"{path}, entry {number}")
+                for number, entry in enumerate(entries, 1)
+            )
+        except InvalidInputError as error:
+            raise IntegrityError(str(error)) from None
+
+    def _attach_status(self, name: str, entry: StatusEntry) -> None:
+        _, digest = self.manifest(name, entry.version)
+        if digest != entry.digest:
+            raise IntegrityError(
+                f"{name}@{entry.version} has digest {digest}, the claim is about {entry.digest}"
+            )
+        with self._locked():
+            entries = self._statuses(name)
+            last = Claims(statuses=entries).status_of(entry.version)
+            if last and (last.status, last.reason) == (entry.status, entry.reason):
+                return
+            values = [item.to_json() for item in (*entries, entry)]
+            text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            write_atomically(self._folder(name) / STATUS_FILE, text.encode())
+
+    def _attach_report(self, name: str, report: EvaluationReport) -> None:
+        weights = report.subject.weights_digest
+        known = [self.manifest(name, version)[0].weights_digest for version in self.versions(name)]
+        if weights is None or weights not in known:
+            raise NotFoundError(f"store {self.path}: no version of {name} has the weights of this report")
+        data = report.to_bytes()
+        path = self._folder(name) / EVALUATIONS / hex_of(weights) / f"{sha256_hex(data)}.json"
+        if not path.exists():
+            write_atomically(path, data)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need none
+
+        make_folder(self.path)
+        try:
+            with FileLock(self.path / ".lock", timeout=LOCK_SECONDS):
+                yield
+        except Timeout:
+            raise ConflictError(f"store {self.path}: another process keeps it locked; try again") from None
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return not name.startswith(TEMPORARY) and bool(check_name(name))
+    except InvalidInputError:
+        return False
+
+
+def _read(path: Path) -> bytes:
+    if path.is_symlink() or path.stat().st_size > MAXIMUM_CLAIM:
+        raise IntegrityError(f"{path}: a link, or larger than {MAXIMUM_CLAIM} bytes")
+    return path.read_bytes()
+
+
+def _read_report(path: Path) -> EvaluationReport:
+    raw = _read(path)
+    report = EvaluationReport.parse_canonical(raw, str(path))
+    if path.stem != sha256_hex(raw):
+        raise IntegrityError(f"{path}: its sha256 is {sha256_hex(raw)}, and its name has to be that")
+    if report.subject.weights_digest is None or hex_of(report.subject.weights_digest) != path.parent.name:
+        raise IntegrityError(f"{path}: is about other weights than its folder says")
+    return report

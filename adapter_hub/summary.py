@@ -1,0 +1,87 @@
+"""What the registry says of a version, computed from what a store holds and from nothing else.
+
+    block = version_block(manifest, digest, claims, locations)
+
+So the registry can be made anew from the stores at any time, and comes out the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from adapter_hub.manifest import Manifest
+from adapter_hub.registry_file import (
+    BLOCK_SCHEMA,
+    BaseModelLink,
+    Location,
+    ParentLink,
+    Score,
+    VersionBlock,
+)
+from adapter_hub.report import Decoding, EvaluationReport
+from adapter_hub.stores import Claims
+
+
+def version_block(
+    manifest: Manifest, digest: str, claims: Claims, locations: Iterable[Location]
+) -> VersionBlock:
+    """Return the registry's block of a version."""
+    status = claims.status_of(manifest.version)
+    active = status is None or status.status == "active"
+    values = {
+        "schema": BLOCK_SCHEMA,
+        "digest": digest,
+        "weights_digest": manifest.weights_digest,
+        "method": manifest.method,
+        "languages": tuple(language.tag for language in manifest.languages),
+        "decode_languages": tuple(language.decode_language for language in manifest.languages),
+        "base_model": BaseModelLink(id=manifest.base_model.id, digest=manifest.base_model.digest),
+        "rank": manifest.rank,
+        "parents": tuple(ParentLink(role=parent.role, digest=parent.digest) for parent in manifest.parents),
+        "license": manifest.license,
+        "size": sum(entry.size for entry in manifest.files) + len(manifest.to_bytes()),
+        "locations": sorted_locations(locations),
+        "published": claims.published(manifest.version) or manifest.created,
+        "scores": scores_of(claims.reports_on(manifest.weights_digest)),
+        "status": "active" if status is None else status.status,
+        "reason": None if active or status is None else status.reason,
+    }
+    return VersionBlock.model_validate(values)
+
+
+def sorted_locations(locations: Iterable[Location]) -> tuple[Location, ...]:
+    """Return each location once, in an order that does not depend on who was first."""
+    unique = {item.to_bytes(): item for item in locations}
+    return tuple(unique[key] for key in sorted(unique))
+
+
+def scores_of(reports: Iterable[EvaluationReport]) -> tuple[Score, ...]:
+    """Return one score for every way of measuring; of several reports the newest counts."""
+    newest: dict[tuple[str, ...], Score] = {}
+    for report in sorted(reports, key=lambda report: (report.created, report.to_bytes())):
+        score = score_of(report)
+        key = (score.data, score.split, score.data_sha256, score.normaliser, score.decoding, score.metric)
+        newest[key] = score
+    return tuple(newest[key] for key in sorted(newest))
+
+
+def score_of(report: EvaluationReport) -> Score:
+    """Return the summary of a report: its primary metric."""
+    return Score(
+        data=report.data,
+        split=report.split,
+        data_sha256=report.data_sha256,
+        normaliser=report.normaliser,
+        decoding=describe_decoding(report.decoding),
+        metric=report.primary,
+        value=report.value,
+        n=len(report.rows),
+    )
+
+
+def describe_decoding(decoding: Decoding) -> str:
+    """Return `greedy` or `beam 5`, with `auto language` and `timestamps` where they apply."""
+    parts = ["greedy" if decoding.beams == 1 else f"beam {decoding.beams}"]
+    parts += ["auto language"] if decoding.language == "auto" else []
+    parts += ["timestamps"] if decoding.timestamps else []
+    return ", ".join(parts)
