@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +90,13 @@ class Cache:
         """Copy an artifact into the cache, verified, and return the copy."""
         if found := self.get(artifact.digest):
             return found
-        copy = copy_artifact(artifact, self.place(artifact.digest))
-        self._write_stamp(artifact.digest, _rows(copy.path))
-        return copy
+        return self.land(artifact.digest, lambda folder: copy_artifact(artifact, folder))
+
+    def land(self, digest: str, fetch: Callable[[Path], Artifact]) -> Artifact:
+        """Let `fetch` bring the adapter with this digest, whole and verified, to its place."""
+        artifact = fetch(self.place(digest))
+        self._write_stamp(digest, _rows(artifact.path))
+        return artifact
 
     def entries(self) -> list[CacheEntry]:
         """Return what is there, sorted by name and version."""

@@ -149,7 +149,7 @@ def parse_registry(raw: bytes, where: str) -> LoadedRegistry:
     Raises:
         InvalidInputError: no registry, damaged, or written by a later program.
     """
-    damaged = f"restore it, or make it anew with `adapter-hub --registry {where} registry rebuild`"
+    damaged = "restore it, or move it away and run `adapter-hub registry rebuild`"
     try:
         tree = read_json(raw, where)
     except InvalidInputError as error:

@@ -151,21 +151,23 @@ def resolve(
         NotFoundError: no such name or version. StatusError: its status forbids the use.
         IntegrityError: the pinned digest is another, or two registries disagree.
     """
-    refusals = []
-    extra: list[str] = []
+    refusals: list[str] = []
+    skipped: list[str] = []
+    hint = ""
     for candidate in _candidates(ref, registries):
         verdict = judge(candidate.ref, candidate.block, registries, allow_quarantined)
         own = standing(candidate.block.digest, registries)
         pinned = ref.version is not None or ref.digest is not None
         if not pinned and own and own.status in ("yanked", "quarantined", "withdrawn"):
             refusals.append(str(own))
+            if own.status == "yanked":
+                hint = "; an exact version, like NAME@VERSION, may still be used"
         elif verdict.refusal is None:
-            warnings = (*candidate.registry.warnings, *candidate.warnings, *extra, *verdict.warnings)
+            warnings = (*candidate.registry.warnings, *candidate.warnings, *skipped, *verdict.warnings)
             return Resolved(candidate.name, candidate.version, candidate.block, warnings, candidate.registry)
         else:
             refusals.append(verdict.refusal)
-            extra.append(f"{candidate.ref} was skipped: {verdict.refusal}")
-    hint = "" if ref.version or ref.digest else "; name a version exactly to use it although it is retired"
+            skipped.append(f"{candidate.ref} was skipped: {verdict.refusal}")
     raise StatusError(f"{'; '.join(refusals)}{hint}")
 
 

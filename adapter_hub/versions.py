@@ -36,7 +36,8 @@ def check_version_step(previous: Sequence[Manifest], new: Manifest) -> None:
 
     Raises:
         ConflictError: this version exists with another digest.
-        InvalidInputError: the version's number promises less than changed, with the least that fits.
+        InvalidInputError: the version's number promises less than changed, with the least that fits; or
+            an expert pair and other adapters under one name.
     """
     release = Version(new.version).release
     for other in previous:
@@ -44,6 +45,11 @@ def check_version_step(previous: Sequence[Manifest], new: Manifest) -> None:
             raise ConflictError(
                 f"{new.ref} exists with other bytes ({other.digest}); a version never changes: "
                 "publish under a higher version, or with --as NAME@VERSION"
+            )
+        if (other.method == "expert-pair") != (new.method == "expert-pair"):
+            raise InvalidInputError(
+                f"{new.ref}: is made by {new.method}, {other.ref} by {other.method}; an expert pair needs a "
+                "name of its own"
             )
     older = [m for m in previous if Version(m.version).release < release]
     newer = [m for m in previous if Version(m.version).release > release]

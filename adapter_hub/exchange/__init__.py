@@ -1,0 +1,17 @@
+"""Publish, pull, attach, retire, rebuild: the only place where registry and store meet.
+
+    publish("out/mini-da", registry=registry, store=store)
+    artifact = pull("mini/da", registries=open_registries(None), cache=Cache(cache_folder()))
+
+Bytes first, index second (invariant 4): a crash at any point leaves no registry entry without bytes,
+and saying the same again finishes what was begun.
+"""
+
+from __future__ import annotations
+
+from adapter_hub.exchange.claiming import attach, retire
+from adapter_hub.exchange.publishing import Published, publish
+from adapter_hub.exchange.pulling import pull
+from adapter_hub.exchange.rebuilding import check, rebuild
+
+__all__ = ["Published", "attach", "check", "publish", "pull", "rebuild", "retire"]

@@ -1,0 +1,91 @@
+"""Claims about published versions: evaluation reports and statuses, in the store and then in the registry."""
+
+from __future__ import annotations
+
+from adapter_hub.artifact import utc_now
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
+from adapter_hub.exchange.places import check_place, with_embedded, write_card
+from adapter_hub.lineage import lineage_graph
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import Adapters, Registry, look_up
+from adapter_hub.report import EvaluationReport, Status, StatusEntry
+from adapter_hub.stores import Store
+from adapter_hub.summary import scores_of, version_block
+
+
+def attach(report: EvaluationReport, *, registry: Registry, store: Store) -> None:
+    """Add an evaluation report to the adapter that it is about, and its score to the registry.
+
+    Raises:
+        InvalidInputError: the report is about the base model alone. NotFoundError: no published version
+            has these weights. IntegrityError: it was measured on another base model.
+    """
+    name, weights = report.subject.name, report.subject.weights_digest
+    if name is None or weights is None:
+        raise InvalidInputError("this report is about the base model alone; no adapter can carry it")
+    check_place(registry, store, name)
+    with registry.locked():
+        about = [b for b in registry.adapters.get(name, {}).values() if b.weights_digest == weights]
+        if not about:
+            raise NotFoundError(
+                f"registry {registry.path}: no version of {name} has the weights {weights}; publish it first"
+            )
+        if about[0].base_model.digest != report.base_model_digest:
+            raise IntegrityError(
+                f"report on {name}: measured on base model {report.base_model_digest}, "
+                f"the adapter was made for {about[0].base_model.digest}"
+            )
+        store.attach(name, report)
+        scores = scores_of(store.claims(name).reports_on(weights))
+
+        def change(adapters: Adapters) -> None:
+            for version, block in adapters[name].items():
+                if block.weights_digest == weights:
+                    adapters[name][version] = block.model_copy(update={"scores": scores})
+
+        registry.update(change)
+        write_card(name, store)
+
+
+def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, store: Store) -> list[str]:
+    """Change the status of one version; `active` brings it back, unless its files were removed.
+
+    Args:
+        ref: with an exact version.
+        status: the new one.
+        reason: why, shown to everybody who asks for the version.
+        registry: lists it.
+        store: keeps it and gets the claim.
+
+    Returns:
+        `namespace/name@version` of every known descendant, nearest first.
+
+    Raises:
+        InvalidInputError: no exact version, or no reason. NotFoundError: not in this registry or store.
+        StatusError: it was withdrawn.
+    """
+    if ref.version is None:
+        raise InvalidInputError(f"{ref}: name the version to retire, like {ref.name}@1.0.0")
+    if not reason.strip():
+        raise InvalidInputError(f"{ref}: a status needs a reason; everybody who asks for it is shown it")
+    name, version = ref.name, ref.version
+    check_place(registry, store, name)
+    with registry.locked():
+        block = look_up(ref, (registry,)).block
+        if block.status == "withdrawn" and status != "withdrawn":
+            raise StatusError(f"{ref} was withdrawn: its files are gone, so it cannot become {status}")
+        entry = {"version": version, "digest": block.digest, "status": status, "reason": reason}
+        store.attach(name, StatusEntry.model_validate({**entry, "time": utc_now()}))
+        manifest, digest = store.manifest(name, version)
+        now = version_block(manifest, digest, store.claims(name), block.locations)
+
+        def change(adapters: Adapters) -> None:
+            changes = {"status": now.status, "reason": now.reason}
+            adapters[name][version] = block.model_copy(update=changes)
+
+        registry.update(change)
+        if status == "withdrawn":
+            store.withdraw(name, version)
+        write_card(name, store)
+    graph = lineage_graph(with_embedded(registry))
+    return [node.label for node in graph.descendants(block.digest)]

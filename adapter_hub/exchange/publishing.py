@@ -1,0 +1,160 @@
+"""Publish: checked against the rules, into the store, then into the registry."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapter_hub.artifact import Artifact, copy_artifact, utc_now
+from adapter_hub.canonical import canonical_bytes
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, StatusError
+from adapter_hub.exchange.places import check_place, manifest_of, with_embedded, write_card
+from adapter_hub.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.paths import write_atomically
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import Adapters, Registry
+from adapter_hub.report import StatusEntry
+from adapter_hub.resolution import judge_ancestors
+from adapter_hub.stores import Store
+from adapter_hub.summary import sorted_locations, version_block
+from adapter_hub.versions import check_version_step
+
+PUBLISHED = "published"  # the reason of a version's first status entry, whose time is kept
+
+
+@dataclass(frozen=True)
+class Published:
+    """The outcome of publishing.
+
+    Attributes:
+        name: `namespace/name`.
+        version: like `1.2.0`.
+        digest: of the manifest.
+        is_new: False if the registry had it already.
+        warnings: one line each, for the user.
+    """
+
+    name: str
+    version: str
+    digest: str
+    is_new: bool
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """`namespace/name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+def publish(
+    folder: Path | str, *, registry: Registry, store: Store, rename: AdapterRef | None = None
+) -> Published:
+    """Bring an artifact into a store, then list it in a registry. The same bytes again do nothing.
+
+    Args:
+        folder: the artifact.
+        registry: lists it afterwards.
+        store: keeps it; for the embedded catalogue it has to be the embedded store.
+        rename: publish the same weights under this name and version, with a new manifest.
+
+    Raises:
+        IntegrityError: the artifact is not sound, or a registry knows a parent by another digest.
+        ConflictError: the version exists with other bytes.
+        InvalidInputError: the version's number promises less than changed, or the wrong store.
+        StatusError: an ancestor is quarantined, or the version was withdrawn.
+    """
+    artifact = Artifact.open(folder)
+    artifact.verify()
+    if rename is None:
+        return _publish(artifact, registry, store)
+    with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+        return _publish(_renamed(artifact, rename, Path(scratch) / "renamed"), registry, store)
+
+
+def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:
+    """Return a copy whose manifest differs in name and version alone, so that a retry gives the same."""
+    if ref.version is None:
+        raise InvalidInputError(f"--as {ref}: expected NAME@VERSION, like {ref.name}@1.0.0")
+    copy_artifact(artifact, folder)
+    values = {**artifact.manifest.to_json(), "name": ref.name, "version": ref.version}
+    manifest = Manifest.parse(canonical_bytes(values), f"manifest of {ref}")
+    write_atomically(folder / MANIFEST_FILE, manifest.to_bytes())
+    return Artifact.open(folder)
+
+
+def _publish(artifact: Artifact, registry: Registry, store: Store) -> Published:
+    manifest = artifact.manifest
+    name, version = manifest.name, manifest.version
+    check_place(registry, store, name)
+    with registry.locked():  # until the end, so that two publishers cannot both be the next version
+        is_new = version not in registry.adapters.get(name, {})
+        _check_digest(artifact, registry)
+        warnings = _check_ancestors(artifact, with_embedded(registry))
+        check_version_step(_published_manifests(name, registry, store), manifest)
+        store.push(artifact)
+        if store.claims(name).published(version) is None:
+            entry = {"version": version, "digest": artifact.digest, "status": "active", "reason": PUBLISHED}
+            store.attach(name, StatusEntry.model_validate({**entry, "time": utc_now()}))
+        registry.update(lambda adapters: _list(adapters, artifact, registry, store))
+        write_card(name, store)
+    return Published(name, version, artifact.digest, is_new, warnings)
+
+
+def _check_digest(artifact: Artifact, registry: Registry) -> None:
+    """A (name, version) has one digest for ever, also across the catalogues that are asked together."""
+    manifest = artifact.manifest
+    for other in with_embedded(registry):
+        block = other.adapters.get(manifest.name, {}).get(manifest.version)
+        if block and block.digest != artifact.digest:
+            raise ConflictError(
+                f"{artifact.ref} exists in {other.path} with other bytes ({block.digest}); a version never "
+                "changes: publish under a higher version, or with --as NAME@VERSION"
+            )
+        if (manifest.name, manifest.version) in other.unreadable:
+            raise ConflictError(
+                f"{artifact.ref} exists in {other.path}, written by a newer adapter_hub; upgrade, or publish "
+                "under a higher version"
+            )
+
+
+def _check_ancestors(artifact: Artifact, registries: Sequence[Registry]) -> tuple[str, ...]:
+    """Refuse ancestors that a registry knows otherwise or has in quarantine; return the warnings."""
+    ancestors = artifact.ancestors()
+    problems = []
+    for digest, manifest in ancestors.items():
+        for registry in registries:
+            block = registry.adapters.get(manifest.name, {}).get(manifest.version)
+            if block and block.digest != digest:
+                problems.append(
+                    f"unknown parent {manifest.ref}: {digest} here, but {block.digest} in {registry.path}"
+                )
+    if problems:
+        raise IntegrityError(f"{artifact.ref} in {artifact.path}", problems)
+    verdict = judge_ancestors(artifact.ref, list(ancestors), registries, None)
+    if verdict.refusal:
+        raise StatusError(verdict.refusal)
+    return verdict.warnings
+
+
+def _published_manifests(name: str, registry: Registry, store: Store) -> list[Manifest]:
+    """Return the manifests of all versions of `name` that registry or store know."""
+    manifests = {version: store.manifest(name, version)[0] for version in store.versions(name)}
+    for version, block in registry.adapters.get(name, {}).items():
+        if version not in manifests:
+            manifests[version] = manifest_of(name, version, block, registry)
+    return list(manifests.values())
+
+
+def _list(adapters: Adapters, artifact: Artifact, registry: Registry, store: Store) -> None:
+    manifest = artifact.manifest
+    versions = adapters.setdefault(manifest.name, {})
+    known = versions.get(manifest.version)
+    place = store.location(manifest.name, manifest.version, registry.path)
+    if known:
+        locations = sorted_locations((*known.locations, place))
+        versions[manifest.version] = known.model_copy(update={"locations": locations})
+    else:
+        claims = store.claims(manifest.name)
+        versions[manifest.version] = version_block(manifest, artifact.digest, claims, [place])

@@ -1,0 +1,81 @@
+"""Pull: from a reference to a verified artifact on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from adapter_hub.artifact import Artifact, copy_artifact
+from adapter_hub.cache import Cache
+from adapter_hub.errors import AdapterHubError, IntegrityError, StatusError
+from adapter_hub.reference import AdapterRef, is_local
+from adapter_hub.registry import Registry, Resolved, resolve
+from adapter_hub.resolution import judge_ancestors
+from adapter_hub.stores import Store, open_store
+
+Tell = Callable[[str], None]
+
+
+def pull(
+    ref: AdapterRef | str,
+    *,
+    registries: Sequence[Registry],
+    cache: Cache,
+    to: Path | str | None = None,
+    allow_quarantined: str | None = None,
+    tell: Tell | None = None,
+) -> Artifact:
+    """Return a verified artifact: from a folder, from the cache, or from a store into the cache.
+
+    Args:
+        ref: a reference, or the path of a local artifact (`./out`, `/…`, `…/adapter.json`).
+        registries: asked in order, see `open_registries`.
+        cache: where it lands.
+        to: copy it to this folder, too, and return that copy.
+        allow_quarantined: digest of a quarantined version to let through all the same.
+        tell: called with every warning, one line each.
+
+    Raises:
+        NotFoundError: no such adapter. StatusError: its status, or an ancestor's, forbids the use.
+        IntegrityError: what arrived is not what was published; every difference.
+    """
+    warnings: list[str] = []
+    if isinstance(ref, str) and is_local(ref):
+        artifact = Artifact.open(ref)
+        artifact.verify()
+    else:
+        parsed = AdapterRef.parse(ref) if isinstance(ref, str) else ref
+        resolved = resolve(parsed, registries, allow_quarantined=allow_quarantined)
+        warnings += resolved.warnings
+        artifact = cache.get(resolved.block.digest) or _land(resolved, cache)
+    # the artifact knows of ancestors that no registry may list between it and a retired one
+    verdict = judge_ancestors(artifact.ref, list(artifact.ancestors()), registries, allow_quarantined)
+    if verdict.refusal:
+        raise StatusError(verdict.refusal)
+    if tell:
+        for line in dict.fromkeys((*warnings, *verdict.warnings)):
+            tell(line)
+    return artifact if to is None else copy_artifact(artifact, to)
+
+
+def _land(resolved: Resolved, cache: Cache) -> Artifact:
+    """Fetch a version from the first location that has it whole."""
+    reasons = []
+    for location in resolved.block.locations:
+        try:
+            store = open_store(location.store, resolved.registry.path)
+            return cache.land(resolved.block.digest, _fetcher(store, resolved))
+        except AdapterHubError as error:
+            reasons.append(f"store {location.store}: {error}")
+    raise IntegrityError(
+        f"{resolved.ref} cannot be fetched",
+        reasons or ["the registry lists no location"],
+        "`adapter-hub registry check` compares registry and stores",
+    )
+
+
+def _fetcher(store: Store, resolved: Resolved) -> Callable[[Path], Artifact]:
+    def fetch(folder: Path) -> Artifact:
+        return store.fetch(resolved.name, resolved.version, folder, digest=resolved.block.digest)
+
+    return fetch

@@ -1,0 +1,131 @@
+"""The registry made anew from the stores, and the two compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from adapter_hub.errors import IntegrityError
+from adapter_hub.exchange.places import check_place
+from adapter_hub.manifest import Manifest
+from adapter_hub.registry import Adapters, Location, Registry, VersionBlock
+from adapter_hub.report import Finding
+from adapter_hub.stores import Claims, Store
+from adapter_hub.summary import version_block
+
+
+def rebuild(registry: Registry, stores: Sequence[Store]) -> bool:
+    """Make the registry's blocks anew from everything that the stores hold.
+
+    Args:
+        registry: need not exist; blocks of a later schema are kept as they are.
+        stores: all that hold versions of it; the order does not matter.
+
+    Returns:
+        Whether anything changed.
+
+    Raises:
+        IntegrityError: two stores hold different bytes of one version, or a listed version is in none.
+    """
+    for store in stores:
+        check_place(registry, store, "any/name")
+    with registry.locked():
+        before = registry.sequence
+        rebuilt = blocks_of(stores, registry)
+
+        def change(adapters: Adapters) -> None:
+            adapters.clear()
+            adapters.update(rebuilt)
+
+        registry.update(change)
+        return registry.sequence != before
+
+
+def blocks_of(stores: Sequence[Store], registry: Registry) -> Adapters:
+    """Return what the registry has to say, computed from the stores."""
+    adapters: Adapters = {}
+    for name in sorted({name for store in stores for name in store.names()}):
+        claims = _merged([store.claims(name) for store in stores])
+        found: dict[str, tuple[Manifest, str, list[Location]]] = {}
+        for store in stores:
+            for version in store.versions(name):
+                if (name, version) in registry.unreadable:
+                    continue
+                manifest, digest = store.manifest(name, version)
+                _, first, locations = found.setdefault(version, (manifest, digest, []))
+                if digest != first:
+                    raise IntegrityError(
+                        f"{name}@{version}: two stores hold different bytes, {first} and {digest}"
+                    )
+                locations.append(store.location(name, version, registry.path))
+        if found:
+            adapters[name] = {
+                version: version_block(manifest, digest, claims, locations)
+                for version, (manifest, digest, locations) in found.items()
+            }
+    return adapters
+
+
+def _merged(claims: Sequence[Claims]) -> Claims:
+    if len(claims) == 1:
+        return claims[0]
+    reports = {report.to_bytes(): report for item in claims for report in item.reports}
+    statuses = {entry.to_bytes(): entry for item in claims for entry in item.statuses}
+    in_time = sorted(statuses.values(), key=lambda entry: entry.time)
+    return Claims(tuple(reports[key] for key in sorted(reports)), tuple(in_time))
+
+
+def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
+    """Compare the registry with what the stores hold; an empty list means that they agree.
+
+    Raises:
+        IntegrityError: two stores hold different bytes of one version.
+    """
+    rebuilt = blocks_of(stores, registry)
+    findings = []
+    for name, version in sorted(_versions(registry.adapters) | _versions(rebuilt)):
+        listed = registry.adapters.get(name, {}).get(version)
+        held = rebuilt.get(name, {}).get(version)
+        if listed != held:
+            findings.append(_finding(f"{name}@{version}", listed, held))
+    return findings
+
+
+def _versions(adapters: Mapping[str, Mapping[str, VersionBlock]]) -> set[tuple[str, str]]:
+    return {(name, version) for name, versions in adapters.items() for version in versions}
+
+
+def _finding(ref: str, listed: VersionBlock | None, held: VersionBlock | None) -> Finding:
+    if held is None:
+        return Finding(
+            code="registry-without-bytes",
+            severity="error",
+            ref=ref,
+            message="listed in the registry, but in none of the stores",
+            hint="name the store that has it, or publish it again",
+        )
+    rebuild_it = "`adapter-hub registry rebuild` writes what the stores say"
+    if listed is None:
+        return Finding(
+            code="registry-not-listed",
+            severity="warning",
+            ref=ref,
+            message="in a store, but not listed in the registry: publishing it was not finished",
+            hint=f"publish it again, or {rebuild_it}",
+        )
+    if listed.digest != held.digest:
+        return Finding(
+            code="registry-digest",
+            severity="error",
+            ref=ref,
+            message=f"the registry lists {listed.digest}, the store holds {held.digest}",
+            hint="restore the store or the registry from before the change",
+        )
+    a, b = listed.to_json(), held.to_json()
+    fields = ", ".join(field for field in sorted(a.keys() | b.keys()) if a.get(field) != b.get(field))
+    return Finding(
+        code="registry-stale",
+        severity="warning",
+        ref=ref,
+        message=f"the registry differs from the store's claims in {fields}",
+        hint=rebuild_it,
+    )
