@@ -260,6 +260,7 @@ def _open(
         dtype=settings.dtype,
         registry=settings.registry,
         cache=settings.cache,
+        tell=lambda line: click.echo(f"warning: {line}", err=True),
     )
 
 

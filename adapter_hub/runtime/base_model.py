@@ -129,6 +129,7 @@ def load_base_model(
     device: str | None = None,
     dtype: str | None = None,
     allow_network: bool = False,
+    cache: Path | None = None,
 ) -> BaseModel:
     """Load a Whisper model, frozen and in eval mode.
 
@@ -138,6 +139,7 @@ def load_base_model(
         device: torch's name of it; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
         allow_network: download what is not in the Hub's cache.
+        cache: folder in which digests are remembered; the user's by default.
 
     Raises:
         NotFoundError: not in the cache or no such folder; the message holds the command that gets it.
@@ -147,7 +149,7 @@ def load_base_model(
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     folder, found = _locate(id_or_path, revision, allow_network=allow_network)
-    digest = _cached_digest(folder)
+    digest = _cached_digest(folder, cache or cache_folder())
     kind = read_config(folder).get("model_type")
     if kind != "whisper":
         raise InvalidInputError(f"{folder}: model_type is {kind!r} in config.json; expected 'whisper'")
@@ -204,13 +206,13 @@ def _locate(id_or_path: str | Path, revision: str | None, *, allow_network: bool
     return folder, folder.name if len(folder.name) == 40 else revision
 
 
-def _cached_digest(folder: Path) -> str:
+def _cached_digest(folder: Path, cache: Path) -> str:
     """Return the base model's digest, remembered by size, time and inode of its files."""
     files = [path for name in DIGESTED if (path := folder / name).is_file()] + weight_files(folder)
     stats = [(path.name, path.stat()) for path in files]
     stamp = [[name, s.st_size, str(s.st_mtime_ns), s.st_ino] for name, s in stats]
     key = sha256_hex(canonical_bytes([str(folder.resolve()), stamp]))
-    note = cache_folder() / "base_models" / f"{key}.json"
+    note = cache / "base_models" / f"{key}.json"
     with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
         known = json.loads(note.read_bytes())
         if isinstance(known, str):

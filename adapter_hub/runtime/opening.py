@@ -6,6 +6,8 @@ model, processor = load_model("mini/da")
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,24 +34,34 @@ from adapter_hub.runtime.transcriber import Transcriber
 AUTO, BASE_MODEL = "auto", "base-model"
 
 
+Tell = Callable[[str], None]
+
+
 @dataclass(frozen=True)
 class Places:
-    """Where to look: the registry's file and the cache's folder, None for the defaults."""
+    """Where to look, and whom to tell: the registry's file and the cache's folder, None for the defaults."""
 
     registry: str | None = None
     cache: str | None = None
+    tell: Tell = warnings.warn
+
+    @property
+    def folder(self) -> Path:
+        """The cache's folder."""
+        return cache_folder(self.cache)
 
     def registries(self) -> tuple[Registry, ...]:
         """Return the registries to resolve in, in order."""
-        return open_registries(self.registry)
+        return open_registries(self.registry, cache=self.folder)
 
     def fetch(self, ref: str | AdapterRef, *, allow_quarantined: str | None = None) -> Artifact:
         """Return the artifact of a reference, pulled into the cache if need be."""
         return pull(
-            ref,
+            ref if isinstance(ref, AdapterRef) or is_local(ref) else AdapterRef.parse(ref),
             registries=self.registries(),
-            cache=Cache(cache_folder(self.cache)),
+            cache=Cache(self.folder),
             allow_quarantined=allow_quarantined,
+            tell=self.tell,
         )
 
 
@@ -65,6 +77,7 @@ def load(  # noqa: PLR0913 - the options of the public face
     cache: str | None = None,
     threshold: float = THRESHOLD,
     allow_quarantined: str | None = None,
+    tell: Tell | None = None,
 ) -> Transcriber:
     """Return a transcriber for an adapter, for `auto`, or for `base-model`.
 
@@ -79,31 +92,30 @@ def load(  # noqa: PLR0913 - the options of the public face
         cache: path of the cache's folder.
         threshold: for `auto`, the least probability of a language for its adapter to be used.
         allow_quarantined: digest of a quarantined version that shall be loaded nevertheless.
+        tell: called with every warning (a deprecated version, an old copy); by default `warnings.warn`.
 
     Raises:
         NotFoundError, StatusError, IntegrityError, InvalidInputError: one line each.
     """
-    places = Places(registry, cache)
+    places = Places(registry, cache, tell or warnings.warn)
     if ref in (AUTO, BASE_MODEL):
-        base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype)
-        if ref == BASE_MODEL:
-            route = FixedRoute(base, None, language, decode_language)
-            _check_language(route)
-            return Transcriber(base, route)
-        if language is not None:
-            raise InvalidInputError(
-                "auto identifies the language itself; name an adapter, or leave the language out"
-            )
-        candidates = find_candidates(places.registries(), base)
-        return Transcriber(
-            base,
-            LanguageRouter(base, candidates, lambda found: _resident(base, places.fetch(found)), threshold),
+        base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
+        if ref == AUTO:
+            return Transcriber(base, _router(base, places, language, threshold))
+        route = FixedRoute(base, None, language, decode_language)
+    else:
+        artifact = places.fetch(ref, allow_quarantined=allow_quarantined)
+        pin = artifact.manifest.base_model
+        base = load_base_model(
+            base_model or pin.id,
+            revision=None if base_model else pin.revision,
+            device=device,
+            dtype=dtype,
+            cache=places.folder,
         )
-    artifact = places.fetch(_parsed(ref), allow_quarantined=allow_quarantined)
-    base = _base_model_of(artifact, base_model, device, dtype)
-    fixed = FixedRoute(base, _resident(base, artifact), language, decode_language)
-    _check_language(fixed)
-    return Transcriber(base, fixed)
+        route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
+    _check_language(route)
+    return Transcriber(base, route)
 
 
 def load_model(
@@ -130,15 +142,13 @@ def load_model(
     return session.model, transcriber.base.processor
 
 
-def _parsed(ref: str) -> str | AdapterRef:
-    return ref if is_local(ref) or Path(ref).is_dir() else AdapterRef.parse(ref)
-
-
-def _base_model_of(artifact: Artifact, named: str | None, device: str | None, dtype: str | None) -> BaseModel:
-    pin = artifact.manifest.base_model
-    if named is not None:
-        return load_base_model(named, device=device, dtype=dtype)
-    return load_base_model(pin.id, revision=pin.revision, device=device, dtype=dtype)
+def _router(base: BaseModel, places: Places, language: str | None, threshold: float) -> LanguageRouter:
+    if language is not None:
+        raise InvalidInputError(
+            "auto identifies the language itself; name an adapter, or leave --language out"
+        )
+    candidates = find_candidates(places.registries(), base)
+    return LanguageRouter(base, candidates, lambda ref: _resident(base, places.fetch(ref), places), threshold)
 
 
 def _check_language(route: FixedRoute) -> None:
@@ -149,14 +159,14 @@ def _check_language(route: FixedRoute) -> None:
         route.routes(torch.empty(0), [route.language])
 
 
-def _resident(base: BaseModel, artifact: Artifact) -> ResidentAdapter:
+def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAdapter:
     """Load an adapter and check its probe once for every base model (in float32)."""
     adapter = load_adapter(base, artifact)
     probe = artifact.manifest.probe
     if probe is None or base.dtype != torch.float32:
         return adapter
     key = sha256_hex(canonical_bytes([base.digest, artifact.digest, torch.__version__, str(base.device)]))
-    note = cache_folder() / "probed" / f"{hex_of(artifact.digest)[:16]}-{key[:16]}"
+    note = places.folder / "probed" / f"{hex_of(artifact.digest)[:16]}-{key[:16]}"
     if not note.is_file():
         check_probe(base, adapter, probe)
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else

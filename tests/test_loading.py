@@ -1,0 +1,240 @@
+"""Loading is strict: what does not fit is refused, every difference at once, and nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_whisper import make_base_model, write_peft
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.manifest import FileEntry, LoraModule
+from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.runtime.loading import load_adapter, load_weights
+from adapter_hub.tensors import file_sha256
+
+WEIGHTS = "adapter_model.safetensors"
+KEY = "base_model.model.model.encoder.layers.0.fc1.lora_{}.weight"
+Tensors = dict[str, torch.Tensor]
+
+
+def with_tensors(artifact: Artifact, folder: Path, change: Callable[[Tensors], object]) -> Artifact:
+    """Return a copy with other tensors, and a manifest that lists the new bytes as if nothing happened."""
+    shutil.copytree(artifact.path, folder)
+    tensors = {name: value.clone() for name, value in load_file(folder / WEIGHTS).items()}
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+    return relisted(artifact, folder)
+
+
+def relisted(artifact: Artifact, folder: Path) -> Artifact:
+    entry = FileEntry(
+        path=WEIGHTS, size=(folder / WEIGHTS).stat().st_size, sha256=file_sha256(folder / WEIGHTS)
+    )
+    files = tuple(entry if e.path == WEIGHTS else e for e in artifact.manifest.files)
+    return Artifact(folder, artifact.manifest.model_copy(update={"files": files}), artifact.digest)
+
+
+def set_value(tensors: Tensors, half: str, value: float) -> None:
+    tensors[KEY.format(half)][0, 0] = value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(KEY.format("A")), r"layers\.0\.fc1\.lora_A\.weight: missing"),
+        (lambda t: t.update(stray=torch.ones(2)), "stray: not in the manifest"),
+        (
+            lambda t: t.update({KEY.format("B"): torch.ones(64, 5)}),
+            r"lora_B\.weight: shape \[64, 5\], expected \[64, 4\]",
+        ),
+        (
+            lambda t: t.update({KEY.format("B"): torch.ones(64, 4, dtype=torch.float16)}),
+            r"lora_B\.weight: dtype F16, expected F32",
+        ),
+        (lambda t: set_value(t, "A", float("nan")), r"fc1\.lora_A\.weight: holds NaN or infinite values"),
+        (lambda t: set_value(t, "B", float("inf")), r"fc1\.lora_B\.weight: holds NaN or infinite values"),
+        (lambda t: t[KEY.format("B")].zero_(), r"layers\.0\.fc1: its update is zero"),
+        (lambda t: t[KEY.format("A")].zero_(), r"layers\.0\.fc1: its update is zero"),
+    ],
+)
+def test_wrong_tensors_are_refused(
+    base: BaseModel,
+    adapters: list[Artifact],
+    tmp_path: Path,
+    change: Callable[[Tensors], object],
+    message: str,
+) -> None:
+    broken = with_tensors(adapters[0], tmp_path / "broken", change)
+    with pytest.raises(IntegrityError, match=message):
+        load_adapter(base, broken)
+
+
+def test_every_difference_is_listed_at_once(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path
+) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors.pop(KEY.format("A"))
+        tensors["stray"] = torch.ones(2)
+        tensors[KEY.format("B")] = torch.ones(3, 3)
+
+    broken = with_tensors(adapters[0], tmp_path / "broken", change)
+    other = broken.manifest.base_model.model_copy(update={"digest": "sha256:" + "0" * 64})
+    broken = Artifact(broken.path, broken.manifest.model_copy(update={"base_model": other}), broken.digest)
+    with pytest.raises(IntegrityError, match="made for base model") as caught:
+        load_adapter(base, broken)
+    assert len(caught.value.differences) == 4
+    assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_of_another_base_model_is_refused(adapters: list[Artifact], tmp_path: Path) -> None:
+    other = load_base_model(make_base_model(tmp_path / "other", seed=9), device="cpu")
+    with pytest.raises(IntegrityError, match=r"made for base model .* \(sha256:.*\), but .*other"):
+        load_adapter(other, adapters[0])
+
+
+def test_modules_that_the_base_model_lacks_are_named(base: BaseModel, adapters: list[Artifact]) -> None:
+    section = adapters[0].manifest.lora[0]
+    extra = LoraModule(path="model.encoder.layers.7.fc1", rank=4, scaling=2.0)
+    modules = tuple(sorted((*section.modules, extra), key=lambda m: m.path))
+    manifest = adapters[0].manifest.model_copy(
+        update={"lora": (section.model_copy(update={"modules": modules}),)}
+    )
+    with pytest.raises(IntegrityError, match=r"layers\.7\.fc1: the base model has no such linear"):
+        load_adapter(base, Artifact(adapters[0].path, manifest, adapters[0].digest))
+
+
+def test_a_rank_beyond_the_limit_is_refused_before_memory_is_taken(
+    base: BaseModel, adapters: list[Artifact]
+) -> None:
+    section = adapters[0].manifest.lora[0]
+    modules = tuple(module.model_copy(update={"rank": 4096}) for module in section.modules)
+    manifest = adapters[0].manifest.model_copy(
+        update={"lora": (section.model_copy(update={"modules": modules}),)}
+    )
+    with pytest.raises(IntegrityError, match="rank 4096, at most 512 allowed"):
+        load_adapter(base, Artifact(adapters[0].path, manifest, adapters[0].digest))
+
+
+@pytest.mark.parametrize("keep", [4, 100, -10])
+def test_a_truncated_file_is_refused(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path, keep: int
+) -> None:
+    shutil.copytree(adapters[0].path, tmp_path / "broken")
+    path = tmp_path / "broken" / WEIGHTS
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(IntegrityError, match="too short|truncated"):
+        load_adapter(base, Artifact.open(tmp_path / "broken"))
+
+
+def test_one_flipped_bit_is_refused(base: BaseModel, adapters: list[Artifact], tmp_path: Path) -> None:
+    shutil.copytree(adapters[0].path, tmp_path / "broken")
+    path = tmp_path / "broken" / WEIGHTS
+    data = bytearray(path.read_bytes())
+    data[-4] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(IntegrityError, match=r"sha256 [0-9a-f]{12}…, expected [0-9a-f]{12}…"):
+        load_adapter(base, Artifact.open(tmp_path / "broken"))
+
+
+def test_missing_weights_are_refused(base: BaseModel, adapters: list[Artifact], tmp_path: Path) -> None:
+    shutil.copytree(adapters[0].path, tmp_path / "broken")
+    (tmp_path / "broken" / WEIGHTS).unlink()
+    with pytest.raises(IntegrityError, match="adapter_model.safetensors is missing"):
+        load_adapter(base, Artifact.open(tmp_path / "broken"))
+
+
+def test_expert_pairs_are_refused_with_what_to_do(base: BaseModel, adapters: list[Artifact]) -> None:
+    manifest = adapters[0].manifest.model_copy(update={"method": "expert-pair"})
+    with pytest.raises(InvalidInputError, match="expert pairs cannot be composed by this version; load"):
+        load_adapter(base, Artifact(adapters[0].path, manifest, adapters[0].digest))
+
+
+def test_a_loaded_adapter_is_one_buffer_with_the_values_of_the_file(
+    base: BaseModel, adapters: list[Artifact]
+) -> None:
+    adapter = load_adapter(base, adapters[2])  # float16 on disk
+    tensors = load_file(adapters[2].path / WEIGHTS)
+    assert adapter.buffer.is_contiguous()
+    assert adapter.buffer.numel() == adapter.layout.size == sum(t.numel() for t in tensors.values())
+    for part in adapter.layout.parts:
+        a, b = part.matrices(adapter.buffer[None])
+        key = f"base_model.model.{part.shape.path}.lora_{{}}.weight"
+        assert torch.equal(a[0], tensors[key.format("A")].float())
+        assert torch.equal(b[0], tensors[key.format("B")].float().T)  # alpha / rank is 1
+
+
+def test_bare_weights_of_a_training_run_load_as_strictly(base: BaseModel, tmp_path: Path) -> None:
+    folder = write_peft(tmp_path / "run", base, seed=4)
+    assert load_weights(base, folder).manifest is None
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 8}))
+    with pytest.raises(AdapterHubError, match="rank"):
+        load_weights(base, folder)
+
+
+def test_weights_too_large_for_the_dtype_are_refused(
+    base_folder: Path, base: BaseModel, tmp_path: Path
+) -> None:
+    half = load_base_model(base_folder, device="cpu", dtype="float16")
+    folder = write_peft(tmp_path / "run", base, seed=4)
+    tensors = load_file(folder / WEIGHTS)
+    tensors[KEY.format("A")][0, 0] = 1e6
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(IntegrityError, match=r"too large for torch\.float16; load in float32"):
+        load_weights(half, folder)
+
+
+def test_a_base_model_is_frozen_float32_and_known_by_its_digest(base: BaseModel, base_folder: Path) -> None:
+    from adapter_hub.base_model import base_model_digest
+
+    assert base.dtype == torch.float32
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    assert base.digest == base_model_digest(base_folder)
+    assert (base.chunk_seconds, base.multilingual) == (4.0, True)
+    assert base.decode_languages == ("da", "en", "ja", "pl", "zh")
+
+
+def test_a_changed_base_model_gets_a_new_digest_in_spite_of_the_cache(tmp_path: Path) -> None:
+    folder = make_base_model(tmp_path / "base")
+    before = load_base_model(folder, device="cpu").digest
+    assert load_base_model(folder, device="cpu").digest == before
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.encoder.layers.0.fc1.bias"][0] += 1
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_base_model(folder, device="cpu").digest != before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("./absent", {}, NotFoundError, r"\./absent: no such folder"),
+        ("openai/whisper-absent", {}, NotFoundError, "not in the local cache; fetch it with `hf download"),
+        ("no spaces allowed", {}, NotFoundError, "base model no spaces allowed"),
+        (None, {"dtype": "float8"}, InvalidInputError, "dtype 'float8': expected one of float32"),
+        (None, {"device": "abacus"}, InvalidInputError, "device 'abacus': not usable here"),
+    ],
+)
+def test_a_base_model_that_cannot_be_loaded_is_explained(
+    base_folder: Path, name: str | None, options: dict[str, str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        load_base_model(name or base_folder, **options)
+
+
+def test_a_folder_that_is_no_whisper_is_refused(base_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(base_folder, tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(InvalidInputError, match="model_type is 'bert' in config.json; expected 'whisper'"):
+        load_base_model(tmp_path / "other")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFoundError, match="no model.safetensors"):
+        load_base_model(tmp_path / "empty")
