@@ -1,1 +1,89 @@
-"""Audit: every promise of an artifact and of a registry, checked from the bytes up."""
+"""Audit: every promise of artifacts and registries, checked from the bytes up, without torch.
+
+    for finding in audit([], registries=open_registries()):
+        print(finding.severity, finding.ref, finding.code, finding.message)
+
+`EXPLANATIONS` says for every code what it means. Each theme has a module, each check a short function
+in it; see `adapter_hub.audit.checks` for how to add one. Nothing is trusted: digests are computed anew,
+links are not followed, nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from adapter_hub.audit import claims, contents, identity, lineage, provenance
+from adapter_hub.audit.checks import CHECKS, run_checks
+from adapter_hub.audit.gathering import Gatherer, Probe
+from adapter_hub.registry import Registry
+from adapter_hub.report import Finding
+
+__all__ = ["EXPLANATIONS", "THEMES", "audit"]
+
+THEMES = (identity, contents, lineage, claims, provenance)  # importing them fills the table of checks
+_OF_REGISTRIES = {
+    "entry-unreadable": (
+        "warning",
+        """A registry's entry was written by a newer program. It is skipped and preserved.""",
+    ),
+    "version-conflict": (
+        "error",
+        """Two registries list one (name, version) with different digests.
+
+A version never changes (invariant 1), so one of them is wrong; whoever resolves the name gets an error.""",
+    ),
+}
+EXPLANATIONS: Mapping[str, str] = {code: check.explanation for code, check in CHECKS.items()} | {
+    code: text for code, (_, text) in _OF_REGISTRIES.items()
+}
+
+
+def audit(
+    refs: Sequence[str] = (),
+    *,
+    registries: Sequence[Registry],
+    base_models: Mapping[str, Path] | None = None,
+    probe: Probe | None = None,
+) -> list[Finding]:
+    """Return what is wrong, doubtful or unknown, by reference; an empty list if nothing is.
+
+    Args:
+        refs: registered adapters or artifacts' folders; empty means everything that is registered.
+        registries: asked in order.
+        base_models: folders of base models at hand by id, beside the embedded one.
+        probe: runs the model, see `adapter_hub.runtime.probe`; None leaves that check out.
+
+    Raises:
+        NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.
+    """
+    gatherer = Gatherer(registries, base_models, probe)
+    findings = [] if refs else list(_of_registries(registries))
+    for subject in gatherer.named(refs) if refs else gatherer.everything():
+        findings += run_checks(subject)
+    return findings
+
+
+def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:
+    digests: dict[str, tuple[str, Registry]] = {}
+    for registry in registries:
+        for name, version in registry.unreadable:
+            yield Finding(
+                code="entry-unreadable",
+                severity="warning",
+                ref=f"{name}@{version}",
+                message=f"written by a newer program in {registry.path}",
+                hint="upgrade adapter-hub to check it",
+            )
+        for name, versions in registry.adapters.items():
+            for version, block in versions.items():
+                ref = f"{name}@{version}"
+                digest, first = digests.setdefault(ref, (block.digest, registry))
+                if digest != block.digest:
+                    yield Finding(
+                        code="version-conflict",
+                        severity="error",
+                        ref=ref,
+                        message=f"{digest} in {first.path}, {block.digest} in {registry.path}",
+                        hint="name the registry to trust with --registry",
+                    )

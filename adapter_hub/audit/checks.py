@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adapter_hub.manifest import Manifest
-from adapter_hub.report import EvaluationReport, Finding, Severity, StatusEntry
+from adapter_hub.report import EvaluationReport, Finding, Severity
 
 if TYPE_CHECKING:
     from adapter_hub.artifact import Artifact
     from adapter_hub.registry import VersionBlock
+    from adapter_hub.stores import Claims
 
-# what a check needs before it makes sense: nothing, a registry's entry, a readable manifest, listed bytes
-Needs = Literal["nothing", "entry", "manifest", "bytes"]
+# what a check needs before it makes sense: nothing, a registry's entry, a readable manifest, files that
+# were not withdrawn, files that are the listed ones
+Needs = Literal["nothing", "entry", "manifest", "files", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,6 @@ class KnownVersion:
 
     ref: str
     status: str
-    base_model_digest: str
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class Subject:
         problem: why there is no artifact; empty if there is one.
         block: the registry's entry, or None for a local folder.
         versions: manifests of the other versions of the name, as far as their bytes are here.
-        reports: evaluation reports attached to these weights, by the sha256 of their bytes.
-        report_problems: what is wrong with files among the reports.
-        history: the status entries of this version, oldest first.
+        expected: the entry that manifest and claims give, see `adapter_hub.summary`.
+        claims: reports and statuses that the store has on the adapter's name.
+        claims_problems: what is wrong with the claims' files.
         base_models: the base models at hand, by id.
         known: every registered version by digest.
+        probe: runs the model on the artifact and yields differences; None leaves that out.
     """
 
     ref: str
@@ -64,11 +66,24 @@ class Subject:
     problem: str = ""
     block: VersionBlock | None = None
     versions: tuple[Manifest, ...] = ()
-    reports: Mapping[str, EvaluationReport] = field(default_factory=dict)
-    report_problems: tuple[str, ...] = ()
-    history: tuple[StatusEntry, ...] = ()
+    expected: VersionBlock | None = None
+    claims: Claims | None = None
+    claims_problems: tuple[str, ...] = ()
     base_models: Mapping[str, BaseModelFacts] = field(default_factory=dict)
     known: Mapping[str, KnownVersion] = field(default_factory=dict)
+    probe: Callable[[Artifact], Iterator[str]] | None = None
+
+    @property
+    def reports(self) -> tuple[EvaluationReport, ...]:
+        """The reports that are filed under this version's weights."""
+        if self.claims is None or self.artifact is None:
+            return ()
+        return self.claims.reports_on(self.manifest.weights_digest)
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether its files were removed, rightly."""
+        return self.block is not None and self.block.status == "withdrawn"
 
     @property
     def manifest(self) -> Manifest:
@@ -84,9 +99,9 @@ class Subject:
 
     @property
     def base_model(self) -> BaseModelFacts | None:
-        """The adapter's base model, if it is at hand and is the one that the manifest pins."""
-        facts = self.base_models.get(self.manifest.base_model.id)
-        return facts if facts and facts.digest == self.manifest.base_model.digest else None
+        """The base model that the manifest pins, if it is at hand under whatever name."""
+        wanted = self.manifest.base_model.digest
+        return next((facts for facts in self.base_models.values() if facts.digest == wanted), None)
 
 
 CheckFunction = Callable[[Subject], Iterator[str]]
@@ -141,10 +156,11 @@ def run_checks(subject: Subject) -> list[Finding]:
     ready: set[Needs] = {"nothing"}
     ready |= {"entry"} if subject.block is not None else set()
     ready |= {"manifest"} if subject.artifact is not None else set()
+    ready |= {"files"} if subject.artifact is not None and not subject.withdrawn else set()
     for item in CHECKS.values():
         if item.needs in ready:
             findings += item.findings(subject)
-    if "manifest" in ready and not {f.code for f in findings} & {"files-differ", "unsafe-file"}:
+    if "files" in ready and not {f.code for f in findings} & {"files-differ", "unsafe-file"}:
         for item in CHECKS.values():
             if item.needs == "bytes":
                 findings += item.findings(subject)

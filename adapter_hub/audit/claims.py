@@ -2,82 +2,86 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from adapter_hub.audit.checks import Subject, check
+from adapter_hub.canonical import sha256_hex
 from adapter_hub.report import EvaluationReport
-
-if TYPE_CHECKING:
-    from adapter_hub.registry import Score
+from adapter_hub.summary import scores_of
 
 
-@check("report-unreadable", "error", needs="nothing", hint="evaluate again with --attach")
-def report_unreadable(subject: Subject) -> Iterator[str]:
-    """A file among the evaluation reports is no report, or its name is not the sha256 of its bytes.
+@check("claim-unreadable", "error", needs="nothing", hint="evaluate again with --attach")
+def claim_unreadable(subject: Subject) -> Iterator[str]:
+    """A report or status file is damaged, is filed under other weights, or is not named by its sha256.
 
     Reading a report also adds its rows up: pooled counts that are not the sum of the rows are refused.
     """
-    yield from subject.report_problems
+    yield from subject.claims_problems
 
 
-@check("report-differs", "error", hint="remove it; scores are never inherited by other weights")
+@check("report-differs", "error", hint="remove it; scores are never inherited by another base model")
 def report_differs(subject: Subject) -> Iterator[str]:
-    """A report is filed under this adapter and measured other weights or another base model."""
-    for name, report in subject.reports.items():
-        if report.subject.weights_digest != subject.manifest.weights_digest:
-            yield f"report {name[:12]}… measured other weights"
+    """A report on these weights used another base model than the one that the manifest pins."""
+    for report in subject.reports:
         if report.base_model_digest != subject.manifest.base_model.digest:
-            yield f"report {name[:12]}… used another base model"
+            yield f"{_name(report)} used base model {report.base_model_digest}"
 
 
 @check("report-inconsistent", "error", hint="evaluate again with --attach")
 def report_inconsistent(subject: Subject) -> Iterator[str]:
     """A report contradicts itself: its interval does not hold its value, or an utterance counts twice."""
-    for name, report in subject.reports.items():
+    for report in subject.reports:
         low, value, high = report.interval.low, report.value, report.interval.high
         if not low - 1e-9 <= value <= high + 1e-9:
-            yield f"report {name[:12]}…: {report.primary} {value:.4f} is outside {low:.4f} to {high:.4f}"
+            yield f"{_name(report)}: {report.primary} {value:.4f} is outside {low:.4f} to {high:.4f}"
         if len({row.id for row in report.rows}) != len(report.rows):
-            yield f"report {name[:12]}…: an utterance occurs twice"
+            yield f"{_name(report)}: an utterance occurs twice"
 
 
-@check(
-    "score-unsupported",
-    "error",
-    needs="entry",
-    hint="run `adapter-hub registry rebuild`, or evaluate with --attach",
-)
+@check("score-unsupported", "error", needs="entry", hint="run `adapter-hub registry rebuild`")
 def score_unsupported(subject: Subject) -> Iterator[str]:
     """The registry shows a score that no attached report's counts give.
 
     A score names data, split, normaliser and decoding; a report on these weights with the same ones
     has to give the same value and number of utterances (invariant 7).
     """
-    assert subject.block is not None
+    if subject.block is None or subject.artifact is None:
+        return
+    supported = scores_of(subject.reports)
     for score in subject.block.scores:
-        if not any(_supports(report, score) for report in subject.reports.values()):
-            yield f"{score.metric} {score.value:.4f} on {score.data} {score.split} is in no attached report"
+        if score not in supported:
+            yield f"{score.metric} {score.value:.4f} on {score.data} {score.split}: in no attached report"
 
 
-def _supports(report: EvaluationReport, score: Score) -> bool:
-    counts = report.words if score.metric == "wer" else report.characters
-    return (
-        (report.data, report.split, report.data_sha256) == (score.data, score.split, score.data_sha256)
-        and report.normaliser == score.normaliser
-        and len(report.rows) == score.n
-        and math.isclose(counts.rate, score.value, rel_tol=1e-9, abs_tol=1e-12)
-    )
+@check("score-missing", "warning", needs="entry", hint="run `adapter-hub registry rebuild`")
+def score_missing(subject: Subject) -> Iterator[str]:
+    """A report is attached in the store and the registry does not show its score."""
+    if subject.block is None:
+        return
+    for score in scores_of(subject.reports):
+        if score not in subject.block.scores:
+            yield f"{score.metric} {score.value:.4f} on {score.data} {score.split} is not in the registry"
 
 
 @check("status-differs", "error", needs="entry", hint="run `adapter-hub registry rebuild`")
 def status_differs(subject: Subject) -> Iterator[str]:
-    """The registry's status of a version is not the last one in the store's status.json."""
-    assert subject.block is not None
-    last = subject.history[-1].status if subject.history else "active"
-    if last != subject.block.status:
-        yield f"the registry says {subject.block.status}, status.json {last}"
-    for entry in subject.history:
-        if entry.digest != subject.block.digest:
-            yield f"status.json speaks of digest {entry.digest}, the version is {subject.block.digest}"
+    """The registry's status or reason of a version is not the last one in the store's status.json."""
+    if subject.block is None or subject.expected is None:
+        return
+    for name in ("status", "reason"):
+        found, wanted = getattr(subject.block, name), getattr(subject.expected, name)
+        if found != wanted:
+            yield f"the registry's {name} is {found}, status.json gives {wanted}"
+
+
+@check("status-foreign", "error", hint="remove the entry; it was written for other bytes")
+def status_foreign(subject: Subject) -> Iterator[str]:
+    """An entry of status.json is about this version's number and another digest."""
+    for entry in subject.claims.statuses if subject.claims else ():
+        about_this = entry.version == subject.manifest.version
+        if about_this and subject.artifact and entry.digest != subject.artifact.digest:
+            yield f"status {entry.status} of {entry.time} is about {entry.digest}"
+
+
+def _name(report: EvaluationReport) -> str:
+    return f"report {sha256_hex(report.to_bytes())[:12]}…"

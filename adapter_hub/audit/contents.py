@@ -18,7 +18,7 @@ from adapter_hub.tensors import weights_digest
 from adapter_hub.weights import ROLE_FOLDERS, layout_problems, tensor_files, value_problems
 
 
-@check("files-differ", "error", hint="pull it again; if it stays, the store was tampered with")
+@check("files-differ", "error", needs="files", hint="pull it again; if it stays, the store was tampered with")
 def files_differ(subject: Subject) -> Iterator[str]:
     """A listed file is missing or has another size or sha256, or the folder holds a file that is not listed.
 
@@ -29,7 +29,7 @@ def files_differ(subject: Subject) -> Iterator[str]:
     yield from (p for p in contents_problems(subject.folder, subject.manifest.files) if p not in unsafe)
 
 
-@check("unsafe-file", "error", hint="remove the file, never open it")
+@check("unsafe-file", "error", needs="files", hint="remove the file, never open it")
 def unsafe_file(subject: Subject) -> Iterator[str]:
     """The folder holds a file of a kind that an artifact must not have: a pickle, a script, an archive.
 
@@ -131,10 +131,10 @@ def base_model_digest_differs(subject: Subject) -> Iterator[str]:
         yield f"{pin.id} is {facts.digest}, the manifest pins {pin.digest}"
 
 
-@check("base-model-absent", "info", hint="name its folder: `adapter-hub audit --base-model FOLDER`")
+@check("base-model-absent", "info", hint="name it with `audit --base-model FOLDER`")
 def base_model_absent(subject: Subject) -> Iterator[str]:
     """The base model is not at hand, so module paths and shapes were not compared with it."""
-    if subject.manifest.base_model.id not in subject.base_models:
+    if subject.base_model is None and subject.manifest.base_model.id not in subject.base_models:
         yield f"{subject.manifest.base_model.id} is not here; modules were not compared with it"
 
 

@@ -10,6 +10,9 @@ from adapter_hub.audit.checks import Subject, check
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.versions import check_version_step
 
+NO_BYTES = "no bytes at "  # how a problem starts if nothing is where the registry says
+_CHECKED_ELSEWHERE = frozenset({"digest", "locations", "scores", "status", "reason"})
+
 
 @check(
     "manifest-unreadable",
@@ -23,7 +26,7 @@ def manifest_unreadable(subject: Subject) -> Iterator[str]:
     Identity is the sha256 of its bytes, so one content has one spelling: duplicate keys, NaN, an
     explicit null, an unknown field, or other spacing are refused.
     """
-    if subject.problem and not _withdrawn(subject) and not _is_missing(subject):
+    if subject.problem and not _is_missing(subject):
         yield subject.problem
 
 
@@ -39,7 +42,7 @@ def bytes_missing(subject: Subject) -> Iterator[str]:
     Publishing writes bytes first and the index second (invariant 4), so this means that a store was
     moved or that somebody deleted from it. Withdrawn versions have no bytes, rightly.
     """
-    if _is_missing(subject) and not _withdrawn(subject):
+    if _is_missing(subject):
         yield subject.problem
 
 
@@ -63,27 +66,15 @@ def entry_differs(subject: Subject) -> Iterator[str]:
 
     Lists and resolution use the summary alone, so it has to be derived from the manifest.
     """
-    block, manifest = subject.block, subject.manifest
-    if block is None:
+    block, expected = subject.block, subject.expected
+    if block is None or expected is None:
         return
-    size = sum(entry.size for entry in manifest.files) + len(manifest.to_bytes())
-    expected = {
-        "name and version": (subject.ref, manifest.ref),
-        "weights_digest": (block.weights_digest, manifest.weights_digest),
-        "method": (block.method, manifest.method),
-        "languages": (list(block.languages), [language.tag for language in manifest.languages]),
-        "base_model": (block.base_model.digest, manifest.base_model.digest),
-        "rank": (block.rank, manifest.rank),
-        "parents": (
-            [(parent.role, parent.digest) for parent in block.parents],
-            [(parent.role, parent.digest) for parent in manifest.parents],
-        ),
-        "license": (block.license, manifest.license),
-        "size": (block.size, size),
-    }
-    for name, (found, wanted) in expected.items():
-        if found != wanted:
-            yield f"{name}: the registry says {found}, the manifest {wanted}"
+    if subject.ref != subject.manifest.ref:
+        yield f"the registry lists {subject.ref}, the manifest is of {subject.manifest.ref}"
+    found, wanted = block.to_json(), expected.to_json()
+    for name in sorted((found.keys() | wanted.keys()) - _CHECKED_ELSEWHERE):
+        if found.get(name) != wanted.get(name):
+            yield f"{name}: the registry says {found.get(name)}, the manifest {wanted.get(name)}"
 
 
 @check("version-rule", "error", hint="publish it again under a version that says what changed")
@@ -101,9 +92,5 @@ def version_rule(subject: Subject) -> Iterator[str]:
         yield str(error)
 
 
-def _withdrawn(subject: Subject) -> bool:
-    return subject.block is not None and subject.block.status == "withdrawn"
-
-
 def _is_missing(subject: Subject) -> bool:
-    return subject.block is not None and subject.problem.startswith("no bytes")
+    return subject.block is not None and subject.problem.startswith(NO_BYTES)

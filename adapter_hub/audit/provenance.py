@@ -37,3 +37,22 @@ def code_changed(subject: Subject) -> Iterator[str]:
     training = subject.manifest.training
     if training and training.dirty:
         yield f"trained on {training.code_revision or 'an unknown revision'} with uncommitted changes"
+
+
+@check(
+    "probe-differs", "error", needs="bytes", hint="base model or weights are not those that were published"
+)
+def probe_differs(subject: Subject) -> Iterator[str]:
+    """Base model and adapter do not answer the fixed input as the manifest records.
+
+    Runs the model, so only with --probe. It is the proof that the adapter has an effect, and which.
+    """
+    if subject.artifact is not None and subject.probe is not None:
+        yield from subject.probe(subject.artifact)
+
+
+@check("probe-missing", "info", hint="artifacts made by `train` hold one")
+def probe_missing(subject: Subject) -> Iterator[str]:
+    """--probe was asked for and the manifest records no probe, so there is nothing to compare with."""
+    if subject.probe is not None and subject.manifest.probe is None:
+        yield "the manifest records no probe"

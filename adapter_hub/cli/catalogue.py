@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,10 @@ from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
 from adapter_hub.cli.tables import size_text, table
 
 if TYPE_CHECKING:
-    pass
+    from adapter_hub.cli.looking import Looked
+    from adapter_hub.manifest import Manifest
+    from adapter_hub.registry import Resolved
+    from adapter_hub.report import EvaluationReport
 
 METHODS = ("lora", "warm-start", "expert-pair", "average", "imported")
 STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
@@ -112,3 +116,173 @@ def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list
         size_text(row["size"]),
         row["status"],
     ]
+
+
+@click.command()
+@ref_argument
+@json_option
+@click.pass_obj
+def show(settings: Settings, ref: str, as_json: bool) -> None:
+    """Show everything that is known of one adapter version."""
+    from adapter_hub.cli.looking import look
+
+    found = look(settings, ref)
+    if as_json:
+        echo_json(
+            {
+                "ref": found.ref,
+                "digest": found.digest,
+                "registry": str(found.registry.path) if found.registry else None,
+                "entry": found.block.to_json() if found.block else None,
+                "manifest": found.manifest.to_json(),
+            }
+        )
+        return
+    click.echo(table(["", found.ref], list(_facts(found))))
+
+
+def _facts(found: Looked) -> Iterator[tuple[str, str]]:
+    """Yield the lines of `show`: what it is, where it comes from, how good it is, where it is."""
+    manifest, block = found.manifest, found.block
+    if block:
+        yield "status", block.status + (f": {block.reason}" if block.reason else "")
+    yield "method", manifest.method
+    for language in manifest.languages:
+        yield "language", f"{language.tag} (decoded as {language.decode_language})"
+    yield "task", manifest.task + (", with timestamps" if manifest.timestamps else "")
+    base = manifest.base_model
+    yield "base model", base.id + (f" at {base.revision}" if base.revision else "")
+    for section in manifest.lora:
+        role = "" if section.role == "self" else f"{section.role}: "
+        count = f"{section.parameters} parameters in {len(section.modules)} modules"
+        yield "lora", f"{role}rank {section.rank}, {section.dtype}, {count}"
+    for parent in manifest.parents:
+        yield parent.role, f"{parent.name}@{parent.version}"
+    for source in manifest.data:
+        yield "data", f"{source.id} {source.split}: {source.utterances} utterances, {source.hours:.2f} h"
+    for similarity in manifest.similarity:
+        best = sorted(similarity.scores.items(), key=lambda item: -item[1])[:4]
+        yield "similarity", ", ".join(f"{language} {100 * score:.1f} %" for language, score in best)
+    if manifest.training:
+        yield "training", f"{manifest.training.steps} steps on {manifest.training.hardware}"
+    yield "created", manifest.created + (f" by {', '.join(manifest.authors)}" if manifest.authors else "")
+    yield "licence", manifest.license
+    for report in found.claims.reports_on(manifest.weights_digest):
+        yield "result", _result(report)
+    yield "size", size_text(sum(entry.size for entry in manifest.files))
+    yield "digest", found.digest
+    yield "weights", manifest.weights_digest
+    for location in block.locations if block else ():
+        yield "location", " ".join(filter(None, (location.store, location.path, location.repo)))
+
+
+def _result(report: EvaluationReport) -> str:
+    low, high = 100 * report.interval.low, 100 * report.interval.high
+    where = f"{report.data} {report.split}, {len(report.rows)} utterances"
+    return f"{report.primary.upper()} {100 * report.value:.1f} % ({low:.1f} to {high:.1f}) on {where}"
+
+
+@click.command()
+@click.argument("first", metavar="REF")
+@click.argument("second", metavar="REF")
+@json_option
+@click.pass_obj
+def diff(settings: Settings, first: str, second: str, as_json: bool) -> None:
+    """Show in which fields two adapter versions differ."""
+    from adapter_hub.cli.looking import look
+
+    one, other = look(settings, first), look(settings, second)
+    left, right = (dict(_flat(item.manifest.to_json())) for item in (one, other))
+    names = [name for name in dict.fromkeys([*left, *right]) if left.get(name) != right.get(name)]
+    if as_json:
+        echo_json({name: [left.get(name), right.get(name)] for name in names})
+    elif names:
+        rows = [[_short(name), *(_short(side.get(name)) for side in (left, right))] for name in names]
+        click.echo(table(["field", one.ref, other.ref], rows))
+    else:
+        click.echo(f"{one.ref} and {other.ref} are the same", err=True)
+
+
+def _short(value: Any) -> str:
+    text = "" if value is None else " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield `(dotted path, value)`; items of lists are named by what identifies them, not by position."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _flat(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        for number, item in enumerate(value):
+            keys = (item[name] for name in ("path", "tag", "role", "measure", "id") if name in item)
+            yield from _flat(item, f"{path}[{next(keys, number)}]")
+    elif value != []:
+        yield path, value
+
+
+@click.command()
+@ref_argument
+@click.option("--descendants", is_flag=True, help="What was made from it, instead of what it was made from.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tree", "json", "mermaid"]),
+    default="tree",
+    show_default=True,
+    help="How to print it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.pass_obj
+def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json: bool) -> None:
+    """Show what an adapter came from, or what came from it, across all registries."""
+    from adapter_hub.artifact import Artifact
+    from adapter_hub.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
+    from adapter_hub.reference import AdapterRef, is_local
+    from adapter_hub.registry import look_up
+
+    registries = settings.registries()
+    if is_local(ref) or Path(ref).is_dir():
+        artifact = Artifact.open(ref)
+        digest = artifact.digest
+        graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})
+    else:
+        found = look_up(AdapterRef.parse(ref), registries)
+        echo_warnings(found.warnings)
+        digest = found.block.digest
+        graph = lineage_graph(registries, _ancestors_in_store(found))
+    if as_json or form == "json":
+        echo_json(lineage_json(graph, digest, descendants=descendants))
+    else:
+        render = render_mermaid if form == "mermaid" else render_tree
+        click.echo(render(graph, digest, descendants=descendants), nl=False)
+
+
+def _ancestors_in_store(found: Resolved) -> dict[str, Manifest]:
+    """Return the manifests that the artifact carries, where its bytes can be seen from here."""
+    from adapter_hub.artifact import read_ancestors
+    from adapter_hub.stores import open_store
+    from adapter_hub.stores.folder import FolderStore
+
+    for location in found.block.locations:
+        store = open_store(location.store, found.registry.path) if "://" not in location.store else None
+        if isinstance(store, FolderStore):
+            return read_ancestors(store.path / found.name / found.version)[0]
+    return {}
+
+
+@click.command()
+@ref_argument
+@json_option
+@click.pass_obj
+def card(settings: Settings, ref: str, as_json: bool) -> None:
+    """Print an adapter's model card, rendered from its manifest, reports and status."""
+    from adapter_hub.cards import render_card
+    from adapter_hub.cli.looking import look
+
+    found = look(settings, ref)
+    text = render_card(found.manifest, found.claims.reports, found.claims.status_of(found.manifest.version))
+    if as_json:
+        echo_json({"ref": found.ref, "digest": found.digest, "card": text})
+    else:
+        click.echo(text, nl=False)

@@ -15,11 +15,12 @@ FOLDER = Path(__file__).parent
 
 def render_schemas() -> dict[str, str]:
     """Return the text of every schema file by its name."""
+    from adapter_hub.canonical import Record
     from adapter_hub.manifest import Manifest
     from adapter_hub.registry_file import RegistryFile
     from adapter_hub.report import EvaluationReport, Finding, StatusEntry
 
-    records = {
+    records: dict[str, type[Record]] = {
         "adapter.json": Manifest,
         "evaluation.json": EvaluationReport,
         "finding.json": Finding,

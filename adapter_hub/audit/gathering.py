@@ -1,0 +1,180 @@
+"""Everything that is known of the adapters under audit, brought together before the checks run.
+
+Each file is read once: claims by name, base models by id, manifests by version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from adapter_hub import embedded
+from adapter_hub.artifact import Artifact
+from adapter_hub.audit.checks import BaseModelFacts, KnownVersion, Subject
+from adapter_hub.audit.identity import NO_BYTES
+from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, linear_shapes
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.manifest import MANIFEST_FILE, Manifest, is_safe_path
+from adapter_hub.reference import AdapterRef, is_local
+from adapter_hub.registry import Registry, VersionBlock, look_up
+from adapter_hub.resolution import standing
+from adapter_hub.stores import Claims, open_store
+from adapter_hub.stores.folder import FolderStore
+from adapter_hub.summary import version_block
+
+Probe = Callable[[Artifact], Iterator[str]]
+
+
+class Gatherer:
+    """Opens what the registries point to, and remembers what it opened."""
+
+    def __init__(
+        self,
+        registries: Sequence[Registry],
+        base_models: Mapping[str, Path] | None = None,
+        probe: Probe | None = None,
+    ) -> None:
+        """Take note of where to look; nothing is read yet.
+
+        Args:
+            registries: asked in order.
+            base_models: folders of base models at hand by id, beside the embedded one.
+            probe: see `Subject.probe`.
+        """
+        self.registries, self.probe = registries, probe
+        self.base_models = _base_model_facts({EMBEDDED_ID: embedded.base_model_path(), **(base_models or {})})
+        self._artifacts: dict[tuple[str, str, str], tuple[Artifact | None, FolderStore | None, str]] = {}
+        self._claims: dict[tuple[Path, str], tuple[Claims | None, tuple[str, ...]]] = {}
+        self._known: dict[str, KnownVersion] | None = None
+
+    def everything(self) -> Iterator[Subject]:
+        """Yield every version of every registry; one that two registries list alike is yielded once."""
+        seen = set()
+        for registry in self.registries:
+            for name in sorted(registry.adapters):
+                for version, block in registry.adapters[name].items():
+                    if (name, version, block.digest) not in seen:
+                        seen.add((name, version, block.digest))
+                        yield self.registered(registry, name, version)
+
+    def named(self, refs: Iterable[str]) -> Iterator[Subject]:
+        """Yield what the references name: registered versions, or artifacts' folders.
+
+        Raises:
+            NotFoundError: no such adapter.
+        """
+        for ref in refs:
+            if is_local(ref) or Path(ref).is_dir():
+                yield self.local(Path(ref))
+            else:
+                found = look_up(AdapterRef.parse(ref), self.registries)
+                yield self.registered(found.registry, found.name, found.version)
+
+    def local(self, folder: Path) -> Subject:
+        """Return a folder as a subject; an unreadable manifest is a finding, a missing folder an error."""
+        folder = folder.parent if folder.name == MANIFEST_FILE else folder
+        try:
+            artifact, problem = Artifact.open(folder), ""
+        except AdapterHubError as error:
+            if not (folder / MANIFEST_FILE).exists():
+                raise
+            artifact, problem = None, str(error)
+        return Subject(
+            ref=str(folder),
+            artifact=artifact,
+            problem=problem,
+            base_models=self.base_models,
+            known=self.known,
+            probe=self.probe,
+        )
+
+    def registered(self, registry: Registry, name: str, version: str) -> Subject:
+        """Return a version of a registry as a subject, with its claims and its other versions."""
+        versions = registry.adapters[name]
+        block = versions[version]
+        artifact, store, problem = self._open(registry, name, version, block)
+        claims, problems = self._claims_of(store, name) if store else (None, ())
+        others = [
+            self._open(registry, name, other, versions[other])[0] for other in versions if other != version
+        ]
+        expected = None
+        if artifact is not None and claims is not None:
+            expected = version_block(artifact.manifest, artifact.digest, claims, block.locations)
+        return Subject(
+            ref=f"{name}@{version}",
+            artifact=artifact,
+            problem=problem,
+            block=block,
+            versions=tuple(_manifests(others, name)),
+            expected=expected,
+            claims=claims,
+            claims_problems=problems,
+            base_models=self.base_models,
+            known=self.known,
+            probe=self.probe,
+        )
+
+    @property
+    def known(self) -> Mapping[str, KnownVersion]:
+        """Every registered version by digest, with its strictest status."""
+        if self._known is None:
+            digests = {digest for registry in self.registries for digest in registry.by_digest}
+            found = {digest: standing(digest, self.registries) for digest in digests}
+            self._known = {
+                digest: KnownVersion(item.ref, item.status) for digest, item in found.items() if item
+            }
+        return self._known
+
+    def _open(
+        self, registry: Registry, name: str, version: str, block: VersionBlock
+    ) -> tuple[Artifact | None, FolderStore | None, str]:
+        key = (str(registry.path), name, version)
+        if key not in self._artifacts:
+            self._artifacts[key] = _open_first(registry, name, version, block)
+        return self._artifacts[key]
+
+    def _claims_of(self, store: FolderStore, name: str) -> tuple[Claims | None, tuple[str, ...]]:
+        key = (store.path, name)
+        if key not in self._claims:
+            try:
+                self._claims[key] = (store.claims(name), ())
+            except AdapterHubError as error:
+                self._claims[key] = (None, (str(error),))
+        return self._claims[key]
+
+
+def _open_first(
+    registry: Registry, name: str, version: str, block: VersionBlock
+) -> tuple[Artifact | None, FolderStore | None, str]:
+    """Open the first location that has a manifest; say why there is none otherwise."""
+    tried = []
+    for location in block.locations:
+        path = location.path or f"{name}/{version}"
+        try:
+            store = open_store(location.store, registry.path)
+        except AdapterHubError as error:
+            tried.append(str(error))
+            continue
+        if not isinstance(store, FolderStore) or not is_safe_path(path):
+            tried.append(f"{location.store} {path}, which is no folder that can be opened here")
+        elif not (store.path / path / MANIFEST_FILE).exists():
+            tried.append(str(store.path / path))
+        else:
+            try:
+                return Artifact.open(store.path / path), store, ""
+            except AdapterHubError as error:
+                return None, store, str(error)
+    return None, None, f"{NO_BYTES}{', '.join(tried) or 'any location, because the registry lists none'}"
+
+
+def _manifests(artifacts: Iterable[Artifact | None], name: str) -> Iterator[Manifest]:
+    return (item.manifest for item in artifacts if item is not None and item.manifest.name == name)
+
+
+def _base_model_facts(folders: Mapping[str, Path]) -> dict[str, BaseModelFacts]:
+    """Read the base models that are there; one that is not is told as `base-model-absent`."""
+    return {
+        base_model_id: BaseModelFacts(base_model_digest(folder), linear_shapes(folder))
+        for base_model_id, folder in folders.items()
+        if (folder / "config.json").is_file()
+    }

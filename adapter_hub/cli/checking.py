@@ -1,0 +1,115 @@
+"""`audit`: every promise checked from the bytes up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adapter_hub.cli.catalogue import json_option
+from adapter_hub.cli.settings import Settings, echo_json
+
+if TYPE_CHECKING:
+    from adapter_hub.artifact import Artifact
+    from adapter_hub.audit.gathering import Probe
+    from adapter_hub.report import Finding
+
+
+@click.command()
+@click.argument("refs", metavar="[REF]...", nargs=-1)
+@click.option("--explain", metavar="CODE", help="Say what a finding's code means, and stop.")
+@click.option("--probe", is_flag=True, help="Run the model too, and compare with what was published.")
+@click.option(
+    "--base-model",
+    "base_models",
+    metavar="ID|FOLDER",
+    multiple=True,
+    help="A base model to compare with, beside the embedded one; may be repeated.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@json_option
+@click.pass_context
+def audit(
+    ctx: click.Context,
+    refs: tuple[str, ...],
+    explain: str | None,
+    probe: bool,
+    base_models: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Check adapters from the bytes up: digests, files, weights, lineage, base model, scores, licences.
+
+    Without REF, everything that the registries list. Exits with 1 if there is an error.
+    """
+    from adapter_hub.audit import audit as find
+    from adapter_hub.importing import find_base_model
+
+    settings: Settings = ctx.obj
+    if explain:
+        _explain(explain, as_json)
+        return
+    folders = {name: find_base_model(name)[0] for name in base_models}
+    findings = find(
+        refs,
+        registries=settings.registries(),
+        base_models=folders,
+        probe=_runner(settings, folders) if probe else None,
+    )
+    if as_json:
+        echo_json([finding.to_json() for finding in findings])
+    else:
+        _print(findings)
+    grave = {"error", "warning"} if strict else {"error"}
+    if any(finding.severity in grave for finding in findings):
+        ctx.exit(1)
+
+
+def _print(findings: list[Finding]) -> None:
+    for finding in findings:
+        click.echo(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
+        if finding.hint and finding.severity != "info":
+            click.echo(f"  {finding.hint}")
+    counts = Counter(finding.severity for finding in findings)
+    told = [f"{counts[kind]} {kind}{'s' * (counts[kind] > 1 and kind != 'info')}" for kind in counts]
+    click.echo(f"audit: {', '.join(told) or 'nothing found'}", err=True)
+
+
+def _explain(code: str, as_json: bool) -> None:
+    from adapter_hub.audit import EXPLANATIONS
+    from adapter_hub.errors import NotFoundError
+
+    if code not in EXPLANATIONS:
+        raise NotFoundError(f"no check has the code {code!r}; there are {', '.join(sorted(EXPLANATIONS))}")
+    if as_json:
+        echo_json({"code": code, "explanation": EXPLANATIONS[code]})
+    else:
+        click.echo(f"{code}: {EXPLANATIONS[code]}")
+
+
+def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
+    """Return a function that runs base model and adapter on the manifest's probe."""
+    from adapter_hub.errors import AdapterHubError
+    from adapter_hub.runtime.base_model import BaseModel, load_base_model
+    from adapter_hub.runtime.loading import load_adapter
+    from adapter_hub.runtime.probe import check_probe
+
+    loaded: dict[str, BaseModel] = {}
+
+    def run(artifact: Artifact) -> Iterator[str]:
+        pin, probe = artifact.manifest.base_model, artifact.manifest.probe
+        if probe is None:
+            return
+        try:
+            if pin.id not in loaded:
+                loaded[pin.id] = load_base_model(
+                    folders.get(pin.id, pin.id), revision=pin.revision, device=settings.device
+                )
+            check_probe(loaded[pin.id], load_adapter(loaded[pin.id], artifact), probe)
+        except AdapterHubError as error:
+            yield str(error)
+
+    return run

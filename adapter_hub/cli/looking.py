@@ -1,0 +1,75 @@
+"""What a reference on the command line names, for commands that look and do not load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapter_hub.cli.settings import Settings, echo_warnings
+
+if TYPE_CHECKING:
+    from adapter_hub.manifest import Manifest
+    from adapter_hub.registry import Registry, VersionBlock
+    from adapter_hub.stores import Claims
+
+
+@dataclass(frozen=True)
+class Looked:
+    """An adapter version as far as it can be seen from here.
+
+    Attributes:
+        ref: `namespace/name@version`.
+        digest: of the manifest.
+        manifest: from the first store that has it.
+        claims: reports and statuses in that store; none for a local folder.
+        registry: that lists it; None for a local folder.
+        block: what the registry says.
+    """
+
+    ref: str
+    digest: str
+    manifest: Manifest
+    claims: Claims
+    registry: Registry | None = None
+    block: VersionBlock | None = None
+
+
+def look(settings: Settings, text: str) -> Looked:
+    """Find an adapter version whatever its status; its warnings go to stderr.
+
+    Raises:
+        NotFoundError: no such adapter, or its manifest is at none of its locations.
+    """
+    from adapter_hub.artifact import Artifact
+    from adapter_hub.reference import AdapterRef, is_local
+    from adapter_hub.registry import look_up
+    from adapter_hub.stores import Claims
+
+    if is_local(text) or Path(text).is_dir():
+        artifact = Artifact.open(text)
+        return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims())
+    found = look_up(AdapterRef.parse(text), settings.registries())
+    echo_warnings(found.warnings)
+    manifest, claims = _read(found.name, found.version, found.block, found.registry)
+    return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block)
+
+
+def _read(name: str, version: str, block: VersionBlock, registry: Registry) -> tuple[Manifest, Claims]:
+    from adapter_hub.errors import AdapterHubError, NotFoundError
+    from adapter_hub.stores import open_store
+
+    reasons = []
+    for location in block.locations:
+        try:
+            store = open_store(location.store, registry.path)
+            manifest, digest = store.manifest(name, version)
+            if digest == block.digest:
+                return manifest, store.claims(name)
+            reasons.append(f"{location.store} holds {digest}")
+        except AdapterHubError as error:
+            reasons.append(str(error))
+    raise NotFoundError(
+        f"{name}@{version} is in {registry.path}, its manifest is not where that says: "
+        f"{'; '.join(reasons) or 'no location is listed'}; see `adapter-hub registry check`"
+    )

@@ -1,0 +1,142 @@
+"""Keeping house: `registry rebuild|check` and `cache list|prune|verify`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from adapter_hub.cli.catalogue import json_option
+from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.tables import size_text, table
+
+if TYPE_CHECKING:
+    from adapter_hub.registry import Registry
+    from adapter_hub.stores import Store
+
+
+@click.group()
+def registry() -> None:
+    """Check the registry against its stores, or make it anew from them."""
+
+
+@registry.command()
+@json_option
+@click.pass_context
+def check(ctx: click.Context, as_json: bool) -> None:
+    """Compare every entry with what the stores hold; exits with 1 if they differ."""
+    from adapter_hub.exchange import check as compare
+
+    settings: Settings = ctx.obj
+    own = settings.own_registry()
+    findings = compare(own, _stores(settings, own))
+    if as_json:
+        echo_json([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
+        told = f"{len(findings)} differences" if findings else "registry and stores agree"
+        click.echo(f"{own.path}: {told}", err=True)
+    if findings:
+        ctx.exit(1)
+
+
+@registry.command()
+@json_option
+@click.pass_obj
+def rebuild(settings: Settings, as_json: bool) -> None:
+    """Make the registry's entries anew from the manifests and claims in its stores."""
+    from adapter_hub.exchange import rebuild as make_anew
+
+    own = settings.own_registry()
+    changed = make_anew(own, _stores(settings, own))
+    count = sum(len(versions) for versions in own.adapters.values())
+    if as_json:
+        echo_json(
+            {"registry": str(own.path), "sequence": own.sequence, "versions": count, "changed": changed}
+        )
+    else:
+        told = "made anew" if changed else "unchanged"
+        click.echo(f"{own.path}: {told}, {count} versions, sequence {own.sequence}")
+
+
+def _stores(settings: Settings, own: Registry) -> list[Store]:
+    """Return the stores that the registry's entries name, and the one that is configured."""
+    from adapter_hub.stores import open_store
+
+    labels = {
+        location.store
+        for versions in own.adapters.values()
+        for block in versions.values()
+        for location in block.locations
+    }
+    configured = settings.own_store()
+    here = configured.location("any/name", "0.0.0", own.path).store
+    stores = [open_store(label, own.path) for label in sorted(labels - {here})]
+    return stores if own.is_embedded and labels and here not in labels else [*stores, configured]
+
+
+@click.group()
+def cache() -> None:
+    """Look at, shrink or check the cache of pulled adapters."""
+
+
+@cache.command("list")
+@json_option
+@click.pass_obj
+def list_entries(settings: Settings, as_json: bool) -> None:
+    """List the adapters that were pulled, with their size and when they were last used."""
+    entries = settings.open_cache().entries()
+    rows = [
+        {
+            "ref": entry.ref,
+            "digest": entry.digest,
+            "size": entry.size,
+            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.used)) if entry.used else None,
+            "path": str(entry.path),
+        }
+        for entry in entries
+    ]
+    if as_json:
+        echo_json(rows)
+    elif rows:
+        cells = [[row["ref"], size_text(int(row["size"] or 0)), row["used"], row["path"]] for row in rows]
+        click.echo(table(["adapter", "size", "last used", "folder"], cells))
+    else:
+        click.echo("the cache is empty", err=True)
+
+
+@cache.command()
+@click.option(
+    "--unused-days", type=click.FloatRange(min=0), default=30.0, show_default=True, help="How long."
+)
+@json_option
+@click.pass_obj
+def prune(settings: Settings, unused_days: float, as_json: bool) -> None:
+    """Remove adapters that nobody asked for in a while; the next pull brings them back."""
+    gone = settings.open_cache().prune(unused_days)
+    if as_json:
+        echo_json([{"ref": entry.ref, "digest": entry.digest, "size": entry.size} for entry in gone])
+        return
+    for entry in gone:
+        click.echo(f"removed {entry.ref}")
+    click.echo(f"{size_text(sum(entry.size for entry in gone))} freed", err=True)
+
+
+@cache.command()
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, as_json: bool) -> None:
+    """Hash every file in the cache again; exits with 1 if one is damaged."""
+    settings: Settings = ctx.obj
+    problems = settings.open_cache().verify()
+    if as_json:
+        echo_json(problems)
+    else:
+        for ref, problem in problems.items():
+            click.echo(f"{ref}: {problem}")
+        told = f"{len(problems)} damaged; the next pull brings them anew" if problems else "all sound"
+        click.echo(told, err=True)
+    if problems:
+        ctx.exit(1)
