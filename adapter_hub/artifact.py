@@ -29,7 +29,7 @@ from adapter_hub.errors import (
     NotFoundError,
 )
 from adapter_hub.manifest import MANIFEST_FILE, SCHEMA, Manifest, Parent
-from adapter_hub.paths import folder_in_the_making, sync_file, write_atomically
+from adapter_hub.paths import TEMPORARY, folder_in_the_making, sync_file, write_atomically
 from adapter_hub.tensors import weights_digest
 from adapter_hub.weights import layout_problems, lora_section, weights_problems
 
@@ -191,6 +191,8 @@ def seal(folder: Path | str, fields: Mapping[str, Any]) -> Artifact:
     path = Path(folder)
     if (path / MANIFEST_FILE).exists():
         raise ConflictError(f"{path}: is an artifact already; a version is sealed once")
+    for leftover in path.rglob(f"{TEMPORARY}*"):  # of a sealing that was killed
+        leftover.unlink()
     paths, problems = listed_paths(path)
     if problems := problems + kind_problems(paths):
         raise IntegrityError(f"{path}: cannot be sealed", problems)

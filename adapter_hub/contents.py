@@ -17,6 +17,7 @@ from adapter_hub.manifest import MANIFEST_FILE, FileEntry
 from adapter_hub.tensors import file_sha256
 
 MAXIMUM_FILES = 4096
+MAXIMUM_DEPTH = 8  # folders in each other
 PLAIN_NAMES = ("LICENSE", "NOTICE")
 PLAIN_SUFFIXES = (".json", ".safetensors", ".txt", ".md")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
@@ -41,7 +42,7 @@ def listed_paths(folder: Path) -> tuple[list[str], list[str]]:
         if stat.S_ISLNK(mode):
             problems.append(f"{path}: a symbolic link; only ordinary files are allowed")
         elif stat.S_ISDIR(mode):
-            problems.append(f"{path}: an empty folder, which no manifest lists")
+            problems.append(f"{path}: an empty folder (or one too deep), which no manifest lists")
         elif not stat.S_ISREG(mode):
             problems.append(f"{path}: not an ordinary file")
         elif path != MANIFEST_FILE:
@@ -57,7 +58,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     with os.scandir(folder) as found:
         for entry in sorted(found, key=lambda entry: entry.name):
             path = f"{prefix}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) and path.count("/") < MAXIMUM_DEPTH:
                 inner = list(_walk(folder / entry.name, f"{path}/"))
                 yield from inner or [(path, entry)]
             else:

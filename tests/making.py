@@ -11,7 +11,9 @@ from typing import Any
 from adapter_hub.artifact import Artifact, seal, write_ancestors
 from adapter_hub.canonical import digest_of, sha256_hex
 from adapter_hub.manifest import Parent
+from adapter_hub.registry import Registry
 from adapter_hub.report import EvaluationReport
+from adapter_hub.stores.folder import FolderStore
 
 MODULES = ("model.decoder.layers.0.self_attn.q_proj", "model.encoder.layers.0.fc1")
 WIDTH = 4
@@ -170,3 +172,8 @@ def make_report(artifact: Artifact, errors: int = 1, **changes: Any) -> Evaluati
         **changes,
     }
     return EvaluationReport.parse(json.dumps(value).encode(), "a test's report")
+
+
+def make_places(folder: Path) -> tuple[Registry, FolderStore]:
+    """Return an empty registry and its store."""
+    return Registry(folder / "hub" / "registry.json"), FolderStore(folder / "hub" / "store")

@@ -92,7 +92,7 @@ def _publish(artifact: Artifact, registry: Registry, store: Store) -> Published:
         is_new = version not in registry.adapters.get(name, {})
         _check_digest(artifact, registry)
         warnings = _check_ancestors(artifact, with_embedded(registry))
-        check_version_step(_published_manifests(name, registry, store), manifest)
+        check_version_step(_published_manifests(name, with_embedded(registry), store), manifest)
         store.push(artifact)
         if store.claims(name).published(version) is None:
             entry = {"version": version, "digest": artifact.digest, "status": "active", "reason": PUBLISHED}
@@ -138,12 +138,13 @@ def _check_ancestors(artifact: Artifact, registries: Sequence[Registry]) -> tupl
     return verdict.warnings
 
 
-def _published_manifests(name: str, registry: Registry, store: Store) -> list[Manifest]:
-    """Return the manifests of all versions of `name` that registry or store know."""
+def _published_manifests(name: str, registries: Sequence[Registry], store: Store) -> list[Manifest]:
+    """Return the manifests of all versions of `name` that the registries or the store know."""
     manifests = {version: store.manifest(name, version)[0] for version in store.versions(name)}
-    for version, block in registry.adapters.get(name, {}).items():
-        if version not in manifests:
-            manifests[version] = manifest_of(name, version, block, registry)
+    for registry in registries:
+        for version, block in registry.adapters.get(name, {}).items():
+            if version not in manifests:
+                manifests[version] = manifest_of(name, version, block, registry)
     return list(manifests.values())
 
 
