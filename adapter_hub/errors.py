@@ -21,8 +21,11 @@ class AdapterHubError(Exception):
     """Base of all errors of this library; `str()` is one line for the user."""
 
 
-class InvalidInputError(AdapterHubError):
-    """What the caller gave is wrong; the message names the field and what was expected."""
+class InvalidInputError(AdapterHubError, ValueError):
+    """What the caller gave is wrong; the message names the field and what was expected.
+
+    A ValueError too, so that a check made while pydantic validates a record is reported with its place.
+    """
 
 
 class NotFoundError(AdapterHubError):

@@ -83,14 +83,16 @@ def check_data(folder: Path, base: Listener, *, language: str = "en") -> DataRep
         str(folder),
         tuple(_split(dataset, base, language) for dataset in datasets),
         {f"{a.split} and {b.split}": shared for a, b in pairs if (shared := list(speakers_in_both(a, b)))},
-        {f"{a.split} and {b.split}": shared for a, b in pairs if (shared := _same_texts(a, b))},
+        {f"{a.split} and {b.split}": count for a, b in pairs if (count := _same_texts(a, b))},
     )
 
 
 def _split(dataset: Dataset, base: Listener, language: str) -> SplitReport:
     tokenizer, extractor = base.processor.tokenizer, base.processor.feature_extractor
     prompt = prompt_ids(tokenizer, language, "transcribe")
-    limit, seconds, dropped, longest = int(base.model.config.max_target_positions), [], [], 0
+    limit, longest = int(base.model.config.max_target_positions), 0
+    seconds: list[float] = []
+    dropped: list[Dropped] = []
     for row in dataset.rows:
         try:
             tokens = len(encode_text(tokenizer, row.text, prompt))

@@ -103,7 +103,7 @@ class Collator:
         }
 
 
-class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
+class AdapterTrainer(Seq2SeqTrainer):
     """Trains the LoRA of a PEFT model on variable-length features."""
 
     def __init__(self, *args: Any, train_sampler: LikeLengths, dev_collator: Collator, **kwargs: Any) -> None:
@@ -138,7 +138,8 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Return dev batches, never masked."""
-        ours, self.data_collator = self.data_collator, self._dev_collator
+        ours: Any = self.data_collator
+        self.data_collator = self._dev_collator
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
@@ -162,7 +163,7 @@ def lora_state(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
+class StopOnInterrupt(TrainerCallback):
     """Ctrl-C ends the step, saves a checkpoint and stops; a second one stops at once."""
 
     def __init__(self) -> None:
@@ -189,7 +190,7 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class ReportProgress(TrainerCallback):  # type: ignore[misc]
+class ReportProgress(TrainerCallback):
     """Tells step, loss and time left, about every two seconds and at the end of each epoch."""
 
     def __init__(self, tell: Any) -> None:

@@ -26,8 +26,13 @@ Progress = Callable[[int, int], None]
 class Listener(Protocol):
     """What of a `BaseModel` decides which rows can be used."""
 
-    processor: Any
-    model: Any
+    @property
+    def processor(self) -> Any:
+        """The `WhisperProcessor`."""
+
+    @property
+    def model(self) -> Any:
+        """The model, for its configuration."""
 
 
 @dataclass(frozen=True)
@@ -187,5 +192,5 @@ def targets(
 
 def speakers_in_both(one: Dataset, other: Dataset) -> Iterator[str]:
     """Yield the speakers that two splits share: scores on one are then no scores on new voices."""
-    known = {row.speaker for row in one.rows} - {None}
-    yield from sorted({row.speaker for row in other.rows if row.speaker in known} - {None})  # type: ignore[type-var]
+    known = {row.speaker for row in one.rows}
+    yield from sorted({row.speaker for row in other.rows if row.speaker and row.speaker in known})

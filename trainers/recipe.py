@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.canonical import Record, Text, explain
@@ -91,6 +91,16 @@ class TrainingTable(Record):
     random_seed: int = 1
 
 
+TABLES: Mapping[str, type[Record]] = {
+    "adapter": AdapterTable,
+    "base_model": BaseModelTable,
+    "seed": SeedTable,
+    "data": DataTable,
+    "lora": LoraTable,
+    "training": TrainingTable,
+}
+
+
 class Recipe(Record):
     """A whole recipe; see the module's docstring."""
 
@@ -159,24 +169,15 @@ def read_recipe(path: Path) -> RecipeFile:
     return RecipeFile(recipe, text, path.parent)
 
 
-def _unknown_keys(table: Mapping[str, Any], model: type[BaseModel], place: str) -> Iterator[str]:
+def _unknown_keys(table: Mapping[str, Any], model: type[Record], place: str) -> Iterator[str]:
     known = model.model_fields
     for key, value in table.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             meant = f", did you mean {near[0]!r}?" if near else f", expected one of {', '.join(known)}"
             yield f"unknown key {place + key!r}{meant}"
-        elif isinstance(value, dict):
-            kind = {
-                "adapter": AdapterTable,
-                "data": DataTable,
-                "base_model": BaseModelTable,
-                "seed": SeedTable,
-                "lora": LoraTable,
-                "training": TrainingTable,
-            }.get(key)
-            if kind is not None:
-                yield from _unknown_keys(value, kind, f"{key}.")
+        elif isinstance(value, dict) and key in TABLES:
+            yield from _unknown_keys(value, TABLES[key], f"{key}.")
 
 
 def _tuples(value: Any) -> Any:

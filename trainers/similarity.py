@@ -99,14 +99,14 @@ def ranked(similarity: Similarity) -> list[str]:
 
 
 def candidates(
-    registries: Sequence[Registry], base_model_digest: str, *, leave_out: str
+    registries: Sequence[Registry], base: BaseModel, *, leave_out: str = ""
 ) -> dict[str, AdapterRef]:
     """Return the newest `lora` adapter of every language on this base model.
 
     Args:
         registries: searched in order; the first that has a language wins.
-        base_model_digest: only adapters of this base model can be seeds.
-        leave_out: decode language of the new adapter itself.
+        base: only adapters of this base model, for languages that it knows itself, can be seeds.
+        leave_out: the language of the new adapter itself.
     """
     found: dict[str, AdapterRef] = {}
     for name in sorted({name for registry in registries for name in registry.adapters}):
@@ -115,8 +115,8 @@ def candidates(
         except AdapterHubError:
             continue  # every version is retired
         block = resolved.block
-        if block.method == "lora" and block.base_model.digest == base_model_digest:
+        if block.method == "lora" and block.base_model.digest == base.digest:
             for language in block.languages:
-                if language.decode_language != leave_out:
-                    found.setdefault(language.decode_language, AdapterRef(name, resolved.version))
+                if language in base.decode_languages and language != leave_out:
+                    found.setdefault(language, AdapterRef(name, resolved.version))
     return found

@@ -41,8 +41,8 @@ from adapter_hub.trainers.engine import (
 from adapter_hub.trainers.examples import Prepared, prepare
 from adapter_hub.trainers.methods import inject
 from adapter_hub.trainers.recipe import NEAREST, RecipeFile, read_recipe
-from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 from adapter_hub.trainers.sealing import Inputs, write_adapter
+from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
 LOGS_AN_EPOCH = 10
 Tell = Callable[[str], None]
@@ -144,7 +144,7 @@ def _seed(
     seed = file.recipe.seed
     if seed is None:
         return (), ()
-    known = candidates(registries, base.digest, leave_out=file.recipe.decode_language)
+    known = candidates(registries, base, leave_out=file.recipe.decode_language)
     among = seed.among or tuple(sorted(known))
     if seed.adapter == NEAREST and not among:
         raise NotFoundError(

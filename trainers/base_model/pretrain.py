@@ -119,7 +119,10 @@ def pretrain(
     )
     model.set_attn_implementation(FLOAT32_ATTENTION)
     chunk = model.config.max_source_positions * 2
-    steps, queue, log, running, began = settings["steps"], [], [], [], time.monotonic()
+    steps, began = settings["steps"], time.monotonic()
+    queue: list[list[int]] = []
+    log: list[dict[str, float]] = []
+    running: list[float] = []
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
