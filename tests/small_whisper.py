@@ -109,6 +109,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def base(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     """A small base model, loaded; tests do not change it."""
+    torch.set_num_threads(1)  # operations this small only wait for one another
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADAPTER_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
         return load_base_model(base_folder, device="cpu")
