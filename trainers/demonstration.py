@@ -26,7 +26,7 @@ from adapter_hub.errors import AdapterHubError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import attach, publish, pull
 from adapter_hub.lineage import lineage_graph, render_tree
-from adapter_hub.registry import Registry, open_registries
+from adapter_hub.registry import Registry
 from adapter_hub.report import EvaluationReport
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Session
