@@ -21,6 +21,7 @@ from adapter_hub.resolution import standing
 from adapter_hub.stores import Claims, open_store
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.summary import version_block
+from adapter_hub.versions import sort_versions
 
 Probe = Callable[[Artifact], Iterator[str]]
 
@@ -52,7 +53,8 @@ class Gatherer:
         seen = set()
         for registry in self.registries:
             for name in sorted(registry.adapters):
-                for version, block in registry.adapters[name].items():
+                for version in sort_versions(registry.adapters[name]):
+                    block = registry.adapters[name][version]
                     if (name, version, block.digest) not in seen:
                         seen.add((name, version, block.digest))
                         yield self.registered(registry, name, version)
