@@ -96,7 +96,7 @@ class Transcriber:
                 self._transcribe_batch(session, batch, options)
                 if progress:
                     progress(len(batch), sum(row.seconds for row in batch))
-            if progress and (failed := sum(row.audio is None for row in rows)):
+            if progress and (failed := sum(row.result.error is not None for row in rows)):
                 progress(failed, 0.0)
             out += [row.result for row in rows]
         return out

@@ -1,0 +1,193 @@
+"""Evaluating: the report, its pooled counts, and data that cannot be evaluated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_whisper import write_speech
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.cli import main
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
+from adapter_hub.exchange import publish
+from adapter_hub.registry import Registry
+from adapter_hub.report import EvaluationReport
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.runtime.routing import FixedRoute
+from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.speech.dataset import data_sha256, read_dataset
+from adapter_hub.stores.folder import FolderStore
+
+ROWS = [
+    {"file_name": "a.wav", "text": "en to", "speaker": "anna"},
+    {"file_name": "b.wav", "text": "tre", "speaker": "bo"},
+    {"file_name": "c.wav", "text": "fire fem seks", "speaker": "bo"},
+]
+
+
+def write_data(folder: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, row in enumerate(rows):
+        if not (folder / row["file_name"]).exists():
+            write_speech(folder / row["file_name"], seconds=2 - i / 2, seed=i)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def danish(base: BaseModel, adapters: list[Artifact]) -> Transcriber:
+    return Transcriber(base, FixedRoute(base, load_adapter(base, adapters[0])))
+
+
+def test_a_report_is_bound_to_weights_base_model_and_data(
+    base: BaseModel, danish: Transcriber, adapters: list[Artifact], tmp_path: Path
+) -> None:
+    dataset = read_dataset(write_data(tmp_path / "numbers" / "test"))
+    seen: list[tuple[int, int]] = []
+    options = EvaluationOptions(beams=2, batch_size=2)
+    report = evaluate(danish, dataset, options, lambda done, total, _: seen.append((done, total)))
+    manifest = adapters[0].manifest
+    assert (report.subject.name, report.subject.weights_digest) == (manifest.name, manifest.weights_digest)
+    assert report.base_model_digest == base.digest
+    assert (report.data, report.split, report.data_sha256) == ("numbers", "test", data_sha256(dataset))
+    assert [row.id for row in report.rows] == ["a.wav", "b.wav", "c.wav"]
+    assert [row.reference for row in report.rows] == ["en to", "tre", "fire fem seks"]
+    texts = danish.transcribe([row.path for row in dataset.rows], beams=2)
+    assert [row.hypothesis for row in report.rows] == [item.text for item in texts]
+    assert report.words.reference_length == 6
+    assert (report.primary, report.interval.unit, report.seconds) == ("wer", "speaker", 4.5)
+    assert seen == [(2, 3), (3, 3)]
+    assert EvaluationReport.parse_canonical(report.to_bytes(), "report") == report
+
+
+def test_languages_without_word_spaces_lead_with_cer_and_rows_may_differ(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    rows = [{**ROWS[0], "language": "zh", "text": "二 十"}, ROWS[1]]
+    dataset = read_dataset(write_data(tmp_path / "mixed", rows))
+    plain = Transcriber(base, FixedRoute(base, None, None))
+    report = evaluate(plain, dataset, EvaluationOptions(language="da", beams=1))
+    assert (report.primary, report.languages, report.decoding.language) == ("cer", ("da", "zh"), "da,zh")
+    assert report.subject.name is None
+    assert report.characters.reference_length == 2 + 3
+    assert report.value == report.characters.rate
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"file_name": "long.wav", "text": "en"}],
+            r"line 1: long\.wav: 60\.0 s of audio, but .* at most 4 s",
+        ),
+        ([{"file_name": "short.wav", "text": "en"}], r"line 1: short\.wav: 0\.050 s of audio"),
+        ([{"file_name": "text.wav", "text": "en"}], r"line 1: .*text\.wav: cannot be read as audio"),
+        (
+            [ROWS[0], {"file_name": "b.wav", "text": "…"}],
+            r"line 2: b\.wav: reference '…' is empty after basic/1",
+        ),
+        ([{**ROWS[0], "language": "mdw"}], "language 'mdw': .* has no token for it"),
+    ],
+)
+def test_data_that_cannot_be_evaluated_is_refused_before_decoding(
+    danish: Transcriber, tmp_path: Path, rows: list[dict[str, Any]], message: str
+) -> None:
+    write_speech(tmp_path / "long.wav", 60.0)
+    write_speech(tmp_path / "short.wav", 0.05)
+    (tmp_path / "text.wav").write_text("no audio")
+    with pytest.raises(InvalidInputError, match=message):
+        evaluate(danish, read_dataset(write_data(tmp_path, rows)))
+
+
+def test_samples_that_turn_out_bad_are_refused_with_the_row(danish: Transcriber, tmp_path: Path) -> None:
+    import numpy as np
+    import soundfile
+
+    soundfile.write(tmp_path / "b.wav", np.full(8_000, np.nan, dtype=np.float32), 16_000, subtype="FLOAT")
+    with pytest.raises(InvalidInputError, match=r"line 2: .*b\.wav: sample 0 is NaN .*repair or remove"):
+        evaluate(danish, read_dataset(write_data(tmp_path)), EvaluationOptions(beams=1))
+
+
+def test_an_unknown_language_is_refused_with_what_to_do(base: BaseModel, tmp_path: Path) -> None:
+    plain = Transcriber(base, FixedRoute(base, None, None))
+    with pytest.raises(InvalidInputError, match=r"language of 3 of 3 rows is not known .* --language"):
+        evaluate(plain, read_dataset(write_data(tmp_path)))
+
+
+def test_transcribe_prints_text_json_and_srt(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_data(tmp_path / "clips")
+    ref = str(adapters[0].path)
+    assert main(["--device", "cpu", "transcribe", ref, str(folder / "b.wav"), "--beams", "1", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["language"], row["adapter"], row["duration"]) == ("da", "small/da-1@1.0.0", 1.5)
+    assert main(["--device", "cpu", "transcribe", ref, str(folder / "b.wav"), "--beams", "1"]) == 0
+    assert capsys.readouterr().out == row["text"] + "\n"
+    assert main(["--device", "cpu", "transcribe", ref, str(folder), "--beams", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.split("\n") if "\t" in line]
+    assert [line.split("\t")[0] for line in lines] == [str(folder / f"{name}.wav") for name in "abc"]
+    out = tmp_path / "subtitles"
+    options = ["--beams", "1", "--format", "srt", "--out", str(out)]
+    assert main(["--device", "cpu", "transcribe", ref, str(folder), *options]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.srt", "b.srt", "c.srt"]
+    assert (out / "a.srt").read_text().startswith("1\n00:00:0")
+
+
+def test_transcribe_goes_on_after_a_broken_file_and_exits_with_1(
+    adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_data(tmp_path / "clips")
+    (folder / "b.wav").write_text("no audio")
+    code = main(
+        ["--device", "cpu", "transcribe", str(adapters[0].path), str(folder), "--beams", "1", "--json"]
+    )
+    said = capsys.readouterr()
+    assert code == 1
+    assert ["error" in row for row in json.loads(said.out)] == [False, True, False]
+    assert said.err.startswith(f"error: {folder / 'b.wav'}: cannot be read as audio")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["transcribe", "base-model"], 2, "Missing argument 'AUDIO...'"),
+        (["transcribe", "small/absent", "a.wav"], 1, "error: .*small/absent"),
+        (["evaluate", "auto", "--data", "."], 1, "error: evaluate: `auto` is no adapter"),
+        (["evaluate", "base-model", "--data", "absent"], 1, "error: absent: no such folder"),
+        (["evaluate", "base-model", "--data", ".", "--attach"], 1, "has no place for reports"),
+        (["transcribe", "base-model", "a", "b", "--format", "srt"], 2, "need --out FOLDER"),
+    ],
+)
+def test_wrong_commands_say_so_in_one_line(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    assert main(arguments) == code
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_evaluate_writes_prints_and_attaches_the_report(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = Registry(tmp_path / "registry.json")
+    publish(adapters[0].path, registry=registry, store=FolderStore(tmp_path / "store"))
+    data = write_data(tmp_path / "numbers" / "test").parent
+    where = ["--registry", str(registry.path), "--device", "cpu"]
+    options = ["--data", str(data), "--beams", "1", "--out", str(tmp_path / "report.json"), "--attach"]
+    command = ["evaluate", "small/da-1", "--base-model", str(base.folder), *options]
+    assert main([*where, *command]) == 0
+    said = capsys.readouterr().out
+    report = EvaluationReport.parse_canonical((tmp_path / "report.json").read_bytes(), "report")
+    assert f"WER % (primary)  {100 * report.words.rate:.1f}" in said
+    assert "small/da-1@1.0.0 on numbers/test: 3 utterances, 4 s of da, basic/1, beams 1" in said
+    registry.reload()
+    (score,) = registry.adapters["small/da-1"]["1.0.0"].scores
+    assert (score.metric, score.value, score.n) == ("wer", report.value, 3)
