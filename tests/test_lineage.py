@@ -1,0 +1,82 @@
+"""What came from what, walked through registries and through folders alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from making import make_artifact, make_child, make_places
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.exchange import publish, retire
+from adapter_hub.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import Registry
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> tuple[Artifact, Artifact, Artifact]:
+    parent = make_artifact(tmp_path / "a", "test/pl")
+    child = make_child(tmp_path / "b", parent, "test/cs")
+    return parent, child, make_child(tmp_path / "c", child, "test/sk")
+
+
+@pytest.fixture
+def registry(tmp_path: Path, family: tuple[Artifact, ...]) -> Registry:
+    registry, store = make_places(tmp_path)
+    for artifact in family:
+        publish(artifact.path, registry=registry, store=store)
+    retire(AdapterRef.parse("test/pl@1.0.0"), "yanked", "bad", registry=registry, store=store)
+    return registry
+
+
+def test_ancestors_and_descendants_come_nearest_first(
+    registry: Registry, family: tuple[Artifact, Artifact, Artifact]
+) -> None:
+    graph = lineage_graph([registry])
+    assert [node.label for node in graph.ancestors(family[2].digest)] == ["test/cs@1.0.0", "test/pl@1.0.0"]
+    assert [node.label for node in graph.descendants(family[0].digest)] == ["test/cs@1.0.0", "test/sk@1.0.0"]
+    assert graph.ancestors(family[0].digest) == []
+
+
+def test_the_tree_shows_roles_methods_and_statuses(registry: Registry, family: tuple[Artifact, ...]) -> None:
+    graph = lineage_graph([registry])
+    assert render_tree(graph, family[2].digest) == (
+        "test/sk@1.0.0 (warm-start, da)\n"
+        "└─ seed: test/cs@1.0.0 (warm-start, da)\n"
+        "   └─ seed: test/pl@1.0.0 (lora, da) [yanked]\n"
+    )
+    assert render_tree(graph, family[0].digest, descendants=True).splitlines()[1:] == [
+        "└─ seed: test/cs@1.0.0 (warm-start, da)",
+        "   └─ seed: test/sk@1.0.0 (warm-start, da)",
+    ]
+
+
+def test_a_folder_alone_knows_its_ancestors(family: tuple[Artifact, ...]) -> None:
+    artifact = family[2]
+    manifests = {**artifact.ancestors(), artifact.digest: artifact.manifest}
+    graph = lineage_graph([], manifests)
+    assert [node.label for node in graph.ancestors(artifact.digest)] == ["test/cs@1.0.0", "test/pl@1.0.0"]
+    assert {node.status for node in graph.nodes.values()} == {"unlisted"}
+
+
+def test_a_parent_that_nobody_describes_is_shown_by_its_digest(
+    family: tuple[Artifact, ...], tmp_path: Path
+) -> None:
+    registry, store = make_places(tmp_path / "other")
+    publish(family[1].path, registry=registry, store=store)
+    tree = render_tree(lineage_graph([registry]), family[1].digest)
+    assert f"└─ seed: {family[0].digest[:19]}… [unlisted]" in tree
+
+
+def test_json_and_mermaid_hold_the_same_edges(registry: Registry, family: tuple[Artifact, ...]) -> None:
+    graph = lineage_graph([registry])
+    value = lineage_json(graph, family[2].digest)
+    assert value["edges"] == [
+        {"child": family[2].digest, "parent": family[1].digest, "role": "seed"},
+        {"child": family[1].digest, "parent": family[0].digest, "role": "seed"},
+    ]
+    assert [node["ref"] for node in value["nodes"]] == ["test/sk@1.0.0", "test/cs@1.0.0", "test/pl@1.0.0"]
+    mermaid = render_mermaid(graph, family[2].digest)
+    assert mermaid.startswith("flowchart TD\n")
+    assert "    n1 -->|seed| n0\n    n2 -->|seed| n1\n" in mermaid
