@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,8 +119,8 @@ def retire(settings: Settings, ref: str, status: Status, reason: str, as_json: b
     help="Whisper's token for the language, where it is not the tag's first part.",
 )
 @click.option("--base-model", metavar="ID|FOLDER", required=True, help="What it was trained on.")
-@click.option("--as", "name", metavar="NAME@VERSION", required=True, help="The name it gets here.")
-@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--as", "name", metavar="NAME@VERSION", help="Its name. Default: imported/<folder>@1.0.0.")
+@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Default: <folder>-adapter.")
 @click.option("--license", "licence", metavar="SPDX", default="LicenseRef-unknown", help="Its licence.")
 @click.option("--author", "authors", metavar="NAME", multiple=True, help="Who made it; may be repeated.")
 @click.option(
@@ -134,8 +135,8 @@ def import_adapter(
     languages: tuple[str, ...],
     decode_languages: tuple[str, ...],
     base_model: str,
-    name: str,
-    out: Path,
+    name: str | None,
+    out: Path | None,
     licence: str,
     authors: tuple[str, ...],
     task: str,
@@ -152,13 +153,15 @@ def import_adapter(
 
     if source.startswith("hf://"):
         raise InvalidInputError(f"{source}: not a folder; download it and name the folder")
-    ref = AdapterRef.parse(name)
+    own_name = re.sub(r"[^a-z0-9]+", "-", Path(source).resolve().name.lower()).strip("-") or "adapter"
+    ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")
     if ref.version is None:
         raise InvalidInputError(f"--as {name}: expected NAME@VERSION, like {ref.name}@1.0.0")
+    target = out or Path(f"{own_name}-adapter")
     folder, revision = find_base_model(base_model)
     artifact = import_peft(
         Path(source),
-        out,
+        target,
         Identity(
             name=ref.name,
             version=ref.version,
@@ -176,4 +179,4 @@ def import_adapter(
         echo_json(row)
     else:
         click.echo(f"{artifact.ref}  {artifact.path}")
-        click.echo(f"publish it with `adapter-hub publish {out}`", err=True)
+        click.echo(f"publish it with `adapter-hub publish {target}`", err=True)
