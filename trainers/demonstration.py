@@ -259,7 +259,7 @@ def _account(stage: Stage, child: Artifact) -> None:
             stage.say(f"   {finding.code} {finding.ref}: {finding.message}")
     card = stage.out / "card.md"
     with stage.step("Card", f"card {child.ref}"):
-        card.write_text(render_card(child.manifest, [stage.reports[child.ref]], "active"), encoding="utf-8")
+        card.write_text(render_card(child.manifest, [stage.reports[child.ref]]), encoding="utf-8")
         stage.say(f"   {card}")
 
 
