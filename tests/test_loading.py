@@ -229,6 +229,37 @@ def test_a_base_model_that_cannot_be_loaded_is_explained(
         load_base_model(name or base_folder, **options)
 
 
+def test_nothing_reaches_the_network(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def refuse(*arguments: object) -> None:
+        pytest.fail(f"a connection was tried: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    load_base_model(base_folder, device="cpu")
+    with pytest.raises(NotFoundError, match="not in the local cache"):
+        load_base_model("openai/whisper-absent")
+
+
+def test_a_base_model_in_the_hub_s_cache_is_found_by_id_and_revision(
+    base_folder: Path, base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--test--small"
+    shutil.copytree(base_folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for revision in (None, "main", commit):
+        found = load_base_model("test/small", revision=revision, device="cpu")
+        assert (found.id, found.revision, found.digest) == ("test/small", commit, base.digest)
+    assert found.pin.revision == commit
+    with pytest.raises(NotFoundError, match="hf download test/small --revision v2"):
+        load_base_model("test/small", revision="v2")
+
+
 def test_a_folder_that_is_no_whisper_is_refused(base_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(base_folder, tmp_path / "other")
     config = json.loads((tmp_path / "other" / "config.json").read_text())

@@ -226,6 +226,24 @@ def test_a_local_artifact_loads_by_its_path(
     assert transcriber.transcribe(clips[0])[0].language == "pl"
 
 
+def test_an_adapter_whose_base_model_is_not_here_says_how_to_name_it(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path
+) -> None:
+    from making import manifest_fields
+    from small_whisper import write_peft
+
+    from adapter_hub.artifact import seal
+
+    pin = base.pin.model_copy(update={"id": "./elsewhere"})
+    folder = write_peft(tmp_path / "a", base, seed=1)
+    seal(folder, manifest_fields("small/da", base_model=pin))
+    with pytest.raises(
+        NotFoundError, match=r"small/da@1\.0\.0 needs its base model: \./elsewhere: .* --base-model"
+    ):
+        adapter_hub.load(str(folder), device="cpu")
+    assert adapter_hub.load(str(folder), base_model=str(base.folder), device="cpu").base.digest == base.digest
+
+
 def test_load_model_gives_a_transformers_model_and_its_processor(
     base: BaseModel, adapters: list[Artifact], resident: list[ResidentAdapter]
 ) -> None:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "json", "srt")
 
-language_option = click.option(
-    "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
-)
 decode_language_option = click.option(
     "--decode-language", metavar="CODE", help="Whisper's language to decode in, where it has none for TAG."
 )
@@ -48,7 +45,9 @@ timestamps_option = click.option("--timestamps", is_flag=True, help="Find when e
 @click.command()
 @click.argument("ref")
 @click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
-@language_option
+@click.option(
+    "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
+)
 @decode_language_option
 @base_model_option
 @beams_option
@@ -149,7 +148,7 @@ def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None) -> Non
 @click.option(
     "--split", help="Sub-folder to evaluate on. Default: `test`, unless the folder is a split itself."
 )
-@language_option
+@click.option("--language", metavar="TAG", help="BCP 47 tag of rows that name none. Default: the adapter's.")
 @decode_language_option
 @base_model_option
 @beams_option

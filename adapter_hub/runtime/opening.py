@@ -19,7 +19,7 @@ from adapter_hub.artifact import Artifact
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.cache import Cache
 from adapter_hub.canonical import canonical_bytes, hex_of, sha256_hex
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
 from adapter_hub.paths import cache_folder, write_atomically
 from adapter_hub.reference import AdapterRef, is_local
@@ -105,14 +105,7 @@ def load(  # noqa: PLR0913 - the options of the public face
         route = FixedRoute(base, None, language, decode_language)
     else:
         artifact = places.fetch(ref, allow_quarantined=allow_quarantined)
-        pin = artifact.manifest.base_model
-        base = load_base_model(
-            base_model or pin.id,
-            revision=None if base_model else pin.revision,
-            device=device,
-            dtype=dtype,
-            cache=places.folder,
-        )
+        base = _base_model_of(artifact, base_model, device, dtype, places)
         route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
     _check_language(route)
     return Transcriber(base, route)
@@ -140,6 +133,20 @@ def load_model(
     session = Session(transcriber.base)
     session.seat_all(transcriber.adapter)
     return session.model, transcriber.base.processor
+
+
+def _base_model_of(
+    artifact: Artifact, named: str | None, device: str | None, dtype: str | None, places: Places
+) -> BaseModel:
+    pin = artifact.manifest.base_model
+    if named is not None:
+        return load_base_model(named, device=device, dtype=dtype, cache=places.folder)
+    try:
+        return load_base_model(pin.id, revision=pin.revision, device=device, dtype=dtype, cache=places.folder)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{artifact.ref} needs its base model: {error}; or name it with --base-model"
+        ) from None
 
 
 def _router(base: BaseModel, places: Places, language: str | None, threshold: float) -> LanguageRouter:
