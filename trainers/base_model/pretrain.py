@@ -36,6 +36,7 @@ class Labeller:
         self.tokenizer = tokenizer
         self.id = tokenizer.convert_tokens_to_ids
         self.first_stamp = self.id("<|0.00|>")
+        self.texts = self.id("<|endoftext|>")  # ids below it are text
 
     def stamp(self, seconds: float) -> int:
         """Return the id of the timestamp token nearest to `seconds`."""
@@ -110,8 +111,11 @@ def pretrain(
     label = Labeller(tokenizer)
     room = model.config.max_target_positions
     examples = [e for e in examples if len(label(e, timestamps=True)) <= room]
-    decay = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim == 1]
+    # thrown away after training: it teaches the encoder letters while the decoder learns to look at it
+    letters = torch.nn.Linear(model.config.d_model, label.texts + 1)
+    parameters = [p for p in (*model.parameters(), *letters.parameters()) if p.requires_grad]
+    decay = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": plain, "weight_decay": 0.0}],
         lr=settings["peak_learning_rate"],
@@ -122,7 +126,7 @@ def pretrain(
     steps, began = settings["steps"], time.monotonic()
     queue: list[list[int]] = []
     log: list[dict[str, float]] = []
-    running: list[float] = []
+    running: list[tuple[float, float]] = []
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -145,16 +149,18 @@ def pretrain(
             ignore_index=IGNORED,
             label_smoothing=settings["label_smoothing"],
         )
+        auxiliary = ctc_loss(letters(hidden.last_hidden_state.float()), chosen, label)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        (loss + settings["ctc_weight"] * auxiliary).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        running.append(loss.item())
+        running.append((loss.item(), auxiliary.item()))
         if (step + 1) % 100 == 0:
             log.append(
                 {
                     "step": step + 1,
-                    "loss": round(float(np.mean(running)), 4),
+                    "loss": round(float(np.mean([pair[0] for pair in running])), 4),
+                    "ctc_loss": round(float(np.mean([pair[1] for pair in running])), 4),
                     "seconds": round(time.monotonic() - began, 1),
                 }
             )
@@ -176,6 +182,32 @@ def _float32_attention(
 
 ALL_ATTENTION_FUNCTIONS.register(FLOAT32_ATTENTION, _float32_attention)
 ALL_MASK_ATTENTION_FUNCTIONS.register(FLOAT32_ATTENTION, sdpa_mask)
+
+
+def ctc_loss(logits: Tensor, examples: Sequence[Example], label: Labeller) -> Tensor:
+    """Connectionist temporal classification of the text on encoder positions, mean over characters.
+
+    Args:
+        logits: `[batch, positions, texts + 1]` float32, the last class is the blank.
+        examples: the batch; one that the window cuts has no whole text and does not count.
+        label: gives the text's ids.
+    """
+    rows = [i for i, example in enumerate(examples) if example.segments and not is_cut(example)]
+    texts = [
+        label.tokenizer.encode(" ".join(s.text for s in examples[i].segments), add_special_tokens=False)
+        for i in rows
+    ]
+    if not rows:
+        return logits.sum() * 0.0
+    positions = [min(logits.shape[1], examples[i].features.shape[1] // 2) for i in rows]
+    return functional.ctc_loss(
+        logits[rows].log_softmax(-1).transpose(0, 1),
+        torch.tensor([token for text in texts for token in text]),
+        torch.tensor(positions),
+        torch.tensor([len(text) for text in texts]),
+        blank=label.texts,
+        zero_infinity=True,
+    )
 
 
 def is_cut(example: Example) -> bool:
