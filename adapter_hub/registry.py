@@ -10,11 +10,11 @@ one step, so that a crash leaves the state before or after, and none of several 
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,7 @@ class Registry:
         self._cache, self._copied_at = cache, copied_at
         self._loaded: LoadedRegistry | None = None
         self._index: tuple[LoadedRegistry, dict[str, tuple[str, str, VersionBlock]]] | None = None
+        self._own_lock: tuple[int, BaseFileLock] | None = None
         self._forgetful = ""  # why what was seen could not be written down
 
     @property
@@ -190,11 +191,13 @@ class Registry:
         except OSError as error:  # a read-only home or a full disk must not keep anyone from reading
             self._forgetful = f"could not write down which versions registry {self.path} has: {error}"
 
-    @cached_property
     def _lock(self) -> BaseFileLock:
         from filelock import FileLock  # noqa: PLC0415 - readers need none
 
-        return FileLock(self.path.with_name(f"{self.path.name}.lock"), timeout=LOCK_SECONDS)
+        if self._own_lock is None or self._own_lock[0] != os.getpid():  # a lock cannot be inherited by fork
+            path = self.path.with_name(f"{self.path.name}.lock")
+            self._own_lock = (os.getpid(), FileLock(path, timeout=LOCK_SECONDS))
+        return self._own_lock[1]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -211,7 +214,7 @@ class Registry:
             )
         make_folder(self.path.parent)
         try:
-            lock = self._lock.acquire()
+            lock = self._lock().acquire()
         except Timeout:
             raise ConflictError(
                 f"registry {self.path}: another process has been writing for {LOCK_SECONDS:.0f} s; try again"

@@ -1,0 +1,157 @@
+"""Run an operation in child processes that are killed at every write to the disk, and judge what is left.
+
+    python tests/killing.py publish FOLDER
+
+The n-th child kills itself (SIGKILL) just before its n-th fsync, rename, unlink or mkdir, for n from 1
+until one survives. After each, the parent checks the invariants and lets a retry finish. It prints
+how many children were killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from making import make_artifact, make_child, make_places, make_report
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.cache import Cache
+from adapter_hub.exchange import attach, check, publish, pull, retire
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import Registry
+
+CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
+DA = AdapterRef.parse("test/da@1.0.0")
+
+
+class World:
+    """A folder with a hub (test/pl published), a cache, and two artifacts that wait."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.registry, self.store = make_places(folder)
+        self.cache = Cache(folder / "cache")
+
+    @classmethod
+    def build(cls, folder: Path) -> World:
+        world = cls(folder)
+        parent = make_artifact(folder / "pl", "test/pl")
+        publish(parent.path, registry=world.registry, store=world.store)
+        make_artifact(folder / "da")
+        make_child(folder / "child", parent, "test/child")
+        return world
+
+    def publish(self) -> None:
+        publish(self.folder / "child", registry=self.registry, store=self.store)
+
+    def pull(self) -> None:
+        pull("test/pl", registries=[self.registry], cache=self.cache, to=self.folder / "to")
+
+    def retire(self) -> None:
+        ref = AdapterRef.parse("test/pl@1.0.0")
+        retire(ref, "quarantined", "bad text", registry=self.registry, store=self.store)
+
+    def withdraw(self) -> None:
+        ref = AdapterRef.parse("test/pl@1.0.0")
+        retire(ref, "withdrawn", "licence", registry=self.registry, store=self.store)
+
+    def attach(self) -> None:
+        report = make_report(Artifact.open(self.folder / "pl"))
+        attach(report, registry=self.registry, store=self.store)
+
+    def judge(self) -> None:
+        """Check what must hold at any moment: a readable registry, and bytes for all that it lists."""
+        fresh = Registry(self.registry.path)
+        for name, versions in fresh.adapters.items():
+            for version, block in versions.items():
+                if block.status != "withdrawn":
+                    artifact = Artifact.open(self.store.path / name / version)
+                    artifact.verify()
+                    assert artifact.digest == block.digest
+        for name in self.store.names():  # whatever has a final name is whole
+            statuses = self.store.claims(name)
+            for version in self.store.versions(name):
+                last = statuses.status_of(version)
+                if last is None or last.status != "withdrawn":
+                    Artifact.open(self.store.path / name / version).verify()
+        for entry in self.cache.entries():
+            Artifact.open(entry.path).verify()
+        if (self.folder / "to").exists():
+            Artifact.open(self.folder / "to").verify()
+
+    def judge_finished(self) -> None:
+        """Check that a retry finished everything: the registry is what the store says."""
+        self.judge()
+        assert check(Registry(self.registry.path), [self.store]) == []
+
+
+def kill_before(number: int) -> None:
+    """Make this process kill itself just before its `number`-th call that changes the disk."""
+    count = 0
+
+    def counting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+
+        return wrapped
+
+    for name in CALLS:
+        setattr(os, name, counting(getattr(os, name)))
+
+
+def in_child(action: Callable[[], None]) -> int:
+    """Run `action` in a forked process; return its wait status."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            action()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitpid(child, 0)[1]
+
+
+def main(operation: str, folder: Path) -> None:
+    os.fsync = lambda descriptor: None  # a killed process loses nothing that it wrote; the calls still count
+    start = folder / "start"
+    World.build(start)
+    os.environ["ADAPTER_HUB_CACHE"] = str(folder / "memory")
+    for number in range(1, 1000):
+        shutil.copytree(start, folder / "now")
+        shutil.rmtree(folder / "memory", ignore_errors=True)
+        world = World(folder / "now")
+
+        def action(world: World = world, number: int = number) -> None:
+            kill_before(number)
+            getattr(world, operation)()
+
+        status = in_child(action)
+        survived = status == 0
+        assert survived or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL), status
+        world.judge()
+        getattr(World(folder / "now"), operation)()  # saying it again finishes what was begun
+        world.judge_finished()
+        if survived:
+            print(number - 1)  # noqa: T201
+            return
+        shutil.rmtree(folder / "now")
+    raise AssertionError("never survived")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
