@@ -128,6 +128,21 @@ def test_an_adapter_s_row_is_bit_identical_whatever_the_other_rows_carry(
     assert all(same_bits(row, seen[0]) for row in seen)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_a_row_says_does_not_depend_on_what_the_other_rows_carry(
+    base: BaseModel, resident: Sequence[ResidentAdapter], beams: int
+) -> None:
+    features, languages = features_of(base, 3), ["en", "da", "ja"]
+    options = DecodingOptions(beams=beams)
+    a, b, c = resident
+    alone = decode(Session(base), features, rows=[None, a, None], languages=languages, options=options)
+    mixed = decode(Session(base), features, rows=[None, a, c], languages=languages, options=options)
+    other = decode(Session(base), features, rows=[b, a, b], languages=languages, options=options)
+    assert alone[0] == mixed[0]
+    assert alone[1] == mixed[1] == other[1]
+    assert alone[0] != other[0]
+
+
 def test_a_pair_of_experts_adds_the_weighted_updates(
     base: BaseModel, adapters: Sequence[Artifact], resident: Sequence[ResidentAdapter]
 ) -> None:

@@ -178,7 +178,8 @@ def evaluate(
     """Measure the error rates of the adapter REF, or of `base-model`, on a data set.
 
     The data set is a folder with metadata.jsonl or metadata.csv (file_name, text, optionally language and
-    speaker) and audio. Rates are pooled over all utterances, with a 95 % interval.
+    speaker) and audio. Rates are pooled over all utterances, with a 95 % interval by resampling speakers.
+    CER leads for languages written without word spaces; their spaces do not count as characters.
     """
     from adapter_hub.errors import InvalidInputError
     from adapter_hub.evaluation.evaluating import EvaluationOptions
