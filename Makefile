@@ -7,12 +7,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-slow format catalogue schemas constraints clean
+.PHONY: demo test test-slow format readme schemas constraints clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make test-slow, format, catalogue (README's table), schemas, constraints, clean"
+	@echo "make test-slow, format, readme (runs its blocks), schemas, constraints, clean"
 
 demo: $(INSTALLED)
 	@$(BIN)/adapter-hub demo
@@ -32,8 +32,8 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-catalogue: $(INSTALLED)
-	$(BIN)/python -m adapter_hub.cards README.md
+readme: $(INSTALLED)
+	COLUMNS=100 $(BIN)/python tests/readme.py
 
 schemas: $(INSTALLED)
 	$(BIN)/python -m adapter_hub.schemas

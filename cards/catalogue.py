@@ -1,6 +1,6 @@
 """The catalogue as a Markdown table, and its place in a README.
 
-python -m adapter_hub.cards README.md      # renders registry.json between the two markers
+with_catalogue(readme, registry.adapters)  # renders the table between the two markers
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def test_the_catalogue_of_the_readme_is_the_registry_s() -> None:
     adapters = Registry(embedded.registry_path(), read_only=True).adapters
     assert with_catalogue(readme.read_text(encoding="utf-8"), adapters) == readme.read_text(
         encoding="utf-8"
-    ), "run `make catalogue`"
+    ), "run `make readme`"
 
 
 def test_the_embedded_catalogue_is_rendered_with_one_row_for_every_version() -> None:

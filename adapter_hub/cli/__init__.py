@@ -18,27 +18,27 @@ import click
 from adapter_hub.cli.settings import Settings
 from adapter_hub.errors import AdapterHubError
 
-# name: module and attribute; the order is the one of --help
+# name: where the command is, and its line in --help; the order is the one of --help
 COMMANDS = {
-    "list": "adapter_hub.cli.catalogue:list_adapters",
-    "show": "adapter_hub.cli.catalogue:show",
-    "diff": "adapter_hub.cli.catalogue:diff",
-    "lineage": "adapter_hub.cli.catalogue:lineage",
-    "card": "adapter_hub.cli.catalogue:card",
-    "transcribe": "adapter_hub.cli.speech:transcribe",
-    "evaluate": "adapter_hub.cli.speech:evaluate",
-    "data": "adapter_hub.cli.training:data",
-    "similarity": "adapter_hub.cli.training:similarity",
-    "recipe": "adapter_hub.cli.training:recipe",
-    "train": "adapter_hub.cli.training:train",
-    "publish": "adapter_hub.cli.exchange:publish",
-    "pull": "adapter_hub.cli.exchange:pull",
-    "retire": "adapter_hub.cli.exchange:retire",
-    "import": "adapter_hub.cli.exchange:import_adapter",
-    "audit": "adapter_hub.cli.checking:audit",
-    "registry": "adapter_hub.cli.maintenance:registry",
-    "cache": "adapter_hub.cli.maintenance:cache",
-    "demo": "adapter_hub.cli.training:demo",
+    "list": ("adapter_hub.cli.catalogue:list_adapters", "List adapters, filtered and sorted."),
+    "show": ("adapter_hub.cli.catalogue:show", "Show all that is known of an adapter."),
+    "diff": ("adapter_hub.cli.catalogue:diff", "Show how two adapters differ."),
+    "lineage": ("adapter_hub.cli.catalogue:lineage", "Show what came from what."),
+    "card": ("adapter_hub.cli.catalogue:card", "Print an adapter's model card."),
+    "transcribe": ("adapter_hub.cli.speech:transcribe", "Turn speech into text."),
+    "evaluate": ("adapter_hub.cli.speech:evaluate", "Measure error rates on a data set."),
+    "data": ("adapter_hub.cli.training:data", "Look at a data set before training on it."),
+    "similarity": ("adapter_hub.cli.training:similarity", "Find the nearest base language of new speech."),
+    "recipe": ("adapter_hub.cli.training:recipe", "Write a recipe, the input of train."),
+    "train": ("adapter_hub.cli.training:train", "Train an adapter as a recipe says."),
+    "publish": ("adapter_hub.cli.exchange:publish", "Put an artifact into a store and list it."),
+    "pull": ("adapter_hub.cli.exchange:pull", "Fetch adapters, verified from the bytes up."),
+    "retire": ("adapter_hub.cli.exchange:retire", "Change the status of a version."),
+    "import": ("adapter_hub.cli.exchange:import_adapter", "Take in somebody's PEFT adapter."),
+    "audit": ("adapter_hub.cli.checking:audit", "Check every promise, from the bytes up."),
+    "registry": ("adapter_hub.cli.maintenance:registry", "Check the registry, or make it anew."),
+    "cache": ("adapter_hub.cli.maintenance:cache", "List, prune or verify what was pulled."),
+    "demo": ("adapter_hub.cli.training:demo", "Live the whole life of an adapter, offline."),
 }
 
 
@@ -53,10 +53,15 @@ class LazyGroup(click.Group):
         """Import and return the command, or None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table's lines, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -132,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `adapter-hub`; by default those of the process.
     """
     try:
-        code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        words = None if arguments is None else list(arguments)
+        code = cli.main(args=words, prog_name="adapter-hub", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()

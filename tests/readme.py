@@ -1,0 +1,68 @@
+"""The README's blocks, run: `python tests/readme.py` writes their output, tests/test_docs.py compares it.
+
+A `console` block starts with `$ adapter-hub …`, a `python` block holds `>>>` lines; what is below them
+is what they print. The catalogue's table is rendered from registry.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from adapter_hub import embedded
+from adapter_hub.cards import with_catalogue
+from adapter_hub.cli import main
+from adapter_hub.registry import Registry
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def rendered(text: str) -> str:
+    """Return the README with every block's output and the catalogue as they are now."""
+    adapters = Registry(embedded.registry_path(), read_only=True).adapters
+    names: dict[str, Any] = {"__name__": "readme"}
+
+    def run(match: re.Match[str]) -> str:
+        body = _console(match["body"]) if match["kind"] == "console" else _python(match["body"], names)
+        return f"```{match['kind']}\n{body}```"
+
+    with contextlib.chdir(ROOT):
+        return with_catalogue(BLOCK.sub(run, text), adapters)
+
+
+def _console(body: str) -> str:
+    line = body.splitlines()[0]
+    prompt, command, *words = shlex.split(line)
+    assert (prompt, command) == ("$", "adapter-hub"), line
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(words) == 0, line
+    return f"{line}\n{out.getvalue()}"
+
+
+def _python(body: str, names: dict[str, Any]) -> str:
+    lines = []
+    for example in doctest.DocTestParser().get_examples(body):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(example.source, str(README), "single"), names)
+        lines += [
+            f"{'...' if number else '>>>'} {part}" for number, part in enumerate(example.source.splitlines())
+        ]
+        lines += out.getvalue().splitlines()
+    return "".join(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    os.environ["COLUMNS"] = "100"
+    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.exit(0)
