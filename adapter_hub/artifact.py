@@ -238,19 +238,20 @@ def write_ancestors(folder: Path | str, parents: Iterator[Artifact] | list[Artif
 def copy_artifact(artifact: Artifact, target: Path | str) -> Artifact:
     """Copy an artifact whole to `target`, verified by reading back what was written.
 
-    Copying onto the same version does nothing.
+    Where the same version is already, it is verified and left alone.
 
     Raises:
-        IntegrityError: what arrived is not what the manifest says; every difference.
+        IntegrityError: what is there in the end is not what the manifest says; every difference.
         ConflictError: `target` is something else already.
     """
     path = Path(target)
-    try:
-        if not path.exists():
+    if not path.exists():
+        try:
             with folder_in_the_making(path) as temporary:
                 _copy_files(artifact, temporary)
-    except FileExistsError:
-        pass  # somebody else put it there meanwhile; below it has to be the same
+            return Artifact.open(path)
+        except FileExistsError:
+            pass  # somebody else put it there meanwhile; it has to be the same
     return _same_version(artifact, path)
 
 
@@ -282,4 +283,5 @@ def _same_version(artifact: Artifact, path: Path) -> Artifact:
             f"{path}: holds {there.ref} with digest {there.digest}, not {artifact.digest}; "
             "a version never changes: publish the new bytes as a new version"
         )
+    there.verify()
     return there

@@ -91,7 +91,7 @@ class FolderStore:
         """Take an artifact in; see `Store.push`."""
         name, version = artifact.manifest.name, artifact.manifest.version
         self._refuse_withdrawn(name, version)
-        copy_artifact(artifact, self._folder(name) / version).verify()
+        copy_artifact(artifact, self._folder(name) / version)
 
     def fetch(self, name: str, version: str, folder: Path, *, digest: str | None = None) -> Artifact:
         """Copy a version to `folder`; see `Store.fetch`."""
