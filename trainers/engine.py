@@ -106,6 +106,8 @@ class Collator:
 class AdapterTrainer(Seq2SeqTrainer):
     """Trains the LoRA of a PEFT model on variable-length features."""
 
+    data_collator: Any
+
     def __init__(self, *args: Any, train_sampler: LikeLengths, dev_collator: Collator, **kwargs: Any) -> None:
         self._sampler, self._dev_collator = train_sampler, dev_collator
         super().__init__(*args, **kwargs)
@@ -138,8 +140,7 @@ class AdapterTrainer(Seq2SeqTrainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Return dev batches, never masked."""
-        ours: Any = self.data_collator
-        self.data_collator = self._dev_collator
+        ours, self.data_collator = self.data_collator, self._dev_collator
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:

@@ -7,14 +7,13 @@ adapter-hub evaluate mini/da --data danish --split test --out report.json
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings, echo_json
 from adapter_hub.cli.tables import table
 
@@ -275,36 +274,3 @@ def _write_bytes(data: bytes, out: Path) -> None:
     from adapter_hub.paths import write_atomically
 
     write_atomically(out, data)
-
-
-class Bar:
-    """A line on stderr that says how far it is and how fast; silent where stderr is no terminal."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total = what, total
-        self.done, self.seconds = 0, 0.0
-        self.started = time.monotonic()
-        self.shown = sys.stderr.isatty()
-
-    def add(self, count: int, seconds: float) -> None:
-        """Count more audios, and their seconds of audio."""
-        self.at(self.done + count, self.seconds + seconds)
-
-    def at(self, done: int, seconds: float) -> None:
-        """Show that `done` audios with `seconds` of audio are finished."""
-        self.done, self.seconds = done, seconds
-        if not self.shown or not done:
-            return
-        passed = time.monotonic() - self.started
-        left = passed / done * (self.total - done)
-        filled = 24 * done // max(self.total, 1)
-        text = (
-            f"\r{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}  "
-            f"{seconds / passed:.1f} s of audio a second, {left:.0f} s left \x1b[K"
-        )
-        click.echo(text, err=True, nl=False)
-
-    def close(self) -> None:
-        """Clear the line."""
-        if self.shown:
-            click.echo("\r\x1b[K", err=True, nl=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings, echo_json
 from adapter_hub.cli.tables import table
 from adapter_hub.errors import InvalidInputError
@@ -152,19 +153,18 @@ def similarity(
     from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
     base = load_base_model(base_model, device=settings.device)
-    known = candidates(settings.registries(), base.digest, leave_out="")
+    known = candidates(settings.registries(), base)
     languages = among.split(",") if among else sorted(known)
-    with click.progressbar(
-        length=segments, label="language identification", file=click.get_text_stream("stderr")
-    ) as bar:
-        measured = measure_similarity(
-            base,
-            read_dataset(folder, split),
-            among=languages,
-            segments=segments,
-            random_seed=random_seed,
-            progress=lambda done, _: bar.update(done - bar.pos),
-        )
+    bar = Bar("identifying languages", segments)
+    measured = measure_similarity(
+        base,
+        read_dataset(folder, split),
+        among=languages,
+        segments=segments,
+        random_seed=random_seed,
+        progress=lambda done, _: bar.at(done),
+    )
+    bar.close()
     if as_json:
         echo_json(measured.to_json())
         return
