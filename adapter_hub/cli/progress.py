@@ -30,8 +30,8 @@ class Bar:
         left = passed / done * (self.total - done)
         filled = 24 * done // max(self.total, 1)
         speed = f"{seconds / passed:.1f} s of audio a second, " if seconds else ""
-        text = f"\r{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}  {speed}{left:.0f} s left"
-        click.echo(f"{text} \x1b[K", err=True, nl=False)
+        bar = f"\r{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
+        click.echo(f"{bar}  {speed}{left:.0f} s left \x1b[K", err=True, nl=False)
 
     def close(self) -> None:
         """Clear the line."""
