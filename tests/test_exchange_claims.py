@@ -87,7 +87,7 @@ def test_an_edited_report_is_noticed(artifact: Artifact, places: Places) -> None
 
 
 def test_withdrawing_removes_the_files_and_keeps_the_manifests(
-    artifact: Artifact, places: Places, tmp_path: Path, cache: Cache
+    artifact: Artifact, places: Places, tmp_path: Path
 ) -> None:
     registry, store = places
     child = make_child(tmp_path / "child", artifact)
