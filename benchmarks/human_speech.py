@@ -126,7 +126,7 @@ def rates(path: Path) -> dict[str, float]:
 
 def table(results: list[dict[str, object]]) -> str:
     lines = [
-        "| experiment | seed | trained on | training | base model WER / CER | adapter WER / CER | 95 % interval |",
+        "| experiment | seed | trained on | training | base model WER / CER | adapter WER / CER | interval |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in results:
