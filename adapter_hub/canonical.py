@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from adapter_hub.errors import InvalidInputError
 
 DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
+_LARGEST = 2**53 - 1  # the largest integer that every reader of JSON keeps exact
 TIME_PATTERN = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST_PATTERN}$")]
@@ -43,16 +44,45 @@ def hex_of(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
+class _UnusualError(Exception):
+    """A value that `json.dumps` and RFC 8785 spell differently."""
+
+
 def canonical_bytes(value: Any) -> bytes:
     """Return the RFC 8785 bytes of plain JSON data.
 
     Raises:
         InvalidInputError: a value has no canonical form (NaN, an integer from 2**53, a surrogate).
     """
+    try:  # the standard library's writer is several times faster, and agrees on what is usual
+        text = json.dumps(_usual(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return text.encode("utf-8")
+    except (_UnusualError, UnicodeEncodeError):
+        pass
     try:
         return rfc8785.dumps(value)
     except ValueError as error:
         raise InvalidInputError(f"no canonical JSON for this value: {error}") from None
+
+
+def _usual(value: Any) -> Any:
+    """Return `value` for `json.dumps`: integral floats as integers; odd numbers and keys are refused."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is dict:
+        if not all(type(key) is str and key.isascii() for key in value):
+            raise _UnusualError  # RFC 8785 sorts by UTF-16 code units
+        return {key: _usual(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_usual(item) for item in value]
+    if kind is int and -_LARGEST <= value <= _LARGEST:
+        return value
+    if kind is float and value.is_integer() and -_LARGEST <= value <= _LARGEST:
+        return int(value)
+    if kind is float and 1e-4 <= abs(value) < 1e15:  # outside, the two write exponents differently
+        return value
+    raise _UnusualError
 
 
 def read_json(raw: bytes, where: str) -> Any:

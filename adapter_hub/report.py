@@ -16,6 +16,7 @@ from adapter_hub.manifest import Name, VersionText
 Status = Literal["active", "deprecated", "yanked", "quarantined", "withdrawn"]
 Severity = Literal["error", "warning", "info"]
 MetricName = Literal["wer", "cer"]
+_COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
 class ErrorCounts(Record):
@@ -115,10 +116,9 @@ class EvaluationReport(Record):
     @model_validator(mode="after")
     def _pooled(self) -> Self:
         for name in ("words", "characters"):
-            pooled = getattr(self.rows[0], name)
-            for row in self.rows[1:]:
-                pooled = pooled + getattr(row, name)
-            if pooled != getattr(self, name):
+            counts = [getattr(row, name) for row in self.rows]
+            pooled = {field: sum(getattr(count, field) for count in counts) for field in _COUNTS}
+            if pooled != {field: getattr(getattr(self, name), field) for field in _COUNTS}:
                 raise ValueError(f"{name}: the pooled counts are not the sum of the rows'")
         if self.words.reference_length == 0:
             raise ValueError("words: no reference words at all")

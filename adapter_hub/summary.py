@@ -58,7 +58,7 @@ def sorted_locations(locations: Iterable[Location]) -> tuple[Location, ...]:
 def scores_of(reports: Iterable[EvaluationReport]) -> tuple[Score, ...]:
     """Return one score for every way of measuring; of several reports the newest counts."""
     newest: dict[tuple[str, ...], Score] = {}
-    for report in sorted(reports, key=lambda report: (report.created, report.to_bytes())):
+    for report in sorted(reports, key=lambda report: (report.created, report.value, len(report.rows))):
         score = score_of(report)
         key = (score.data, score.split, score.data_sha256, score.normaliser, score.decoding, score.metric)
         newest[key] = score

@@ -11,9 +11,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from adapter_hub.artifact import read_ancestors
 from adapter_hub.manifest import Manifest
 from adapter_hub.report import EvaluationReport, Finding, Severity
 
@@ -79,6 +81,11 @@ class Subject:
         if self.claims is None or self.artifact is None:
             return ()
         return self.claims.reports_on(self.manifest.weights_digest)
+
+    @cached_property
+    def ancestors(self) -> tuple[Mapping[str, Manifest], list[str]]:
+        """The manifests in `ancestors/` by digest, and what is wrong with the files there."""
+        return read_ancestors(self.folder)
 
     @property
     def withdrawn(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapter_hub.artifact import lineage_problems, read_ancestors
+from adapter_hub.artifact import lineage_problems
 from adapter_hub.audit.checks import Subject, check
 from adapter_hub.canonical import hex_of
 
@@ -14,7 +14,7 @@ from adapter_hub.canonical import hex_of
 )
 def ancestor_unsound(subject: Subject) -> Iterator[str]:
     """A file in ancestors/ is no canonical manifest, or its name is not its digest."""
-    yield from read_ancestors(subject.folder)[1]
+    yield from subject.ancestors[1]
 
 
 @check(
@@ -26,7 +26,7 @@ def lineage(subject: Subject) -> Iterator[str]:
     Checked for all ancestors, not only the parents: a seed or expert has to exist before its child and
     to share the base model's digest, or warm start and combination mean nothing.
     """
-    ancestors, _ = read_ancestors(subject.folder)
+    ancestors, _ = subject.ancestors
     yield from lineage_problems(subject.manifest, ancestors)
 
 
@@ -54,14 +54,14 @@ def ancestor_retired(subject: Subject) -> Iterator[str]:
 )
 def ancestor_unregistered(subject: Subject) -> Iterator[str]:
     """No registry at hand knows an ancestor, so its status is unknown; its manifest is in the artifact."""
-    ancestors, _ = read_ancestors(subject.folder)
+    ancestors, _ = subject.ancestors
     for digest, manifest in ancestors.items():
         if digest not in subject.known:
             yield f"{manifest.ref} ({hex_of(digest)[:12]}…) is in no registry here"
 
 
 def _retired(subject: Subject, statuses: set[str]) -> Iterator[str]:
-    ancestors, _ = read_ancestors(subject.folder)
+    ancestors, _ = subject.ancestors
     for digest in sorted(ancestors):
         known = subject.known.get(digest)
         if known and known.status in statuses:

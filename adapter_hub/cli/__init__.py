@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 from collections.abc import Sequence
 
 import click
@@ -136,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after `adapter-hub`; by default those of the process.
     """
+    # looking for pydantic's plugins takes a twentieth of the time of `list`, and none is wanted here
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         words = None if arguments is None else list(arguments)
         code = cli.main(args=words, prog_name="adapter-hub", standalone_mode=False)
