@@ -37,14 +37,6 @@ LIGHT_MODULES = (
     "adapter_hub.schemas",
     "adapter_hub.stores",
 )
-PROGRAM = """
-import json, resource, sys
-from adapter_hub.cli import main
-code = main({arguments!r})
-used = resource.getrusage(resource.RUSAGE_SELF)
-cpu = used.ru_utime + used.ru_stime
-print(json.dumps({{"code": code, "cpu": cpu, "modules": sorted(sys.modules)}}), file=sys.stderr)
-"""
 
 
 def loaded_after(program: str) -> set[str]:
@@ -69,27 +61,6 @@ def test_every_command_can_be_asked_for_help_without_anything_heavy() -> None:
         "for name in cli.list_commands(context): cli.get_command(context, name).get_help(context)"
     )
     assert not loaded_after(program) & HEAVY
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["list", "--json"], ["list"], ["audit", "--json"], ["registry", "check"], ["cache", "list"]],
-    ids=" ".join,
-)
-def test_a_light_command_on_the_embedded_catalogue_starts_without_torch(
-    arguments: list[str], tmp_path: Path
-) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(arguments=arguments)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        check=True,
-    )
-    outcome = json.loads(done.stderr.splitlines()[-1])
-    assert outcome["code"] == 0, done.stdout + done.stderr
-    assert not {name.partition(".")[0] for name in outcome["modules"]} & HEAVY
 
 
 def test_the_short_names_of_trainers_and_cards_are_nobody_s() -> None:
