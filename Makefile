@@ -6,6 +6,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# one thread a test and one worker a core: threads of several tests on one core only wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 .PHONY: demo test test-slow format readme schemas constraints clean
 .DEFAULT_GOAL := help
@@ -22,11 +24,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
-	$(BIN)/pytest -m slow tests/test_wheel.py
+	$(PYTEST)
+	$(PYTEST) -m slow -n 0 tests/test_wheel.py
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -17,6 +17,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry import Registry
 from adapter_hub.report import EvaluationReport, StatusEntry
+from adapter_hub.versions import sort_versions
 
 GOLDEN = Path(__file__).parent / "golden" / "card.md"
 
@@ -168,11 +169,11 @@ def test_the_catalogue_of_the_readme_is_the_registry_s() -> None:
 
 def test_the_embedded_catalogue_is_rendered_with_one_row_for_every_version() -> None:
     adapters = Registry(embedded.registry_path(), read_only=True).adapters
-    versions = [f"`{name}@{version}`" for name, versions in adapters.items() for version in versions]
+    versions = [f"`{name}@{v}`" for name in sorted(adapters) for v in sort_versions(adapters[name])]
     assert versions
     table = render_catalogue(adapters)
     assert len(table.splitlines()) == 2 + len(versions)
-    assert re.findall(r"^\| (`[^`]+`)", table, flags=re.MULTILINE) == sorted(versions)
+    assert re.findall(r"^\| (`[^`]+`)", table, flags=re.MULTILINE) == versions
 
 
 @pytest.mark.parametrize("readme", ["no markers", "<!-- catalogue: begin -->", "<!-- catalogue: end -->"])
