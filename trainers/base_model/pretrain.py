@@ -86,13 +86,22 @@ def collate(
     return torch.from_numpy(features), torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
-def batches(examples: Sequence[Example], size: int, rng: random.Random) -> list[list[int]]:
-    """Return one epoch of index batches, each of examples of like length, in random order."""
+def batches(
+    examples: Sequence[Example], size: int, rng: random.Random, *, ascending: bool
+) -> list[list[int]]:
+    """Return one epoch of index batches, each of examples of like length; the last is taken first.
+
+    In random order, or `ascending` from the shortest to the longest: on a clip of one word there is
+    little to align, so that is where listening is learned first (SortaGrad, arXiv 1512.02595).
+    """
     order = sorted(
         range(len(examples)), key=lambda i: examples[i].features.shape[1] * rng.uniform(0.85, 1.15)
     )
     groups = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
-    rng.shuffle(groups)
+    if ascending:
+        groups.reverse()
+    else:
+        rng.shuffle(groups)
     return groups
 
 
@@ -120,6 +129,7 @@ def pretrain(
         [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": plain, "weight_decay": 0.0}],
         lr=settings["peak_learning_rate"],
         betas=(0.9, 0.98),
+        fused=True,
     )
     model.set_attn_implementation(FLOAT32_ATTENTION)
     chunk = model.config.max_source_positions * 2
@@ -131,11 +141,12 @@ def pretrain(
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = settings["peak_learning_rate"] * schedule(step, steps, settings["warmup_steps"])
-        queue = queue or batches(examples, settings["batch_size"], rng)
+        queue = queue or batches(examples, settings["batch_size"], rng, ascending=step == 0)
         chosen = [examples[i] for i in queue.pop()]
         labels = [label(e, timestamps=is_cut(e) or rng.random() < timestamps_share) for e in chosen]
-        whole = (
-            step >= steps * (1 - settings["full_chunk_last"]) or rng.random() < settings["full_chunk_share"]
+        sorted_epoch = step < len(examples) // settings["batch_size"]
+        whole = step >= steps * (1 - settings["full_chunk_last"]) or (
+            not sorted_epoch and rng.random() < settings["full_chunk_share"]
         )
         features, inputs, targets = collate(
             chosen, labels, chunk if whole else None, settings["mask"], numpy_rng
