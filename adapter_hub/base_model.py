@@ -62,9 +62,7 @@ def weight_files(folder: Path) -> list[Path]:
 def base_model_digest(folder: Path) -> str:
     """Return the digest of the base model in `folder`; reads every weight once."""
     config = read_config(folder)
-    rows = sorted(
-        row[1:] for path in weight_files(folder) for row in tensor_rows(path, "") if row[1] != TIED
-    )
+    rows = sorted(row[1:] for path in weight_files(folder) for row in tensor_rows(path, "") if row[1] != TIED)
     record = {
         "config": {name: config[name] for name in CONFIG_FIELDS if config.get(name) is not None},
         "weights": digest_of(canonical_bytes(rows)),

@@ -105,9 +105,7 @@ class AdapterRef:
                 raise InvalidInputError(
                     f"adapter reference {text!r}: expected at least two numbers after ~=, like ~=1.2"
                 ) from None
-        return cls(
-            found["name"], found["version"], found["compatible"], found["digest"], bool(found["hub"])
-        )
+        return cls(found["name"], found["version"], found["compatible"], found["digest"], bool(found["hub"]))
 
     def __str__(self) -> str:
         version = f"@{self.version}" if self.version else ""
