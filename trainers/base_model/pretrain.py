@@ -27,6 +27,8 @@ from adapter_hub.trainers.variable_length import encode
 
 IGNORED = -100
 FLOAT32_ATTENTION = "sdpa-float32"
+# shapes that recur: oneDNN compiles a kernel for every new one
+FRAMES_STEP, TOKENS_STEP = 40, 8
 
 
 class Labeller:
@@ -70,14 +72,14 @@ def collate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return features `[batch, mels, frames]`, decoder inputs and targets `[batch, tokens]`."""
     longest = frames or max(e.features.shape[1] for e in examples)
-    longest += longest % 2
+    longest = -(-longest // FRAMES_STEP) * FRAMES_STEP
     features = np.empty((len(examples), examples[0].features.shape[0], longest), np.float32)
     for row, example in zip(features, examples, strict=True):
         length = min(example.features.shape[1], longest)
         row[:, length:] = example.floor
         row[:, :length] = example.features[:, :length]
         mask(row[:, :length], rng, masks)
-    tokens = max(map(len, labels)) - 1
+    tokens = -(-(max(map(len, labels)) - 1) // TOKENS_STEP) * TOKENS_STEP
     inputs = np.zeros((len(labels), tokens), np.int64)
     targets = np.full((len(labels), tokens), IGNORED, np.int64)
     for i, ids in enumerate(labels):
