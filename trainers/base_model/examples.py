@@ -19,6 +19,7 @@ from adapter_hub.trainers.corpus.render import render
 
 SAMPLE_RATE = 16_000
 HOP = 160  # samples a feature frame
+FULL_SCALE = 32768.0  # of 16-bit samples; features expect -1 to 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def build(example: ExamplePlan, chunk_seconds: int, cut_share: float) -> Example
     segments: list[Segment] = []
     length = 0
     for spec, gap in zip(example.specs, example.gaps, strict=True):
-        audio = np.asarray(render(spec)[0], dtype=np.float32)
+        audio = render(spec)[0].astype(np.float32) / FULL_SCALE
         silence = np.zeros(int(gap * SAMPLE_RATE), dtype=np.float32)
         start, end = length + len(silence), length + len(silence) + len(audio)
         if end > limit:

@@ -78,7 +78,8 @@ def collate(
         length = min(example.features.shape[1], longest)
         row[:, length:] = example.floor
         row[:, :length] = example.features[:, :length]
-        mask(row[:, :length], rng, masks)
+        if masks:
+            mask(row[:, :length], rng, masks)
     tokens = -(-(max(map(len, labels)) - 1) // TOKENS_STEP) * TOKENS_STEP
     inputs = np.zeros((len(labels), tokens), np.int64)
     targets = np.full((len(labels), tokens), IGNORED, np.int64)
@@ -151,7 +152,7 @@ def pretrain(
             not sorted_epoch and rng.random() < settings["full_chunk_share"]
         )
         features, inputs, targets = collate(
-            chosen, labels, chunk if whole else None, settings["mask"], numpy_rng
+            chosen, labels, chunk if whole else None, {} if sorted_epoch else settings["mask"], numpy_rng
         )
         with torch.autocast("cpu", torch.bfloat16):
             hidden = encode(model.model.encoder, features)
