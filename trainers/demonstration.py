@@ -98,7 +98,7 @@ class Stage:
         began = time.monotonic()
         self.say(f"\n== {title}")
         if command:
-            self.say(f"$ adapter-hub {command}")
+            self.say(f"$ adapter-hub --registry {self.registry.path} {command}")
         yield
         self.say(f"   ({time.monotonic() - began:.1f} s)")
 

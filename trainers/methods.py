@@ -6,6 +6,7 @@ training starts from.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,10 @@ def inject(whisper: Any, recipe: Recipe, parents: Sequence[Artifact]) -> Any:
         task_type=None,
     )
     try:
-        model = get_peft_model(whisper, config)
+        with warnings.catch_warnings():
+            # raised by transformers about PEFT's own use of it
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            model = get_peft_model(whisper, config)
     except ValueError as error:
         raise InvalidInputError(f"lora.modules {list(recipe.lora.modules)}: {_first_line(error)}") from None
     _check_matched(model, recipe)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import Seq2SeqTrainingArguments, set_seed
+from transformers import PrinterCallback, Seq2SeqTrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
@@ -203,7 +203,7 @@ def _fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Any, AdapterTrainer]:
         train_sampler=sampler,
         callbacks=[report, stop],
     )
-    trainer.losses = report.losses
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
     checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
     if checkpoint:
         tell(f"going on from {Path(checkpoint).name}")
