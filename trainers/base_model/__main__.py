@@ -96,7 +96,7 @@ def main(out: Path, path: Path, threads: int, continue_from: Path | None) -> Non
         "threads": threads,
         "hardware": f"CPU, {os.cpu_count()} cores",
         "packages": {name: version(name) for name in PACKAGES},
-        "losses": log[9::10],
+        "losses": log,
     }
     (out / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
