@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["small_whisper"]
+pytest_plugins = ["small_whisper", "small_training"]
 
 
 @pytest.fixture(autouse=True)

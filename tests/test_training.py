@@ -2,93 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file
-from small_whisper import make_adapter, write_speech
+from small_training import places, recipe
+from small_whisper import make_adapter
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.cache import Cache
 from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.speech.dataset import read_dataset
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.data_check import check_data
-from adapter_hub.trainers.engine import LikeLengths
-from adapter_hub.trainers.examples import prepare
+from adapter_hub.trainers.engine import last_checkpoint
 from adapter_hub.trainers.recipe import NEAREST
-from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 from adapter_hub.trainers.training import train
-from adapter_hub.trainers.variable_length import encode
-
-WORDS = ["nul", "en", "to", "tre", "fire", "fem"]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A Danish data set of twelve clips, with a dev split of four."""
-    for split, count in (("train", 12), ("dev", 4)):
-        folder = tmp_path / "data" / split
-        folder.mkdir(parents=True)
-        rows = []
-        for i in range(count):
-            write_speech(folder / f"{i}.wav", seconds=0.5 + 0.1 * i, seed=i)
-            rows.append({"file_name": f"{i}.wav", "text": WORDS[i % 6], "speaker": f"{split}{i % 3}"})
-        (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path / "data"
-
-
-def recipe(folder: Path, base_folder: Path, *, extra: str = "", **changes: Any) -> Path:
-    """Write a recipe for the small base model."""
-    settings = {"method": '"lora"', "rank": 4, "dtype": '"float16"', "epochs": 2, "rate": 5e-3} | changes
-    path = folder / "recipe.toml"
-    path.write_text(
-        f"""
-[adapter]
-name = "small/da"
-version = "1.0.0"
-method = {settings["method"]}
-language = "da"
-license = "MIT"
-[base_model]
-id = "{base_folder}"
-{extra}
-[data]
-train = "data/train"
-dev = "data/dev"
-[lora]
-rank = {settings["rank"]}
-dtype = {settings["dtype"]}
-[training]
-epochs = {settings["epochs"]}
-batch_size = 4
-peak_learning_rate = {settings["rate"]}
-spec_augment = true
-audio_length = "batch"
-"""
-    )
-    return path
-
-
-def places(folder: Path) -> dict[str, Any]:
-    """Return where a test trains: its own registry and cache."""
-    return {
-        "registries": (Registry(folder / "registry.json"),),
-        "cache": Cache(folder / "cache"),
-        "device": "cpu",
-    }
 
 
 def test_training_writes_an_artifact_that_is_whole_and_does_something(
@@ -257,84 +193,46 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     assert resumed.manifest.weights_digest == whole.manifest.weights_digest
 
 
-def test_rows_that_cannot_be_used_are_dropped_with_their_reason(
-    tmp_path: Path, data: Path, base: BaseModel
+def test_a_half_written_checkpoint_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    for step, content in ((3, '{"global_step": 3}'), (6, '{"global_st'), (9, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if content is not None:
+            (folder / "trainer_state.json").write_text(content)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-3"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_second_training_into_the_same_folder_is_refused(
+    tmp_path: Path, data: Path, base_folder: Path
 ) -> None:
-    folder = data / "train"
-    write_speech(folder / "long.wav", seconds=9)
-    write_speech(folder / "short.wav", seconds=0.05)
-    (folder / "empty.wav").write_bytes(b"")
-    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
-    rows += [{"file_name": f"{name}.wav", "text": "en"} for name in ("long", "short", "empty")]
-    rows += [{"file_name": "0.wav", "text": "tre " * 40}]
-    rows[-1]["file_name"] = "wordy.wav"
-    write_speech(folder / "wordy.wav")
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    prepared = prepare(read_dataset(folder), base, language="da")
-    reasons = {row.id: row.reason for row in prepared.dropped}
-    assert len(prepared.examples) == 12
-    assert "takes at most 4 s" in reasons["long.wav"]
-    assert "expected at least 0.1 s" in reasons["short.wav"]
-    assert "empty" in reasons["empty.wav"]
-    assert "the decoder holds 40" in reasons["wordy.wav"]
-    report = check_data(data, base, language="da")
-    assert not report.clean
-    assert {row.id for split in report.splits for row in split.dropped} == set(reasons)
+    (tmp_path / "out.training").mkdir()
+    with (
+        FileLock(tmp_path / "out.training" / "lock"),
+        pytest.raises(ConflictError, match="another training is running there"),
+    ):
+        train(recipe(tmp_path, base_folder), tmp_path / "out", **places(tmp_path))
 
 
-def test_data_check_tells_which_speakers_the_splits_share(
-    tmp_path: Path, data: Path, base: BaseModel
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from adapter_hub.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+sys.exit(main(["train", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
+    tmp_path: Path, data: Path, base_folder: Path
 ) -> None:
-    text = (data / "dev" / "metadata.jsonl").read_text()
-    (data / "dev" / "metadata.jsonl").write_text(text.replace("dev1", "train1"))
-    report = check_data(data, base, language="da")
-    assert report.clean
-    assert report.shared_speakers == {"train and dev": ["train1"]}
-    assert report.shared_transcripts["train and dev"] == 4
-
-
-def test_a_data_set_without_one_usable_row_is_refused(tmp_path: Path, base: BaseModel) -> None:
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.wav", "text": "en"}\n')
-    soundfile.write(tmp_path / "a.wav", np.zeros(100, np.float32), 16000)
-    with pytest.raises(InvalidInputError, match="no row can be used, the first because of: a.wav: 0.006 s"):
-        prepare(read_dataset(tmp_path), base, language="da")
-
-
-def test_similarity_is_the_share_of_clips_whose_argmax_a_language_is(data: Path, base: BaseModel) -> None:
-    dataset = read_dataset(data / "train")
-    measured = measure_similarity(base, dataset, among=["pl", "zh", "ja"], segments=8)
-    again = measure_similarity(base, dataset, among=["pl", "zh", "ja"], segments=8)
-    assert measured == again
-    assert sum(measured.scores.values()) == pytest.approx(1.0)
-    assert sum(measured.mean_probabilities.values()) == pytest.approx(1.0, abs=1e-4)
-    assert set(measured.mean_probabilities) == set(base.decode_languages)
-    assert all(round(8 * score) == 8 * score for score in measured.scores.values())
-    assert ranked(measured)[0] == max(measured.scores, key=lambda k: measured.scores[k])
-    with pytest.raises(InvalidInputError, match="xx"):
-        measure_similarity(base, dataset, among=["xx"])
-
-
-def test_candidates_are_active_loras_of_the_same_base_model(tmp_path: Path, base: BaseModel) -> None:
-    registry = Registry(tmp_path / "registry.json")
-    for language in ("pl", "ja"):
-        artifact = make_adapter(tmp_path / language, base, seed=1, language=language)
-        publish(artifact.path, registry=registry, store=FolderStore(tmp_path / "store"))
-    assert set(candidates((registry,), base)) == {"pl", "ja"}
-    assert set(candidates((registry,), base, leave_out="ja")) == {"pl"}
-
-
-def test_the_encoder_for_variable_lengths_is_whispers_own_at_the_whole_chunk(base: BaseModel) -> None:
-    features = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 80, 400)).astype(np.float32))
-    encoder = base.model.get_encoder()
-    assert torch.equal(encode(encoder, features).last_hidden_state, encoder(features).last_hidden_state)
-    assert encode(encoder, features[:, :, :100]).last_hidden_state.shape == (2, 50, 32)
-
-
-def test_an_epoch_visits_every_row_once_in_an_order_of_its_own(data: Path, base: BaseModel) -> None:
-    examples = prepare(read_dataset(data / "train"), base, language="da").examples
-    sampler = LikeLengths(examples, 5, random_seed=1)
-    first = list(sampler)
-    assert sorted(first) == list(range(12))
-    assert list(sampler) == first
-    sampler.set_epoch(1)
-    assert list(sampler) != first
+    path, out = recipe(tmp_path, base_folder), tmp_path / "out"
+    for limit in (4_000, 40_000):  # within the checkpoint's weights, within its optimiser state
+        command = [sys.executable, "-c", FULL_DISK, str(path), str(out), str(limit)]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert outcome.returncode == 1, outcome.stderr
+        assert "Traceback" not in outcome.stderr
+        assert outcome.stderr.splitlines()[-1].startswith("error: ")
+        assert not out.exists()
+    train(path, out, **places(tmp_path)).verify()

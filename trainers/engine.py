@@ -7,7 +7,9 @@ checkpoints of the adapter without a look at the Hub.
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -156,6 +158,24 @@ class AdapterTrainer(Seq2SeqTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         set_peft_model_state_dict(self.model, load_file(Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS))
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """Return the newest whole checkpoint in `work`; remove what a killed training left half-written.
+
+    transformers writes `trainer_state.json` last: a checkpoint without a readable one is not whole.
+    """
+    found = sorted(
+        work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True
+    )
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_bytes())
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
 
 
 def lora_state(model: Any) -> dict[str, torch.Tensor]:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from transformers import PrinterCallback, Seq2SeqTrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
 from adapter_hub.artifact import Artifact
@@ -37,6 +39,7 @@ from adapter_hub.trainers.engine import (
     ReportProgress,
     Rows,
     StopOnInterrupt,
+    last_checkpoint,
 )
 from adapter_hub.trainers.examples import Prepared, prepare
 from adapter_hub.trainers.methods import inject
@@ -82,16 +85,49 @@ def train(
         return _finished(out, file)
     inputs = _gather(file, registries, cache, device, tell)
     work = out.with_name(f"{out.name}.training")
-    began = time.monotonic()
-    model, trainer = _fit(inputs, work / inputs.key, tell)
-    seconds = time.monotonic() - began
-    try:
-        with folder_in_the_making(out) as folder:
-            write_adapter(folder, model, inputs, steps=trainer.state.global_step, seconds=seconds)
-    except FileExistsError:
-        raise ConflictError(f"{out}: appeared during training; choose another --out") from None
+    with _alone(work), _explained(work):
+        began = time.monotonic()
+        model, trainer = _fit(inputs, work / inputs.key, tell)
+        seconds = time.monotonic() - began
+        try:
+            with folder_in_the_making(out) as folder:
+                write_adapter(folder, model, inputs, steps=trainer.state.global_step, seconds=seconds)
+        except FileExistsError:
+            raise ConflictError(f"{out}: appeared during training; choose another --out") from None
     shutil.rmtree(work, ignore_errors=True)
     return Artifact.open(out)
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Keep a second training out of the same folder of checkpoints."""
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConflictError(
+            f"{work}: another training is running there; wait, or choose another --out"
+        ) from None
+
+
+@contextlib.contextmanager
+def _explained(work: Path) -> Iterator[None]:
+    """Turn what the libraries below raise for a full disk or memory into one line."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise AdapterHubError(f"{work}: {error}; free some space and run the same command to go on") from None
+    except torch.OutOfMemoryError:
+        raise AdapterHubError(
+            "training: the device has not enough memory; lower training.batch_size or lora.rank"
+        ) from None
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error):  # torch's name for a checkpoint that cannot be written
+            raise
+        raise AdapterHubError(
+            f"{work}: a checkpoint could not be written; free some space and run the same command to go on"
+        ) from None
 
 
 def _finished(out: Path, file: RecipeFile) -> Artifact:
@@ -204,11 +240,11 @@ def _fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Any, AdapterTrainer]:
         callbacks=[report, stop],
     )
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
-    checkpoint = get_last_checkpoint(str(work)) if work.is_dir() else None
-    if checkpoint:
-        tell(f"going on from {Path(checkpoint).name}")
+    checkpoint = last_checkpoint(work)
+    if checkpoint is not None:
+        tell(f"going on from {checkpoint.name}")
     with stop:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.interrupted:
         raise TrainingInterruptedError(
             f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
