@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.paths import cache_folder, make_folder, registry_path, write_atomically
-from adapter_hub.reference import AdapterRef
 from adapter_hub.registry_file import (
     Adapters,
     BaseModelLink,
@@ -37,7 +36,6 @@ from adapter_hub.registry_file import (
     with_adapters,
 )
 from adapter_hub.remembered import Remembered, differences_from, recall, refuse, remember
-from adapter_hub.resolution import Resolved, look_up, resolve
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -49,12 +47,9 @@ __all__ = [
     "ParentLink",
     "Registry",
     "RegistryFile",
-    "Resolved",
     "Score",
     "VersionBlock",
-    "look_up",
     "open_registries",
-    "resolve",
 ]
 
 MAXIMUM_SIZE = 256 * 2**20  # bytes; 20 000 versions are 25 MB
@@ -142,10 +137,6 @@ class Registry:
                 },
             )
         return self._index[1]
-
-    def resolve(self, ref: AdapterRef, allow_quarantined: str | None = None) -> Resolved:
-        """Return the version to use for `ref` from this registry alone; see `resolution.resolve`."""
-        return resolve(ref, (self,), allow_quarantined=allow_quarantined)
 
     def reload(self) -> None:
         """Read the file again.

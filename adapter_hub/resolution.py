@@ -16,16 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import Registry
 from adapter_hub.registry_file import VersionBlock
 from adapter_hub.report import Status
 from adapter_hub.versions import sort_versions
-
-if TYPE_CHECKING:
-    from adapter_hub.registry import Registry
 
 _SEVERITY: tuple[Status, ...] = ("active", "deprecated", "yanked", "withdrawn", "quarantined")
 

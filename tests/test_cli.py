@@ -21,7 +21,7 @@ from adapter_hub.exchange import attach
 from adapter_hub.registry import Registry
 from adapter_hub.stores.folder import FolderStore
 
-COMMAND = (sys.executable, "-m", "adapter_hub.cli")
+COMMAND = (sys.executable, "-m", "adapter_hub")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from adapter_hub.artifact import Artifact
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange import publish, retire
 from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry, look_up, resolve
+from adapter_hub.registry import Registry
 from adapter_hub.report import Status
+from adapter_hub.resolution import look_up, resolve
 from adapter_hub.stores.folder import FolderStore
 
 
@@ -37,10 +38,10 @@ class Hub:
         return retire(AdapterRef.parse(ref), status, "bad text", registry=self.registry, store=self.store)
 
     def version(self, ref: str, allow: str | None = None) -> str:
-        return self.registry.resolve(AdapterRef.parse(ref), allow).version
+        return resolve(AdapterRef.parse(ref), (self.registry,), allow_quarantined=allow).version
 
     def warnings(self, ref: str, allow: str | None = None) -> tuple[str, ...]:
-        return self.registry.resolve(AdapterRef.parse(ref), allow).warnings
+        return resolve(AdapterRef.parse(ref), (self.registry,), allow_quarantined=allow).warnings
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, linear_shapes
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.manifest import MANIFEST_FILE, Manifest, is_safe_path
 from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.registry import Registry, VersionBlock, look_up
-from adapter_hub.resolution import standing
+from adapter_hub.registry import Registry, VersionBlock
+from adapter_hub.resolution import look_up, standing
 from adapter_hub.stores import Claims, open_store
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.summary import version_block

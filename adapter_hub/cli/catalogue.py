@@ -14,8 +14,8 @@ from adapter_hub.cli.tables import size_text, table
 if TYPE_CHECKING:
     from adapter_hub.cli.looking import Looked
     from adapter_hub.manifest import Manifest
-    from adapter_hub.registry import Resolved
     from adapter_hub.report import EvaluationReport
+    from adapter_hub.resolution import Resolved
 
 METHODS = ("lora", "warm-start", "expert-pair", "average", "imported")
 STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
@@ -239,7 +239,7 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
     from adapter_hub.artifact import Artifact
     from adapter_hub.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
     from adapter_hub.reference import AdapterRef, is_local
-    from adapter_hub.registry import look_up
+    from adapter_hub.resolution import look_up
 
     registries = settings.registries()
     if is_local(ref) or Path(ref).is_dir():

@@ -43,7 +43,7 @@ def look(settings: Settings, text: str) -> Looked:
     """
     from adapter_hub.artifact import Artifact
     from adapter_hub.reference import AdapterRef, is_local
-    from adapter_hub.registry import look_up
+    from adapter_hub.resolution import look_up
     from adapter_hub.stores import Claims
 
     if is_local(text) or Path(text).is_dir():

@@ -7,8 +7,9 @@ from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError,
 from adapter_hub.exchange.places import check_place, with_embedded, write_card
 from adapter_hub.lineage import lineage_graph
 from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Adapters, Registry, look_up
+from adapter_hub.registry import Adapters, Registry
 from adapter_hub.report import EvaluationReport, Status, StatusEntry
+from adapter_hub.resolution import look_up
 from adapter_hub.stores import Store
 from adapter_hub.summary import scores_of, version_block
 

@@ -9,8 +9,8 @@ from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, IntegrityError, StatusError
 from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.registry import Registry, Resolved, resolve
-from adapter_hub.resolution import judge_ancestors
+from adapter_hub.registry import Registry
+from adapter_hub.resolution import Resolved, judge_ancestors, resolve
 from adapter_hub.stores import Store, open_store
 
 Tell = Callable[[str], None]
