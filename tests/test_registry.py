@@ -16,6 +16,7 @@ from adapter_hub.exchange import publish
 from adapter_hub.paths import cache_folder, registry_path, store_path
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Adapters, Registry, open_registries
+from adapter_hub.resolution import resolve
 
 
 @pytest.fixture
@@ -80,11 +81,11 @@ def test_a_block_of_a_later_schema_is_listed_skipped_and_preserved(registry: Reg
     fresh = Registry(registry.path)
     assert fresh.unreadable == (("test/da", "2.0.0"), ("test/new", "1.0.0"))
     assert "test/new" not in fresh.adapters
-    resolved = fresh.resolve(AdapterRef.parse("test/da"))
+    resolved = resolve(AdapterRef.parse("test/da"), (fresh,))
     assert resolved.version == "1.1.0"
     assert resolved.warnings == ("test/da@2.0.0 was skipped: written by a newer program",)
     with pytest.raises(InvalidInputError, match=r"test/da@2\.0\.0.*written by a newer adapter_hub"):
-        fresh.resolve(AdapterRef.parse("test/da@2.0.0"))
+        resolve(AdapterRef.parse("test/da@2.0.0"), (fresh,))
     fresh.update(touch)
     tree = json.loads(registry.path.read_text())["adapters"]
     assert tree["test/da"]["2.0.0"] == tree["test/new"]["1.0.0"] == strange
@@ -192,7 +193,7 @@ def test_a_copy_of_a_remote_registry_says_its_age_after_a_day(registry: Registry
     stale = Registry(registry.path, copied_at=time.time() - 30 * hour)
     assert fresh.warnings == ()
     assert "is 30 hours old" in stale.warnings[0]
-    assert stale.resolve(AdapterRef.parse("test/da")).warnings == stale.warnings
+    assert resolve(AdapterRef.parse("test/da"), (stale,)).warnings == stale.warnings
     assert Registry(registry.path).warnings == ()
 
 
