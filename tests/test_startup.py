@@ -1,4 +1,7 @@
-"""How fast the light commands are: CPU time on the embedded catalogue and on 1000 versions, without torch."""
+"""The light commands start light: no torch on the embedded catalogue and on 1000 versions.
+
+Their CPU time is measured by benchmarks/startup.py: a test with a clock says more about the machine.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +21,21 @@ from test_imports import HEAVY
 from adapter_hub import embedded
 from adapter_hub.canonical import digest_of
 
-BUDGET = 0.3  # seconds of CPU
-REFERENCE = 0.085  # seconds that importing click and pydantic takes on the machine that the budget is for
-TRIES = 5
 PROGRAM = """
-import json, resource, sys
+import json, sys
 from adapter_hub.cli import main
 code = main({arguments!r})
-used = resource.getrusage(resource.RUSAGE_SELF)
-cpu = used.ru_utime + used.ru_stime
-print(json.dumps({{"code": code, "cpu": cpu, "modules": sorted(sys.modules)}}), file=sys.stderr)
+print(json.dumps({{"code": code, "modules": sorted(sys.modules)}}), file=sys.stderr)
 """
 
 
 @dataclass(frozen=True)
-class Measured:
+class Outcome:
     out: str
-    cpu: float
     heavy: set[str]
 
 
-def run(arguments: Sequence[str], home: Path, registry: Path | None = None) -> Measured:
+def run(arguments: Sequence[str], home: Path, registry: Path | None = None) -> Outcome:
     """Run a command in a fresh process, in a folder without a registry."""
     environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
     if registry:
@@ -53,32 +50,7 @@ def run(arguments: Sequence[str], home: Path, registry: Path | None = None) -> M
     )
     outcome = json.loads(done.stderr.splitlines()[-1])
     assert outcome["code"] == 0, done.stdout + done.stderr
-    return Measured(
-        done.stdout, outcome["cpu"], {name.partition(".")[0] for name in outcome["modules"]} & HEAVY
-    )
-
-
-def slowness() -> float:
-    """Return how much slower than the budget's this machine is now; at least 1."""
-    program = (
-        "import resource, click, pydantic; from pydantic import BaseModel\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return max(1.0, float(done.stdout) / REFERENCE)
-
-
-def check_budget(arguments: Sequence[str], home: Path, registry: Path | None = None) -> None:
-    """Assert that a command stays light and, in the best of a few tries, within its budget."""
-    seconds = []
-    for _ in range(TRIES):
-        measured = run(arguments, home, registry)
-        assert not measured.heavy
-        json.loads(measured.out)
-        seconds.append(measured.cpu / slowness())
-        if seconds[-1] < BUDGET:
-            return
-    pytest.fail(f"{' '.join(arguments)}: {min(seconds):.3f} s of CPU, at most {BUDGET} allowed")
+    return Outcome(done.stdout, {name.partition(".")[0] for name in outcome["modules"]} & HEAVY)
 
 
 @pytest.fixture(scope="module")
@@ -115,17 +87,21 @@ def first_embedded() -> str:
 
 
 @pytest.mark.parametrize("command", ["list", "show", "lineage", "audit"])
-def test_a_light_command_on_the_embedded_catalogue_is_within_its_budget(command: str, tmp_path: Path) -> None:
+def test_a_light_command_on_the_embedded_catalogue_imports_nothing_heavy(
+    command: str, tmp_path: Path
+) -> None:
     ref = [first_embedded()] if command in ("show", "lineage") else []
-    check_budget([command, *ref, "--json"], tmp_path)
+    outcome = run([command, *ref, "--json"], tmp_path)
+    assert not outcome.heavy
+    json.loads(outcome.out)
 
 
 @pytest.mark.parametrize("command", ["list", "show", "lineage", "audit"])
-def test_a_light_command_on_1000_versions_is_within_its_budget(
+def test_a_light_command_on_1000_versions_imports_nothing_heavy(
     command: str, thousand: Path, tmp_path: Path
 ) -> None:
     ref = ["test/da"] if command != "list" else []
-    check_budget([command, *ref, "--json"], tmp_path, thousand)
+    assert not run([command, *ref, "--json"], tmp_path, thousand).heavy
 
 
 def test_1000_versions_are_all_listed(thousand: Path, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""CPU seconds that the light commands take, on the embedded catalogue and on 1000 versions.
+
+    python benchmarks/startup.py
+
+The peer in the same run is a process that imports click and pydantic and does nothing: what any command
+line with records pays. Goal: under 0.3 s of CPU for every command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from adapter_hub import embedded
+from adapter_hub.canonical import digest_of
+
+RUNS = 9
+MEASURE = (
+    "import resource, sys; {body}; used = resource.getrusage(resource.RUSAGE_SELF); "
+    "print(used.ru_utime + used.ru_stime, file=sys.stderr)"
+)
+
+
+def seconds(body: str, environment: dict[str, str]) -> float:
+    """Return the CPU seconds of a fresh process that runs `body`."""
+    command = [sys.executable, "-c", MEASURE.format(body=body)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd="/")
+    return float(done.stderr.splitlines()[-1])
+
+
+def thousand_versions(folder: Path) -> Path:
+    """Write a registry of 1000 versions, made of the embedded catalogue's blocks."""
+    tree = json.loads(embedded.registry_path().read_bytes())
+    blocks = [block for versions in tree["adapters"].values() for block in versions.values()]
+    tree |= {"registry_id": "benchmark", "adapters": {}}
+    for number in range(1000):
+        block = blocks[number % len(blocks)] | {"digest": digest_of(str(number).encode()), "parents": []}
+        tree["adapters"].setdefault(f"many/a{number // 5}", {})[f"1.{number % 5}.0"] = block
+    path = folder / "registry.json"
+    path.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        cache = {"ADAPTER_HUB_CACHE": f"{name}/cache", "XDG_DATA_HOME": f"{name}/data"}
+        plain = dict(os.environ) | cache
+        many = plain | {"ADAPTER_HUB_REGISTRY": str(thousand_versions(Path(name)))}
+        cases = {"peer: click and pydantic imported": ("import click, pydantic", plain)}
+        for words in (["list"], ["show", "mini/da"], ["lineage", "mini/da"], ["audit"]):
+            body = f"from adapter_hub.cli import main; assert main({[*words, '--json']!r}) == 0"
+            cases[f"{' '.join(words)}, embedded catalogue"] = (body, plain)
+        for words in (["list"], ["show", "mini/da"], ["lineage", "mini/da"]):
+            body = f"from adapter_hub.cli import main; assert main({[*words, '--json']!r}) == 0"
+            cases[f"{' '.join(words)}, 1000 versions more"] = (body, many)
+        results = {case: [seconds(*arguments) for _ in range(RUNS)] for case, arguments in cases.items()}
+    peer = statistics.median(next(iter(results.values())))
+    print("| command (--json) | CPU s, median (min - max) | of the peer's |\n|---|---|---|")
+    for case, found in results.items():
+        median = statistics.median(found)
+        print(f"| {case} | {median:.3f} ({min(found):.3f} - {max(found):.3f}) | {median / peer:.1f} |")
+    print(f"\nPython {platform.python_version()}, {os.cpu_count()} cores, {RUNS} runs each")
+
+
+if __name__ == "__main__":
+    main()
