@@ -25,7 +25,7 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST)
-	$(PYTEST) -m slow -n 0 tests/test_wheel.py
+	$(PYTEST) -m slow -n 0 tests/test_wheel.py tests/test_demo.py
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow
