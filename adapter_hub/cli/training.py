@@ -169,7 +169,12 @@ def similarity(
         echo_json(measured.to_json())
         return
     rows = [
-        [k, measured.scores[k], measured.mean_probabilities.get(k), str(known[k]) if k in known else None]
+        [
+            k,
+            f"{measured.scores[k]:.3f}",
+            f"{measured.mean_probabilities[k]:.3f}",
+            str(known[k]) if k in known else None,
+        ]
         for k in ranked(measured)
     ]
     click.echo(table(["language", "similarity", "mean probability", "adapter"], rows))
