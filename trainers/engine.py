@@ -12,7 +12,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -214,27 +214,27 @@ class StopOnInterrupt(TrainerCallback):
 class ReportProgress(TrainerCallback):
     """Tells step, loss and time left, about every two seconds and at the end of each epoch."""
 
-    def __init__(self, tell: Any) -> None:
-        self.tell, self._began, self._first, self._told, self.losses = tell, 0.0, 0, 0.0, []  # type: ignore[var-annotated]
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self._began = self._told = 0.0
+        self._first = 0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Start the clock; a resumed run has steps behind it."""
         self._began, self._first = time.monotonic(), state.global_step
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
-        """Keep the curve and tell it."""
-        if not logs or not ("loss" in logs or "eval_loss" in logs):
-            return
-        entry = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 2)}
-        entry |= {new: logs[old] for old, new in (("loss", "loss"), ("eval_loss", "dev_loss")) if old in logs}
-        self.losses.append(entry)
+        """Tell the losses (nats a token) that transformers logs."""
+        names = {"loss": "loss", "eval_loss": "dev loss"}
+        losses = [f"{name} {float(logs[key]):.4f}" for key, name in names.items() if key in (logs or {})]
         now = time.monotonic()
-        if "dev_loss" in entry or now - self._told > 2 or state.global_step == state.max_steps:
-            self._told = now
-            done = max(1, state.global_step - self._first)
-            left = (state.max_steps - state.global_step) * (now - self._began) / done
-            what = " ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in entry.items() if "loss" in k)
-            self.tell(f"step {state.global_step}/{state.max_steps}  {what}  {_minutes(left)} left")
+        last = state.global_step == state.max_steps
+        if not losses or not (last or "eval_loss" in logs or now - self._told > 2):
+            return
+        self._told = now
+        done = max(1, state.global_step - self._first)
+        left = (state.max_steps - state.global_step) * (now - self._began) / done
+        self.tell(f"step {state.global_step}/{state.max_steps}  {' '.join(losses)}  {_minutes(left)} left")
 
 
 def _minutes(seconds: float) -> str:

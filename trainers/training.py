@@ -48,6 +48,7 @@ from adapter_hub.trainers.sealing import Inputs, write_adapter
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
 LOGS_AN_EPOCH = 10
+TELL_SECONDS = 5.0  # between two lines of progress while data is read
 Tell = Callable[[str], None]
 
 
@@ -82,7 +83,7 @@ def train(
     transformers_logging.set_verbosity_error()
     file = read_recipe(recipe)
     if out.exists():
-        return _finished(out, file)
+        return _finished(out, file, tell)
     inputs = _gather(file, registries, cache, device, tell)
     work = out.with_name(f"{out.name}.training")
     with _alone(work), _explained(work):
@@ -130,11 +131,12 @@ def _explained(work: Path) -> Iterator[None]:
         ) from None
 
 
-def _finished(out: Path, file: RecipeFile) -> Artifact:
+def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact:
     """An artifact of this very recipe is the answer already."""
     with contextlib.suppress(AdapterHubError):
         artifact = Artifact.open(out)
         if artifact.manifest.recipe == file.text:
+            tell(f"{out}: trained by this recipe already; remove it to train again")
             return artifact
     raise ConflictError(f"{out}: exists and was not made by this recipe; choose another --out or remove it")
 
@@ -161,7 +163,16 @@ def _prepare(split: str, dataset: Dataset, base: BaseModel, file: RecipeFile, te
     adapter = file.recipe.adapter
     if adapter.timestamps:
         raise InvalidInputError("adapter.timestamps: a folder of clips has no word times; leave it false")
-    prepared = prepare(dataset, base, language=file.recipe.decode_language, task=adapter.task)
+    told = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            tell(f"{split}: {done}/{total} utterances read")
+
+    language = file.recipe.decode_language
+    prepared = prepare(dataset, base, language=language, task=adapter.task, progress=progress)
     tell(f"{split}: {len(prepared.examples)} utterances, {prepared.hours:.2f} h, {dataset.folder}")
     for row in prepared.dropped:
         tell(f"{split}: dropped {row.id}: {row.reason}")
