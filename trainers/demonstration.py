@@ -40,7 +40,7 @@ from adapter_hub.trainers.corpus.render import write_corpus
 from adapter_hub.trainers.training import train
 
 LANGUAGE, DATA = "es", "spoken-numbers-es"
-SIZES = {"train": 500, "dev": 40, "test": 60}
+SIZES = {"train": 500, "dev": 40, "test": 120}
 QUICK_SIZES = {"train": 48, "dev": 8, "test": 8}
 Say = Callable[[str], None]
 
@@ -253,10 +253,10 @@ def _account(stage: Stage, child: Artifact) -> None:
             stage.say(f"   {line}")
     with stage.step("Audit", "audit"):
         findings = audit(registries=(stage.registry,))
-        errors = [finding for finding in findings if finding.severity == "error"]
-        stage.say(f"   {len(errors)} errors, {len(findings) - len(errors)} remarks")
-        for finding in errors:
-            stage.say(f"   {finding.code} {finding.ref}: {finding.message}")
+        for finding in findings:
+            stage.say(f"   {finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
+        errors = sum(finding.severity == "error" for finding in findings)
+        stage.say(f"   {errors} errors in {sum(map(len, stage.registry.adapters.values()))} adapters")
     card = stage.out / "card.md"
     with stage.step("Card", f"card {child.ref}"):
         card.write_text(render_card(child.manifest, [stage.reports[child.ref]]), encoding="utf-8")
