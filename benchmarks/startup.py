@@ -56,7 +56,7 @@ def main() -> None:
         for words in (["list"], ["show", "mini/da"], ["lineage", "mini/da"], ["audit"]):
             body = f"from adapter_hub.cli import main; assert main({[*words, '--json']!r}) == 0"
             cases[f"{' '.join(words)}, embedded catalogue"] = (body, plain)
-        for words in (["list"], ["show", "mini/da"], ["lineage", "mini/da"]):
+        for words in (["list"], ["show", "mini/da"], ["lineage", "mini/da"], ["audit", "mini/da"]):
             body = f"from adapter_hub.cli import main; assert main({[*words, '--json']!r}) == 0"
             cases[f"{' '.join(words)}, 1000 versions more"] = (body, many)
         results = {case: [seconds(*arguments) for _ in range(RUNS)] for case, arguments in cases.items()}

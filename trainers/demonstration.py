@@ -252,11 +252,12 @@ def _account(stage: Stage, child: Artifact) -> None:
         for line in render_tree(graph, child.digest).splitlines():
             stage.say(f"   {line}")
     with stage.step("Audit", "audit"):
-        findings = audit(registries=(stage.registry,))
+        findings = audit(registries=stage.registries)
         for finding in findings:
             stage.say(f"   {finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
         errors = sum(finding.severity == "error" for finding in findings)
-        stage.say(f"   {errors} errors in {sum(map(len, stage.registry.adapters.values()))} adapters")
+        adapters = sum(len(versions) for found in stage.registries for versions in found.adapters.values())
+        stage.say(f"   {errors} errors in {adapters} adapters, the embedded catalogue's included")
     card = stage.out / "card.md"
     with stage.step("Card", f"card {child.ref}"):
         card.write_text(render_card(child.manifest, [stage.reports[child.ref]]), encoding="utf-8")
