@@ -27,6 +27,7 @@ from adapter_hub.trainers.variable_length import encode
 
 IGNORED = -100
 FLOAT32_ATTENTION = "sdpa-float32"
+LOG_STEPS, CHECKPOINT_STEPS = 100, 500
 # shapes that recur: oneDNN compiles a kernel for every new one
 FRAMES_STEP, TOKENS_STEP = 40, 8
 
@@ -126,64 +127,72 @@ def pretrain(
     # thrown away after training: it teaches the encoder letters while the decoder learns to look at it
     letters = torch.nn.Linear(model.config.d_model, label.texts + 1)
     parameters = [p for p in (*model.parameters(), *letters.parameters()) if p.requires_grad]
-    decay = [p for p in parameters if p.ndim > 1]
-    plain = [p for p in parameters if p.ndim == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": plain, "weight_decay": 0.0}],
-        lr=settings["peak_learning_rate"],
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+    optimizer = _optimizer(parameters, settings)
     model.set_attn_implementation(FLOAT32_ATTENTION)
-    chunk = model.config.max_source_positions * 2
-    steps, began = settings["steps"], time.monotonic()
+    model.train()
+    chunk, steps, began = model.config.max_source_positions * 2, settings["steps"], time.monotonic()
+    epoch_steps = len(examples) // settings["batch_size"]
     queue: list[list[int]] = []
     log: list[dict[str, float]] = []
-    running: list[tuple[float, float]] = []
-    model.train()
+    losses: list[tuple[float, float]] = []
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = settings["peak_learning_rate"] * schedule(step, steps, settings["warmup_steps"])
         queue = queue or batches(examples, settings["batch_size"], rng, ascending=step == 0)
         chosen = [examples[i] for i in queue.pop()]
         labels = [label(e, timestamps=is_cut(e) or rng.random() < timestamps_share) for e in chosen]
-        sorted_epoch = step < len(examples) // settings["batch_size"]
-        whole = step >= steps * (1 - settings["full_chunk_last"]) or (
-            not sorted_epoch and rng.random() < settings["full_chunk_share"]
-        )
-        features, inputs, targets = collate(
-            chosen, labels, chunk if whole else None, {} if sorted_epoch else settings["mask"], numpy_rng
-        )
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = encode(model.model.encoder, features)
-            logits = model(encoder_outputs=hidden, decoder_input_ids=inputs, use_cache=False).logits
-        loss = functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            targets.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=settings["label_smoothing"],
-        )
-        auxiliary = ctc_loss(letters(hidden.last_hidden_state.float()), chosen, label)
+        first = step < epoch_steps  # sorted and unmasked
+        whole = not first and rng.random() < settings["full_chunk_share"]
+        whole = whole or step >= steps * (1 - settings["full_chunk_last"])
+        masks = {} if first else settings["mask"]
+        batch = collate(chosen, labels, chunk if whole else None, masks, numpy_rng)
+        loss, auxiliary = _losses(model, letters, batch, chosen, label, settings["label_smoothing"])
         optimizer.zero_grad(set_to_none=True)
         (loss + settings["ctc_weight"] * auxiliary).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        running.append((loss.item(), auxiliary.item()))
-        if (step + 1) % 100 == 0:
-            log.append(
-                {
-                    "step": step + 1,
-                    "loss": round(float(np.mean([pair[0] for pair in running])), 4),
-                    "ctc_loss": round(float(np.mean([pair[1] for pair in running])), 4),
-                    "seconds": round(time.monotonic() - began, 1),
-                }
-            )
-            running = []
+        losses.append((loss.item(), auxiliary.item()))
+        if (step + 1) % LOG_STEPS == 0:
+            means = np.mean(losses, axis=0).round(4).tolist()
+            seconds = round(time.monotonic() - began, 1)
+            log.append({"step": step + 1, "loss": means[0], "ctc_loss": means[1], "seconds": seconds})
+            losses = []
             tell(json.dumps(log[-1]))
-        if (step + 1) % 500 == 0:
+        if (step + 1) % CHECKPOINT_STEPS == 0:
             save_model(model, str(checkpoint))
     model.set_attn_implementation("sdpa")
     return log
+
+
+def _optimizer(parameters: Sequence[torch.nn.Parameter], settings: Mapping[str, Any]) -> torch.optim.AdamW:
+    """Return AdamW that decays matrices, not biases and norms."""
+    decay = [p for p in parameters if p.ndim > 1]
+    plain = [p for p in parameters if p.ndim == 1]
+    return torch.optim.AdamW(
+        [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": plain, "weight_decay": 0.0}],
+        lr=settings["peak_learning_rate"],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+
+
+def _losses(
+    model: WhisperForConditionalGeneration,
+    letters: torch.nn.Linear,
+    batch: tuple[Tensor, Tensor, Tensor],
+    examples: Sequence[Example],
+    label: Labeller,
+    smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of the next token and the auxiliary CTC loss (nats)."""
+    features, inputs, targets = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = encode(model.model.encoder, features)
+        logits = model(encoder_outputs=hidden, decoder_input_ids=inputs, use_cache=False).logits
+    loss = functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )
+    return loss, ctc_loss(letters(hidden.last_hidden_state.float()), examples, label)
 
 
 def _float32_attention(
