@@ -129,7 +129,13 @@ def _print_report(report: DataReport) -> None:
 @click.option("--data", "folder", type=DATA, required=True, help="Speech of the new language.")
 @click.option("--split", help="Sub-folder to read, such as train.")
 @click.option("--among", help="Candidate languages, such as pl,pt,it,zh. Default: those of the adapters.")
-@click.option("--segments", default=200, show_default=True, help="Utterances to draw (M of equation 4).")
+@click.option(
+    "--segments",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Utterances to draw (M of equation 4).",
+)
 @click.option("--random-seed", default=1, show_default=True, help="Decides which ones.")
 @BASE_MODEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
