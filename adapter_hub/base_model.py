@@ -9,11 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adapter_hub import embedded
 from adapter_hub.canonical import canonical_bytes, digest_of, read_json
 from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.reference import is_local
 from adapter_hub.tensors import read_header, tensor_rows
 
 EMBEDDED_ID = "adapter-hub/whisper-mini"
+# what is fetched of a Hub repository: no pickles, no other frameworks' weights
+NEEDED = ["*.json", "model*.safetensors", "merges.txt"]
 TIED = "proj_out.weight"  # the same tensor as the token embeddings; some copies store it, some do not
 CONFIG_FIELDS = (
     "activation_function",
@@ -34,6 +38,50 @@ CONFIG_FIELDS = (
     "scale_embedding",
     "vocab_size",
 )
+
+
+def find_base_model(
+    id_or_path: str | Path, revision: str | None = None, *, allow_network: bool = False
+) -> tuple[Path, str | None]:
+    """Return the folder of a base model on this machine, and its commit if it is the Hub's.
+
+    Args:
+        id_or_path: the embedded model's id, a folder, or a Hub id.
+        revision: of the Hub's repository.
+        allow_network: fetch it from the Hub; by default only its local cache is looked at.
+
+    Raises:
+        NotFoundError: it is not here; the message holds the command that gets it.
+    """
+    text = str(id_or_path)
+    if text == EMBEDDED_ID:
+        return embedded.base_model_path(), None
+    if isinstance(id_or_path, Path) or is_local(text) or Path(text).is_dir():
+        if not Path(text).is_dir():
+            raise NotFoundError(f"{text}: no such folder; expected a Whisper model as transformers saves it")
+        return Path(text), None
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for models of the Hub
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
+    try:
+        folder = Path(
+            snapshot_download(
+                text, revision=revision, local_files_only=not allow_network, allow_patterns=NEEDED
+            )
+        )
+    except LocalEntryNotFoundError:
+        at = f" --revision {revision}" if revision else ""
+        raise NotFoundError(
+            f"base model {text}{f' at {revision}' if revision else ''} is not in the local cache; "
+            f"fetch it with `hf download {text}{at}`, or name a folder"
+        ) from None
+    except (HFValidationError, HfHubHTTPError) as error:
+        raise NotFoundError(f"base model {text}: {' '.join(str(error).split())}") from None
+    return folder, folder.name if len(folder.name) == 40 else revision
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapter_hub import embedded
 from adapter_hub.artifact import Artifact, seal
-from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, linear_shapes, read_config
-from adapter_hub.errors import ConflictError, IntegrityError, NotFoundError
+from adapter_hub.base_model import base_model_digest, linear_shapes, read_config
+from adapter_hub.errors import ConflictError, IntegrityError
 from adapter_hub.manifest import BaseModelPin, Language
 from adapter_hub.paths import folder_in_the_making
 from adapter_hub.peft_format import (
@@ -132,29 +131,3 @@ def languages_of(tags: Sequence[str], decode_languages: Sequence[str] = ()) -> t
     return tuple(
         Language(tag=tag, decode_language=decode) for tag, decode in zip(tags, decoded, strict=False)
     )
-
-
-def find_base_model(id_or_path: str) -> tuple[Path, str | None]:
-    """Return the folder of a base model on this machine, and its commit if it is the Hub's.
-
-    Args:
-        id_or_path: the embedded model's id, a folder, or an id that is in the Hub's local cache.
-
-    Raises:
-        NotFoundError: it is not here; the message holds the command that gets it.
-    """
-    if id_or_path == EMBEDDED_ID:
-        return embedded.base_model_path(), None
-    if Path(id_or_path).is_dir():
-        return Path(id_or_path), None
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for models of the Hub
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    try:
-        folder = Path(snapshot_download(id_or_path, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        raise NotFoundError(
-            f"base model {id_or_path}: no such folder, and not in the local cache of the Hub; "
-            f"fetch it with `hf download {id_or_path}`, or name a folder"
-        ) from None
-    return folder, folder.name if len(folder.name) == 40 else None

@@ -15,7 +15,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import publish
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.speech.dataset import read_dataset
+from adapter_hub.speech.dataset import data_sha256, read_dataset
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.data_check import check_data
 from adapter_hub.trainers.engine import LikeLengths
@@ -40,6 +40,7 @@ def test_rows_that_cannot_be_used_are_dropped_with_their_reason(
     prepared = prepare(read_dataset(folder), base, language="da")
     reasons = {row.id: row.reason for row in prepared.dropped}
     assert len(prepared.examples) == 12
+    assert prepared.sha256 == data_sha256(read_dataset(folder))  # of all rows, as `evaluate` computes it
     assert "takes at most 4 s" in reasons["long.wav"]
     assert "expected at least 0.1 s" in reasons["short.wav"]
     assert "empty" in reasons["empty.wav"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.speech.audio import check_seconds, read_audio
-from adapter_hub.speech.dataset import Dataset, Utterance, content_sha256
+from adapter_hub.speech.dataset import Dataset, Utterance, data_sha256
 from adapter_hub.speech.features import chunk_seconds, log_mel
 
 SAMPLES_A_FRAME = 160
@@ -122,12 +122,11 @@ def prepare(
     limit = int(base.model.config.max_target_positions)
     examples: list[Example] = []
     dropped: list[Dropped] = []
-    content: list[tuple[str, str]] = []
     for count, row in enumerate(dataset.rows, 1):
         try:
             tokens = encode_text(tokenizer, row.text, prompt)
             check_tokens(len(tokens), limit)
-            examples.append(_example(row, extractor, tokens, content))
+            examples.append(_example(row, extractor, tokens))
         except AdapterHubError as error:
             dropped.append(Dropped(row.id, str(error)))
         if progress is not None:
@@ -136,7 +135,7 @@ def prepare(
         raise InvalidInputError(
             f"{dataset.folder}: no row can be used, the first because of: {dropped[0].reason}"
         )
-    return Prepared(tuple(examples), tuple(dropped), len(prompt), content_sha256(content))
+    return Prepared(tuple(examples), tuple(dropped), len(prompt), data_sha256(dataset))
 
 
 def check_tokens(count: int, limit: int) -> None:
@@ -149,11 +148,8 @@ def check_tokens(count: int, limit: int) -> None:
         raise InvalidInputError(f"text of {count} tokens, the decoder holds {limit}; split the utterance")
 
 
-def _example(
-    row: Utterance, extractor: Any, tokens: tuple[int, ...], content: list[tuple[str, str]]
-) -> Example:
+def _example(row: Utterance, extractor: Any, tokens: tuple[int, ...]) -> Example:
     audio = read_audio(row.path)
-    content.append((audio.sha256, row.text))
     check_seconds(audio.seconds, chunk_seconds(extractor), row.id)
     features = log_mel(extractor, [audio])[0]
     frames = min(features.shape[1], -(-len(audio.samples) // SAMPLES_A_FRAME) + 2)

@@ -46,7 +46,7 @@ def audit(
     Without REF, everything that the registries list. Exits with 1 if there is an error.
     """
     from adapter_hub.audit import audit as find
-    from adapter_hub.importing import find_base_model
+    from adapter_hub.base_model import find_base_model
 
     settings: Settings = ctx.obj
     if explain:

@@ -147,8 +147,9 @@ def import_adapter(
 
     Plain LoRA on linears only, as safetensors. What it was trained on stays unknown, and the audit says so.
     """
+    from adapter_hub.base_model import find_base_model
     from adapter_hub.errors import InvalidInputError
-    from adapter_hub.importing import Identity, base_model_pin, find_base_model, import_peft, languages_of
+    from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
     from adapter_hub.reference import AdapterRef
 
     if source.startswith("hf://"):

@@ -19,18 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from adapter_hub import embedded
-from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, read_config, weight_files
+from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, find_base_model, read_config, weight_files
 from adapter_hub.canonical import canonical_bytes, sha256_hex
-from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import BaseModelPin
 from adapter_hub.paths import cache_folder, write_atomically
-from adapter_hub.reference import is_local
 from adapter_hub.runtime.quiet import quiet
 from adapter_hub.speech.features import chunk_seconds
 
@@ -40,7 +36,6 @@ DIGESTED = (
     "generation_config.json",
     "tokenizer.json",
 )  # with the weights: what a digest covers
-NEEDED = [*DIGESTED, "model*.safetensors", "model.safetensors.index.json", "*.json", "merges.txt"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +143,7 @@ def load_base_model(
     place = _device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    folder, found = _locate(id_or_path, revision, allow_network=allow_network)
+    folder, found = find_base_model(id_or_path, revision, allow_network=allow_network)
     digest = _cached_digest(folder, cache or cache_folder())
     kind = read_config(folder).get("model_type")
     if kind != "whisper":
@@ -178,32 +173,6 @@ def _device(name: str | None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"device {name!r}: not usable here ({reason}); try cpu") from None
     return device
-
-
-def _locate(id_or_path: str | Path, revision: str | None, *, allow_network: bool) -> tuple[Path, str | None]:
-    """Return the folder of a base model, and the commit if it came from the Hub."""
-    text = str(id_or_path)
-    if text == EMBEDDED_ID:
-        return embedded.base_model_path(), None
-    if isinstance(id_or_path, Path) or is_local(text) or Path(text).is_dir():
-        if not Path(text).is_dir():
-            raise NotFoundError(f"{text}: no such folder; expected a Whisper model as transformers saves it")
-        return Path(text), None
-    try:
-        folder = Path(
-            snapshot_download(
-                text, revision=revision, local_files_only=not allow_network, allow_patterns=NEEDED
-            )
-        )
-    except LocalEntryNotFoundError:
-        at = f" --revision {revision}" if revision else ""
-        raise NotFoundError(
-            f"base model {text}{f' at {revision}' if revision else ''} is not in the local cache; "
-            f"fetch it with `hf download {text}{at}`, or name a folder"
-        ) from None
-    except (HFValidationError, HfHubHTTPError) as error:
-        raise NotFoundError(f"base model {text}: {' '.join(str(error).split())}") from None
-    return folder, folder.name if len(folder.name) == 40 else revision
 
 
 def _cached_digest(folder: Path, cache: Path) -> str:
