@@ -155,8 +155,8 @@ def test_a_pair_of_experts_adds_the_weighted_updates(
     dense = copy.deepcopy(base.model)
     for adapter, weight in ((resident[0], 0.3), (resident[1], 0.7)):
         for part in adapter.layout.parts:
-            a, b = part.matrices(adapter.buffer[None])
-            dense.get_submodule(part.shape.path).weight += weight * (b[0].T @ a[0])
+            update = part.b_of(adapter.buffer) @ part.a_of(adapter.buffer)
+            dense.get_submodule(part.path).weight += weight * update
     torch.testing.assert_close(ours, logits_of(dense, base, features)[0], atol=2e-5, rtol=1e-4)
 
 
@@ -231,7 +231,7 @@ def test_cost_of_a_batch_does_not_depend_on_how_many_adapters_are_resident(
 ) -> None:
     session = Session(base)
     session.seat([resident[0], None])
-    lanes = {key: lane.data_ptr() for key, lane in session._seat.lanes.items()}
+    places = {key: store.a.data_ptr() for key, store in session._stores.items()}
     more = [load_adapter(base, make_adapter(tmp_path / str(i), base, seed=10 + i)) for i in range(2)]
     session.seat([more[1], None])
-    assert {key: lane.data_ptr() for key, lane in session._seat.lanes.items()} == lanes
+    assert {key: store.a.data_ptr() for key, store in session._stores.items()} == places

@@ -164,10 +164,10 @@ def test_a_loaded_adapter_is_one_buffer_with_the_values_of_the_file(
     assert adapter.buffer.is_contiguous()
     assert adapter.buffer.numel() == adapter.layout.size == sum(t.numel() for t in tensors.values())
     for part in adapter.layout.parts:
-        a, b = part.matrices(adapter.buffer[None])
-        key = f"base_model.model.{part.shape.path}.lora_{{}}.weight"
-        assert torch.equal(a[0], tensors[key.format("A")].float())
-        assert torch.equal(b[0], tensors[key.format("B")].float().T)  # alpha / rank is 1
+        a, b = part.a_of(adapter.buffer), part.b_of(adapter.buffer)
+        key = f"base_model.model.{part.path}.lora_{{}}.weight"
+        assert torch.equal(a, tensors[key.format("A")].float())
+        assert torch.equal(b, tensors[key.format("B")].float())  # alpha / rank is 1
 
 
 def test_bare_weights_of_a_training_run_load_as_strictly(base: BaseModel, tmp_path: Path) -> None:
