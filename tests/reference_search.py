@@ -65,9 +65,7 @@ def random_base(seed: int) -> BaseModel:
         prev_sot_token_id=prev,
         no_timestamps_token_id=none,
         max_length=448,
-        suppress_tokens=sorted(
-            {*rng.sample(range(text), rng.choice([0, 5, 20])), *range(start, none), none}
-        ),
+        suppress_tokens=sorted({*rng.sample(range(text), rng.choice([0, 5, 20])), *range(start, none), none}),
         begin_suppress_tokens=rng.choice([None, [end], [end, 3, 7]]),
         max_initial_timestamp_index=rng.choice([None, 1, 10]),
     )
@@ -134,9 +132,7 @@ def run(case: Case) -> Case:
         output_scores=True,
         **limits,
     )
-    prompts = [
-        prompt_tokens(base, language, options, case.previous) for language in case.languages
-    ]
+    prompts = [prompt_tokens(base, language, options, case.previous) for language in case.languages]
     end, skip = model.generation_config.eos_token_id, len(prompts[0])
     scores = found.sequences_scores.tolist() if options.beams > 1 else [None] * len(prompts)
     for row, score in zip(found.sequences.tolist(), scores, strict=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +145,52 @@ def test_what_a_row_says_does_not_depend_on_what_the_other_rows_carry(
     assert alone[0] != other[0]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_with_the_shape_kept_every_number_of_a_row_is_bit_identical(
+    base: BaseModel, resident: Sequence[ResidentAdapter], beams: int
+) -> None:
+    features, languages = features_of(base, 4), ["en", "da", "ja", "pl"]
+    options = DecodingOptions(beams=beams, shrink=False)
+    a, b, c = resident
+    seen = [
+        decode(Session(base), features, rows=rows, languages=languages, options=options)
+        for rows in ([None, a, None, None], [None, a, b, c], [None, a, [(c, 0.5), (b, 0.5)], a])
+    ]
+    assert seen[0][:2] == seen[1][:2] == seen[2][:2]  # floats of the scores and all
+    assert seen[0][3] != seen[1][3]
+
+
+def ending_with(base: BaseModel, token: int) -> BaseModel:
+    """Return the base model with another end of text, which random weights come to."""
+    model = copy.copy(base.model)
+    model.generation_config = copy.deepcopy(base.model.generation_config)
+    model.generation_config.eos_token_id = token
+    return replace(base, model=model)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_audios_that_are_done_leave_without_a_trace(
+    base: BaseModel, resident: Sequence[ResidentAdapter], beams: int
+) -> None:
+    features, languages, rows = features_of(base, 4), ["en", "da", "ja", "pl"], [None, *resident]
+    options = DecodingOptions(beams=beams)
+    texts = decode(Session(base), features, rows=rows, languages=languages, options=options)
+    lengths = set()
+    for token in sorted({token for text in texts[:2] for token in text.tokens})[:6]:
+        session = Session(ending_with(base, token))
+        kept, left = (
+            decode(session, features, rows=rows, languages=languages, options=replace(options, shrink=shrink))
+            for shrink in (False, True)
+        )
+        assert [item.tokens for item in kept] == [item.tokens for item in left]
+        assert [item.score for item in kept] == pytest.approx([item.score for item in left], abs=1e-4)
+        lengths.add(len({len(item.tokens) for item in left}))
+    assert max(lengths) >= 3  # audios of one batch ended at different times
+
+
 def test_a_pair_of_experts_adds_the_weighted_updates(
     base: BaseModel, adapters: Sequence[Artifact], resident: Sequence[ResidentAdapter]
 ) -> None:
-    import copy
-
     features = features_of(base, 2)
     session = Session(base)
     session.seat([[(resident[0], 0.3), (resident[1], 0.7)], None])

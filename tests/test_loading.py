@@ -33,11 +33,9 @@ def with_tensors(artifact: Artifact, folder: Path, change: Callable[[Tensors], o
     return relisted(artifact, folder)
 
 
-def relisted(artifact: Artifact, folder: Path) -> Artifact:
-    entry = FileEntry(
-        path=WEIGHTS, size=(folder / WEIGHTS).stat().st_size, sha256=file_sha256(folder / WEIGHTS)
-    )
-    files = tuple(entry if e.path == WEIGHTS else e for e in artifact.manifest.files)
+def relisted(artifact: Artifact, folder: Path, name: str = WEIGHTS) -> Artifact:
+    entry = FileEntry(path=name, size=(folder / name).stat().st_size, sha256=file_sha256(folder / name))
+    files = tuple(entry if e.path == name else e for e in artifact.manifest.files)
     return Artifact(folder, artifact.manifest.model_copy(update={"files": files}), artifact.digest)
 
 
@@ -148,12 +146,6 @@ def test_missing_weights_are_refused(base: BaseModel, adapters: list[Artifact], 
     (tmp_path / "broken" / WEIGHTS).unlink()
     with pytest.raises(IntegrityError, match="adapter_model.safetensors is missing"):
         load_adapter(base, Artifact.open(tmp_path / "broken"))
-
-
-def test_expert_pairs_are_refused_with_what_to_do(base: BaseModel, adapters: list[Artifact]) -> None:
-    manifest = adapters[0].manifest.model_copy(update={"method": "expert-pair"})
-    with pytest.raises(InvalidInputError, match="expert pairs cannot be composed by this version; load"):
-        load_adapter(base, Artifact(adapters[0].path, manifest, adapters[0].digest))
 
 
 def test_a_loaded_adapter_is_one_buffer_with_the_values_of_the_file(

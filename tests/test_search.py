@@ -18,7 +18,9 @@ def compared(seeds: range) -> tuple[int, list[str], float]:
             for row, ((theirs, score), (ours, own)) in enumerate(zip(case.theirs, case.ours, strict=True)):
                 rows += 1
                 if theirs != ours and not near(case, score, own):
-                    differences.append(f"seed {seed} row {row} {case.options}: {theirs} {score}, ours {ours} {own}")
+                    differences.append(
+                        f"seed {seed} row {row} {case.options}: {theirs} {score}, ours {ours} {own}"
+                    )
                 elif score is not None:
                     worst = max(worst, abs(score - own))
     return rows, differences, worst

@@ -152,7 +152,12 @@ class Session:
         lanes: dict[tuple[bool, int], dict[int, list[_Entry]]] = {}
         for (row, gated), own in _by_row(entries):
             width = padded_rank(sum(entry.part.rank for entry in own))
-            if width > WIDEST_LANE * (EXPERTS if gated else 1) or not self._gathers(path) or gated and own[1:]:
+            if (
+                width > WIDEST_LANE * (EXPERTS if gated else 1)
+                or not self._gathers(path)
+                or gated
+                and own[1:]
+            ):
                 update.solos += [Solo.of(row, e.part, e.adapter.buffer, e.weight) for e in own]
             else:
                 lanes.setdefault((gated, width), {})[row] = own
@@ -165,9 +170,7 @@ class Session:
         of_a_step = ".decoder." in path and not path.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
         return of_a_step or path == "proj_out" or self.base.device.type != "cpu"
 
-    def _lane(
-        self, path: str, gated: bool, width: int, members: dict[int, list[_Entry]], rows: int
-    ) -> Lane:
+    def _lane(self, path: str, gated: bool, width: int, members: dict[int, list[_Entry]], rows: int) -> Lane:
         part = next(iter(members.values()))[0].part
         store = self._store(path, gated, width, part, rows)
         for row in range(rows):
@@ -176,26 +179,29 @@ class Session:
                 stop = start + entry.part.rank
                 buffer = entry.adapter.buffer
                 a[start : stop + EXPERTS * gated] = entry.part.a_of(buffer)
-                torch.mul(entry.part.b_of(buffer), entry.weight, out=b[:, start:stop])
-                if store.bias is not None:
-                    store.bias[row, 0] = entry.part.bias_of(buffer)
+                if entry.weight == 1.0:
+                    b[:, start:stop] = entry.part.b_of(buffer)
+                else:
+                    torch.mul(entry.part.b_of(buffer), entry.weight, out=b[:, start:stop])
+                bias = entry.part.bias_of(buffer)
+                if store.bias is not None and bias is not None:
+                    store.bias[row, 0] = bias
                 start = stop
             if start < width:  # what another batch left there
                 a[start:].zero_()
                 b[:, start:].zero_()
-        bias = None if store.bias is None else store.bias[:rows]
-        return Lane(store.a[:rows].transpose(1, 2), store.b[:rows].transpose(1, 2), bias)
+        biases = None if store.bias is None else store.bias[:rows]
+        return Lane(store.a[:rows].transpose(1, 2), store.b[:rows].transpose(1, 2), biases)
 
     def _store(self, path: str, gated: bool, width: int, part: Part, rows: int) -> _Store:
         """Return memory for at least this many rows: that of earlier batches where it is enough."""
         store = self._stores.get((path, gated, width))
         if store is None or store.a.shape[0] < rows:
-            kind = {"dtype": self.base.dtype, "device": self.base.device}
-            store = self._stores[path, gated, width] = _Store(
-                torch.empty(rows, width + EXPERTS * gated, part.inputs, **kind),
-                torch.empty(rows, part.outputs, width, **kind),
-                torch.zeros(rows, 1, EXPERTS, **kind) if gated else None,
-            )
+            dtype, device = self.base.dtype, self.base.device
+            a = torch.empty(rows, width + EXPERTS * gated, part.inputs, dtype=dtype, device=device)
+            b = torch.empty(rows, part.outputs, width, dtype=dtype, device=device)
+            bias = torch.zeros(rows, 1, EXPERTS, dtype=dtype, device=device) if gated else None
+            store = self._stores[path, gated, width] = _Store(a, b, bias)
         return store
 
     def _view(self, module: nn.Module, path: str, memo: dict[int, nn.Module]) -> nn.Module:

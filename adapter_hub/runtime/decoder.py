@@ -62,7 +62,10 @@ class DecoderSteps:
         self._transposed = heard.device.type == "cpu" and heard.dtype == torch.float32
         self.length = self.prompt = self.filled = 0
         self._own: list[tuple[Tensor, Tensor]] = []
-        self._audio = [self._hear(number, layer.encoder_attn, heard) for number, layer in enumerate(self._layers)]
+        self._mask = self._positions = self._diagonal = heard.new_empty(0)
+        self._audio = [
+            self._hear(number, layer.encoder_attn, heard) for number, layer in enumerate(self._layers)
+        ]
 
     def begin(self, prompts: Sequence[Sequence[int]], length: int, peek: Sequence[int] = ()) -> Tensor:
         """Read the prompts.
@@ -85,14 +88,18 @@ class DecoderSteps:
                 f"the base model has {self._places.shape[0]} positions; shorten the prompt"
             )
         pads = [self.prompt - len(prompt) for prompt in prompts]
-        tokens = torch.tensor([[0] * pad + list(p) for pad, p in zip(pads, prompts, strict=True)]).to(self._device)
+        tokens = torch.tensor([[0] * pad + list(p) for pad, p in zip(pads, prompts, strict=True)]).to(
+            self._device
+        )
         padded = torch.tensor(pads).to(self._device)[:, None]
         place = torch.arange(self.prompt, device=self._device)
         self._allocate()
         self._positions = self.prompt - padded  # of the next token
         hidden = place[None, :] < padded  # [rows, prompt]
         self._plain = self.beams == 1 and not any(pads)
-        mask = torch.full((self.rows, self.prompt, self.prompt), NEVER, dtype=self._dtype, device=self._device)
+        mask = torch.full(
+            (self.rows, self.prompt, self.prompt), NEVER, dtype=self._dtype, device=self._device
+        )
         mask = mask.triu(1).masked_fill_(hidden[:, None, :], NEVER)
         mask.diagonal(dim1=1, dim2=2).zero_()  # padding sees itself: no row of an attention may be empty
         self._mask[:, :, : self.prompt].zero_().masked_fill_(hidden[:, None, :], NEVER)
@@ -149,7 +156,8 @@ class DecoderSteps:
         shape = (self.rows, self._heads, slots, self._embed.weight.shape[1] // self._heads)
         buffer = self.session.buffer
         self._own = [
-            (buffer(f"own keys {i}", shape), buffer(f"own values {i}", shape)) for i in range(len(self._layers))
+            (buffer(f"own keys {i}", shape), buffer(f"own values {i}", shape))
+            for i in range(len(self._layers))
         ]
         if self._static:  # what is masked is multiplied by zero, so it has to be a number
             for keys, values in self._own:
@@ -158,7 +166,9 @@ class DecoderSteps:
         self._mask = buffer("mask", (self.rows, self.beams, slots)).fill_(NEVER)
         self._diagonal = torch.full((self.beams, self.beams), NEVER, dtype=self._dtype, device=self._device)
         self._diagonal.fill_diagonal_(0.0)
-        self._slots = None if not self._static else torch.arange(self.beams, device=self._device) + self.prompt
+        self._slots = (
+            None if not self._static else torch.arange(self.beams, device=self._device) + self.prompt
+        )
         self.filled = 0
 
     def _hear(self, number: int, attention: Any, heard: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +197,9 @@ class DecoderSteps:
     def _attend_own(
         self, number: int, attention: Any, x: Tensor, mask: Tensor | None, slots: Tensor | None
     ) -> Tensor:
-        q, k, v = (self._split(linear(x)) for linear in (attention.q_proj, attention.k_proj, attention.v_proj))
+        q, k, v = (
+            self._split(linear(x)) for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
         keys, values = self._own[number]
         if slots is None:
             stop = self.filled + x.shape[1]

@@ -99,7 +99,7 @@ class Decoded:
 
 
 @torch.inference_mode()
-def decode(  # noqa: PLR0913 - what a batch is made of
+def decode(
     session: Session,
     features: Tensor,
     *,

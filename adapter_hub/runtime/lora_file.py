@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +90,8 @@ def read_values(path: Path, header: dict[str, TensorEntry], name: str, sha256: s
     data = torch.empty(stop - start, dtype=torch.uint8)
     with path.open("rb", buffering=0) as file:
         digest = hashlib.sha256(file.read(start))
-        view = memoryview(data.numpy())
+        array: Any = data.numpy()
+        view = memoryview(array)
         while len(view) and (count := file.readinto(view)):
             digest.update(view[:count])
             view = view[count:]
@@ -121,9 +123,7 @@ def _parts(
     return parts, differences
 
 
-def _header_differences(
-    base: BaseModel, header: dict[str, TensorEntry], section: LoraSection
-) -> list[str]:
+def _header_differences(base: BaseModel, header: dict[str, TensorEntry], section: LoraSection) -> list[str]:
     wanted: dict[str, list[int] | None] = {}
     for module in section.modules:
         linear, (a, b) = base.linears.get(module.path), _keys(module.path)

@@ -36,7 +36,9 @@ def load_pair(base: BaseModel, artifact: Artifact, differences: Sequence[str]) -
     """
     manifest = artifact.manifest
     sections = {section.role: section for section in manifest.lora}
-    missing = [f"the manifest has no lora section of role {r}" for r in ("parent", "child") if r not in sections]
+    missing = [
+        f"the manifest has no lora section of role {r}" for r in ("parent", "child") if r not in sections
+    ]
     if manifest.gate is None:
         missing.append("the manifest describes no gate")
     if missing:
@@ -59,8 +61,9 @@ def _read_gate(base: BaseModel, artifact: Artifact, paths: Sequence[str]) -> dic
     header = header_of(artifact.path / GATE_FILE, manifest.ref)
     wanted = _gate_shapes(base, manifest, paths, header)
     differences = [f"{GATE_FILE}: {key}: missing" for key in sorted(set(wanted) - set(header))]
+    kind = manifest.gate.kind if manifest.gate else "missing"
     differences += [
-        f"{GATE_FILE}: {key}: no such tensor in a {manifest.gate and manifest.gate.kind} gate of these linears"
+        f"{GATE_FILE}: {key}: no such tensor in a {kind} gate of these linears"
         for key in sorted(set(header) - set(wanted))
     ]
     for key in sorted(set(wanted) & set(header)):

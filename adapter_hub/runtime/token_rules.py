@@ -79,7 +79,9 @@ class TokenRules:
         return cls(
             end=int(config.eos_token_id),
             always=torch.tensor(sorted(always), dtype=torch.long, device=base.device),
-            first=torch.tensor(list(config.begin_suppress_tokens or ()), dtype=torch.long, device=base.device),
+            first=torch.tensor(
+                list(config.begin_suppress_tokens or ()), dtype=torch.long, device=base.device
+            ),
             stamp=stamp,
             timestamps=timestamps,
             latest_first=None if latest is None else stamp + int(latest),
