@@ -26,6 +26,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.layout import EXPERTS, RANKS, Part, padded_rank
 from adapter_hub.runtime.loading import ResidentAdapter
+from adapter_hub.runtime.packing import packed_linear
 from adapter_hub.runtime.updates import Lane, Solo, Update
 
 # what a row carries: nothing, an adapter, or several with weights
@@ -38,17 +39,21 @@ class AdaptedLinear(nn.Linear):
 
     rows: int  # of the batch; 0 where any number may come, all alike
     update: Update | None
+    packed: Tensor | None  # the weight once more, for small batches on a CPU
 
     @classmethod
     def over(cls, linear: nn.Linear) -> AdaptedLinear:
         """Return a view of `linear`; its weight and bias are the same tensors."""
         new = cls.__new__(cls)
-        new.__dict__ = _own_dictionary(linear) | {"rows": 0, "update": None}
+        new.__dict__ = _own_dictionary(linear) | {"rows": 0, "update": None, "packed": None}
         return new
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x W' + bias + x A' B` for every row's own `A` and `B`; `x` is `[rows, n, inputs]`."""
-        y = F.linear(x, self.weight, self.bias)
+        if self.packed is not None and not torch.is_grad_enabled():
+            y = packed_linear(x, self.packed, self.bias)
+        else:
+            y = F.linear(x, self.weight, self.bias)
         if self.update is None:
             return y
         if not self.rows:
@@ -118,6 +123,11 @@ class Session:
     def seat_all(self, experts: Experts) -> None:
         """Give every row of batches of any size the same adapters."""
         self._seat([experts], 0)
+
+    def pack(self) -> None:
+        """Prepare the decoder's linears for steps of a few rows."""
+        for path, packed in self.base.packed.items():
+            self._linears[path].packed = packed
 
     def keep(self, order: list[int]) -> None:
         """Go on with some of the rows, in this order; a row that comes earlier now is moved there."""

@@ -51,6 +51,7 @@ class DecoderSteps:
             beams: candidates of each row.
         """
         self.session, self.beams, self.rows = session, beams, heard.shape[0]
+        session.pack()
         decoder = session.model.model.decoder
         self._embed, self._places = decoder.embed_tokens, decoder.embed_positions.weight
         self._norm, self._head = decoder.layer_norm, session.model.proj_out
