@@ -9,23 +9,28 @@ be equal, or the run fails. Writes Markdown and JSON.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import peft
+import safetensors.torch
 import torch
 import transformers
 from random_whisper import (
     LANGUAGE,
+    LINEARS,
     NO_TIMESTAMPS,
     START,
     TASK,
@@ -37,16 +42,20 @@ from random_whisper import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_outputs import BaseModelOutput
 
+from adapter_hub.artifact import Artifact, seal
+from adapter_hub.canonical import digest_of
+from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Experts, Session
 from adapter_hub.runtime.decoder import DecoderSteps
 from adapter_hub.runtime.decoding import DecodingOptions, search
-from adapter_hub.runtime.loading import ResidentAdapter
+from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.quiet import quiet
 
 PROMPT = [START, LANGUAGE, TASK, NO_TIMESTAMPS]
 STEPS = 12  # of a decoder that are timed one by one
 Row = dict[str, Any]
+PARTS = ("beam_search", "mixed", "encoder", "peft", "loading")
 
 
 @dataclass
@@ -97,14 +106,13 @@ class Bench:
 
 
 def in_turns(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Return the CPU seconds of every run, each `repeats` times in turns, after one round to warm up."""
+    """Return the CPU seconds of every run, each `repeats` times in turns; all have run once before."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):
+    for _ in range(repeats):
         for name, run in runs.items():
             start = time.thread_time()  # one thread computes, and others share the machine
             run()
-            if repeat:
-                seconds[name].append(time.thread_time() - start)
+            seconds[name].append(time.thread_time() - start)
     return seconds
 
 
@@ -115,8 +123,8 @@ def ratio(over: list[float], under: list[float]) -> dict[str, float]:
         "ratio": round(statistics.median(over) / statistics.median(under), 3),
         "low": round(min(turns), 3),
         "high": round(max(turns), 3),
-        "seconds": round(statistics.median(under), 4),
-        "peer_seconds": round(statistics.median(over), 4),
+        "seconds": round(statistics.median(under), 5),
+        "peer_seconds": round(statistics.median(over), 5),
     }
 
 
@@ -132,7 +140,7 @@ def beam_search(bench: Bench, sizes: tuple[int, ...], beams: int) -> list[Row]:
         ours = bench.ours(session, [bench.adapters[0]] * size, beams)
         theirs = bench.generate(peer, size, beams)
         check_equal(f"beams {beams} batch {size}", ours(), theirs())
-        seconds = in_turns({"ours": ours, "theirs": theirs}, bench.repeats)
+        seconds = in_turns({"ours": ours, "theirs": theirs}, bench.repeats if size < 8 else 1)
         rows.append({"beams": beams, "batch": size, **ratio(seconds["theirs"], seconds["ours"])})
         print(bench.shape, "beam search", rows[-1], flush=True)
     return rows
@@ -146,9 +154,11 @@ def steps(bench: Bench, plans: Mapping[str, list[Experts]], beams: int) -> dict[
         session = Session(bench.base)
         session.seat(rows)
         ready[name] = DecoderSteps(session, bench.heard(count), beams=beams)
-        ready[name].begin([PROMPT] * count, len(PROMPT) + STEPS + 2)
+        ready[name].begin([PROMPT] * count, len(PROMPT) + STEPS + 4)
     tokens = torch.arange(count * beams).view(count, beams)
-    return in_turns({name: lambda s=s: s.advance(tokens) for name, s in ready.items()}, STEPS)
+    runs = {name: lambda s=s: s.advance(tokens) for name, s in ready.items()}
+    in_turns(runs, 2)
+    return in_turns(runs, STEPS)
 
 
 class Counter(TorchDispatchMode):
@@ -210,15 +220,17 @@ def against(seconds: dict[str, list[float]], name: str, base: str) -> Row:
 
 def encoder(bench: Bench, size: int) -> list[Row]:
     """The encoder with 0, 1 and 8 adapters and with pairs, against the base model's."""
-    config = bench.base.model.config
+    config, size = bench.base.model.config, size if bench.shape == "tiny" else size // 2
     features = torch.randn(size, config.num_mel_bins, 3000, generator=torch.Generator().manual_seed(3))
     plans = plans_of(bench, size)
-    names = ("1 adapters", "8 adapters", "token pair")
+    names = ("1 adapters", "8 adapters", "token pair")  # of 4 rows each carries another one of 8, too
     runs: dict[str, Callable[[], Any]] = {"base": lambda: bench.base.model.get_encoder()(features)}
     for name in names:
         session = Session(bench.base)
         session.seat(plans[name])
         runs[name] = lambda session=session: session.model.get_encoder()(features)
+    for run in runs.values():
+        run()
     seconds = in_turns(runs, bench.repeats)
     rows = []
     for name in names:
@@ -240,6 +252,7 @@ def against_peft(bench: Bench, size: int) -> list[Row]:
         theirs = bench.generate(model, size, 1, adapter_names=names)
         plain = bench.generate(bench.base.model, size, 1)
         check_equal(f"PEFT {count}", ours(), theirs())
+        plain()
         seconds = in_turns({"ours": ours, "theirs": theirs, "plain": plain}, bench.repeats)
         row: Row = {"beams": 1, "batch": size, "adapters": count, **ratio(seconds["theirs"], seconds["ours"])}
         row["peft_to_transformers_base"] = ratio(seconds["theirs"], seconds["plain"])["ratio"]
@@ -248,6 +261,75 @@ def against_peft(bench: Bench, size: int) -> list[Row]:
         print(bench.shape, "PEFT", row, flush=True)
         del model
     return rows
+
+
+def loading(bench: Bench, count: int = 12) -> list[Row]:
+    """Load and switch: a file of PEFT's format against reading and hashing it, and against PEFT."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        base, artifact = sealed(bench, Path(name))
+        weights, resident = artifact.path / WEIGHTS_FILE, []
+        model = peft_model(bench.base, bench.adapters[:1])
+        session = Session(base)
+
+        def read_and_hash() -> None:
+            data = weights.read_bytes()
+            {key: value.clone() for key, value in safetensors.torch.load(data).items()}
+            hashlib.sha256(data).hexdigest()
+
+        runs: dict[str, Callable[[], Any]] = {
+            "ours": lambda: resident.append(load_adapter(base, artifact)),
+            "read": read_and_hash,
+            "peft": lambda: model.load_adapter(str(artifact.path), f"b{len(resident)}"),
+        }
+        loads = in_turns(runs, count)
+        rows.append(
+            {
+                "what": "slowest load, to reading and hashing",
+                **ratio([max(loads["ours"])], loads["read"][-1:]),
+            }
+        )
+        for number in (2, count):
+            one = ratio(loads["peft"][number - 1 : number], loads["ours"][number - 1 : number])
+            rows.append({"what": f"load {number}, PEFT to ours", **one})
+        turns = itertools.count()
+        switches = in_turns(
+            {
+                "ours": lambda: session.seat([resident[next(turns) % count]]),
+                "peft": lambda: model.set_adapter(f"b{1 + next(turns) % count}"),
+            },
+            2 * count + 4,
+        )
+        known = {key: times[count + 2 :] for key, times in switches.items()}  # all have been seated before
+        rows.append({"what": "switch, PEFT to ours", **ratio(known["peft"], known["ours"])})
+    for row in rows:
+        print(bench.shape, row, flush=True)
+    return rows
+
+
+def sealed(bench: Bench, folder: Path) -> tuple[BaseModel, Artifact]:
+    """Write an adapter in PEFT's format, with a manifest."""
+    base = replace(bench.base, digest=digest_of(b"random weights"))
+    tensors = {}
+    for path, part in bench.adapters[0].layout.items():
+        tensors[f"base_model.model.{path}.lora_A.weight"] = part.a_of(bench.adapters[0].buffer).clone()
+        tensors[f"base_model.model.{path}.lora_B.weight"] = part.b_of(bench.adapters[0].buffer).clone()
+    safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE)
+    config = peft.LoraConfig(r=32, lora_alpha=32, target_modules=list(LINEARS)).to_dict()
+    config["target_modules"] = sorted(config["target_modules"])
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    fields = {
+        "name": "benchmark/random",
+        "version": "1.0.0",
+        "authors": ["nobody"],
+        "license": "CC0-1.0",
+        "method": "lora",
+        "task": "transcribe",
+        "timestamps": False,
+        "languages": [{"tag": "en", "decode_language": "en"}],
+        "base_model": base.pin,
+    }
+    return base, seal(folder, fields)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -260,6 +342,8 @@ def table(results: dict[str, Any]) -> str:
             lines.append(_line(shape, "transformers, merged", row))
         for row in found["peft"]:
             lines.append(_line(shape, f"PEFT adapter_names, {row['adapters']} adapters", row))
+        for row in found["loading"]:
+            lines.append(_line(shape, row["what"], {"batch": 1, "beams": "", **row}))
     lines += [
         "",
         "| shape | what | batch | beams | rows carry | of the base model's (low - high) | s | ATen calls |",
@@ -277,8 +361,8 @@ def table(results: dict[str, Any]) -> str:
 
 def _line(shape: str, what: str, row: Row) -> str:
     return (
-        f"| {shape} | {what} | {row['batch']} | {row['beams']} | {row['ratio']} ({row['low']} - {row['high']}) | "
-        f"{row['seconds']} | {row['peer_seconds']} |"
+        f"| {shape} | {what} | {row['batch']} | {row['beams']} | "
+        f"{row['ratio']} ({row['low']} - {row['high']}) | {row['seconds']} | {row['peer_seconds']} |"
     )
 
 
@@ -304,7 +388,7 @@ def machine() -> str:
 )
 @click.option("--tokens", default=24, help="Tokens of every text.")
 @click.option("--repeats", default=3, help="Turns that are timed.")
-@click.option("--only", multiple=True, type=click.Choice(["beam_search", "mixed", "encoder", "peft"]))
+@click.option("--only", multiple=True, type=click.Choice(list(PARTS)))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/decoding"))
 def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ...], out: Path) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -324,6 +408,7 @@ def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ..
                 "mixed": lambda b=bench: mixed(b, 8),
                 "encoder": lambda b=bench: encoder(b, 8),
                 "peft": lambda b=bench: against_peft(b, 8),
+                "loading": lambda b=bench: loading(b),
             }
             found = results["shapes"].setdefault(shape, {})
             for name in only or parts:
@@ -335,7 +420,7 @@ def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ..
 def write(results: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
-    if all(len(found) == 4 for found in results["shapes"].values()):
+    if all(len(found) == len(PARTS) for found in results["shapes"].values()):
         note = f"{results['machine']}; {results['tokens']} tokens, {results['repeats']} turns each."
         out.with_suffix(".md").write_text(f"{table(results)}\n\n{note}\n")
 

@@ -1,4 +1,4 @@
-"""Whisper's published shapes with random weights, adapters for them, and the same in transformers and PEFT."""
+"""Whisper's published shapes with random weights, adapters for them, and both in transformers and PEFT."""
 
 from __future__ import annotations
 

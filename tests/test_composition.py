@@ -124,7 +124,14 @@ def test_an_adapter_s_row_is_bit_identical_whatever_the_other_rows_carry(
     a, b, c = resident
     session = Session(base)
     seen = []
-    for others in ([None] * 3, [a, b, c], [b, b, b], [c, None, c], [[(c, 0.5), (b, 0.5)], b, None]):
+    for others in (
+        [None] * 3,
+        [a, b, c],
+        [a, a, a],
+        [b, b, b],
+        [c, None, c],
+        [[(c, 0.5), (b, 0.5)], b, None],
+    ):
         session.seat([a, *others])
         seen.append(logits_of(session.model, base, features)[0])
     assert all(same_bits(row, seen[0]) for row in seen)

@@ -7,7 +7,8 @@ Each row of the next batch carries nothing, one adapter (an expert pair is one),
 A session is a view of the base model: the same weights under modules of its own, whose linears add what
 the session's rows ask for (see `adapter_hub.runtime.updates`). There is no global active adapter and no
 hook; nothing is injected, the base model is never touched, and two threads with a session each do not see
-one another. Seating costs a copy of the rows' decoder matrices, however many adapters are resident.
+one another. Seating a mixed batch costs a copy of its rows' decoder matrices, however many adapters are
+resident; a batch that carries one adapter, or none, costs nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -34,18 +36,31 @@ Experts = ResidentAdapter | Sequence[tuple[ResidentAdapter, float]] | None
 WIDEST_LANE = RANKS[-1]  # a row of higher rank is computed by itself
 
 
+@dataclass
+class Seat:
+    """The rows of a session's current batch, seen by every linear of its view.
+
+    Attributes:
+        rows: how many; 0 where any number may come, all alike.
+        updates: by path of the linear.
+    """
+
+    rows: int = 0
+    updates: dict[str, Update] = field(default_factory=dict)
+
+
 class AdaptedLinear(nn.Linear):
     """A linear of a session's view: the base model's own weights, plus what the rows add."""
 
-    rows: int  # of the batch; 0 where any number may come, all alike
-    update: Update | None
+    path: str
+    seat: Seat
     packed: Tensor | None  # the weight once more, for small batches on a CPU
 
     @classmethod
-    def over(cls, linear: nn.Linear) -> AdaptedLinear:
+    def over(cls, linear: nn.Linear, path: str, seat: Seat) -> AdaptedLinear:
         """Return a view of `linear`; its weight and bias are the same tensors."""
         new = cls.__new__(cls)
-        new.__dict__ = _own_dictionary(linear) | {"rows": 0, "update": None, "packed": None}
+        new.__dict__ = _own_dictionary(linear) | {"path": path, "seat": seat, "packed": None}
         return new
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,15 +69,16 @@ class AdaptedLinear(nn.Linear):
             y = packed_linear(x, self.packed, self.bias)
         else:
             y = F.linear(x, self.weight, self.bias)
-        if self.update is None:
+        update, rows = self.seat.updates.get(self.path), self.seat.rows
+        if update is None:
             return y
-        if not self.rows:
-            self.update.add_(x.reshape(1, -1, x.shape[-1]), y.view(1, -1, y.shape[-1]))
-        elif x.shape[0] == self.rows:
-            self.update.add_(x, y)
+        if not rows:
+            update.add_(x.reshape(1, -1, x.shape[-1]), y.view(1, -1, y.shape[-1]))
+        elif x.shape[0] == rows:
+            update.add_(x, y)
         else:
             raise InvalidInputError(
-                f"a batch of {x.shape[0]} reached a session seated for {self.rows} rows; "
+                f"a batch of {x.shape[0]} reached a session seated for {rows} rows; "
                 "seat the session for this batch"
             )
         return y
@@ -94,13 +110,15 @@ class Session:
     Attributes:
         base: the base model.
         model: a `WhisperForConditionalGeneration` over the base model's weights, with its own adapters.
-        rows: how many rows are seated; 0 where batches of any size are alike.
     """
 
     base: BaseModel
     model: Any = field(init=False)
-    rows: int = field(init=False, default=0)
+    _rows: Seat = field(init=False, default_factory=Seat)
     _linears: dict[str, AdaptedLinear] = field(init=False, default_factory=dict)
+    _alike: WeakKeyDictionary[ResidentAdapter, dict[int, dict[str, Update]]] = field(
+        init=False, default_factory=WeakKeyDictionary
+    )
     _buffers: dict[str, Tensor] = field(init=False, default_factory=dict)
     _stores: dict[tuple[str, bool, int], _Store] = field(init=False, default_factory=dict)
 
@@ -131,11 +149,8 @@ class Session:
 
     def keep(self, order: list[int]) -> None:
         """Go on with some of the rows, in this order; a row that comes earlier now is moved there."""
-        self.rows = len(order)
-        for linear in self._linears.values():
-            linear.rows = self.rows
-            if linear.update is not None:
-                linear.update.keep(order)
+        self._rows.rows = len(order)
+        self._rows.updates = {path: update.keep(order) for path, update in self._rows.updates.items()}
 
     def buffer(self, name: str, shape: Sequence[int]) -> Tensor:
         """Return memory for decoding, by name: that of earlier batches where it is enough."""
@@ -146,15 +161,29 @@ class Session:
         return found[:size].view(shape)
 
     def _seat(self, rows: Sequence[Experts], count: int) -> None:
-        self.rows = count
+        first = rows[0]
+        self._rows.rows = count
+        if isinstance(first, ResidentAdapter) and all(row is first for row in rows) and _whole(first):
+            self._rows.updates = self._shared(first, len(rows))
+            return
         entries: dict[str, list[_Entry]] = {}
         for row, experts in enumerate(rows):
             for adapter, weight in _pairs(experts):
                 for path, part in adapter.layout.items():
                     entries.setdefault(path, []).append(_Entry(row, part, adapter, weight))
-        for path, linear in self._linears.items():
-            linear.rows = count
-            linear.update = self._update(path, entries[path], len(rows)) if path in entries else None
+        self._rows.updates = {path: self._update(path, own, len(rows)) for path, own in entries.items()}
+
+    def _shared(self, adapter: ResidentAdapter, rows: int) -> dict[str, Update]:
+        """Return the updates of rows that all carry one adapter: views of its buffer, remembered."""
+        known = self._alike.setdefault(adapter, {})
+        if rows not in known:
+            known[rows] = {
+                path: Update(lanes=[Lane.of(part, adapter.buffer, rows)])
+                if self._gathers(path, part.rank, gated=part.gated)
+                else Update(solos=[Solo.of(row, part, adapter.buffer, 1.0) for row in range(rows)])
+                for path, part in adapter.layout.items()
+            }
+        return known[rows]
 
     def _update(self, path: str, entries: Sequence[_Entry], rows: int) -> Update:
         """Sort the rows of one linear into lanes and rows by themselves."""
@@ -162,12 +191,7 @@ class Session:
         lanes: dict[tuple[bool, int], dict[int, list[_Entry]]] = {}
         for (row, gated), own in _by_row(entries):
             width = padded_rank(sum(entry.part.rank for entry in own))
-            if (
-                width > WIDEST_LANE * (EXPERTS if gated else 1)
-                or not self._gathers(path)
-                or gated
-                and own[1:]
-            ):
+            if not self._gathers(path, width, gated=gated) or (gated and len(own) > 1):
                 update.solos += [Solo.of(row, e.part, e.adapter.buffer, e.weight) for e in own]
             else:
                 lanes.setdefault((gated, width), {})[row] = own
@@ -175,9 +199,12 @@ class Session:
             update.lanes.append(self._lane(path, gated, width, members, rows))
         return update
 
-    def _gathers(self, path: str) -> bool:
-        """Whether rows are gathered: where a row is few positions, and on a GPU, where calls are dear."""
+    def _gathers(self, path: str, width: int, *, gated: bool) -> bool:
+        """Whether rows are computed side by side: see `adapter_hub.runtime.updates`."""
+        if width > WIDEST_LANE * (EXPERTS if gated else 1):
+            return False
         of_a_step = ".decoder." in path and not path.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
+        # on a GPU always: there a call costs more than what it computes for a row
         return of_a_step or path == "proj_out" or self.base.device.type != "cpu"
 
     def _lane(self, path: str, gated: bool, width: int, members: dict[int, list[_Entry]], rows: int) -> Lane:
@@ -220,7 +247,7 @@ class Session:
             return memo[id(module)]
         new: nn.Module
         if type(module) is nn.Linear:
-            new = self._linears[path] = AdaptedLinear.over(module)
+            new = self._linears[path] = AdaptedLinear.over(module, path, self._rows)
         else:
             new = copy.copy(module)
             new.__dict__ = _own_dictionary(module)
@@ -244,6 +271,11 @@ def _pairs(experts: Experts) -> Sequence[tuple[ResidentAdapter, float]]:
     if experts is None:
         return []
     return [(experts, 1.0)] if isinstance(experts, ResidentAdapter) else experts
+
+
+def _whole(adapter: ResidentAdapter) -> bool:
+    """Whether all its ranks are computed as they are, without padding."""
+    return all(part.rank == padded_rank(part.rank) for part in adapter.layout.values())
 
 
 def _own_dictionary(module: nn.Module) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.composition import Session
+from adapter_hub.runtime.updates import move
 
 NEVER = float("-inf")
 
@@ -234,11 +235,3 @@ class DecoderSteps:
     def _split(self, x: Tensor) -> Tensor:
         """Return `[rows, heads, n, width of a head]` of `[rows, n, width]`."""
         return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
-
-
-def move(tensor: Tensor, order: list[int]) -> Tensor:
-    """Return the rows `order` of a tensor, moved to its front in place; no row may be needed twice."""
-    for place, source in enumerate(order):
-        if place != source:
-            tensor[place].copy_(tensor[source])
-    return tensor[: len(order)]

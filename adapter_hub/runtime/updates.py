@@ -16,7 +16,8 @@ lane.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -37,11 +38,27 @@ def gate(h: Tensor, bias: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Lane:
-    """All rows at once: `a` `[rows, inputs, width]`, `b` `[rows, width, outputs]`, both views."""
+    """All rows at once: `a` `[rows, inputs, width]`, `b` `[rows, width, outputs]`, both views.
+
+    Where all rows carry one adapter they are views of its own buffer, `shared` by the rows: nothing is
+    gathered, and the products have the same shapes and bits.
+    """
 
     a: Tensor
     b: Tensor
     bias: Tensor | None = None  # [rows, 1, 2] of gates
+    shared: bool = False
+
+    @classmethod
+    def of(cls, part: Part, buffer: Tensor, rows: int) -> Lane:
+        """Return the lane of rows that all carry one adapter."""
+        a, b, bias = part.a_of(buffer), part.b_of(buffer), part.bias_of(buffer)
+        return cls(
+            a.t().expand(rows, -1, -1),
+            b.t().expand(rows, -1, -1),
+            None if bias is None else bias.expand(rows, 1, -1),
+            shared=True,
+        )
 
     def add_(self, x: Tensor, y: Tensor) -> None:
         """Add the updates of `x` `[rows, n, inputs]` to `y` `[rows, n, outputs]`."""
@@ -52,12 +69,9 @@ class Lane:
 
     def keep(self, order: list[int]) -> Lane:
         """Return the lane of the rows `order`, moved to the front in place."""
-        tensors = [self.a, self.b, *([] if self.bias is None else [self.bias])]
-        for tensor in tensors:
-            for place, source in enumerate(order):
-                if place != source:
-                    tensor[place].copy_(tensor[source])
-        return Lane(*(tensor[: len(order)] for tensor in tensors))
+        first = range(len(order)) if self.shared else order
+        a, b = move(self.a, first), move(self.b, first)
+        return Lane(a, b, None if self.bias is None else move(self.bias, first), self.shared)
 
 
 @dataclass(frozen=True)
@@ -99,12 +113,19 @@ class Update:
         for solo in self.solos:
             solo.add_(x, y)
 
-    def keep(self, order: list[int]) -> None:
-        """Go on with the rows `order` alone; those that fell behind the end have moved forward."""
-        self.lanes = [lane.keep(order) for lane in self.lanes]
+    def keep(self, order: list[int]) -> Update:
+        """Return the update of the rows `order`; those that fell behind the end have moved forward."""
         places = {source: place for place, source in enumerate(order)}
-        self.solos = [
-            Solo(places[solo.row], solo.a, solo.b, solo.weight, solo.bias, solo.gated)
-            for solo in self.solos
-            if solo.row in places
-        ]
+        solos = [replace(solo, row=places[solo.row]) for solo in self.solos if solo.row in places]
+        return Update([lane.keep(order) for lane in self.lanes], solos)
+
+
+def move(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    """Return the rows `order` of a tensor, moved to its front in place.
+
+    A row that is moved must come from behind the front, where nothing is needed any more.
+    """
+    for place, source in enumerate(order):
+        if place != source:
+            tensor[place].copy_(tensor[source])
+    return tensor[: len(order)]
