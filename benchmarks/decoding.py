@@ -65,7 +65,7 @@ class Bench:
     shape: str
     base: BaseModel
     adapters: list[ResidentAdapter]
-    pair: ResidentAdapter
+    pairs: list[ResidentAdapter]
     repeats: int
     tokens: int
 
@@ -189,7 +189,8 @@ def calls(bench: Bench, rows: list[Experts], beams: int) -> dict[str, int]:
 
 def plans_of(bench: Bench, size: int) -> dict[str, list[Experts]]:
     plans = {f"{count} adapters": bench.rows(size, count) for count in (0, 1, 2, 4, 8)}
-    plans["token pair"] = [bench.pair] * size
+    plans["1 token pair"] = [bench.pairs[0]] * size
+    plans["2 token pairs"] = [bench.pairs[row % 2] for row in range(size)]
     return plans
 
 
@@ -204,11 +205,15 @@ def mixed(bench: Bench, size: int) -> list[Row]:
             row = {"what": "decoder step", "beams": beams, "batch": size, "rows": name, "calls": counted}
             rows.append(row | against(seconds, name, "0 adapters"))
             print(bench.shape, rows[-1], flush=True)
-        rows.append(
-            {"what": "decoder step", "beams": beams, "batch": size, "rows": "token pair to single"}
-            | against(seconds, "token pair", "1 adapters")
-        )
-        print(bench.shape, rows[-1], flush=True)
+        for count, pairs in ((1, "1 token pair"), (2, "2 token pairs")):
+            row = {
+                "what": "decoder step",
+                "beams": beams,
+                "batch": size,
+                "rows": f"{pairs} to {count} adapters",
+            }
+            rows.append(row | against(seconds, pairs, f"{count} adapters"))
+            print(bench.shape, rows[-1], flush=True)
     return rows
 
 
@@ -223,7 +228,7 @@ def encoder(bench: Bench, size: int) -> list[Row]:
     config, size = bench.base.model.config, size if bench.shape == "tiny" else size // 2
     features = torch.randn(size, config.num_mel_bins, 3000, generator=torch.Generator().manual_seed(3))
     plans = plans_of(bench, size)
-    names = ("1 adapters", "8 adapters", "token pair")  # of 4 rows each carries another one of 8, too
+    names = ("1 adapters", "8 adapters", "1 token pair")  # of 4 rows each carries another one of 8, too
     runs: dict[str, Callable[[], Any]] = {"base": lambda: bench.base.model.get_encoder()(features)}
     for name in names:
         session = Session(bench.base)
@@ -236,8 +241,8 @@ def encoder(bench: Bench, size: int) -> list[Row]:
     for name in names:
         rows.append({"what": "encoder", "batch": size, "rows": name} | against(seconds, name, "base"))
         print(bench.shape, rows[-1], flush=True)
-    row = {"what": "encoder", "batch": size, "rows": "token pair to single"}
-    rows.append(row | against(seconds, "token pair", "1 adapters"))
+    row = {"what": "encoder", "batch": size, "rows": "1 token pair to 1 adapters"}
+    rows.append(row | against(seconds, "1 token pair", "1 adapters"))
     return rows
 
 
@@ -399,7 +404,8 @@ def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ..
         for shape in shapes:
             base = random_base(shape)
             adapters = [random_adapter(base, seed) for seed in range(8)]
-            bench = Bench(shape, base, adapters, random_adapter(base, 99, gated=True), repeats, tokens)
+            pairs = [random_adapter(base, seed, gated=True) for seed in (98, 99)]
+            bench = Bench(shape, base, adapters, pairs, repeats, tokens)
             parts: dict[str, Callable[[], list[Row]]] = {
                 "beam_search": lambda b=bench: [
                     *beam_search(b, (1, 4, 8), 5),

@@ -17,7 +17,7 @@ from adapter_hub.artifact import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode
+from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
@@ -210,24 +210,28 @@ def test_a_pair_of_experts_adds_the_weighted_updates(
     torch.testing.assert_close(ours, logits_of(dense, base, features)[0], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("calls", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_two_threads_with_different_adapters_are_both_right(
-    base: BaseModel, resident: Sequence[ResidentAdapter]
+    base: BaseModel, resident: Sequence[ResidentAdapter], calls: int
 ) -> None:
-    features = features_of(base, 2)
-    plans = [[resident[0], None], [resident[1], resident[2]]]
-    expected = []
-    for plan in plans:
-        session = Session(base)
+    features, languages = features_of(base, 2), ["da", "pl"]
+    plans: list[list] = [[resident[0], None], [resident[1], [(resident[2], 0.5), (resident[0], 0.5)]]]
+    options = DecodingOptions(beams=2, most_tokens=5)
+
+    def call(session: Session, plan: list) -> tuple[torch.Tensor, list[Decoded]]:
         session.seat(plan)
-        expected.append(logits_of(session.model, base, features))
+        logits = logits_of(session.model, base, features)
+        return logits, decode(session, features, rows=plan, languages=languages, options=options)
+
+    expected = [call(Session(base), plan) for plan in plans]
     wrong: list[int] = []
 
     def work(number: int) -> None:
         own = Session(base)
-        for turn in range(40):
+        for turn in range(calls):
             which = (number + turn) % 2
-            own.seat(plans[which])
-            if not same_bits(logits_of(own.model, base, features), expected[which]):
+            logits, texts = call(own, plans[which])
+            if not same_bits(logits, expected[which][0]) or texts != expected[which][1]:
                 wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]

@@ -32,7 +32,8 @@ def gate(h: Tensor, bias: Tensor | None) -> Tensor:
         `[..., rank]`.
     """
     logits = h[..., -EXPERTS:]
-    weights = (logits if bias is None else logits + bias).softmax(-1)
+    logits = logits if bias is None else logits + bias
+    weights = logits.softmax(-1, dtype=torch.float32).to(h.dtype)
     return (h[..., :-EXPERTS].unflatten(-1, (EXPERTS, -1)) * weights.unsqueeze(-1)).flatten(-2)
 
 
