@@ -9,28 +9,18 @@ be equal, or the run fails. Writes Markdown and JSON.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import os
-import platform
-import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import peft
-import safetensors.torch
 import torch
-import transformers
 from random_whisper import (
     LANGUAGE,
-    LINEARS,
     NO_TIMESTAMPS,
     START,
     TASK,
@@ -39,23 +29,20 @@ from random_whisper import (
     random_adapter,
     random_base,
 )
+from timing import Row, against, in_turns, machine, peer_line, ratio
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_outputs import BaseModelOutput
 
-from adapter_hub.artifact import Artifact, seal
-from adapter_hub.canonical import digest_of
-from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Experts, Session
 from adapter_hub.runtime.decoder import DecoderSteps
 from adapter_hub.runtime.decoding import DecodingOptions, search
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.quiet import quiet
 
 PROMPT = [START, LANGUAGE, TASK, NO_TIMESTAMPS]
 STEPS = 12  # of a decoder that are timed one by one
-Row = dict[str, Any]
-PARTS = ("beam_search", "mixed", "encoder", "peft", "loading")
+PARTS = ("beam_search", "mixed", "encoder", "peft")
 
 
 @dataclass
@@ -103,29 +90,6 @@ class Bench:
             return [row[-self.tokens :] for row in found.tolist()]
 
         return run
-
-
-def in_turns(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Return the CPU seconds of every run, each `repeats` times in turns; all have run once before."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.thread_time()  # one thread computes, and others share the machine
-            run()
-            seconds[name].append(time.thread_time() - start)
-    return seconds
-
-
-def ratio(over: list[float], under: list[float]) -> dict[str, float]:
-    """Return the ratio of the medians, and the least and the largest of a turn."""
-    turns = [a / b for a, b in zip(over, under, strict=True)]
-    return {
-        "ratio": round(statistics.median(over) / statistics.median(under), 3),
-        "low": round(min(turns), 3),
-        "high": round(max(turns), 3),
-        "seconds": round(statistics.median(under), 5),
-        "peer_seconds": round(statistics.median(over), 5),
-    }
 
 
 def check_equal(what: str, ours: list[list[int]], theirs: list[list[int]]) -> None:
@@ -217,12 +181,6 @@ def mixed(bench: Bench, size: int) -> list[Row]:
     return rows
 
 
-def against(seconds: dict[str, list[float]], name: str, base: str) -> Row:
-    found = ratio(seconds[name], seconds[base])
-    found["seconds"], found["base_seconds"] = found.pop("peer_seconds"), found.pop("seconds")
-    return found
-
-
 def encoder(bench: Bench, size: int) -> list[Row]:
     """The encoder with 0, 1 and 8 adapters and with pairs, against the base model's."""
     config, size = bench.base.model.config, size if bench.shape == "tiny" else size // 2
@@ -268,75 +226,6 @@ def against_peft(bench: Bench, size: int) -> list[Row]:
     return rows
 
 
-def loading(bench: Bench, count: int = 12) -> list[Row]:
-    """Load and switch: a file of PEFT's format against reading and hashing it, and against PEFT."""
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as name:
-        base, artifact = sealed(bench, Path(name))
-        weights, resident = artifact.path / WEIGHTS_FILE, []
-        model = peft_model(bench.base, bench.adapters[:1])
-        session = Session(base)
-
-        def read_and_hash() -> None:
-            data = weights.read_bytes()
-            {key: value.clone() for key, value in safetensors.torch.load(data).items()}
-            hashlib.sha256(data).hexdigest()
-
-        runs: dict[str, Callable[[], Any]] = {
-            "ours": lambda: resident.append(load_adapter(base, artifact)),
-            "read": read_and_hash,
-            "peft": lambda: model.load_adapter(str(artifact.path), f"b{len(resident)}"),
-        }
-        loads = in_turns(runs, count)
-        rows.append(
-            {
-                "what": "slowest load, to reading and hashing",
-                **ratio([max(loads["ours"])], loads["read"][-1:]),
-            }
-        )
-        for number in (2, count):
-            one = ratio(loads["peft"][number - 1 : number], loads["ours"][number - 1 : number])
-            rows.append({"what": f"load {number}, PEFT to ours", **one})
-        turns = itertools.count()
-        switches = in_turns(
-            {
-                "ours": lambda: session.seat([resident[next(turns) % count]]),
-                "peft": lambda: model.set_adapter(f"b{1 + next(turns) % count}"),
-            },
-            2 * count + 4,
-        )
-        known = {key: times[count + 2 :] for key, times in switches.items()}  # all have been seated before
-        rows.append({"what": "switch, PEFT to ours", **ratio(known["peft"], known["ours"])})
-    for row in rows:
-        print(bench.shape, row, flush=True)
-    return rows
-
-
-def sealed(bench: Bench, folder: Path) -> tuple[BaseModel, Artifact]:
-    """Write an adapter in PEFT's format, with a manifest."""
-    base = replace(bench.base, digest=digest_of(b"random weights"))
-    tensors = {}
-    for path, part in bench.adapters[0].layout.items():
-        tensors[f"base_model.model.{path}.lora_A.weight"] = part.a_of(bench.adapters[0].buffer).clone()
-        tensors[f"base_model.model.{path}.lora_B.weight"] = part.b_of(bench.adapters[0].buffer).clone()
-    safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE)
-    config = peft.LoraConfig(r=32, lora_alpha=32, target_modules=list(LINEARS)).to_dict()
-    config["target_modules"] = sorted(config["target_modules"])
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    fields = {
-        "name": "benchmark/random",
-        "version": "1.0.0",
-        "authors": ["nobody"],
-        "license": "CC0-1.0",
-        "method": "lora",
-        "task": "transcribe",
-        "timestamps": False,
-        "languages": [{"tag": "en", "decode_language": "en"}],
-        "base_model": base.pin,
-    }
-    return base, seal(folder, fields)
-
-
 def table(results: dict[str, Any]) -> str:
     lines = [
         "| shape | what | batch | beams | peer / ours (low - high) | ours, s | peer, s |",
@@ -344,11 +233,10 @@ def table(results: dict[str, Any]) -> str:
     ]
     for shape, found in results["shapes"].items():
         for row in found["beam_search"]:
-            lines.append(_line(shape, "transformers, merged", row))
+            lines.append(peer_line(row, shape, "transformers, merged", row["batch"], row["beams"]))
         for row in found["peft"]:
-            lines.append(_line(shape, f"PEFT adapter_names, {row['adapters']} adapters", row))
-        for row in found["loading"]:
-            lines.append(_line(shape, row["what"], {"batch": 1, "beams": "", **row}))
+            what = f"PEFT adapter_names, {row['adapters']} adapters"
+            lines.append(peer_line(row, shape, what, row["batch"], row["beams"]))
     lines += [
         "",
         "| shape | what | batch | beams | rows carry | of the base model's (low - high) | s | ATen calls |",
@@ -362,29 +250,6 @@ def table(results: dict[str, Any]) -> str:
                 f"{row['ratio']} ({row['low']} - {row['high']}) | {row['seconds']} | {counted} |"
             )
     return "\n".join(lines)
-
-
-def _line(shape: str, what: str, row: Row) -> str:
-    return (
-        f"| {shape} | {what} | {row['batch']} | {row['beams']} | "
-        f"{row['ratio']} ({row['low']} - {row['high']}) | {row['seconds']} | {row['peer_seconds']} |"
-    )
-
-
-def machine() -> str:
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return (
-        f"{cpu}, {torch.get_num_threads()} thread of {os.cpu_count()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, "
-        "float32, SDPA, rank 32 on every linear"
-    )
 
 
 @click.command()
@@ -414,7 +279,6 @@ def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ..
                 "mixed": lambda b=bench: mixed(b, 8),
                 "encoder": lambda b=bench: encoder(b, 8),
                 "peft": lambda b=bench: against_peft(b, 8),
-                "loading": lambda b=bench: loading(b),
             }
             found = results["shapes"].setdefault(shape, {})
             for name in only or parts:

@@ -13,7 +13,8 @@ beam's own history. So reordering beams is a copy of a small mask.
 
 All buffers keep their addresses from step to step, and everything that changes between two steps is a
 tensor: tokens, positions, slots, mask. On a CPU a step attends to what is filled; on CUDA to the whole
-buffers, so that its shapes are always the same, as a captured graph needs them (not tried on one yet).
+buffers, so that its shapes are always the same and it can be compiled whole, or captured in a graph (the
+first is tested, on a CPU; nothing here has run on a GPU yet).
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ class DecoderSteps:
         filled: how many slots of the caches are in use: the prompt's, then `beams` a step.
     """
 
-    def __init__(self, session: Session, heard: Tensor, *, beams: int) -> None:
+    def __init__(self, session: Session, heard: Tensor, *, beams: int, static: bool | None = None) -> None:
         """Compute the audio's keys and values.
 
         Args:
             session: seated for these rows.
             heard: what the encoder returned, `[rows, time, width]`.
             beams: candidates of each row.
+            static: whether all steps have the same shapes; None where that pays, on CUDA.
         """
         self.session, self.beams, self.rows = session, beams, heard.shape[0]
         session.pack()
@@ -59,7 +61,7 @@ class DecoderSteps:
         self._heads: int = decoder.config.decoder_attention_heads
         self._layers: list[Any] = list(decoder.layers)
         self._device, self._dtype = heard.device, heard.dtype
-        self._static = heard.device.type == "cuda"
+        self._static = heard.device.type == "cuda" if static is None else static
         # small products over long keys: faster than the fused kernel on a CPU with the keys transposed
         self._transposed = heard.device.type == "cpu" and heard.dtype == torch.float32
         self.length = self.prompt = self.filled = 0
@@ -127,14 +129,14 @@ class DecoderSteps:
         return logits
 
     def _step(self, tokens: Tensor) -> Tensor:
-        """Compute one step; on CUDA of tensors with fixed addresses and shapes alone."""
+        """Compute one step; where static, of tensors with fixed addresses and shapes alone."""
         x = self._embed(tokens) + self._places[self._positions]
-        stop = self.filled + self.beams
         if self._slots is not None:
             self._mask.index_copy_(2, self._slots, self._diagonal.expand(self.rows, -1, -1))
             logits = self._logits(self._run(x, self._mask, self._slots))
             self._slots += self.beams
         else:
+            stop = self.filled + self.beams
             self._mask[:, :, self.filled : stop] = self._diagonal
             logits = self._logits(self._run(x, None if self._plain else self._mask[:, :, :stop]))
         self._positions += 1
@@ -144,6 +146,10 @@ class DecoderSteps:
         """Let every beam go on from the history of `parents` `[rows, beams]`."""
         seen = self._mask[:, :, : self.filled]
         seen.copy_(seen.gather(1, parents[:, :, None].expand(-1, -1, self.filled)))
+
+    def worth_leaving(self, left: int) -> bool:
+        """Whether to go on with `left` rows alone: where shapes are static, others are compiled anew."""
+        return not self._static or 2 * left <= self.rows
 
     def keep(self, order: list[int]) -> None:
         """Go on with some of the rows, in this order; a row that comes earlier now is moved there."""

@@ -82,7 +82,7 @@ def beam_search(steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: 
                 found[row] = beams.best(place)
         if all(done):
             return [item for item in found if item is not None]
-        if any(done) and limits.shrink:
+        if any(done) and limits.shrink and steps.worth_leaving(done.count(False)):
             order = remaining(done)
             rows = [rows[place] for place in order]
             steps.keep(order)
@@ -132,7 +132,7 @@ def token_by_token(
             done.append(row in found)
         if all(done):
             break
-        if any(done) and limits.shrink:
+        if any(done) and limits.shrink and steps.worth_leaving(done.count(False)):
             order = remaining(done)
             rows = [rows[place] for place in order]
             steps.keep(order)
