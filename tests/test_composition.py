@@ -266,6 +266,20 @@ def test_a_session_refuses_a_batch_that_it_is_not_seated_for(
         session.seat([])
 
 
+def test_a_session_may_be_seated_within_and_without_inference_mode(
+    base: BaseModel, resident: Sequence[ResidentAdapter]
+) -> None:
+    features, rows = features_of(base, 2), [resident[0], resident[2]]
+    session = Session(base)
+    decode(session, features, rows=rows, languages=["da", "ja"], options=DecodingOptions(most_tokens=2))
+    session.seat([resident[1], resident[2]])
+    with torch.no_grad():
+        first = session.model(input_features=features, decoder_input_ids=prompt_of(base, 2)).logits
+    session.seat(rows)
+    assert not same_bits(logits_of(session.model, base, features)[0], first[0])
+    assert same_bits(logits_of(session.model, base, features)[1], first[1])
+
+
 def test_a_session_for_one_adapter_takes_batches_of_any_size(
     base: BaseModel, resident: Sequence[ResidentAdapter]
 ) -> None:

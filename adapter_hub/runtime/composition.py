@@ -156,8 +156,7 @@ class Session:
         """Return memory for decoding, by name: that of earlier batches where it is enough."""
         size, found = math.prod(shape), self._buffers.get(name)
         if found is None or found.numel() < size:
-            found = torch.empty(size, dtype=self.base.dtype, device=self.base.device)
-            self._buffers[name] = found
+            found = self._buffers[name] = self._empty(size)
         return found[:size].view(shape)
 
     def _seat(self, rows: Sequence[Experts], count: int) -> None:
@@ -234,12 +233,16 @@ class Session:
         """Return memory for at least this many rows: that of earlier batches where it is enough."""
         store = self._stores.get((path, gated, width))
         if store is None or store.a.shape[0] < rows:
-            dtype, device = self.base.dtype, self.base.device
-            a = torch.empty(rows, width + EXPERTS * gated, part.inputs, dtype=dtype, device=device)
-            b = torch.empty(rows, part.outputs, width, dtype=dtype, device=device)
-            bias = torch.zeros(rows, 1, EXPERTS, dtype=dtype, device=device) if gated else None
+            a = self._empty(rows, width + EXPERTS * gated, part.inputs)
+            b = self._empty(rows, part.outputs, width)
+            bias = self._empty(rows, 1, EXPERTS).zero_() if gated else None
             store = self._stores[path, gated, width] = _Store(a, b, bias)
         return store
+
+    def _empty(self, *shape: int) -> Tensor:
+        """Return new memory that may be written to whether or not inference mode is on then."""
+        with torch.inference_mode(mode=False):
+            return torch.empty(shape, dtype=self.base.dtype, device=self.base.device)
 
     def _view(self, module: nn.Module, path: str, memo: dict[int, nn.Module]) -> nn.Module:
         """Return the same tensors under modules of this session's own."""
