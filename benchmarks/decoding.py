@@ -232,9 +232,9 @@ def table(results: dict[str, Any]) -> str:
         "|" + "---|" * 7,
     ]
     for shape, found in results["shapes"].items():
-        for row in found["beam_search"]:
+        for row in found.get("beam_search", ()):
             lines.append(peer_line(row, shape, "transformers, merged", row["batch"], row["beams"]))
-        for row in found["peft"]:
+        for row in found.get("peft", ()):
             what = f"PEFT adapter_names, {row['adapters']} adapters"
             lines.append(peer_line(row, shape, what, row["batch"], row["beams"]))
     lines += [
@@ -243,7 +243,7 @@ def table(results: dict[str, Any]) -> str:
         "|" + "---|" * 8,
     ]
     for shape, found in results["shapes"].items():
-        for row in [*found["encoder"], *found["mixed"]]:
+        for row in [*found.get("encoder", ()), *found.get("mixed", ())]:
             counted = row.get("calls", {}).get("computing", "")
             lines.append(
                 f"| {shape} | {row['what']} | {row['batch']} | {row.get('beams', '')} | {row['rows']} | "
@@ -262,7 +262,7 @@ def table(results: dict[str, Any]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/decoding"))
 def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ...], out: Path) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    results: dict[str, Any] = {"machine": machine(), "tokens": tokens, "repeats": repeats, "shapes": {}}
+    results: dict[str, Any] = {"machine": machine(), "shapes": {}}
     if only and out.with_suffix(".json").is_file():
         results["shapes"] = json.loads(out.with_suffix(".json").read_text())["shapes"]
     with quiet(), torch.inference_mode():
@@ -281,6 +281,7 @@ def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ..
                 "peft": lambda b=bench: against_peft(b, 8),
             }
             found = results["shapes"].setdefault(shape, {})
+            found["settings"] = {"tokens": tokens, "turns": repeats, "turns of batch 8": 1, "steps": STEPS}
             for name in only or parts:
                 found[name] = parts[name]()
                 write(results, out)
@@ -290,9 +291,8 @@ def main(shapes: tuple[str, ...], tokens: int, repeats: int, only: tuple[str, ..
 def write(results: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
-    if all(len(found) == len(PARTS) for found in results["shapes"].values()):
-        note = f"{results['machine']}; {results['tokens']} tokens, {results['repeats']} turns each."
-        out.with_suffix(".md").write_text(f"{table(results)}\n\n{note}\n")
+    settings = "; ".join(f"{shape}: {found['settings']}" for shape, found in results["shapes"].items())
+    out.with_suffix(".md").write_text(f"{table(results)}\n\n{results['machine']}. {settings}.\n")
 
 
 if __name__ == "__main__":
