@@ -1,0 +1,323 @@
+"""The requests that this library makes of a Hub: each with limits, retries, and one-line errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from adapter_hub.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    StaleParentError,
+    UnreachableError,
+)
+from adapter_hub.hub.committing import XET_ENDPOINT, hush, write_commit
+from adapter_hub.hub.downloading import Progress, Wanted, download_files
+from adapter_hub.hub.names import Refs, RemoteFile, RepoId, RepoState, check_commit, check_revision, state_of
+from adapter_hub.hub.patience import Patience
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Result = TypeVar("Result")
+
+
+class HubClient:
+    """A Hub, as its user sees it. Nothing is requested before a method is called.
+
+    Attributes:
+        patience: limits of time.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, token: str | None = None, patience: Patience | None = None
+    ) -> None:
+        """Name a Hub.
+
+        Args:
+            endpoint: its address; HF_ENDPOINT or huggingface.co by default.
+            token: of the user; by default the one that `hf auth login` stored, or HF_TOKEN.
+            patience: limits of time; by default from the environment.
+        """
+        self._endpoint, self._token = endpoint, token
+        self.patience = patience or Patience.from_environment()
+
+    @cached_property
+    def endpoint(self) -> str:
+        """The address, without a slash at the end."""
+        if self._endpoint is not None:
+            return self._endpoint.rstrip("/")
+        return os.environ.get("HF_ENDPOINT", "").rstrip("/") or XET_ENDPOINT
+
+    @property
+    def offline(self) -> bool:
+        """Whether HF_HUB_OFFLINE forbids requests."""
+        from huggingface_hub import constants  # noqa: PLC0415 - 0.1 s that only the Hub's users pay
+
+        return bool(constants.HF_HUB_OFFLINE)
+
+    @cached_property
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi  # noqa: PLC0415
+
+        hush()
+        return HfApi(endpoint=self.endpoint, token=self._token, library_name="adapter-hub")
+
+    def _ask(self, operation: Callable[[], Result], what: str, size: int = 0) -> Result:
+        if self.offline:
+            raise UnreachableError(f"{what}: HF_HUB_OFFLINE is set, and this needs a request; unset it")
+        return self.patience.persist(operation, what, self.endpoint, size=size)
+
+    def refs(self, repo: RepoId) -> Refs:
+        """Return the branches and tags of a repository.
+
+        Raises:
+            NotFoundError: no such repository, or it is private. AccessError, UnreachableError.
+        """
+        found = self._ask(
+            lambda: self._api.list_repo_refs(repo.id, repo_type=repo.kind), f"the refs of {repo}"
+        )
+        return Refs(
+            {ref.name: check_commit(ref.target_commit) for ref in found.branches},
+            {ref.name: check_commit(ref.target_commit) for ref in found.tags},
+        )
+
+    def state(self, repo: RepoId, revision: str = "main") -> RepoState:
+        """Return what the Hub says of a repository.
+
+        Raises:
+            NotFoundError: no such repository or revision, or it is private. AccessError, UnreachableError.
+        """
+        check_revision(revision)
+        info = self._ask(
+            lambda: self._api.repo_info(repo.id, repo_type=repo.kind, revision=revision), f"{repo}@{revision}"
+        )
+        return state_of(info)
+
+    def tree(self, repo: RepoId, commit: str) -> dict[str, RemoteFile]:
+        """Return every file of a commit by its path.
+
+        Raises:
+            NotFoundError: no such repository or commit. AccessError, UnreachableError.
+        """
+        from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415
+
+        check_commit(commit)
+        rows = self._ask(
+            lambda: list(
+                self._api.list_repo_tree(repo.id, repo_type=repo.kind, revision=commit, recursive=True)
+            ),
+            f"the files of {repo}@{commit[:12]}",
+        )
+        return {
+            row.path: RemoteFile(row.path, row.size, row.lfs.sha256 if row.lfs else None, row.blob_id)
+            for row in rows
+            if isinstance(row, RepoFile)
+        }
+
+    def read(self, repo: RepoId, commit: str, path: str, *, limit: int) -> bytes:
+        """Return the content of a small file in a commit.
+
+        Args:
+            repo: the repository.
+            commit: 40 hexadecimal digits.
+            path: in the repository.
+            limit: bytes; a larger file is refused.
+
+        Raises:
+            NotFoundError: no such file. IntegrityError: larger. AccessError, UnreachableError.
+        """
+        import tempfile  # noqa: PLC0415
+
+        with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+            self.download(repo, commit, {path: None}, Path(scratch))
+            file = Path(scratch, path)
+            if file.stat().st_size > limit:
+                raise IntegrityError(f"{repo}@{commit[:12]} {path}: larger than {limit} bytes")
+            return file.read_bytes()
+
+    def download(
+        self,
+        repo: RepoId,
+        commit: str,
+        wanted: Mapping[str, Wanted | None],
+        folder: Path,
+        progress: Progress | None = None,
+    ) -> None:
+        """Bring files of a commit into a folder; what is there already and right is not asked for again.
+
+        Args:
+            repo: the repository.
+            commit: 40 hexadecimal digits.
+            wanted: by path, what each file has to be; None takes what comes.
+            folder: made if missing; it keeps finished files if this fails.
+            progress: called with the number of bytes that arrived.
+
+        Raises:
+            NotFoundError: a file is not there. IntegrityError: other bytes came, every time.
+            AccessError, UnreachableError. OSError: the disk is full or not writable.
+        """
+        check_commit(commit)
+        if self.offline:
+            raise UnreachableError(
+                f"{repo}: HF_HUB_OFFLINE is set, and this is not in the cache; unset it once"
+            )
+        download_files(self._api, self.patience, repo, commit, wanted, folder, progress)
+
+    def commit(
+        self,
+        repo: RepoId,
+        *,
+        additions: Mapping[str, bytes | Path],
+        deletions: Sequence[str] = (),
+        message: str,
+        parent: str,
+        branch: str = "main",
+    ) -> str:
+        """Write and remove files in one commit on top of `parent`, or not at all.
+
+        An answer that was lost is looked up: if the branch holds what was asked for, that is success.
+
+        Returns:
+            The commit; the branch's present one if nothing had to change.
+
+        Raises:
+            StaleParentError: the branch has another commit by now; nothing was written.
+            AccessError, NotFoundError, UnreachableError.
+        """
+        check_commit(parent)
+        check_revision(branch)
+        size = sum(
+            len(item) if isinstance(item, bytes) else item.stat().st_size for item in additions.values()
+        )
+        attempts = 0
+
+        def write() -> str:
+            nonlocal attempts
+            attempts += 1
+            return write_commit(self._api, repo, additions, deletions, message, (parent, branch))
+
+        try:
+            return check_commit(self._ask(write, f"a commit to {repo}", size))
+        except (StaleParentError, UnreachableError) as error:
+            if attempts < 2 and isinstance(error, StaleParentError):
+                raise
+            head = self._head_with(repo, branch, additions, deletions)
+            if head is None or head == parent:
+                raise
+            return head
+
+    def _head_with(
+        self, repo: RepoId, branch: str, additions: Mapping[str, bytes | Path], deletions: Sequence[str]
+    ) -> str | None:
+        """Return the branch's commit if it holds the additions and not the deletions."""
+        try:
+            head = self.refs(repo).branches.get(branch)
+            if head is None:
+                return None
+            tree = self.tree(repo, head)
+        except (UnreachableError, NotFoundError):
+            return None
+        there = all(path in tree and tree[path].holds(content) for path, content in additions.items())
+        return head if there and not any(path in tree for path in deletions) else None
+
+    def create_repo(self, repo: RepoId, private: bool | None = None) -> None:
+        """Make a repository unless it is there; an existing one keeps its visibility.
+
+        Raises:
+            AccessError: not this user's namespace, or a read-only token. UnreachableError.
+        """
+        self._ask(
+            lambda: self._api.create_repo(repo.id, repo_type=repo.kind, private=private, exist_ok=True),
+            f"making {repo}",
+        )
+
+    def create_tag(self, repo: RepoId, tag: str, commit: str) -> None:
+        """Name a commit, for ever as far as this library goes.
+
+        Raises:
+            ConflictError: the tag exists at another commit. AccessError, NotFoundError, UnreachableError.
+        """
+        check_revision(tag)
+        check_commit(commit)
+        try:
+            self._ask(
+                lambda: self._api.create_tag(repo.id, tag=tag, revision=commit, repo_type=repo.kind),
+                f"tag {tag} of {repo}",
+            )
+        except (ConflictError, UnreachableError):
+            if self.refs(repo).tags.get(tag) != commit:
+                raise
+        else:  # the client takes an answer for success without looking
+            if (found := self.refs(repo).tags.get(tag)) != commit:
+                raise ConflictError(f"tag {tag} of {repo}: names {found or 'nothing'}, expected {commit}")
+
+    def create_branch(self, repo: RepoId, branch: str, commit: str) -> None:
+        """Start a branch at a commit, in place of one of that name."""
+        self.delete_branch(repo, branch)
+        self._ask(
+            lambda: self._api.create_branch(
+                repo.id,
+                branch=check_revision(branch),
+                revision=check_commit(commit),
+                repo_type=repo.kind,
+                exist_ok=True,
+            ),
+            f"branch {branch} of {repo}",
+        )
+
+    def delete_branch(self, repo: RepoId, branch: str) -> None:
+        """Remove a branch if it is there; commits with a tag stay."""
+        try:
+            self._ask(
+                lambda: self._api.delete_branch(repo.id, branch=check_revision(branch), repo_type=repo.kind),
+                f"branch {branch} of {repo}",
+            )
+        except NotFoundError:
+            return
+
+    def delete_contents(self, repo: RepoId, sha256s: Sequence[str]) -> None:
+        """Remove the bytes of files in large-file storage for good; the commits that list them stay.
+
+        Raises:
+            AccessError, NotFoundError, UnreachableError.
+        """
+
+        def delete() -> None:
+            listed = self._api.list_lfs_files(repo.id, repo_type=repo.kind)
+            found = [item for item in listed if item.oid in sha256s]
+            self._api.permanently_delete_lfs_files(repo.id, found, rewrite_history=False, repo_type=repo.kind)
+
+        self._ask(delete, f"removing files of {repo}")
+
+    def search(
+        self,
+        filters: Sequence[str] = (),
+        author: str | None = None,
+        text: str | None = None,
+        limit: int | None = None,
+    ) -> list[RepoState]:
+        """Return the model repositories that carry all the tags, most downloaded first.
+
+        Raises:
+            UnreachableError.
+        """
+        rows = self._ask(
+            lambda: list(
+                self._api.list_models(
+                    filter=list(filters) or None,
+                    author=author,
+                    search=text,
+                    limit=limit,
+                    sort="downloads",
+                    cardData=True,
+                    full=True,
+                )
+            ),
+            "the Hub's list of models",
+        )
+        return [state_of(row) for row in rows]

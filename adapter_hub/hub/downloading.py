@@ -1,0 +1,149 @@
+"""Files of a commit on this machine, each hashed as it lies there: the client checks sizes only.
+
+A file that is there and right costs no request, so that a download goes on where it was interrupted.
+Other bytes than the expected are thrown away and asked for twice more, then it is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from adapter_hub.errors import IntegrityError
+from adapter_hub.hub.names import RepoId, sha256_of
+from adapter_hub.hub.patience import Patience
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Progress = Callable[[int], None]
+AT_ONCE = 4  # files
+WRONG_BYTES = 3  # how often other bytes may come before it counts as damage on the Hub
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file has to be: `size` in bytes, `sha256` as 64 hexadecimal digits."""
+
+    size: int
+    sha256: str
+
+    def is_at(self, path: Path) -> bool:
+        """Tell whether `path` is that file."""
+        return path.is_file() and path.stat().st_size == self.size and sha256_of(path) == self.sha256
+
+
+def download_files(
+    api: HfApi,
+    patience: Patience,
+    repo: RepoId,
+    commit: str,
+    wanted: Mapping[str, Wanted | None],
+    folder: Path,
+    progress: Progress | None,
+) -> None:
+    """Bring every wanted file into `folder`; see `HubClient.download`."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def bring(item: tuple[str, Wanted | None]) -> str | None:
+        path, expected = item
+        if expected is not None and expected.is_at(folder / path):
+            if progress:
+                progress(expected.size)
+            return None
+
+        def fetch(anew: bool) -> object:
+            def request() -> object:
+                return api.hf_hub_download(
+                    repo.id,
+                    path,
+                    repo_type=repo.kind,
+                    revision=commit,
+                    local_dir=folder,
+                    force_download=anew,
+                    tqdm_class=_counter(progress),
+                )
+
+            size = expected.size if expected else 0
+            what = f"{path} of {repo}@{commit[:12]}"
+            return patience.persist(request, what, api.endpoint, size=size)
+
+        return _checked(path, expected, folder, fetch)
+
+    if found := sorted(text for text in _in_parallel(bring, list(wanted.items())) if text):
+        raise IntegrityError(f"{repo}@{commit[:12]} on {api.endpoint} is damaged", found, "tell its owner")
+
+
+def _in_parallel(work: Callable[[Any], str | None], items: list[Any]) -> list[str | None]:
+    """Return what `work` returns for each item; on an error or Ctrl-C the rest is left to die with us.
+
+    Not a pool of the standard library: that waits for every running download before the program may end.
+    """
+    if len(items) == 1:
+        return [work(items[0])]
+    waiting: SimpleQueue[Any] = SimpleQueue()
+    finished: SimpleQueue[str | None | BaseException] = SimpleQueue()
+    for item in items:
+        waiting.put(item)
+
+    def run() -> None:
+        try:
+            while True:
+                finished.put(work(waiting.get_nowait()))
+        except Empty:
+            return
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            finished.put(error)
+
+    for _ in range(min(AT_ONCE, len(items))):
+        Thread(target=run, daemon=True, name="adapter-hub download").start()
+    results: list[str | None] = []
+    while len(results) < len(items):
+        result = finished.get()
+        if isinstance(result, BaseException):
+            raise result
+        results.append(result)
+    return results
+
+
+def _checked(path: str, expected: Wanted | None, folder: Path, fetch: Callable[[bool], object]) -> str | None:
+    """Fetch one file until it is right; return what is wrong with it after the last attempt, or None."""
+    wrong = None
+    for _ in range(WRONG_BYTES):
+        fetch((folder / path).is_file())  # what is there is wrong, or of unknown content
+        if expected is None or expected.is_at(folder / path):
+            return None
+        size, sha256 = (folder / path).stat().st_size, sha256_of(folder / path)
+        wrong = (
+            f"{path}: {size} bytes with sha256 {sha256[:12]}…, "
+            f"expected {expected.size} with {expected.sha256[:12]}…"
+        )
+        (folder / path).unlink()
+    return wrong
+
+
+def _counter(progress: Progress | None) -> Any:
+    """Return what the client takes for a progress bar: it counts, and draws nothing."""
+
+    class Counter:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.n = 0
+
+        def update(self, count: float | None = 1) -> None:
+            if progress and count:
+                progress(int(count))
+
+        def __enter__(self) -> Counter:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def __getattr__(self, _: str) -> Callable[..., None]:
+            return lambda *args, **kwargs: None
+
+    return Counter
