@@ -72,7 +72,7 @@ def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:
                 code="entry-unreadable",
                 severity="warning",
                 ref=f"{name}@{version}",
-                message=f"written by a newer program in {registry.path}",
+                message=f"written by a newer program in {registry.label}",
                 hint="upgrade adapter-hub to check it",
             )
         for name, versions in registry.adapters.items():
@@ -84,6 +84,6 @@ def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:
                         code="version-conflict",
                         severity="error",
                         ref=ref,
-                        message=f"{digest} in {first.path}, {block.digest} in {registry.path}",
+                        message=f"{digest} in {first.label}, {block.digest} in {registry.label}",
                         hint="name the registry to trust with --registry",
                     )

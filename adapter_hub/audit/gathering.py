@@ -130,7 +130,7 @@ class Gatherer:
     def _open(
         self, registry: Registry, name: str, version: str, block: VersionBlock
     ) -> tuple[Artifact | None, FolderStore | None, str]:
-        key = (str(registry.path), name, version)
+        key = (registry.label, name, version)
         if key not in self._artifacts:
             self._artifacts[key] = _open_first(registry, name, version, block)
         return self._artifacts[key]

@@ -79,7 +79,7 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
     for registry in settings.registries():
         echo_warnings(registry.warnings)
         for name, version in registry.unreadable:
-            yield {"name": name, "version": version, "registry": str(registry.path), "status": "unreadable"}
+            yield {"name": name, "version": version, "registry": registry.label, "status": "unreadable"}
         for name in sorted(registry.adapters):
             versions = registry.adapters[name]
             for version in sorted(versions, key=Version):
@@ -89,7 +89,7 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
                     yield {
                         "name": name,
                         "version": version,
-                        "registry": str(registry.path),
+                        "registry": registry.label,
                         **block.to_json(),
                     }
 
@@ -132,7 +132,7 @@ def show(settings: Settings, ref: str, as_json: bool) -> None:
             {
                 "ref": found.ref,
                 "digest": found.digest,
-                "registry": str(found.registry.path) if found.registry else None,
+                "registry": found.registry.label if found.registry else None,
                 "entry": found.block.to_json() if found.block else None,
                 "manifest": found.manifest.to_json(),
             }

@@ -70,6 +70,6 @@ def _read(name: str, version: str, block: VersionBlock, registry: Registry) -> t
         except AdapterHubError as error:
             reasons.append(str(error))
     raise NotFoundError(
-        f"{name}@{version} is in {registry.path}, its manifest is not where that says: "
+        f"{name}@{version} is in {registry.label}, its manifest is not where that says: "
         f"{'; '.join(reasons) or 'no location is listed'}; see `adapter-hub registry check`"
     )
