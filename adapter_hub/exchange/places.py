@@ -68,4 +68,4 @@ def write_card(name: str, store: Store) -> None:
     newest = (in_use or versions)[-1]
     manifest, digest = store.manifest(name, newest)
     assert digest_of(manifest.to_bytes()) == digest
-    store.write_card(name, render_card(manifest, claims.reports, claims.status_of(newest)))
+    store.present(name, newest, render_card(manifest, claims.reports, claims.status_of(newest)))

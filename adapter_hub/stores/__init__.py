@@ -65,8 +65,12 @@ class Store(Protocol):
             NotFoundError: the store does not have it. IntegrityError: another version is in its place.
         """
 
-    def push(self, artifact: Artifact) -> None:
+    def push(self, artifact: Artifact, card: str = "") -> None:
         """Take an artifact in; on return it is there, whole and verified. The same bytes again are fine.
+
+        Args:
+            artifact: it goes in as it is.
+            card: the README.md of this version, for stores that keep one with every version.
 
         Raises:
             IntegrityError: it is not sound. ConflictError: the version exists with other bytes.
@@ -98,19 +102,23 @@ class Store(Protocol):
     def withdraw(self, name: str, version: str) -> None:
         """Remove the files of a version; its manifest and its ancestors' stay."""
 
-    def write_card(self, name: str, text: str) -> None:
-        """Replace the rendered README.md of an adapter."""
+    def present(self, name: str, version: str, card: str) -> None:
+        """Make a version what people see who ask for the name alone, with its card as README.md."""
+
+    def label(self, registry: Path) -> str:
+        """Return how a registry file names this store; `open_store` opens it by that."""
 
     def location(self, name: str, version: str, registry: Path) -> Location:
         """Return how a registry file writes down where a version is."""
 
 
-def open_store(label: str, registry: Path) -> Store:
+def open_store(label: str, registry: Path, *, cache: Path | None = None) -> Store:
     """Return the store that a registry's location names.
 
     Args:
         label: `Location.store`.
         registry: the registry file; relative labels start from its folder.
+        cache: folder for what a remote store needs on this machine; the user's by default.
 
     Raises:
         InvalidInputError: a kind of store that this program cannot open.
@@ -119,6 +127,10 @@ def open_store(label: str, registry: Path) -> Store:
 
     if label == EMBEDDED:
         return FolderStore(embedded.store_path())
+    if label.startswith("hf://"):
+        from adapter_hub.stores.hub import HubStore  # noqa: PLC0415
+
+        return HubStore(label.removeprefix("hf://").rstrip("/"), cache=cache)
     if "://" in label:
-        raise InvalidInputError(f"store {label}: this version opens folders only")
+        raise InvalidInputError(f"store {label}: expected a folder, or hf://namespace")
     return FolderStore(registry.parent / label)
