@@ -30,15 +30,29 @@ class Claims:
 
     Attributes:
         reports: by their file's name, which is the sha256 of its bytes.
-        statuses: in the order in which they were added.
+        statuses: in order of time, whatever order they were given in; of one time, as given.
     """
 
     reports: tuple[EvaluationReport, ...] = ()
     statuses: tuple[StatusEntry, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Sort: what comes late, from a mirror, must not undo what happened after it."""
+        object.__setattr__(self, "statuses", tuple(sorted(self.statuses, key=lambda entry: entry.time)))
+
+    def with_status(self, entry: StatusEntry) -> Claims:
+        """Return the claims with one more status entry; the same claims if that was so at the time."""
+        before = Claims(statuses=tuple(item for item in self.statuses if item.time <= entry.time))
+        last = before.status_of(entry.version)
+        if last and (last.status, last.reason) == (entry.status, entry.reason):
+            return self
+        return Claims(self.reports, (*self.statuses, entry))
+
     def status_of(self, version: str) -> StatusEntry | None:
-        """Return the entry that counts for a version: the last one."""
-        return next((entry for entry in reversed(self.statuses) if entry.version == version), None)
+        """Return the entry that counts for a version: the latest, or its withdrawal, which is final."""
+        entries = [entry for entry in self.statuses if entry.version == version]
+        final = [entry for entry in entries if entry.status == "withdrawn"]
+        return (final or entries or [None])[-1]
 
     def published(self, version: str) -> str | None:
         """Return the time of a version's first entry, which publishing adds."""

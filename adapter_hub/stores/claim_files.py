@@ -36,11 +36,12 @@ def parse_statuses(raw: bytes, where: str) -> tuple[StatusEntry, ...]:
 
 
 def statuses_with(entries: Sequence[StatusEntry], new: StatusEntry) -> bytes | None:
-    """Return the status file with one entry more, or None if the last one says the same."""
-    last = Claims(statuses=tuple(entries)).status_of(new.version)
-    if last and (last.status, last.reason) == (new.status, new.reason):
+    """Return the status file with one entry more, in order of time, or None if it says nothing new."""
+    before = Claims(statuses=tuple(entries))
+    after = before.with_status(new)
+    if after is before:
         return None
-    values = [item.to_json() for item in (*entries, new)]
+    values = [item.to_json() for item in after.statuses]
     return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
