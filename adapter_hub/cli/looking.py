@@ -11,6 +11,7 @@ from adapter_hub.cli.settings import Settings, echo_warnings
 if TYPE_CHECKING:
     from adapter_hub.manifest import Manifest
     from adapter_hub.registry import Registry, VersionBlock
+    from adapter_hub.resolution import Resolved
     from adapter_hub.stores import Claims
 
 
@@ -51,18 +52,19 @@ def look(settings: Settings, text: str) -> Looked:
         return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims())
     found = look_up(AdapterRef.parse(text), settings.registries())
     echo_warnings(found.warnings)
-    manifest, claims = _read(found.name, found.version, found.block, found.registry)
+    manifest, claims = _read(found, settings.open_cache().folder)
     return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block)
 
 
-def _read(name: str, version: str, block: VersionBlock, registry: Registry) -> tuple[Manifest, Claims]:
+def _read(found: Resolved, cache: Path) -> tuple[Manifest, Claims]:
     from adapter_hub.errors import AdapterHubError, NotFoundError
-    from adapter_hub.stores import open_store
+    from adapter_hub.exchange.places import open_location
 
+    name, version, block, registry = found.name, found.version, found.block, found.registry
     reasons = []
     for location in block.locations:
         try:
-            store = open_store(location.store, registry.path)
+            store = open_location(location, registry, cache=cache)
             manifest, digest = store.manifest(name, version)
             if digest == block.digest:
                 return manifest, store.claims(name)

@@ -62,7 +62,7 @@ class Settings:
         registry = self.own_registry()
         text = store_text(self.store) or registry.default_store
         if is_address(text):
-            return open_store(text, registry.path)
+            return open_store(text, registry.path, cache=self._cache_folder())
         return FolderStore(store_path(text, registry.path))
 
     def open_cache(self) -> Cache:

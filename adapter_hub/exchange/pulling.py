@@ -8,10 +8,11 @@ from pathlib import Path
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, IntegrityError, StatusError
+from adapter_hub.exchange.places import open_location
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import Resolved, judge_ancestors, resolve
-from adapter_hub.stores import Store, open_store
+from adapter_hub.stores import Store
 
 Tell = Callable[[str], None]
 
@@ -45,9 +46,8 @@ def pull(
         artifact.verify()
     else:
         parsed = AdapterRef.parse(ref) if isinstance(ref, str) else ref
-        resolved = resolve(parsed, registries, allow_quarantined=allow_quarantined)
+        resolved, artifact = _find(parsed, registries, cache, allow_quarantined)
         warnings += resolved.warnings
-        artifact = cache.get(resolved.block.digest) or _land(resolved, cache)
     # the artifact knows of ancestors that no registry may list between it and a retired one
     verdict = judge_ancestors(artifact.ref, list(artifact.ancestors()), registries, allow_quarantined)
     if verdict.refusal:
@@ -58,12 +58,33 @@ def pull(
     return artifact if to is None else copy_artifact(artifact, to)
 
 
+def _find(
+    ref: AdapterRef, registries: Sequence[Registry], cache: Cache, allow_quarantined: str | None
+) -> tuple[Resolved, Artifact]:
+    """Resolve a reference and bring its artifact; what never changes and is here costs no request."""
+    if ref.version is not None or ref.digest is not None:
+        for registry in registries:
+            registry.settle_for_copy()
+        try:
+            resolved = resolve(ref, registries, allow_quarantined=allow_quarantined)
+            if artifact := cache.get(resolved.block.digest):
+                return resolved, artifact
+        except AdapterHubError:
+            if not any(registry.is_copy for registry in registries):
+                raise
+    for registry in registries:
+        if registry.is_copy:
+            registry.refresh()
+    resolved = resolve(ref, registries, allow_quarantined=allow_quarantined)
+    return resolved, cache.get(resolved.block.digest) or _land(resolved, cache)
+
+
 def _land(resolved: Resolved, cache: Cache) -> Artifact:
     """Fetch a version from the first location that has it whole."""
     reasons = []
     for location in resolved.block.locations:
         try:
-            store = open_store(location.store, resolved.registry.path)
+            store = open_location(location, resolved.registry, cache=cache.folder)
             return cache.land(resolved.block.digest, _fetcher(store, resolved))
         except AdapterHubError as error:
             reasons.append(f"store {location.store}: {error}")

@@ -27,17 +27,14 @@ def rebuild(registry: Registry, stores: Sequence[Store]) -> bool:
         IntegrityError: two stores hold different bytes of one version, or a listed version is in none.
     """
     for store in stores:
-        check_place(registry, store, "any/name")
-    with registry.locked():
-        before = registry.sequence
-        rebuilt = blocks_of(stores, registry)
+        check_place(registry, store)
 
-        def change(adapters: Adapters) -> None:
-            adapters.clear()
-            adapters.update(rebuilt)
+    def change(adapters: Adapters) -> None:
+        rebuilt = blocks_of(stores, registry)  # in here, so that it knows what others listed meanwhile
+        adapters.clear()
+        adapters.update(rebuilt)
 
-        registry.update(change)
-        return registry.sequence != before
+    return registry.update(change)
 
 
 def blocks_of(stores: Sequence[Store], registry: Registry) -> Adapters:

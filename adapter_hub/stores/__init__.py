@@ -52,7 +52,7 @@ class Claims:
         """Return the entry that counts for a version: the latest, or its withdrawal, which is final."""
         entries = [entry for entry in self.statuses if entry.version == version]
         final = [entry for entry in entries if entry.status == "withdrawn"]
-        return (final or entries or [None])[-1]
+        return next(reversed(final or entries), None)
 
     def published(self, version: str) -> str | None:
         """Return the time of a version's first entry, which publishing adds."""
