@@ -12,16 +12,28 @@ goes through here, so that limits, retries, messages and checks are in one place
 from __future__ import annotations
 
 from adapter_hub.hub.client import HubClient
-from adapter_hub.hub.names import Refs, RemoteFile, RepoId, RepoState, check_commit, check_revision, is_hub
+from adapter_hub.hub.downloading import Progress
+from adapter_hub.hub.names import (
+    Refs,
+    RemoteFile,
+    RepoId,
+    RepoState,
+    Wanted,
+    check_commit,
+    check_revision,
+    is_hub,
+)
 from adapter_hub.hub.patience import Patience
 
 __all__ = [
     "HubClient",
     "Patience",
+    "Progress",
     "Refs",
     "RemoteFile",
     "RepoId",
     "RepoState",
+    "Wanted",
     "check_commit",
     "check_revision",
     "is_hub",

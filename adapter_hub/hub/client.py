@@ -16,8 +16,17 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.hub.committing import XET_ENDPOINT, hush, write_commit
-from adapter_hub.hub.downloading import Progress, Wanted, download_files
-from adapter_hub.hub.names import Refs, RemoteFile, RepoId, RepoState, check_commit, check_revision, state_of
+from adapter_hub.hub.downloading import Progress, download_files
+from adapter_hub.hub.names import (
+    Refs,
+    RemoteFile,
+    RepoId,
+    RepoState,
+    Wanted,
+    check_commit,
+    check_revision,
+    state_of,
+)
 from adapter_hub.hub.patience import Patience
 
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ Other bytes than the expected are thrown away and asked for twice more, then it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from adapter_hub.errors import IntegrityError
-from adapter_hub.hub.names import RepoId, sha256_of
+from adapter_hub.hub.names import RepoId, Wanted, sha256_of
 from adapter_hub.hub.patience import Patience
 
 if TYPE_CHECKING:
@@ -23,18 +22,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 AT_ONCE = 4  # files
 WRONG_BYTES = 3  # how often other bytes may come before it counts as damage on the Hub
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a file has to be: `size` in bytes, `sha256` as 64 hexadecimal digits."""
-
-    size: int
-    sha256: str
-
-    def is_at(self, path: Path) -> bool:
-        """Tell whether `path` is that file."""
-        return path.is_file() and path.stat().st_size == self.size and sha256_of(path) == self.sha256
 
 
 def download_files(

@@ -151,6 +151,18 @@ def _time(value: datetime | None) -> str:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a file has to be: `size` in bytes, `sha256` as 64 hexadecimal digits."""
+
+    size: int
+    sha256: str
+
+    def is_at(self, path: Path) -> bool:
+        """Tell whether `path` is that file."""
+        return path.is_file() and path.stat().st_size == self.size and sha256_of(path) == self.sha256
+
+
+@dataclass(frozen=True)
 class RemoteFile:
     """A file in a commit.
 
@@ -165,6 +177,11 @@ class RemoteFile:
     size: int
     sha256: str | None
     git_oid: str
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """What a download of it has to be; None if the Hub keeps only git's hash."""
+        return None if self.sha256 is None else Wanted(self.size, self.sha256)
 
     def holds(self, content: bytes | Path) -> bool:
         """Tell whether the Hub says that it holds this content, by the hash that it keeps."""

@@ -73,7 +73,10 @@ class Patience:
                 left = first_failure + self.total - now
                 wait = self.wait(attempt, asked)
                 if not is_transient(error) or wait > left:
-                    raise to_error(error, what, endpoint) from error
+                    told = to_error(error, what, endpoint)
+                    if told is error:
+                        raise
+                    raise told from error
                 time.sleep(wait)
                 attempt += 1
 

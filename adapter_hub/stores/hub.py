@@ -30,8 +30,7 @@ from adapter_hub.errors import (
     NotFoundError,
     StatusError,
 )
-from adapter_hub.hub import HubClient, Refs, RepoId
-from adapter_hub.hub.downloading import Progress, Wanted
+from adapter_hub.hub import HubClient, Progress, Refs, RepoId, Wanted
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import cache_folder, make_folder
 from adapter_hub.reference import VERSION_PATTERN, check_name, check_version

@@ -90,7 +90,7 @@ def publish_version(repository: Repository, artifact: Artifact, card: str) -> No
         deletions = _leftovers(tree, additions)
         if deletions and MANIFEST_FILE not in tree:
             raise ConflictError(
-                f"{repo}: holds something else than an adapter ({', '.join(deletions[:3])}), which publishing "
+                f"{repo}: holds something else than an adapter ({', '.join(deletions[:3])}), which a publish "
                 "would remove; publish under another name, or empty it first"
             )
         try:
