@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from adapter_hub.manifest import Manifest
 from adapter_hub.paths import is_address
 from adapter_hub.registry import Location, Registry, VersionBlock
 from adapter_hub.stores import EMBEDDED, Store, open_store
+from adapter_hub.versions import preferred
 
 
 def with_embedded(registry: Registry) -> tuple[Registry, ...]:
@@ -47,8 +48,14 @@ def check_place(registry: Registry, store: Store) -> None:
         )
 
 
-def open_location(location: Location, registry: Registry, *, cache: Path | None = None) -> Store:
-    """Return the store in which a registry says that a version is.
+def open_location(
+    location: Location,
+    registry: Registry,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Store:
+    """Return the store in which a registry says that a version is; see `open_store`.
 
     Raises:
         InvalidInputError: no store that can be opened, or a registry on the Hub names a folder.
@@ -57,7 +64,7 @@ def open_location(location: Location, registry: Registry, *, cache: Path | None 
         raise InvalidInputError(
             f"registry {registry.label} is on the Hub and names a folder, {location.store}"
         )
-    return open_store(location.store, registry.path, cache=cache)
+    return open_store(location.store, registry.path, cache=cache, progress=progress)
 
 
 @contextmanager
@@ -100,14 +107,15 @@ def manifest_of(name: str, version: str, block: VersionBlock, registry: Registry
 
 
 def write_card(name: str, store: Store) -> None:
-    """Render the card of the newest version that is in use, or of the newest of all."""
+    """Show the version in use that people get who name none, or else the newest of all, with its card."""
     from adapter_hub.cards import render_card  # noqa: PLC0415 - the template engine is for writers only
 
     claims = store.claims(name)
     versions = store.versions(name)
     retired = {"yanked", "quarantined", "withdrawn"}
     in_use = [v for v in versions if (last := claims.status_of(v)) is None or last.status not in retired]
-    newest = (in_use or versions)[-1]
+    newest = preferred(in_use or versions)
+    assert newest is not None  # a name has at least one version
     manifest, digest = store.manifest(name, newest)
     assert digest_of(manifest.to_bytes()) == digest
     store.present(name, newest, render_card(manifest, claims.reports, claims.status_of(newest)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, IntegrityError, StatusError
+from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.places import open_location
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry import Registry
@@ -15,6 +16,7 @@ from adapter_hub.resolution import Resolved, judge_ancestors, resolve
 from adapter_hub.stores import Store
 
 Tell = Callable[[str], None]
+Arriving = Callable[[str, int, int], None]  # the version, bytes that arrived now, bytes of all its files
 
 
 def pull(
@@ -25,6 +27,7 @@ def pull(
     to: Path | str | None = None,
     allow_quarantined: str | None = None,
     tell: Tell | None = None,
+    progress: Arriving | None = None,
 ) -> Artifact:
     """Return a verified artifact: from a folder, from the cache, or from a store into the cache.
 
@@ -35,6 +38,7 @@ def pull(
         to: copy it to this folder, too, and return that copy.
         allow_quarantined: digest of a quarantined version to let through all the same.
         tell: called with every warning, one line each.
+        progress: called while bytes come from a remote store, from several threads.
 
     Raises:
         NotFoundError: no such adapter. StatusError: its status, or an ancestor's, forbids the use.
@@ -46,7 +50,8 @@ def pull(
         artifact.verify()
     else:
         parsed = AdapterRef.parse(ref) if isinstance(ref, str) else ref
-        resolved, artifact = _find(parsed, registries, cache, allow_quarantined)
+        parsed, registries = open_hub_ref(parsed, registries, cache, warnings.append)
+        resolved, artifact = _find(parsed, registries, cache, allow_quarantined, progress)
         warnings += resolved.warnings
     # the artifact knows of ancestors that no registry may list between it and a retired one
     verdict = judge_ancestors(artifact.ref, list(artifact.ancestors()), registries, allow_quarantined)
@@ -59,7 +64,11 @@ def pull(
 
 
 def _find(
-    ref: AdapterRef, registries: Sequence[Registry], cache: Cache, allow_quarantined: str | None
+    ref: AdapterRef,
+    registries: Sequence[Registry],
+    cache: Cache,
+    allow_quarantined: str | None,
+    progress: Arriving | None,
 ) -> tuple[Resolved, Artifact]:
     """Resolve a reference and bring its artifact; what never changes and is here costs no request."""
     if ref.version is not None or ref.digest is not None:
@@ -76,15 +85,20 @@ def _find(
         if registry.is_copy:
             registry.refresh()
     resolved = resolve(ref, registries, allow_quarantined=allow_quarantined)
-    return resolved, cache.get(resolved.block.digest) or _land(resolved, cache)
+    return resolved, cache.get(resolved.block.digest) or _land(resolved, cache, progress)
 
 
-def _land(resolved: Resolved, cache: Cache) -> Artifact:
+def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifact:
     """Fetch a version from the first location that has it whole."""
     reasons = []
+
+    def arrived(count: int) -> None:
+        if progress:
+            progress(resolved.ref, count, resolved.block.size)
+
     for location in resolved.block.locations:
         try:
-            store = open_location(location, resolved.registry, cache=cache.folder)
+            store = open_location(location, resolved.registry, cache=cache.folder, progress=arrived)
             return cache.land(resolved.block.digest, _fetcher(store, resolved))
         except AdapterHubError as error:
             reasons.append(f"store {location.store}: {error}")

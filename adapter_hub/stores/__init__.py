@@ -9,6 +9,7 @@ A store knows nothing of the registry; `adapter_hub.exchange` is the only place 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -126,13 +127,20 @@ class Store(Protocol):
         """Return how a registry file writes down where a version is."""
 
 
-def open_store(label: str, registry: Path, *, cache: Path | None = None) -> Store:
+def open_store(
+    label: str,
+    registry: Path,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Store:
     """Return the store that a registry's location names.
 
     Args:
         label: `Location.store`.
         registry: the registry file; relative labels start from its folder.
         cache: folder for what a remote store needs on this machine; the user's by default.
+        progress: called with the number of bytes that arrived from a remote store, from several threads.
 
     Raises:
         InvalidInputError: a kind of store that this program cannot open.
@@ -144,7 +152,7 @@ def open_store(label: str, registry: Path, *, cache: Path | None = None) -> Stor
     if label.startswith("hf://"):
         from adapter_hub.stores.hub import HubStore  # noqa: PLC0415
 
-        return HubStore(label.removeprefix("hf://").rstrip("/"), cache=cache)
+        return HubStore(label.removeprefix("hf://").rstrip("/"), cache=cache, progress=progress)
     if "://" in label:
         raise InvalidInputError(f"store {label}: expected a folder, or hf://namespace")
     return FolderStore(registry.parent / label)

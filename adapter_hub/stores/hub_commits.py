@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from packaging.version import Version
 
 from adapter_hub.artifact import ANCESTORS, MAXIMUM_MANIFEST, Artifact
 from adapter_hub.canonical import digest_of
@@ -20,6 +18,7 @@ from adapter_hub.errors import ConflictError, StaleParentError, StatusError
 from adapter_hub.hub import HubClient, Refs, RemoteFile, RepoId
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.stores.claim_files import CARD_FILE, EVALUATIONS, STATUS_FILE
+from adapter_hub.versions import preferred
 
 TAG = "adapter-hub"  # of every repository that this library made, by which they are found
 PLAIN_CARD = f"---\ntags:\n- {TAG}\n---\n"  # until a rendered one takes its place
@@ -138,11 +137,6 @@ def _check_same(repository: Repository, artifact: Artifact, commit: str) -> None
             "a version never changes: publish the new bytes as a new version"
         )
     repository.read_back(artifact, commit)
-
-
-def preferred(versions: Sequence[str]) -> str | None:
-    """Return the version for those who ask for none: the newest release, or else the newest of all."""
-    return max(versions, key=lambda v: (not Version(v).is_prerelease, Version(v)), default=None)
 
 
 def _branch_for(repository: Repository, version: str, refs: Refs) -> tuple[str, Refs]:
