@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
+from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, UnreachableError
 from adapter_hub.exchange.pulling import Tell, pull
 from adapter_hub.lockfile import (
     LOCK_SCHEMA,
@@ -27,6 +27,7 @@ from adapter_hub.lockfile import (
     read_lock,
     write_lock,
 )
+from adapter_hub.paths import is_address
 from adapter_hub.registry import Location, Registry
 from adapter_hub.resolution import judge_ancestors, standing
 from adapter_hub.stores import EMBEDDED
@@ -57,6 +58,8 @@ def lock(
     wanted = tuple(dict.fromkeys(requirements))
     if not wanted:
         raise InvalidInputError(f"{path}: nothing to lock; name adapters, like `adapter-hub lock mini/da`")
+    for registry in registries:
+        registry.refresh()  # also for exact versions, for which a pull settles for an older copy
     before = _readable(path)
     if before:
         refuse_older_copies(before, registries, path)
@@ -82,8 +85,9 @@ def bring_up_to_date(
         NotFoundError, InvalidInputError: no sound lock file. Otherwise as `lock`.
     """
     before = read_lock(path)
-    refuse_older_copies(before, registries, path)
     say = once(tell)
+    registries = within_reach(registries, say)
+    refuse_older_copies(before, registries, path)
     kept = {}
     for text in dict.fromkeys(before.requirements):
         adapter = before.chosen(text)
@@ -109,6 +113,19 @@ def refuse_older_copies(locked: LockFile, registries: Sequence[Registry], path: 
                 f"registry {registry.label}: its sequence is {registry.sequence}, {path} was locked from "
                 f"{before.sequence}: an older copy; get the current one"
             )
+
+
+def within_reach(registries: Sequence[Registry], say: Tell) -> list[Registry]:
+    """Return the registries that can be asked, or of which there is a copy; what is locked needs none."""
+    found = []
+    for registry in registries:
+        try:
+            registry.refresh()
+        except UnreachableError as error:
+            say(f"{error}; what it says of statuses is not known")
+        else:
+            found.append(registry)
+    return found
 
 
 def once(tell: Tell | None) -> Tell:
@@ -167,9 +184,7 @@ def _pin(text: str, registries: Sequence[Registry], cache: Cache, path: Path, sa
     if requirement.hub:
         locations = [Location(store=f"hf://{manifest.name.partition('/')[0]}", repo=manifest.name)]
     else:
-        locations = [
-            as_written_in(path, item, base) for item, base in listed_places(artifact.digest, registries)
-        ]
+        locations = listed_places(artifact.digest, registries, path)
     return LockedAdapter(
         name=manifest.name,
         version=manifest.version,
@@ -195,26 +210,28 @@ def closure_of(artifact: Artifact) -> tuple[LockedAncestor, ...]:
 def _known(registries: Sequence[Registry], digests: set[str], path: Path) -> Iterator[LockedRegistry]:
     for registry in registries:
         if digests & registry.by_digest.keys():
-            label = registry.label if "://" in registry.label else _labelas_written_in(path, registry.path)
+            label = registry.label if registry.is_on_hub else _label_from(path, registry.path)
             yield LockedRegistry(registry_id=registry.registry_id, label=label, sequence=registry.sequence)
 
 
-def listed_places(digest: str, registries: Sequence[Registry]) -> Iterator[tuple[Location, Path]]:
-    """Yield where the registries say that a version is, each with the file that the words start from."""
-    for registry in registries:
-        if entry := registry.by_digest.get(digest):
-            for location in entry[2].locations:
-                yield location, registry.path
+def listed_places(digest: str, registries: Sequence[Registry], path: Path) -> list[Location]:
+    """Return where the registries say that a version is, as it has to be written in the file `path`."""
+    return [
+        _as_written_in(path, location, registry)
+        for registry in registries
+        if (entry := registry.by_digest.get(digest))
+        for location in entry[2].locations
+        if not registry.is_on_hub or is_address(location.store) or location.store == EMBEDDED
+    ]  # a folder that is named on the Hub is nobody's here
 
 
-def as_written_in(path: Path, location: Location, base: Path) -> Location:
-    """Return a location that was written in the file `base` as it has to be written in the file `path`."""
-    if location.store == EMBEDDED or "://" in location.store:
+def _as_written_in(path: Path, location: Location, registry: Registry) -> Location:
+    if location.store == EMBEDDED or is_address(location.store):
         return location
-    return location.model_copy(update={"store": _labelas_written_in(path, base.parent / location.store)})
+    return location.model_copy(update={"store": _label_from(path, registry.path.parent / location.store)})
 
 
-def _labelas_written_in(path: Path, place: Path) -> str:
+def _label_from(path: Path, place: Path) -> str:
     """Return a path so that it stays right when the lock's folder moves as a whole, if that can be."""
     here, there = path.absolute().parent.resolve(), place.resolve()
     return f"./{there.relative_to(here).as_posix()}" if there.is_relative_to(here) else str(there)

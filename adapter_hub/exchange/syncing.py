@@ -13,12 +13,27 @@ from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError, ConflictError, IntegrityError, InvalidInputError, StatusError
-from adapter_hub.exchange.locking import as_written_in, closure_of, listed_places, once, refuse_older_copies
+from adapter_hub.errors import (
+    AdapterHubError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    StatusError,
+    UnreachableError,
+)
+from adapter_hub.exchange.hub_refs import open_hub_ref
+from adapter_hub.exchange.locking import (
+    closure_of,
+    listed_places,
+    once,
+    refuse_older_copies,
+    within_reach,
+)
 from adapter_hub.exchange.pulling import Tell
 from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock
 from adapter_hub.manifest import MANIFEST_FILE
 from adapter_hub.paths import replace_folder, temporary_beside
+from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import Verdict, judge, judge_ancestors
 from adapter_hub.stores import Store, open_store
@@ -59,10 +74,11 @@ def sync(
         raise InvalidInputError(
             f"{path}: {'; '.join(stale)}; `adapter-hub sync` without --locked brings it up to date"
         )
+    say = once(tell)
+    registries = within_reach(registries, say)
     refuse_older_copies(locked, registries, path)
     if to is not None:
         _check_folders(locked, path)
-    say = once(tell)
     for line in _about_registries(locked, registries):
         say(line)
     installed: list[Artifact] = []
@@ -102,6 +118,8 @@ def _install(
     allowed: str | None,
     say: Tell,
 ) -> Artifact:
+    if adapter.hub:
+        registries = _with_repository(adapter, registries, cache, say)
     _check_listing(adapter, locked, registries)
     verdict = _judge(adapter, registries, allowed)
     if verdict.refusal:
@@ -113,6 +131,18 @@ def _install(
         hint = "the lock was edited: restore it, or make it anew with `adapter-hub lock`"
         raise IntegrityError(f"{path}: {adapter.ref} is not what is locked", differences, hint)
     return artifact
+
+
+def _with_repository(
+    adapter: LockedAdapter, registries: Sequence[Registry], cache: Cache, say: Tell
+) -> Sequence[Registry]:
+    """Return the registries and what the adapter's own repository says, if that can be asked."""
+    ref = AdapterRef(adapter.name, adapter.version, digest=adapter.digest, hub=True)
+    try:
+        return open_hub_ref(ref, registries, cache, say)[1]
+    except UnreachableError as error:
+        say(f"{error}; what it says of statuses is not known")
+        return registries
 
 
 def _check_listing(adapter: LockedAdapter, locked: LockFile, registries: Sequence[Registry]) -> None:
@@ -150,13 +180,12 @@ def _judge(adapter: LockedAdapter, registries: Sequence[Registry], allowed: str 
 
 
 def _fetch(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
-    places = [*listed_places(adapter.digest, registries), *((item, path) for item in adapter.locations)]
-    unique = {as_written_in(path, location, base).to_bytes(): (location, base) for location, base in places}
+    places = (*listed_places(adapter.digest, registries, path), *adapter.locations)
     reasons = []
-    for location, base in unique.values():
+    for location in dict.fromkeys(places):
         try:
             return cache.land(
-                adapter.digest, _fetcher(open_store(location.store, base, cache=cache.folder), adapter)
+                adapter.digest, _fetcher(open_store(location.store, path, cache=cache.folder), adapter)
             )
         except AdapterHubError as error:
             reasons.append(f"store {location.store}: {error}")
