@@ -15,7 +15,7 @@ def whoami(call: Call) -> Answer:
 
 
 def agent_harnesses(_: Call) -> Answer:
-    return Answer.json([])
+    return Answer.json({"standardEnvVars": [], "harnesses": {}})
 
 
 def overview_of_user(call: Call) -> Answer:

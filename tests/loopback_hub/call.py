@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -17,10 +18,11 @@ from loopback_hub.repository import Commit, Refs, Repository
 class World:
     """All that lies in the folder."""
 
-    def __init__(self, folder: Path, page_size: int) -> None:
+    def __init__(self, folder: Path, page_size: int = 1000, redirect: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.page_size = page_size
+        self.redirect = redirect  # contents in LFS come from another address
         self.accounts = Accounts(folder)
         self.repositories = Repositories(folder)
 
@@ -45,13 +47,10 @@ class Call:
     body: bytes = b""
     upload: Path | None = None  # a PUT's body
     changes_ago: int = 0  # of the refs: a fault that answers with an old state
-    _user: list[User | None] = field(default_factory=list)
 
-    @property
+    @cached_property
     def user(self) -> User | None:
-        if not self._user:
-            self._user.append(self.world.accounts.by_authorization(self.headers.get("authorization")))
-        return self._user[0]
+        return self.world.accounts.by_authorization(self.headers.get("authorization"))
 
     def part(self, name: str) -> str:
         return unquote(self.parts.get(name) or "")

@@ -42,16 +42,23 @@ def lfs_batch(call: Call) -> Answer:
 
 def lfs_upload(call: Call) -> Answer:
     """Take in what was PUT, if it is what was announced."""
-    repo = call.world.repositories.get(call.kind, f"{call.part('namespace')}/{call.part('name')}")
-    sha256, size = call.part("sha256"), int(call.query.get("size", ["-1"])[0])
-    if repo is None or call.upload is None or call.query.get("ticket") != [ticket(repo, sha256, size)]:
-        raise HubError(403, "Request has expired")
+    repo, sha256, size = ticketed(call)
+    assert call.upload is not None
     if call.upload.stat().st_size != size or digest(call.upload) != sha256:
         raise HubError(400, "The content is not what was announced: other size or sha256")
     place = repo.lfs_path(sha256)
     place.parent.mkdir(exist_ok=True)
     call.upload.replace(place)
     return Answer(200, b"", {"ETag": f'"{sha256}"'})
+
+
+def ticketed(call: Call) -> tuple[Repository, str, int]:
+    """Return what an address allows that was given out earlier."""
+    repo = call.world.repositories.get(call.kind, f"{call.part('namespace')}/{call.part('name')}")
+    sha256, size = call.part("sha256"), int(call.query.get("size", ["-1"])[0])
+    if repo is None or call.query.get("ticket") != [ticket(repo, sha256, size)]:
+        raise HubError(403, "Request has expired")
+    return repo, sha256, size
 
 
 def digest(path: Path) -> str:
@@ -122,14 +129,35 @@ def resolve(call: Call) -> Answer:
     }
     if file.sha256 is not None:
         headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
-    place = repo.content_path(file)
+    if file.sha256 is not None and call.world.redirect:
+        headers["Location"] = contents_url(call, repo, file.sha256, file.size)
+        return Answer(302, b"", headers)
+    return part_of(call, repo.content_path(file), file.size, headers)
+
+
+def contents_url(call: Call, repo: Repository, sha256: str, size: int) -> str:
+    """Return an address on another host, which carries its own permission."""
+    host = call.endpoint.replace("127.0.0.1", "localhost")
+    signed = f"size={size}&ticket={ticket(repo, sha256, size)}"
+    return f"{host}/contents/{repo.plural}/{repo.id}/{sha256}?{signed}"
+
+
+def contents(call: Call) -> Answer:
+    repo, sha256, size = ticketed(call)
+    if "authorization" in call.headers:
+        raise HubError(400, "Only one auth mechanism allowed")  # a token was shown to a stranger
+    return part_of(call, repo.lfs_path(sha256), size, {"ETag": '"of-the-store"', "Accept-Ranges": "bytes"})
+
+
+def part_of(call: Call, place: Path, size: int, headers: dict[str, str]) -> Answer:
+    """Answer with the file or the part that is asked for."""
     if call.method == "GET" and not place.is_file():
         raise HubError(404, "The content of this file was deleted")
-    start, end = asked_range(call.headers.get("range"), file.size)
-    if (start, end) != (0, file.size):
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
-        return Answer(206, b"", headers, place, start, end - start)
-    return Answer(200, b"", headers, place, 0, file.size)
+    start, end = asked_range(call.headers.get("range"), size)
+    if (start, end) == (0, size):
+        return Answer(200, b"", headers, place, 0, size)
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    return Answer(206, b"", headers, place, start, end - start)
 
 
 def asked_range(header: str | None, size: int) -> tuple[int, int]:

@@ -41,6 +41,7 @@ HANDLERS: dict[str, Callable[[Call], Answer]] = {
     "lfs-delete": content_calls.lfs_delete,
     "resolve-head": content_calls.resolve,
     "resolve": content_calls.resolve,
+    "contents": content_calls.contents,
 }
 
 

@@ -25,11 +25,14 @@ class LoopbackHub:
     write, also in the organisation mini; reader may only read. `token(name)` makes further users.
     """
 
-    def __init__(self, folder: Path | str, *, port: int = 0, page_size: int = 1000) -> None:
+    def __init__(
+        self, folder: Path | str, *, port: int = 0, page_size: int = 1000, redirect: bool = False
+    ) -> None:
         self.folder = Path(folder)
         self.log = ExchangeLog()
         self.faults = Faults()
-        self.page_size = page_size
+        self.page_size = page_size  # of trees, commits and searches
+        self.redirect = redirect  # send downloads of LFS contents to another host, as the real Hub does
         self._first_port = port
         self._callbacks: list[Callback] = []
         self._server: Server | None = None
@@ -39,7 +42,7 @@ class LoopbackHub:
 
     def start(self, port: int | None = None) -> Self:
         """Serve the folder, read anew; on any free port, or the given one (`hub.port`: the one before)."""
-        self.world = World(self.folder, self.page_size)
+        self.world = World(self.folder, self.page_size, self.redirect)
         self._server = Server(
             self._first_port if port is None else port, self.world, self.log, self.faults, self._notify
         )

@@ -6,10 +6,12 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -46,6 +48,8 @@ class Server(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._busy: set[int] = set()  # threads that carry out a request
+        self._idle = threading.Condition()
 
     @property
     def endpoint(self) -> str:
@@ -59,8 +63,20 @@ class Server(ThreadingHTTPServer):
         with self._lock:
             self._open.discard(connection)
 
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        own = threading.get_ident()
+        with self._idle:
+            self._busy.add(own)
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._busy.discard(own)
+                self._idle.notify_all()
+
     def stop(self) -> None:
-        """Stop listening and cut what is open: a server that is down."""
+        """Stop listening and cut what is open: a server that is down. What was begun is finished first."""
         self.stopping.set()
         self.shutdown()
         self.server_close()
@@ -68,9 +84,14 @@ class Server(ThreadingHTTPServer):
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+        own = threading.get_ident()  # a callback may stop the server
+        with self._idle:
+            self._idle.wait_for(lambda: not self._busy - {own}, timeout=10)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients are killed on purpose, and a defect of a handler is an answer."""
+        """Say nothing of connections that break: clients are killed on purpose."""
+        if not isinstance(sys.exception(), OSError):
+            sys.stderr.write(traceback.format_exc())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -93,7 +114,6 @@ class Handler(BaseHTTPRequestHandler):
         """Write nothing to stderr; `hub.log` has it."""
 
     def serve(self) -> None:
-        started = time.monotonic()
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
         endpoint, parts = dispatch.find(self.command, path)
@@ -103,21 +123,26 @@ class Handler(BaseHTTPRequestHandler):
         asked = parse_qs(query, keep_blank_values=True)
         call = Call(self.server.world, address, self.command, path, parts, asked, headers)
         try:
-            self.receive(call)
-            self.server.notify("received", entry)
-            fault = self.server.faults.hit(entry)
-            answer = self.carry_out(fault, lambda: dispatch.answer(endpoint, call), call, entry)
-            entry.seconds = time.monotonic() - started
-            entry.status = 0 if answer is None else answer.status
-            self.server.notify("processed", entry)
-            if answer is None:
-                self.close_connection = True
-            else:
-                self.send(answer, fault)
+            with self.server.busy():
+                self.exchange(entry, call, lambda: dispatch.answer(endpoint, call))
         finally:
             if call.upload is not None:
                 call.upload.unlink(missing_ok=True)
         self.server.notify("answered", entry)
+
+    def exchange(self, entry: Entry, call: Call, process: Callable[[], Answer]) -> None:
+        started = time.monotonic()
+        self.receive(call)
+        self.server.notify("received", entry)
+        fault = self.server.faults.hit(entry)
+        answer = None if self.server.stopping.is_set() else self.carry_out(fault, process, call)
+        entry.seconds = time.monotonic() - started
+        entry.status = 0 if answer is None else answer.status
+        self.server.notify("processed", entry)
+        if answer is None:
+            self.close_connection = True
+        else:
+            self.send(answer, fault)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve  # noqa: N815
 
@@ -134,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             call.body = b"".join(self.pieces())
 
-    def pieces(self):  # type: ignore[no-untyped-def]
+    def pieces(self) -> Iterator[bytes]:
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             while size := int(self.rfile.readline().split(b";")[0], 16):
                 yield self.rfile.read(size)
@@ -151,9 +176,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # --- between
 
-    def carry_out(
-        self, fault: Fault | None, process: Callable[[], Answer], call: Call, entry: Entry
-    ) -> Answer | None:
+    def carry_out(self, fault: Fault | None, process: Callable[[], Answer], call: Call) -> Answer | None:
         """Return the answer, or None if the connection is to be cut without one."""
         kind = fault.kind if fault else ""
         if fault is None:
