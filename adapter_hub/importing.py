@@ -18,7 +18,6 @@ from typing import Any
 
 from adapter_hub.artifact import Artifact, seal
 from adapter_hub.base_model import base_model_digest, linear_shapes, read_config
-from adapter_hub.canonical import read_json
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.hub import HubClient, RepoId, check_revision
 from adapter_hub.manifest import BaseModelPin, Language
@@ -30,6 +29,7 @@ from adapter_hub.peft_format import (
     canonical_config,
     has_effect,
     read_peft,
+    read_peft_config,
     shape_differences,
 )
 from adapter_hub.reference import check_name, check_version
@@ -65,17 +65,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class PeftSource:
-    """A PEFT adapter on the Hub, and what its card says.
+    """What a PEFT adapter says of itself.
 
     Attributes:
-        source: `hf://namespace/name@<commit>`.
+        source: `hf://namespace/name@<commit>`, or None for a folder.
         languages: of the card, as written there.
         license: the Hub's spelling.
         base_model: the Hub id, from the adapter's config or the card.
         base_model_revision: from the config.
     """
 
-    source: str
+    source: str | None
     languages: tuple[str, ...] = ()
     license: str | None = None
     base_model: str | None = None
@@ -110,8 +110,7 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
             raise InvalidInputError(f"{source}: {name} has {tree[name].size} bytes, expected at most {limit}")
     wanted = {name: tree[name].wanted for name in (CONFIG_FILE, WEIGHTS_FILE)}
     client.download(repo, state.commit, wanted, folder)
-    config = read_json((folder / CONFIG_FILE).read_bytes(), f"{CONFIG_FILE} of {source}")
-    config = config if isinstance(config, dict) else {}
+    config = read_peft_config(folder)
     languages, base_model = state.card.get("language"), state.card.get("base_model")
     licence = state.card.get("license")
     return PeftSource(

@@ -17,7 +17,11 @@ from adapter_hub.registry import Registry
 
 
 def open_registry(
-    explicit: str | None = None, *, cache: Path | None = None, read_only: bool = False
+    explicit: str | None = None,
+    *,
+    cache: Path | None = None,
+    read_only: bool = False,
+    private: bool | None = None,
 ) -> Registry:
     """Return the registry that the user means.
 
@@ -25,6 +29,7 @@ def open_registry(
         explicit: a file, or `hf://datasets/namespace/name`; by default see above.
         cache: folder for what was seen, and for copies of registries on the Hub; the user's by default.
         read_only: refuse to write.
+        private: for one on the Hub that the first write makes; None for the account's default.
 
     Raises:
         InvalidInputError: neither of the two.
@@ -33,7 +38,7 @@ def open_registry(
     if text and is_address(text):
         from adapter_hub.hub_registry import HubRegistry  # noqa: PLC0415 - files need none of it
 
-        return HubRegistry(text, read_only=read_only, cache=cache)
+        return HubRegistry(text, read_only=read_only, cache=cache, private=private)
     return Registry(registry_path(explicit), read_only, cache=cache)
 
 

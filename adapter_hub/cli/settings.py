@@ -47,13 +47,13 @@ class Settings:
 
         return open_registries(self.registry, cache=self._cache_folder())
 
-    def own_registry(self) -> Registry:
-        """Return the registry that commands write to."""
+    def own_registry(self, *, private: bool | None = None) -> Registry:
+        """Return the registry that commands write to; one on the Hub is made by the first write."""
         from adapter_hub.registries import open_registry
 
-        return open_registry(self.registry, cache=self._cache_folder())
+        return open_registry(self.registry, cache=self._cache_folder(), private=private or None)
 
-    def own_store(self) -> Store:
+    def own_store(self, *, private: bool | None = None) -> Store:
         """Return the store that commands write to: the named one, or the one that the registry goes with."""
         from adapter_hub.paths import is_address, store_path, store_text
         from adapter_hub.stores import open_store
@@ -62,7 +62,7 @@ class Settings:
         registry = self.own_registry()
         text = store_text(self.store) or registry.default_store
         if is_address(text):
-            return open_store(text, registry.path, cache=self._cache_folder())
+            return open_store(text, registry.path, cache=self._cache_folder(), private=private or None)
         return FolderStore(store_path(text, registry.path))
 
     def open_cache(self) -> Cache:

@@ -133,6 +133,7 @@ def open_store(
     *,
     cache: Path | None = None,
     progress: Callable[[int], None] | None = None,
+    private: bool | None = None,
 ) -> Store:
     """Return the store that a registry's location names.
 
@@ -141,6 +142,7 @@ def open_store(
         registry: the registry file; relative labels start from its folder.
         cache: folder for what a remote store needs on this machine; the user's by default.
         progress: called with the number of bytes that arrived from a remote store, from several threads.
+        private: for repositories on the Hub that a push makes; None for the account's default.
 
     Raises:
         InvalidInputError: a kind of store that this program cannot open.
@@ -152,7 +154,9 @@ def open_store(
     if label.startswith("hf://"):
         from adapter_hub.stores.hub import HubStore  # noqa: PLC0415
 
-        return HubStore(label.removeprefix("hf://").rstrip("/"), cache=cache, progress=progress)
+        return HubStore(
+            label.removeprefix("hf://").rstrip("/"), cache=cache, progress=progress, private=private
+        )
     if "://" in label:
         raise InvalidInputError(f"store {label}: expected a folder, or hf://namespace")
     return FolderStore(registry.parent / label)
