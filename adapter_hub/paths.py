@@ -16,7 +16,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
@@ -176,12 +176,11 @@ def remove_folder(path: Path) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename the folder `new` to `target` in place of what is there; for a moment there is neither.
+    """Put the folder `new` in the place of the folder `target`; for a moment there is neither.
 
-    If another process was faster, its folder stays, and `new` is removed.
+    What another process puts there in that moment stays, and `new` is removed.
     """
-    with suppress(FileNotFoundError):
-        remove_folder(target)
+    remove_folder(target)
     try:
         os.rename(new, target)  # noqa: PTH104
     except OSError:

@@ -211,6 +211,7 @@ def _known(registries: Sequence[Registry], digests: set[str], path: Path) -> Ite
     for registry in registries:
         if digests & registry.by_digest.keys():
             label = registry.label if registry.is_on_hub else _label_from(path, registry.path)
+            label = EMBEDDED if registry.is_embedded else label  # its path differs on every machine
             yield LockedRegistry(registry_id=registry.registry_id, label=label, sequence=registry.sequence)
 
 

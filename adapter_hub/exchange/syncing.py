@@ -31,12 +31,13 @@ from adapter_hub.exchange.locking import (
 )
 from adapter_hub.exchange.pulling import Tell
 from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock
-from adapter_hub.manifest import MANIFEST_FILE
 from adapter_hub.paths import replace_folder, temporary_beside
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import Verdict, judge, judge_ancestors
 from adapter_hub.stores import Store, open_store
+
+LOCK_SECONDS = 600.0
 
 
 def sync(
@@ -86,7 +87,7 @@ def sync(
     for adapter in locked.adapters:
         try:
             artifact = _install(adapter, locked, path, registries, cache, allow_quarantined, say)
-            installed.append(artifact if to is None else place(artifact, to / adapter.name))
+            installed.append(artifact if to is None else _place(artifact, to / adapter.name, to / ".lock"))
         except AdapterHubError as error:
             problems[adapter.ref] = error
             if failed:
@@ -226,18 +227,30 @@ def _check_folders(locked: LockFile, path: Path) -> None:
             )
 
 
-def place(artifact: Artifact, folder: Path) -> Artifact:
+def _place(artifact: Artifact, folder: Path, lock: Path) -> Artifact:
     """Copy an artifact to `folder`; another version of the same adapter there gives way, nothing else does.
 
     Raises:
         ConflictError: something else is there. IntegrityError: the same version is, and was changed.
     """
-    if not (folder / MANIFEST_FILE).is_file():
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something gives way
+
+    if not _gives_way(folder, artifact):
         return copy_artifact(artifact, folder)
-    there = Artifact.open(folder)
-    if there.digest == artifact.digest or there.manifest.name != artifact.manifest.name:
-        return copy_artifact(artifact, folder)
-    new = temporary_beside(folder)
-    copy_artifact(artifact, new)
-    replace_folder(new, folder)
-    return copy_artifact(artifact, folder)  # another process may have put its own there: it is verified
+    try:
+        with FileLock(lock, timeout=LOCK_SECONDS):  # so that nobody removes what another one just put there
+            if _gives_way(folder, artifact):
+                new = temporary_beside(folder)
+                copy_artifact(artifact, new)
+                replace_folder(new, folder)
+    except Timeout:
+        raise ConflictError(f"{folder}: another process keeps it locked; try again") from None
+    return copy_artifact(artifact, folder)
+
+
+def _gives_way(folder: Path, artifact: Artifact) -> bool:
+    try:
+        there = Artifact.open(folder)
+    except AdapterHubError:
+        return False  # nothing, or nothing of ours
+    return there.manifest.name == artifact.manifest.name and there.digest != artifact.digest
