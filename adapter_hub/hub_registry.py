@@ -31,7 +31,7 @@ from adapter_hub.errors import (
 from adapter_hub.hub import HubClient, RepoId
 from adapter_hub.paths import cache_folder
 from adapter_hub.registry import Adapters, Registry, new_registry
-from adapter_hub.registry_copy import Copied, RegistryCopy
+from adapter_hub.registry_copy import Known, RegistryCopy
 from adapter_hub.registry_file import LoadedRegistry, parse_registry, registry_bytes
 from adapter_hub.registry_repo import RegistryRepo
 from adapter_hub.remembered import differences_from, memory_path, recall, refuse
@@ -179,8 +179,8 @@ class HubRegistry(Registry):
         for look in range(LOOKS):
             if look:
                 time.sleep(self.client.patience.wait(look - 1))
-            known = self._copy.read()
-            head, raw, loaded = self._newest(known)
+            known = self._copy.known()
+            head, raw, loaded = self._newest()
             if raw is None and known is not None:
                 problems = [f"it is gone, and was there with sequence {known.sequence}"]
             else:
@@ -194,19 +194,20 @@ class HubRegistry(Registry):
         if raw is not None and head is not None:
             self._keep(raw, head, loaded)
 
-    def _newest(self, known: Copied | None) -> tuple[str | None, bytes | None, LoadedRegistry]:
+    def _newest(self) -> tuple[str | None, bytes | None, LoadedRegistry]:
         """Return the newest commit, the file in it, and what that says; None for what is not there."""
         head = self._repo.head()
         if head is None:
             return None, None, new_registry()
-        if known is not None and known.commit == head:
+        copy = self._copy.read()
+        if copy is not None and copy.commit == head:
             if self._loaded is not None and self._exists and self._head == head:
-                return head, known.raw, self._loaded
-            return head, known.raw, parse_registry(known.raw, self.label)
+                return head, copy.raw, self._loaded
+            return head, copy.raw, parse_registry(copy.raw, self.label)
         raw = self._repo.read(head)
         return head, raw, new_registry() if raw is None else parse_registry(raw, self.label)
 
-    def _differences(self, loaded: LoadedRegistry, known: Copied | None) -> list[str]:
+    def _differences(self, loaded: LoadedRegistry, known: Known | None) -> list[str]:
         """Return how a state contradicts what this machine saw before."""
         if known is not None and known.registry_id != loaded.file.registry_id:
             return [f"its id is {loaded.file.registry_id}, and was {known.registry_id}: another registry"]

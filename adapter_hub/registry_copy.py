@@ -46,13 +46,17 @@ class Copied:
         raw: the file.
         commit: that it is from; None if that is unknown.
         fetched: when it was last the newest, as `time.time()`.
-        registry_id: in the file.
-        sequence: in the file.
     """
 
     raw: bytes
     commit: str | None
     fetched: float
+
+
+@dataclass(frozen=True)
+class Known:
+    """Which registry was copied: the Hub's must have this id, and no lower sequence."""
+
     registry_id: str
     sequence: int
 
@@ -76,11 +80,20 @@ class RegistryCopy:
             written = self.path.stat().st_mtime
             state = self._state()
             if state is not None and state.sha256 == sha256_hex(raw):
-                return Copied(raw, state.commit, state.fetched, state.registry_id, state.sequence)
-            file = parse_registry(raw, str(self.path)).file
-            return Copied(raw, None, written, file.registry_id, file.sequence)
+                return Copied(raw, state.commit, state.fetched)
+            parse_registry(raw, str(self.path))
+            return Copied(raw, None, written)
         except (FileNotFoundError, NotADirectoryError, InvalidInputError):
             return None
+
+    def known(self) -> Known | None:
+        """Return which registry was copied, also if the copy is damaged; None if none was."""
+        if state := self._state():
+            return Known(state.registry_id, state.sequence)
+        if copy := self.read():
+            file = parse_registry(copy.raw, str(self.path)).file
+            return Known(file.registry_id, file.sequence)
+        return None
 
     def keep(self, raw: bytes, commit: str, file: RegistryFile) -> None:
         """Keep what was read, unless another process has kept a later state meanwhile.
