@@ -238,7 +238,7 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
     """Show what an adapter came from, or what came from it, across all registries."""
     from adapter_hub.artifact import Artifact
     from adapter_hub.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
-    from adapter_hub.reference import AdapterRef, is_local
+    from adapter_hub.reference import is_local
     from adapter_hub.resolution import look_up
 
     registries = settings.registries()
@@ -247,10 +247,11 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
         digest = artifact.digest
         graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})
     else:
-        found = look_up(AdapterRef.parse(ref), registries)
+        parsed, registries = settings.open_ref(ref, registries)
+        found = look_up(parsed, registries)
         echo_warnings(found.warnings)
         digest = found.block.digest
-        graph = lineage_graph(registries, _ancestors_in_store(found))
+        graph = lineage_graph(registries, _ancestors_at_hand(found, settings))
     if as_json or form == "json":
         echo_json(lineage_json(graph, digest, descendants=descendants))
     else:
@@ -258,8 +259,8 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
         click.echo(render(graph, digest, descendants=descendants), nl=False)
 
 
-def _ancestors_in_store(found: Resolved) -> dict[str, Manifest]:
-    """Return the manifests that the artifact carries, where its bytes can be seen from here."""
+def _ancestors_at_hand(found: Resolved, settings: Settings) -> dict[str, Manifest]:
+    """Return the manifests that the artifact carries, where its bytes can be seen without a request."""
     from adapter_hub.artifact import read_ancestors
     from adapter_hub.stores import open_store
     from adapter_hub.stores.folder import FolderStore
@@ -268,7 +269,8 @@ def _ancestors_in_store(found: Resolved) -> dict[str, Manifest]:
         store = open_store(location.store, found.registry.path) if "://" not in location.store else None
         if isinstance(store, FolderStore):
             return read_ancestors(store.path / found.name / found.version)[0]
-    return {}
+    pulled = settings.open_cache().get(found.block.digest) if found.block.parents else None
+    return pulled.ancestors() if pulled else {}
 
 
 @click.command()

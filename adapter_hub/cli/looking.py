@@ -43,14 +43,15 @@ def look(settings: Settings, text: str) -> Looked:
         NotFoundError: no such adapter, or its manifest is at none of its locations.
     """
     from adapter_hub.artifact import Artifact
-    from adapter_hub.reference import AdapterRef, is_local
+    from adapter_hub.reference import is_local
     from adapter_hub.resolution import look_up
     from adapter_hub.stores import Claims
 
     if is_local(text) or Path(text).is_dir():
         artifact = Artifact.open(text)
         return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims())
-    found = look_up(AdapterRef.parse(text), settings.registries())
+    ref, registries = settings.open_ref(text, settings.registries())
+    found = look_up(ref, registries)
     echo_warnings(found.warnings)
     manifest, claims = _read(found, settings.open_cache().folder)
     return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block)

@@ -19,6 +19,7 @@ import click
 
 if TYPE_CHECKING:
     from adapter_hub.cache import Cache
+    from adapter_hub.reference import AdapterRef
     from adapter_hub.registry import Registry
     from adapter_hub.stores import Store
 
@@ -64,6 +65,19 @@ class Settings:
         if is_address(text):
             return open_store(text, registry.path, cache=self._cache_folder(), private=private or None)
         return FolderStore(store_path(text, registry.path))
+
+    def open_ref(
+        self, text: str, registries: tuple[Registry, ...]
+    ) -> tuple[AdapterRef, tuple[Registry, ...]]:
+        """Return a reference and the registries to look it up in; `hf://` adds its repository to them."""
+        from adapter_hub.reference import AdapterRef
+
+        ref = AdapterRef.parse(text)
+        if not ref.hub:
+            return ref, registries
+        from adapter_hub.exchange import open_hub_ref
+
+        return open_hub_ref(ref, registries, self.open_cache(), lambda line: echo_warnings([line]))
 
     def open_cache(self) -> Cache:
         """Return the cache of pulled adapters."""

@@ -10,6 +10,7 @@ and saying the same again finishes what was begun.
 from __future__ import annotations
 
 from adapter_hub.exchange.claiming import attach, retire
+from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.locking import bring_up_to_date, lock
 from adapter_hub.exchange.mirroring import Mirrored, mirror
 from adapter_hub.exchange.publishing import Published, publish
@@ -25,6 +26,7 @@ __all__ = [
     "check",
     "lock",
     "mirror",
+    "open_hub_ref",
     "publish",
     "pull",
     "rebuild",
