@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback_hub import LoopbackHub
+from loopback_hub import Entry, LoopbackHub
 
 HF = Path(sys.executable).parent / "hf"
 CARD = (
@@ -69,6 +71,26 @@ def test_hf_uploads_tags_lists_and_downloads(hub: LoopbackHub, tmp_path: Path) -
     assert json.loads(run(hub, HF, "models", "list", "--filter", "da", "--format", "json")) == []
 
 
+def test_a_client_can_be_killed_at_any_exchange(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.create("alice/pl")
+    source = adapter(tmp_path / "source")
+    environment = {**os.environ, **hub.environment()}
+
+    def kill(phase: str, entry: Entry) -> None:
+        if (phase, entry.endpoint) == ("processed", "commit"):
+            process.kill()
+            process.wait()
+
+    end = hub.on_exchange(kill)
+    with subprocess.Popen([str(HF), "upload", "alice/pl", str(source)], env=environment) as process:
+        assert process.wait(timeout=60) == -signal.SIGKILL
+    end()
+    assert set(hub.files("alice/pl")) > {"adapter_config.json"}  # carried out, though nobody heard of it
+    before = hub.refs("alice/pl")
+    run(hub, HF, "upload", "alice/pl", source)
+    assert hub.refs("alice/pl") == before
+
+
 PUSH = """
 import sys, torch
 from peft import LoraConfig, get_peft_model
@@ -98,3 +120,20 @@ def test_peft_pushes_and_loads_the_same_adapter(hub: LoopbackHub, tmp_path: Path
     hub.write("alice/pl", {"adapter_model.safetensors": b"newer and broken"})
     run(hub, sys.executable, "-c", PULL, tmp_path / "expected", user="bob")
     assert hub.log.count("GET", r"/resolve/v1/adapter_model.safetensors") == 1
+
+
+def test_hf_uploads_and_downloads_over_xet(tmp_path: Path) -> None:
+    source = adapter(tmp_path / "source")
+    (source / "even.safetensors").write_bytes(b"compressible " * 20_000)
+    (source / "floats.bin").write_bytes(struct.pack("<30000f", *(i / 1000 for i in range(30000))))
+    with LoopbackHub(tmp_path / "hub", xet=True) as hub:
+        run(hub, HF, "upload", "alice/pl", source)
+        assert hub.log.count(endpoint="xet-token") > 0
+        assert hub.log.count(endpoint="lfs-batch") == 0
+        hub.log.clear()
+        run(hub, HF, "download", "alice/pl", "--local-dir", tmp_path / "to", user="bob")
+        assert hub.log.count(endpoint="xet-token") > 0
+        for file in source.iterdir():
+            content = file.read_bytes()
+            assert (tmp_path / "to" / file.name).read_bytes() == content
+            assert hub.files("alice/pl")[file.name] == content  # and whoever knows no Xet gets it too

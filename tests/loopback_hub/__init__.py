@@ -3,7 +3,7 @@
 with LoopbackHub(folder) as hub:
     HfApi(endpoint=hub.endpoint, token=hub.token("alice")).create_repo("alice/pl")
 
-By hand: `python -m loopback_hub FOLDER` serves the folder and prints the environment to export.
+By hand: `PYTHONPATH=tests python -m loopback_hub FOLDER` serves it and prints the environment to export.
 """
 
 from __future__ import annotations

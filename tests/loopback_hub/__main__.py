@@ -1,4 +1,4 @@
-"""Serve a folder until interrupted, and say what to export: `python -m loopback_hub FOLDER [--port N]`."""
+"""Serve a folder until interrupted, and say what to export: `python -m loopback_hub FOLDER`."""
 
 from __future__ import annotations
 

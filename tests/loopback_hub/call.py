@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,15 @@ from loopback_hub.repository import Commit, Refs, Repository
 class World:
     """All that lies in the folder."""
 
-    def __init__(self, folder: Path, page_size: int = 1000, redirect: bool = False) -> None:
+    def __init__(
+        self, folder: Path, page_size: int = 1000, redirect: bool = False, xet: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.page_size = page_size
+        self.xet = folder / "xet-store" if xet else None
         self.redirect = redirect  # contents in LFS come from another address
+        shutil.rmtree(folder / "incoming", ignore_errors=True)  # what a killed server had begun
         self.accounts = Accounts(folder)
         self.repositories = Repositories(folder)
 

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loopback_hub import committing
+from loopback_hub import committing, xet
 from loopback_hub.answers import Answer, HubError, entry_not_found
 from loopback_hub.call import Call
 from loopback_hub.repository import Repository
@@ -129,10 +129,28 @@ def resolve(call: Call) -> Answer:
     }
     if file.sha256 is not None:
         headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
+    if (
+        file.sha256 is not None
+        and call.world.xet
+        and (known := xet.files_in(call.world.xet).get(file.sha256))
+    ):
+        refresh = f"{call.endpoint}/api/{repo.plural}/{repo.id}/xet-read-token/{commit.oid}"
+        headers |= {"X-Xet-Hash": known.hash, "X-Xet-Refresh-Route": refresh}
     if file.sha256 is not None and call.world.redirect:
         headers["Location"] = contents_url(call, repo, file.sha256, file.size)
         return Answer(302, b"", headers)
     return part_of(call, repo.content_path(file), file.size, headers)
+
+
+def xet_token(call: Call) -> Answer:
+    """Say where the Xet store is; the real one asks for the token, the local one does not."""
+    repo = call.writable()[0] if call.part("access") == "write" else call.readable()
+    if call.world.xet is None:
+        raise HubError(404, f"{repo.id} is not on Xet")
+    store = f"local://{call.world.xet.resolve()}"
+    headers = {"X-Xet-Cas-Url": store, "X-Xet-Access-Token": "local", "X-Xet-Token-Expiration": xet.EXPIRES}
+    value = {"casUrl": store, "accessToken": "local", "exp": int(xet.EXPIRES)}
+    return Answer.json(value, headers=headers)
 
 
 def contents_url(call: Call, repo: Repository, sha256: str, size: int) -> str:

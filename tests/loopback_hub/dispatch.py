@@ -42,6 +42,7 @@ HANDLERS: dict[str, Callable[[Call], Answer]] = {
     "resolve-head": content_calls.resolve,
     "resolve": content_calls.resolve,
     "contents": content_calls.contents,
+    "xet-token": content_calls.xet_token,
 }
 
 

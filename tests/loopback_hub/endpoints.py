@@ -44,6 +44,7 @@ ENDPOINTS = [
     Endpoint("delete-branch", "DELETE", f"{API}/branch/{REVISION}"),
     Endpoint("resolve-head", "HEAD", f"{PAGE}/resolve/{REVISION}/(?P<path>.+)"),
     Endpoint("resolve", "GET", f"{PAGE}/resolve/{REVISION}/(?P<path>.+)"),
+    Endpoint("xet-token", "GET", f"{API}/xet-(?P<access>read|write)-token/{REVISION}"),  # only with xet
     # where LFS contents come from if the server was told to redirect, as the real Hub does
     Endpoint("contents", "GET", f"/contents/(?P<kind>model|dataset)s{ID}/(?P<sha256>[0-9a-f]{{64}})"),
 ]

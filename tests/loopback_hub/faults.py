@@ -16,6 +16,8 @@ Kinds:
     stale        answered from the branches and tags of `changes` changes ago
     before       `action()` is called before the request is carried out (a tag moved between two calls)
     after        `action()` is called when it was carried out, before the answer is sent
+
+An answer to HEAD has no body that could be spoilt.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loopback_hub.answers import Answer
+from loopback_hub.endpoints import ALL
 from loopback_hub.exchange_log import Entry
 
 KINDS = (
@@ -82,6 +85,9 @@ class Faults:
     def add(self, kind: str, method: str = "", path: str = "", **settings: object) -> Fault:
         if kind not in KINDS:
             raise ValueError(f"unknown kind of fault: {kind}; known: {', '.join(KINDS)}")
+        known = [endpoint.name for endpoint in ALL]
+        if settings.get("endpoint") not in (None, *known):
+            raise ValueError(f"unknown endpoint: {settings['endpoint']}; known: {', '.join(known)}")
         fault = Fault(kind, method, path, **settings)  # type: ignore[arg-type]
         with self._lock:
             self._waiting.append(fault)

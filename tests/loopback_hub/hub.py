@@ -26,11 +26,18 @@ class LoopbackHub:
     """
 
     def __init__(
-        self, folder: Path | str, *, port: int = 0, page_size: int = 1000, redirect: bool = False
+        self,
+        folder: Path | str,
+        *,
+        port: int = 0,
+        page_size: int = 1000,
+        redirect: bool = False,
+        xet: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.log = ExchangeLog()
         self.faults = Faults()
+        self.xet = xet  # large files go through Xet, one process at a time
         self.page_size = page_size  # of trees, commits and searches
         self.redirect = redirect  # send downloads of LFS contents to another host, as the real Hub does
         self._first_port = port
@@ -42,7 +49,7 @@ class LoopbackHub:
 
     def start(self, port: int | None = None) -> Self:
         """Serve the folder, read anew; on any free port, or the given one (`hub.port`: the one before)."""
-        self.world = World(self.folder, self.page_size, self.redirect)
+        self.world = World(self.folder, self.page_size, self.redirect, self.xet)
         self._server = Server(
             self._first_port if port is None else port, self.world, self.log, self.faults, self._notify
         )
@@ -99,7 +106,7 @@ class LoopbackHub:
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",
             "NO_PROXY": "127.0.0.1",
         }
@@ -159,6 +166,7 @@ class LoopbackHub:
 
     def corrupt(self, repo_id: str, path: str, revision: str = "main") -> None:
         """Let the disk rot: from now on other bytes of the same size are served under the same name."""
+        assert not self.xet, "clients would read the Xet store, which stays whole"
         repo = self.repository(repo_id)
         place = repo.content_path(repo.resolve(revision).files[path])
         place.write_bytes(spoilt(place.read_bytes()))

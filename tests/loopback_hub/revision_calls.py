@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qs
 
-from loopback_hub import committing
+from loopback_hub import committing, xet
 from loopback_hub.answers import Answer, HubError, entry_not_found, revision_not_found
 from loopback_hub.call import Call
 from loopback_hub.git_objects import tree_name
@@ -85,7 +85,7 @@ def tree(call: Call) -> Answer:
     rows = items_below(repo, commit, folder, call.asked("recursive"), call.asked("expand"))
     if folder and not rows:
         raise entry_not_found(folder, commit.oid)
-    return call.page(rows)
+    return call.page(xet.mark(call.world.xet, rows))
 
 
 def items_below(
@@ -139,7 +139,8 @@ def paths_info(call: Call) -> Answer:
         form = parse_qs(call.body.decode())
         asked = {"paths": form.get("paths", []), "expand": form.get("expand", [""])[0].lower() == "true"}
     found = [path.strip("/") for path in asked["paths"] if content_of(commit, path.strip("/")) is not None]
-    return Answer.json([item(repo, commit, path, bool(asked.get("expand"))) for path in found])
+    rows = [item(repo, commit, path, bool(asked.get("expand"))) for path in found]
+    return Answer.json(xet.mark(call.world.xet, rows))
 
 
 def commits(call: Call) -> Answer:
@@ -176,6 +177,8 @@ def preupload(call: Call) -> Answer:
 
 def commit(call: Call) -> Answer:
     repo, user = call.writable()
+    if call.world.xet:
+        xet.take_in(call.world.xet, repo, call.body)
     made = committing.commit(repo, call.part("revision"), call.body, user.name)
     url = f"{call.url_of(repo)}/commit/{made.oid}"
     return Answer.json({"success": True, "commitOid": made.oid, "commitUrl": url, "hookOutput": ""})

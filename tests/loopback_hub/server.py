@@ -142,6 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         if answer is None:
             self.close_connection = True
         else:
+            answer.headers["X-Request-Id"] = f"loopback-{entry.number}"
             self.send(answer, fault)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve  # noqa: N815
