@@ -305,11 +305,13 @@ class HubRegistry(Registry):
 
 def _dataset(text: str) -> RepoId:
     """Read `hf://datasets/namespace/name`."""
-    expected = "a registry on the Hub is a dataset repository, like hf://datasets/namespace/name"
     try:
         repo = RepoId.parse(text)
-    except InvalidInputError as error:
-        raise InvalidInputError(f"registry {text!r}: {error}; {expected}") from None
-    if repo.kind != "dataset":
-        raise InvalidInputError(f"registry {text}: {expected}")
+    except InvalidInputError:
+        repo = None
+    if repo is None or repo.kind != "dataset":
+        raise InvalidInputError(
+            f"registry {text}: expected a file, or hf://datasets/namespace/name on the Hub (a dataset "
+            "repository)"
+        )
     return repo

@@ -249,18 +249,18 @@ def test_a_damaged_or_newer_registry_is_one_clear_error(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        ("hf://alice/registry", "is a dataset repository, like hf://datasets/namespace/name"),
-        ("hf://datasets/alice", "hf://datasets/alice.*expected namespace/name"),
-        ("hf://datasets/alice/../x", "expected namespace/name"),
-        ("hf:/datasets/alice/registry", "expected hf://"),
-        ("hf://datasets/alice/registry@main", "expected namespace/name"),
-        ("https://huggingface.co/datasets/alice/registry", "expected hf://"),
+        "hf://alice/registry",
+        "hf://datasets/alice",
+        "hf://datasets/alice/../x",
+        "hf:/datasets/alice/registry",
+        "hf://datasets/alice/registry@main",
+        "https://huggingface.co/datasets/alice/registry",
     ],
 )
-def test_a_malformed_address_is_one_clear_error(text: str, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message) as caught:
+def test_a_malformed_address_is_one_clear_error(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="expected a file, or hf://datasets/namespace/name") as caught:
         HubRegistry(text)
-    assert text in str(caught.value)
+    assert str(caught.value).startswith(f"registry {text}: ")
     assert "\n" not in str(caught.value)
