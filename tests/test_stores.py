@@ -106,6 +106,16 @@ def test_claims_are_added_once_and_the_last_status_counts(store: Store, artifact
     assert claims.status_of("2.0.0") is None
 
 
+def test_what_is_attached_late_does_not_undo_what_happened_after_it(store: Store, artifact: Artifact) -> None:
+    store.push(artifact)
+    quarantined = entry(artifact, "quarantined").model_copy(update={"time": "2026-03-05T00:00:00Z"})
+    for late in (quarantined, entry(artifact, "active"), entry(artifact, "active")):
+        store.attach("test/da", late)
+    claims = store.claims("test/da")
+    assert [item.status for item in claims.statuses] == ["active", "quarantined"]
+    assert claims.status_of("1.0.0") == quarantined
+
+
 def test_a_claim_about_what_is_not_there_is_refused(store: Store, artifact: Artifact, tmp_path: Path) -> None:
     store.push(artifact)
     other = make_artifact(tmp_path / "other", seed=5.0)

@@ -206,7 +206,11 @@ class _Run:
         known = self._claims(self.target, self._known, name)
         added = 0
         for entry in reversed(said.statuses):
-            if entry.version != version or entry in known.statuses or self._yields(entry, known):
+            if (
+                entry.version != version
+                or entry in known.statuses
+                or self._yields(manifest.ref, entry, known)
+            ):
                 continue
             self.target.attach(name, entry)
             known = Claims(known.reports, (*known.statuses, entry))
@@ -221,7 +225,7 @@ class _Run:
             self.target.withdraw(name, version)
         return added
 
-    def _yields(self, entry: StatusEntry, known: Claims) -> bool:
+    def _yields(self, ref: str, entry: StatusEntry, known: Claims) -> bool:
         """Whether the target has a stricter status from the very same second, which has to win."""
         strictness = get_args(Status).index
         stricter = [
@@ -233,7 +237,7 @@ class _Run:
         if stricter:
             stays = stricter[-1].status
             self.tell(
-                f"{entry.version} at {entry.time}: the source says {entry.status}, the target {stays} stays"
+                f"{ref}: of {entry.time}, the source says {entry.status} and the target {stays}, which stays"
             )
         return bool(stricter)
 
