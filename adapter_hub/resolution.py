@@ -236,13 +236,13 @@ def _missing(ref: AdapterRef, registries: Sequence[Registry]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - needed for a failure only
 
     versions = {v for registry in registries for v in registry.adapters.get(ref.name, {})}
+    doubts = "".join(f"; {line}" for registry in registries for line in registry.warnings)  # an old copy
     if versions:
         there = ", ".join(sort_versions(versions))
-        return f"{ref}: no such version; {ref.name} has {there}" + (
-            "" if ref.version else " (a pre-release has to be named exactly)"
-        )
+        exactly = "" if ref.version else " (a pre-release has to be named exactly)"
+        return f"{ref}: no such version; {ref.name} has {there}{exactly}{doubts}"
     names = {name for registry in registries for name in registry.adapters}
     near = get_close_matches(ref.name, names, n=3)
     asked = ", ".join(registry.label for registry in registries) or "no registry"
     hint = f"did you mean {', '.join(near)}?" if near else "`adapter-hub list` shows what there is"
-    return f"{ref}: no such adapter in {asked}; {hint}"
+    return f"{ref}: no such adapter in {asked}; {hint}{doubts}"

@@ -90,6 +90,10 @@ def test_a_hub_that_cannot_be_asked_leaves_the_copy_with_its_age_or_an_error(
     assert "its copy is used, which is 3 hours old: statuses may have changed since" in warning
     assert ("HF_HUB_OFFLINE is set" in warning) == (kind == "offline")
     assert resolve(AdapterRef.parse("test/da"), (copied,)).warnings == (warning,)
+    with pytest.raises(
+        NotFoundError, match=rf"no such version; test/da has 1\.0\.0; registry {LABEL} could not"
+    ):
+        resolve(AdapterRef.parse("test/da@1.1.0"), (copied,))
     with pytest.raises(UnreachableError, match=f"registry {LABEL}: this machine has no copy of it"):
         _ = impatient(hub, tmp_path / "there").adapters
     with pytest.raises(UnreachableError, match=r"HF_HUB_OFFLINE|cannot be used|did not answer"):

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_registries import LABEL, REPO, adding, block, hub_registry, start_writer
@@ -144,6 +145,33 @@ def test_a_hub_that_refuses_every_commit_as_stale_ends_in_one_error(hub: Loopbac
             cache=tmp_path / "c",
         ).update(adding("test/da", "1.1.0"))
     assert sequence(hub) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["received", "processed", "answered"])
+def test_a_writer_that_is_killed_at_any_request_leaves_the_state_before_or_after(
+    hub: LoopbackHub, tmp_path: Path, phase: str
+) -> None:
+    hub_registry(hub, tmp_path / "here").update(adding("test/da", "1.0.0"))
+    for number in range(1, 50):
+        before = hub.log.entries()[-1].number
+        child = start_writer(hub, tmp_path / f"c{number}", f"n{number}", 1)
+
+        def kill(now: str, entry: Entry, last: int = before + number, child: Any = child) -> None:
+            if now == phase and entry.number == last:
+                child.kill()
+
+        end = hub.on_exchange(kill)
+        child.communicate(timeout=60)
+        end()
+        wanted = {"test/da@1.0.0"} | {f"test/n{i}@1.0.0" for i in range(1, number)}
+        assert listed(hub) in (wanted, wanted | {f"test/n{number}@1.0.0"})
+        hub_registry(hub, tmp_path / f"c{number}").update(adding(f"test/n{number}", "1.0.0"))
+        assert listed(hub) == wanted | {f"test/n{number}@1.0.0"}
+        assert sequence(hub) == number + 1
+        if child.returncode == 0:
+            break
+    assert number > 5
 
 
 # connections that break
