@@ -104,12 +104,13 @@ def fetch_base_model(
         AccessError, UnreachableError, InvalidInputError.
     """
     repo, client = RepoId(repo_id), client or HubClient()
-    commit = client.state(repo, revision or "main").commit
+    revision = revision or "main"
+    commit = client.state(repo, revision).commit
     tree = client.tree(repo, commit)
     wanted = [path for path in tree if any(fnmatchcase(path, pattern) for pattern in NEEDED)]
     if not any(path.endswith(".safetensors") for path in wanted):
         raise NotFoundError(f"{repo}@{commit[:12]}: no {WEIGHTS}; only safetensors are read, never pickles")
-    folder = client.snapshot(repo, commit, [tree[path] for path in wanted])
+    folder = client.snapshot(repo, revision, commit, [tree[path] for path in wanted])
     return folder, commit
 
 

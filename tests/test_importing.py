@@ -194,7 +194,7 @@ def test_a_base_model_that_is_not_here_is_named_with_the_command_that_gets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(NotFoundError, match="fetch it with `adapter-hub base-model fetch nobody/whisper-none`"):
+    with pytest.raises(NotFoundError, match="`adapter-hub base-model fetch nobody/whisper-none`"):
         find_base_model("nobody/whisper-none")
 
 

@@ -216,7 +216,7 @@ def test_a_changed_base_model_gets_a_new_digest_in_spite_of_the_cache(tmp_path: 
     ("name", "options", "error", "message"),
     [
         ("./absent", {}, NotFoundError, r"\./absent: no such folder"),
-        ("openai/whisper-absent", {}, NotFoundError, "not in the local cache; fetch it with `adapter-hub base-model"),
+        ("openai/whisper-absent", {}, NotFoundError, "not in the local cache; fetch it with `adapter-hub"),
         ("no spaces allowed", {}, NotFoundError, "base model no spaces allowed"),
         (None, {"dtype": "float8"}, InvalidInputError, "dtype 'float8': expected one of float32"),
         (None, {"device": "abacus"}, InvalidInputError, "device 'abacus': not usable here"),

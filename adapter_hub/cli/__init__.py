@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 
 import click
@@ -146,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # looking for pydantic's plugins takes a twentieth of the time of `list`, and none is wanted here
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if not sys.stderr.isatty():  # the Hub's client would draw its bars into a log, too
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         words = None if arguments is None else list(arguments)
         code = cli.main(args=words, prog_name="adapter-hub", standalone_mode=False)

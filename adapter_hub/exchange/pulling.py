@@ -7,7 +7,13 @@ from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError, IntegrityError, StatusError
+from adapter_hub.errors import (
+    AccessError,
+    AdapterHubError,
+    IntegrityError,
+    StatusError,
+    UnreachableError,
+)
 from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.places import open_location
 from adapter_hub.reference import AdapterRef, is_local
@@ -50,7 +56,7 @@ def pull(
         artifact.verify()
     else:
         parsed = AdapterRef.parse(ref) if isinstance(ref, str) else ref
-        parsed, registries = open_hub_ref(parsed, registries, cache, warnings.append)
+        parsed, registries = open_hub_ref(parsed, registries, cache, tell)
         resolved, artifact = _find(parsed, registries, cache, allow_quarantined, progress)
         warnings += resolved.warnings
     # the artifact knows of ancestors that no registry may list between it and a retired one
@@ -90,7 +96,7 @@ def _find(
 
 def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifact:
     """Fetch a version from the first location that has it whole."""
-    reasons = []
+    errors: list[AdapterHubError] = []
 
     def arrived(count: int) -> None:
         if progress:
@@ -101,10 +107,14 @@ def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifa
             store = open_location(location, resolved.registry, cache=cache.folder, progress=arrived)
             return cache.land(resolved.block.digest, _fetcher(store, resolved))
         except AdapterHubError as error:
-            reasons.append(f"store {location.store}: {error}")
+            errors.append(error)
+    if errors and all(isinstance(error, UnreachableError | AccessError) for error in errors):
+        raise errors[0]  # nothing is wrong with what was published
+    places = zip(resolved.block.locations, errors, strict=True)
     raise IntegrityError(
         f"{resolved.ref} cannot be fetched",
-        reasons or ["the registry lists no location"],
+        [f"store {location.store}: {error}" for location, error in places]
+        or ["the registry lists no location"],
         "`adapter-hub registry check` compares registry and stores",
     )
 

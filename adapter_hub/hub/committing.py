@@ -57,14 +57,29 @@ def write_commit(
     return str(done.oid)
 
 
+QUIET = ("_commit_api", "hf_api", "file_download", "utils._http")  # of the client's modules
+
+
 def hush() -> None:
-    """Keep the client from warning about what is meant: files given open, commits without a change."""
-    for name in ("huggingface_hub._commit_api", "huggingface_hub.hf_api"):
-        logger = logging.getLogger(name)
+    """Keep the client from telling what is meant, or what our own retries deal with and our errors say."""
+    for name in QUIET:
+        logger = logging.getLogger(f"huggingface_hub.{name}")
         if not any(isinstance(item, _Expected) for item in logger.filters):
             logger.addFilter(_Expected())
 
 
 class _Expected(logging.Filter):
+    """Lets everything through but files given open, commits without a change, and attempts that failed."""
+
     def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(("Uploading files as a binary IO", "No files have been"))
+        text = record.getMessage()
+        return " thrown while requesting " not in text and not text.startswith(
+            (
+                "Uploading files as a binary IO",
+                "No files have been",
+                "Retrying in",
+                "Rate limited",
+                "Error while downloading",  # with an address that lets anybody download
+                "Could not set the permissions",  # the folder of a request that was given up
+            )
+        )

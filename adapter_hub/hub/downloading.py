@@ -1,11 +1,13 @@
 """Files of a commit on this machine, each hashed as it lies there: the client checks sizes only.
 
 A file that is there and right costs no request, so that a download goes on where it was interrupted.
-Other bytes than the expected are thrown away and asked for twice more, then it is an error.
+Other bytes than the expected are thrown away and asked for twice more, then it is an error. Where nothing
+else is expected it is what the Hub itself says that it has, or one flipped bit would pass for a status.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -13,7 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from adapter_hub.errors import IntegrityError
-from adapter_hub.hub.names import RepoId, Wanted, sha256_of
+from adapter_hub.hub.names import RemoteFile, RepoId, Wanted, sha256_of
 from adapter_hub.hub.patience import Patience
 
 if TYPE_CHECKING:
@@ -102,15 +104,35 @@ def _checked(path: str, expected: Wanted | None, folder: Path, fetch: Callable[[
     wrong = None
     for _ in range(WRONG_BYTES):
         fetch((folder / path).is_file())  # what is there is wrong, or of unknown content
-        if expected is None or expected.is_at(folder / path):
+        wrong = _difference(path, expected, folder)
+        if wrong is None:
             return None
-        size, sha256 = (folder / path).stat().st_size, sha256_of(folder / path)
-        wrong = (
-            f"{path}: {size} bytes with sha256 {sha256[:12]}…, "
-            f"expected {expected.size} with {expected.sha256[:12]}…"
-        )
         (folder / path).unlink()
     return wrong
+
+
+def _difference(path: str, expected: Wanted | None, folder: Path) -> str | None:
+    """Return how a file that came differs from what was expected, or from what the Hub said it has."""
+    file = folder / path
+    size = file.stat().st_size
+    if expected is not None:
+        sha256 = sha256_of(file)
+        if (size, sha256) == (expected.size, expected.sha256):
+            return None
+        there, wanted = f"sha256 {sha256[:12]}…", f"{expected.size} with {expected.sha256[:12]}…"
+        return f"{path}: {size} bytes with {there}, expected {wanted}"
+    said = _said_hash(path, folder)
+    if said is None or RemoteFile(path, size, said if len(said) == 64 else None, said).holds(file):
+        return None
+    return f"{path}: other bytes than the Hub says it has ({said[:12]}…)"
+
+
+def _said_hash(path: str, folder: Path) -> str | None:
+    """Return the hash that came with a file: sha256 in large-file storage, git's id of any other one."""
+    from huggingface_hub._local_folder import read_download_metadata  # noqa: PLC0415 - where the client puts it
+
+    noted = read_download_metadata(folder, path)
+    return noted.etag if noted and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", noted.etag) else None
 
 
 def _counter(progress: Progress | None) -> Any:

@@ -26,6 +26,8 @@ DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EMFILE, errno.EIO}
 )
 
+GARBLED = (LookupError, TypeError, AttributeError)  # the client takes for granted what an answer holds
+
 LOG_IN = "log in with `hf auth login` or HF_TOKEN"
 
 
@@ -73,7 +75,7 @@ def is_transient(error: BaseException) -> bool:
     status = _status(error)
     if status is not None:
         return status in TRANSIENT
-    return any(
+    return isinstance(error, GARBLED) or any(
         isinstance(item, httpx.TransportError | ConnectionError | TimeoutError | JSONDecodeError)
         or "Consistency check failed" in str(item)
         for item in _chain(error)
@@ -104,6 +106,8 @@ def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
     if status is not None and status not in TRANSIENT:
         return _refusal(error, status, what, endpoint)
     reason = f"answers {status}" if status else _text(error)
+    if isinstance(error, GARBLED):
+        reason = f"its answer makes no sense: {reason}"
     wait = retry_after(error)
     later = f"; it asks to wait {wait:.0f} s" if wait else ""
     if is_transient(error):
@@ -124,7 +128,7 @@ def _refusal(error: BaseException, status: int, what: str, endpoint: str) -> Ada
     if isinstance(found, hub.RevisionNotFoundError | hub.RemoteEntryNotFoundError):
         return NotFoundError(f"{what}: not there ({said})")
     if isinstance(found, hub.RepositoryNotFoundError) or (status == 404):
-        return NotFoundError(f"{what}: not on {endpoint}, or private; check the name, {LOG_IN}")
+        return NotFoundError(f"{what}: not on {endpoint}, or private; check the name, or {LOG_IN}")
     if status in (401, 403):
         return AccessError(
             f"{what}: {endpoint} refuses access ({status}: {said}); {LOG_IN} as somebody who may"

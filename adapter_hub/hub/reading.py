@@ -174,10 +174,16 @@ class HubReader:
             )
         download_files(self._api, self.patience, repo, commit, wanted, folder, progress)
 
-    def snapshot(self, repo: RepoId, commit: str, files: Sequence[RemoteFile]) -> Path:
+    def snapshot(self, repo: RepoId, revision: str, commit: str, files: Sequence[RemoteFile]) -> Path:
         """Bring files of a commit into the client's own cache, which other programs share.
 
         A file that is not what the Hub says it has is asked for once more.
+
+        Args:
+            repo: the repository.
+            revision: branch or tag, under which it is found in the cache later; or the commit.
+            commit: that the revision names.
+            files: of its tree.
 
         Returns:
             The folder of the commit in that cache.
@@ -191,10 +197,16 @@ class HubReader:
 
             def bring(force: bool = force) -> str:
                 return self._api.snapshot_download(
-                    repo.id, repo_type=repo.kind, revision=commit, allow_patterns=paths, force_download=force
+                    repo.id,
+                    repo_type=repo.kind,
+                    revision=revision,
+                    allow_patterns=paths,
+                    force_download=force,
                 )
 
             folder = Path(self._ask(bring, f"{repo}@{commit[:12]}", size))
+            if folder.name != commit:
+                raise UnreachableError(f"{repo}: {revision} was moved to {folder.name} meanwhile; try again")
             wrong = [file.path for file in files if not file.holds(folder / file.path)]
             if not wrong:
                 return folder
