@@ -214,6 +214,3 @@ def test_the_command_imports_and_says_how_to_go_on(
         patch.chdir(tmp_path)
         assert main(words) == 0
         assert capfd.readouterr().out == "imported/theirs@1.0.0  theirs-adapter\n"
-    words[1] = "hf://nobody/theirs"
-    assert main([*words, "--as", "test/theirs@1.0.0", "--out", out]) == 1
-    assert "hf://nobody/theirs: not a folder; download it" in capfd.readouterr().err

@@ -82,6 +82,13 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def is_no_connection(error: BaseException) -> bool:
+    """Tell whether nobody answered at all: no network, no such host, or no server there."""
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    return any(isinstance(item, httpx.ConnectError) for item in _chain(error))
+
+
 def retry_after(error: BaseException) -> float | None:
     """Return the seconds that the server asked to wait, if it did."""
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415

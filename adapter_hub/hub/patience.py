@@ -8,6 +8,7 @@ takes the request and never answers would keep the program for ever.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from adapter_hub.errors import InvalidInputError, UnreachableError
-from adapter_hub.hub.failures import is_transient, retry_after, to_error
+from adapter_hub.hub.failures import is_no_connection, is_transient, retry_after, to_error
 
 Result = TypeVar("Result")
 LONGEST_WAIT = 16.0  # seconds between two attempts, unless the server asks for more
+UNCONNECTED = 8.0  # seconds to go on trying where nobody answers at all, which waiting seldom mends
+QUIET = 2  # attempts that fail before the user hears of it
 SLOWEST = 30_000.0  # bytes a second; a slower transfer counts as one that hangs
 
 
@@ -70,13 +73,18 @@ class Patience:
                 now = time.monotonic()
                 first_failure = first_failure or now
                 asked = retry_after(error)
-                left = first_failure + self.total - now
+                total = min(self.total, UNCONNECTED) if is_no_connection(error) else self.total
+                left = first_failure + total - now
                 wait = self.wait(attempt, asked)
                 if not is_transient(error) or wait > left:
                     told = to_error(error, what, endpoint)
                     if told is error:
                         raise
                     raise told from error
+                if attempt >= QUIET:
+                    logging.getLogger("adapter_hub").warning(
+                        "%s; trying again in %.0f s", to_error(error, what, endpoint), wait
+                    )
                 time.sleep(wait)
                 attempt += 1
 
