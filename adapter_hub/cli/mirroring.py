@@ -41,8 +41,8 @@ def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, 
     try:
         mirrored = mirror_versions(
             refs,
-            source=_open(source, must_exist=True),
-            target=_open(target),
+            source=_open(settings, source, must_exist=True),
+            target=_open(settings, target),
             tell=lambda line: echo_warnings([line]),
             progress=progress,
         )
@@ -69,13 +69,14 @@ def _row(item: Mirrored) -> dict[str, str | int]:
     return {**row, "error": item.problem} if item.problem else row
 
 
-def _open(text: str, must_exist: bool = False) -> Store:
+def _open(settings: Settings, text: str, must_exist: bool = False) -> Store:
     from adapter_hub.errors import NotFoundError
+    from adapter_hub.paths import is_address
     from adapter_hub.stores import EMBEDDED, open_store
 
     here = Path.cwd() / "registry.json"
-    if text == EMBEDDED or "://" in text:
-        return open_store(text, here)
+    if text == EMBEDDED or is_address(text):
+        return open_store(text, here, cache=settings.open_cache().folder)
     folder = Path(text).expanduser()
     if must_exist and not folder.is_dir():
         raise NotFoundError(f"store {text}: no such folder; expected namespace/name/version/… in it")

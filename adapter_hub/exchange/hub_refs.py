@@ -54,7 +54,12 @@ class RepositoryRegistry(Registry):
 
 
 def open_hub_ref(
-    ref: AdapterRef, registries: Sequence[Registry], cache: Cache, tell: Tell | None = None
+    ref: AdapterRef,
+    registries: Sequence[Registry],
+    cache: Cache,
+    tell: Tell | None = None,
+    *,
+    ask: bool = False,
 ) -> tuple[AdapterRef, tuple[Registry, ...]]:
     """Return a reference to resolve, and the registries to resolve it in.
 
@@ -63,6 +68,7 @@ def open_hub_ref(
         registries: asked for what they know of the same versions and their ancestors.
         cache: pulled adapters, and what was seen of repositories.
         tell: called with every warning.
+        ask: for its status, also where an exact version is in the cache, and do without none.
 
     Raises:
         NotFoundError: no such repository, or no adapter in it. IntegrityError: its owner changed, or a tag
@@ -73,12 +79,12 @@ def open_hub_ref(
     store = HubStore(ref.name.partition("/")[0], cache=cache.folder)
     plain = replace(ref, hub=False)
     repo = RepoId(ref.name)
-    blocks = _remembered(plain, store, repo, cache, tell)
+    blocks = {} if ask else _remembered(plain, store, repo, cache, tell)
     if not blocks:
         try:
             blocks = _asked(plain, store, repo, tell)
         except UnreachableError as error:
-            blocks = _newest_in_cache(plain, store, repo, cache)
+            blocks = {} if ask else _newest_in_cache(plain, store, repo, cache)
             if not blocks:
                 raise
             _tell(tell, f"{error}; using {repo.id}@{next(iter(blocks))} from the cache")

@@ -16,6 +16,7 @@ from packaging.version import Version
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, UnreachableError
+from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.pulling import Tell, pull
 from adapter_hub.lockfile import (
     LOCK_SCHEMA,
@@ -28,6 +29,7 @@ from adapter_hub.lockfile import (
     write_lock,
 )
 from adapter_hub.paths import is_address
+from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Location, Registry
 from adapter_hub.resolution import judge_ancestors, standing
 from adapter_hub.stores import EMBEDDED
@@ -88,10 +90,13 @@ def bring_up_to_date(
     say = once(tell)
     registries = within_reach(registries, say)
     refuse_older_copies(before, registries, path)
-    kept = {}
+    kept, repositories = {}, Repositories(cache, say)
     for text in dict.fromkeys(before.requirements):
         adapter = before.chosen(text)
-        reason = _reason_to_go(text, adapter, registries, allow_quarantined) if adapter else None
+        reason = None
+        if adapter:
+            asked = repositories.beside(registries, adapter)
+            reason = _reason_to_go(text, adapter, asked, allow_quarantined)
         if adapter and not reason:
             kept[text] = adapter
         elif reason:
@@ -126,6 +131,26 @@ def within_reach(registries: Sequence[Registry], say: Tell) -> list[Registry]:
         else:
             found.append(registry)
     return found
+
+
+class Repositories:
+    """What the repositories of `hf://` adapters say; a Hub that is out of reach is asked once."""
+
+    def __init__(self, cache: Cache, say: Tell) -> None:
+        self._cache, self._say = cache, say
+        self._away = False
+
+    def beside(self, registries: Sequence[Registry], adapter: LockedAdapter) -> Sequence[Registry]:
+        """Return the registries, and for an `hf://` adapter what its own repository says besides."""
+        if not adapter.hub or self._away:
+            return registries
+        ref = AdapterRef(adapter.name, adapter.version, digest=adapter.digest, hub=True)
+        try:
+            return open_hub_ref(ref, registries, self._cache, self._say, ask=True)[1]
+        except UnreachableError as error:
+            self._away = True
+            self._say(f"{error}; statuses in repositories are not known")
+            return registries
 
 
 def once(tell: Tell | None) -> Tell:

@@ -19,10 +19,9 @@ from adapter_hub.errors import (
     IntegrityError,
     InvalidInputError,
     StatusError,
-    UnreachableError,
 )
-from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.locking import (
+    Repositories,
     closure_of,
     listed_places,
     once,
@@ -32,7 +31,6 @@ from adapter_hub.exchange.locking import (
 from adapter_hub.exchange.pulling import Tell
 from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock
 from adapter_hub.paths import replace_folder, temporary_beside
-from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import Verdict, judge, judge_ancestors
 from adapter_hub.stores import Store, open_store
@@ -84,9 +82,14 @@ def sync(
         say(line)
     installed: list[Artifact] = []
     problems: dict[str, AdapterHubError] = {}
+    repositories = Repositories(cache, say)
     for adapter in locked.adapters:
         try:
-            artifact = _install(adapter, locked, path, registries, cache, allow_quarantined, say)
+            asked = repositories.beside(registries, adapter)
+            _check_listing(adapter, locked, asked)
+            for line in _judge(adapter, asked, allow_quarantined):
+                say(line)
+            artifact = _bring(adapter, path, asked, cache)
             installed.append(artifact if to is None else _place(artifact, to / adapter.name, to / ".lock"))
         except AdapterHubError as error:
             problems[adapter.ref] = error
@@ -110,40 +113,12 @@ def _about_registries(locked: LockFile, registries: Sequence[Registry]) -> Itera
             )
 
 
-def _install(
-    adapter: LockedAdapter,
-    locked: LockFile,
-    path: Path,
-    registries: Sequence[Registry],
-    cache: Cache,
-    allowed: str | None,
-    say: Tell,
-) -> Artifact:
-    if adapter.hub:
-        registries = _with_repository(adapter, registries, cache, say)
-    _check_listing(adapter, locked, registries)
-    verdict = _judge(adapter, registries, allowed)
-    if verdict.refusal:
-        raise StatusError(verdict.refusal)
-    for line in verdict.warnings:
-        say(line)
+def _bring(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
     artifact = cache.get(adapter.digest) or _fetch(adapter, path, registries, cache)
     if differences := _differences(adapter, artifact):
         hint = "the lock was edited: restore it, or make it anew with `adapter-hub lock`"
         raise IntegrityError(f"{path}: {adapter.ref} is not what is locked", differences, hint)
     return artifact
-
-
-def _with_repository(
-    adapter: LockedAdapter, registries: Sequence[Registry], cache: Cache, say: Tell
-) -> Sequence[Registry]:
-    """Return the registries and what the adapter's own repository says, if that can be asked."""
-    ref = AdapterRef(adapter.name, adapter.version, digest=adapter.digest, hub=True)
-    try:
-        return open_hub_ref(ref, registries, cache, say)[1]
-    except UnreachableError as error:
-        say(f"{error}; what it says of statuses is not known")
-        return registries
 
 
 def _check_listing(adapter: LockedAdapter, locked: LockFile, registries: Sequence[Registry]) -> None:
@@ -170,14 +145,16 @@ def _check_listing(adapter: LockedAdapter, locked: LockFile, registries: Sequenc
     )
 
 
-def _judge(adapter: LockedAdapter, registries: Sequence[Registry], allowed: str | None) -> Verdict:
+def _judge(adapter: LockedAdapter, registries: Sequence[Registry], allowed: str | None) -> list[str]:
+    """Return what the user should know; raise if the version's status, or an ancestor's, forbids the use."""
     entries = [registry.by_digest.get(adapter.digest) for registry in registries]
     block = next((entry[2] for entry in entries if entry), None)
     own = judge(adapter.ref, block, registries, allowed) if block else Verdict(None, ())
     closure = [item.digest for item in adapter.closure]
     inherited = judge_ancestors(adapter.ref, closure, registries, allowed)
-    warnings = dict.fromkeys((*own.warnings, *inherited.warnings))
-    return Verdict(own.refusal or inherited.refusal, tuple(warnings))
+    if refusal := own.refusal or inherited.refusal:
+        raise StatusError(refusal)
+    return list(dict.fromkeys((*own.warnings, *inherited.warnings)))
 
 
 def _fetch(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
