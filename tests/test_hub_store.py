@@ -93,7 +93,7 @@ def test_a_withdrawn_version_s_weights_are_gone_for_good_and_its_manifest_stays(
     publish(made(tmp_path, "1.1.0", 2.0).path, registry=registry, store=store)
     retire(AdapterRef(NAME, "1.1.0"), "withdrawn", "licence", registry=registry, store=store)
     client, commit = hub_client(hub), hub_client(hub).refs(DA).tags["v1.1.0"]
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="adapter_model"):
         client.read(DA, commit, "adapter_model.safetensors", limit=10**6)
     assert store.manifest(NAME, "1.1.0")[0].version == "1.1.0"
     store.fetch(NAME, "1.0.0", tmp_path / "still there").verify()
@@ -133,6 +133,18 @@ def test_a_registry_is_made_anew_from_the_hub_s_own_listing(
     anew = Registry(tmp_path / "anew.json")
     rebuild(anew, [store])
     assert anew.adapters == registry.adapters
+
+
+def test_a_registry_is_made_anew_from_the_stores_of_several_namespaces(
+    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+) -> None:
+    other = hub_store(hub, "bob")
+    publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "el", "bob/el").path, registry=registry, store=other)
+    anew = Registry(tmp_path / "anew.json")
+    rebuild(anew, [other, store])
+    assert anew.adapters == registry.adapters
+    assert check(registry, [store, other]) == []
 
 
 def test_private_repositories_are_for_those_with_a_token(

@@ -212,6 +212,8 @@ class HubStore:
         return RepoId(name)
 
     def _refs(self, name: str) -> Refs:
+        if check_name(name).partition("/")[0] != self.namespace:
+            return Refs({}, {})  # several stores are asked for a name when a registry is made anew
         try:
             return self.client.refs(self._repo(name))
         except NotFoundError:
