@@ -1,0 +1,70 @@
+"""A fault at any request of publish or pull is survived, or one line says so and saying it again helps.
+
+Here some of each kind; all of them by `python tests/fault_table.py`, which is the slow test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hub_faults import FAULTS, OPERATIONS, Case, carry_out, cases, profile, sample
+from loopback_hub import LoopbackHub
+
+FAULT_TABLE = Path(__file__).with_name("fault_table.py")
+EACH = 2
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+    with LoopbackHub(tmp_path_factory.mktemp("hub") / "hub", redirect=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def possible(hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
+    """Return every case; the requests of an operation are counted on a run of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADAPTER_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        found = []
+        for number, name in enumerate(OPERATIONS):
+            folder = tmp_path_factory.mktemp("profile")
+            found += cases(name, profile(hub, folder, name, f"p{number}"))
+        return found
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_survived_or_said_in_one_line_and_trying_again_finishes(
+    hub: LoopbackHub, possible: list[Case], tmp_path: Path, fault: str
+) -> None:
+    outcomes = []
+    for case in sample([case for case in possible if case.fault == fault], EACH, fault):
+        namespace = f"t{next(_numbers)}"
+        outcomes.append(carry_out(hub, tmp_path / namespace, namespace, case))
+    assert any(outcome.fired for outcome in outcomes)
+
+
+def test_every_kind_of_request_and_every_fault_is_in_the_product(possible: list[Case]) -> None:
+    endpoints = {case.endpoint.removesuffix("*") for case in possible}
+    assert endpoints >= {"refs", "tree", "resolve-head", "resolve", "contents", "create-repo", "preupload"}
+    assert endpoints >= {"lfs-batch", "lfs-upload", "lfs-verify", "validate-yaml", "commit", "create-tag"}
+    assert endpoints >= {"create-branch", "delete-branch", "info"}
+    assert {case.fault for case in possible} == set(FAULTS)
+    assert len(possible) > 2000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_all_faults_at_all_kinds_of_requests(tmp_path: Path) -> None:
+    command = [sys.executable, str(FAULT_TABLE), "--out", str(tmp_path), "--most", "3"]
+    paths = f"{FAULT_TABLE.parent}:{FAULT_TABLE.parent.parent}"
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "0 failed" in (tmp_path / "hub_faults.md").read_text()
