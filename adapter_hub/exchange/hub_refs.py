@@ -17,12 +17,13 @@ from dataclasses import replace
 from adapter_hub.cache import Cache
 from adapter_hub.errors import NotFoundError, UnreachableError
 from adapter_hub.hub import RepoId
+from adapter_hub.manifest import MANIFEST_FILE
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import FRESH_SECONDS, Adapters, Location, Registry, VersionBlock
 from adapter_hub.registry_file import LoadedRegistry, empty_registry, with_adapters
 from adapter_hub.stores import Claims
 from adapter_hub.stores.hub import HubStore
-from adapter_hub.stores.known_repos import KnownRepo, KnownTag
+from adapter_hub.stores.known_repos import KnownRepo
 from adapter_hub.summary import version_block
 from adapter_hub.versions import sort_versions
 
@@ -76,13 +77,13 @@ def open_hub_ref(
     """
     if not ref.hub:
         return ref, tuple(registries)
-    store = HubStore(ref.name.partition("/")[0], cache=cache.folder)
+    store = HubStore(ref.name.partition("/")[0], cache=cache.folder, one_look=True)
     plain = replace(ref, hub=False)
     repo = RepoId(ref.name)
     blocks = {} if ask else _remembered(plain, store, repo, cache, tell)
     if not blocks:
         try:
-            blocks = _asked(plain, store, repo, tell)
+            blocks = _asked(plain, store, repo, cache, tell)
         except UnreachableError as error:
             blocks = {} if ask else _newest_in_cache(plain, store, repo, cache)
             if not blocks:
@@ -117,21 +118,36 @@ def _newest_in_cache(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cach
     return {}
 
 
-def _cached_block(version: str, known: KnownRepo, cache: Cache) -> VersionBlock | None:
-    tag: KnownTag = known.tags[f"v{version}"]
+def _cached_block(
+    version: str, known: KnownRepo, cache: Cache, claims: Claims | None = None
+) -> VersionBlock | None:
+    tag = known.tags[f"v{version}"]
     artifact = cache.get(tag.digest)
     if artifact is None:
         return None
-    return version_block(
-        artifact.manifest, tag.digest, Claims(), [_location(artifact.manifest.name, tag.commit)]
-    )
+    place = _location(artifact.manifest.name, tag.commit)
+    size = (artifact.path / MANIFEST_FILE).stat().st_size
+    return version_block(artifact.manifest, tag.digest, claims or Claims(), [place], size)
+
+
+def _block(version: str, store: HubStore, repo: RepoId, cache: Cache, claims: Claims) -> VersionBlock:
+    """Return what the repository says of a version; the manifest is not asked for if it is here."""
+    known, place = store.known.recall(repo), store.location(repo.id, version, cache.folder)
+    tag = known.tags.get(f"v{version}")
+    if tag and tag.commit == place.commit and (block := _cached_block(version, known, cache, claims)):
+        store.known.check_tag(repo, f"v{version}", tag.commit, tag.digest)  # it was seen again
+        return block
+    manifest, digest = store.manifest(repo.id, version)
+    return version_block(manifest, digest, claims, [place])
 
 
 def _location(name: str, commit: str) -> Location:
     return Location(store=f"hf://{name.partition('/')[0]}", repo=name, commit=commit)
 
 
-def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, tell: Tell | None) -> dict[str, VersionBlock]:
+def _asked(
+    ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None
+) -> dict[str, VersionBlock]:
     """Ask the repository: its owner, then the newest versions down to the first that may be used."""
     state = store.client.state(repo)
     if store.known.check_owner(repo, state):
@@ -152,10 +168,9 @@ def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, tell: Tell | None) ->
     for version in reversed(found):
         if not (by_digest or ref.admits(version)):
             continue
-        manifest, digest = store.manifest(ref.name, version)
-        location = store.location(ref.name, version, store.known.folder)
-        blocks[version] = version_block(manifest, digest, claims, [location])
-        if blocks[version].status in USABLE and (not by_digest or digest == ref.digest):
+        block = _block(version, store, repo, cache, claims)
+        blocks[version] = block
+        if block.status in USABLE and (not by_digest or block.digest == ref.digest):
             break
     if not blocks:
         raise NotFoundError(f"hf://{ref}: no such version; {repo} has {', '.join(found)}")

@@ -14,25 +14,22 @@ from the Hub is hashed here and compared with the manifest, and tags with what t
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from adapter_hub.artifact import MAXIMUM_MANIFEST, Artifact, copy_artifact
-from adapter_hub.canonical import digest_of, sha256_hex
+from adapter_hub.artifact import MAXIMUM_MANIFEST, Artifact
+from adapter_hub.canonical import digest_of
 from adapter_hub.errors import (
     AdapterHubError,
-    ConflictError,
     IntegrityError,
     InvalidInputError,
     NotFoundError,
     StatusError,
 )
-from adapter_hub.hub import HubClient, Progress, Refs, RepoId, Wanted
+from adapter_hub.hub import HubClient, Progress, Refs, RepoId
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.paths import cache_folder, make_folder
+from adapter_hub.paths import cache_folder
 from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry
@@ -48,6 +45,7 @@ from adapter_hub.stores.claim_files import (
     statuses_with,
 )
 from adapter_hub.stores.hub_commits import TAG, Repository, publish_version, show_version, withdraw_version
+from adapter_hub.stores.hub_downloads import Commit, download_artifact, fetch_artifact
 from adapter_hub.stores.known_repos import KnownRepos
 from adapter_hub.versions import sort_versions
 
@@ -72,6 +70,7 @@ class HubStore:
         cache: Path | None = None,
         private: bool | None = None,
         progress: Progress | None = None,
+        one_look: bool = False,
     ) -> None:
         """Name a store without asking for anything.
 
@@ -81,6 +80,7 @@ class HubStore:
             cache: folder for unfinished downloads and for what was seen; the user's by default.
             private: see the attributes.
             progress: see the attributes.
+            one_look: ask for a repository's branches and tags once and answer everything from that.
 
         Raises:
             InvalidInputError: not a namespace.
@@ -96,7 +96,9 @@ class HubStore:
         self.private, self.progress = private, progress
         self._cache = cache or cache_folder()
         self.known = KnownRepos(self._cache, self.client.endpoint)
-        self._manifests: dict[tuple[str, str], tuple[Manifest, str]] = {}
+        self._manifests: dict[tuple[str, str], tuple[Manifest, str]] = {}  # of a commit: they never change
+        self._entries: dict[tuple[str, str], tuple[StatusEntry, ...]] = {}
+        self._look: dict[str, Refs] | None = {} if one_look else None
 
     def label(self, registry: Path) -> str:
         """Return `hf://namespace`."""
@@ -147,7 +149,7 @@ class HubStore:
         manifest, found = self._manifest(name, version, commit)
         if digest is not None and found != digest:
             raise IntegrityError(f"{self._repo(name)} v{version}: holds digest {found}, expected {digest}")
-        return self._fetch(name, manifest, commit, folder)
+        return fetch_artifact(self._commit_at(name, commit), manifest, folder, self._cache)
 
     def attach(self, name: str, claim: Claim) -> None:
         """Add a report or a status entry; see `Store.attach`."""
@@ -214,10 +216,15 @@ class HubStore:
     def _refs(self, name: str) -> Refs:
         if check_name(name).partition("/")[0] != self.namespace:
             return Refs({}, {})  # several stores are asked for a name when a registry is made anew
+        if self._look is not None and name in self._look:
+            return self._look[name]
         try:
-            return self.client.refs(self._repo(name))
+            refs = self.client.refs(self._repo(name))
         except NotFoundError:
-            return Refs({}, {})
+            refs = Refs({}, {})
+        if self._look is not None:
+            self._look[name] = refs
+        return refs
 
     def _commit(self, name: str, version: str, refs: Refs | None = None) -> str:
         check_version(version)
@@ -239,52 +246,6 @@ class HubStore:
         self.known.check_tag(repo, f"v{version}", commit, digest)
         return manifest, digest
 
-    def _fetch(self, name: str, manifest: Manifest, commit: str, folder: Path) -> Artifact:
-        """Download a commit's artifact to `folder`, whole and verified or not at all."""
-        repo = self._repo(name)
-        with self._downloads(repo, commit) as downloads:
-            if not folder.exists():
-                self._download(repo, manifest, commit, downloads)
-                copied = copy_artifact(Artifact.open(downloads), folder)
-                shutil.rmtree(downloads)
-                return copied
-        there = Artifact.open(folder)  # another process was faster; it has to be the same
-        if there.digest != digest_of(manifest.to_bytes()):
-            raise ConflictError(
-                f"{folder}: holds {there.ref} with digest {there.digest}; name another folder"
-            )
-        there.verify()
-        return there
-
-    def _download(self, repo: RepoId, manifest: Manifest, commit: str, folder: Path) -> None:
-        """Bring an artifact's files; a commit that cannot be the manifest's is refused before that."""
-        raw = manifest.to_bytes()
-        wanted = {entry.path: Wanted(entry.size, entry.sha256) for entry in manifest.files}
-        wanted[MANIFEST_FILE] = Wanted(len(raw), sha256_hex(raw))
-        tree = self.client.tree(repo, commit)
-        problems = [f"{path}: missing" for path in wanted if path not in tree]
-        problems += [
-            f"{path}: {tree[path].size} bytes there, expected {item.size}"
-            for path, item in wanted.items()
-            if path in tree and tree[path].size != item.size
-        ]
-        if problems:
-            raise IntegrityError(
-                f"{repo}@{commit[:12]} on {self.client.endpoint}", problems, "tell its owner"
-            )
-        self.client.download(repo, commit, wanted, folder, self.progress)
-
-    @contextmanager
-    def _downloads(self, repo: RepoId, commit: str) -> Iterator[Path]:
-        """Give the folder in which a commit's files gather; one process at a time."""
-        from filelock import FileLock  # noqa: PLC0415
-
-        key = sha256_hex(f"{self.client.endpoint} {repo} {commit}".encode())[:32]
-        place = self._cache / "downloads"
-        make_folder(place)
-        with FileLock(place / f"{key}.lock", timeout=LOCK_SECONDS):
-            yield place / key
-
     def _read_back(self, artifact: Artifact, commit: str) -> None:
         """Download what was just written and compare it with `artifact`, byte by byte.
 
@@ -292,7 +253,12 @@ class HubStore:
             IntegrityError: the Hub keeps something else.
         """
         with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
-            self._download(self._repo(artifact.manifest.name), artifact.manifest, commit, Path(scratch))
+            download_artifact(
+                self._commit_at(artifact.manifest.name, commit), artifact.manifest, Path(scratch)
+            )
+
+    def _commit_at(self, name: str, commit: str) -> Commit:
+        return Commit(self.client, self._repo(name), commit, self.progress)
 
     def _refuse_withdrawn(self, name: str, version: str, refs: Refs) -> None:
         last = self._statuses(name, refs).status_of(version)
@@ -304,11 +270,14 @@ class HubStore:
         return Claims(statuses=self._statuses_at(self._repo(name), head) if head else ())
 
     def _statuses_at(self, repo: RepoId, head: str) -> tuple[StatusEntry, ...]:
-        try:
-            raw = self.client.read(repo, head, STATUS_FILE, limit=MAXIMUM_CLAIM)
-        except NotFoundError:
-            return ()
-        return parse_statuses(raw, f"{STATUS_FILE} of {repo}")
+        key = (repo.id, head)
+        if key not in self._entries:
+            try:
+                raw = self.client.read(repo, head, STATUS_FILE, limit=MAXIMUM_CLAIM)
+                self._entries[key] = parse_statuses(raw, f"{STATUS_FILE} of {repo}")
+            except NotFoundError:
+                self._entries[key] = ()
+        return self._entries[key]
 
     def _status_file(self, repo: RepoId, head: str, entry: StatusEntry) -> dict[str, bytes]:
         data = statuses_with(self._statuses_at(repo, head), entry)
