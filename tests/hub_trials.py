@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child
@@ -29,6 +30,15 @@ USER = "test"
 BESIDE = {".gitattributes", "README.md", "status.json"}  # what is no part of an artifact
 
 
+class Hub(Protocol):
+    """What a client has to know of a Hub, which may run in another process."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    def token(self, user: str) -> str: ...
+
+
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
     """Set variables for a while."""
@@ -44,7 +54,7 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def user_of(hub: LoopbackHub, patience: Patience) -> dict[str, str]:
+def user_of(hub: Hub, patience: Patience) -> dict[str, str]:
     """Return the variables with which a process is the user of this Hub."""
     return {
         "HF_ENDPOINT": hub.endpoint,
@@ -62,12 +72,23 @@ class Trial:
     file`, `pull without a registry`.
     """
 
-    def __init__(self, hub: LoopbackHub, folder: Path, namespace: str, operation: str) -> None:
+    def __init__(self, hub: Hub, folder: Path, namespace: str, operation: str) -> None:
         self.hub, self.folder, self.namespace, self.operation = hub, folder, namespace, operation
         self.name = f"{namespace}/da"
         self.machine = folder / "machine"
         self.is_pull = operation.startswith("pull")
         self.on_hub = operation in ("publish", "publish an older version", "pull")
+        self.versions = 2 if operation == "publish an older version" else 1
+
+    @property
+    def artifact(self) -> Artifact:
+        return Artifact.open(self.folder / "da")
+
+    @property
+    def server(self) -> LoopbackHub:
+        """The Hub itself; only where it runs."""
+        assert isinstance(self.hub, LoopbackHub)
+        return self.hub
 
     def client(self, patience: Patience | None = None) -> HubClient:
         return HubClient(self.hub.endpoint, self.hub.token(USER), patience or Patience(20.0, 20.0, 0.02))
@@ -83,14 +104,12 @@ class Trial:
 
     def prepare(self) -> None:
         """Make the namespace, the artifact, and what has to be there before the operation."""
-        self.hub.world.accounts.add_organization(self.namespace, [USER])
+        self.server.world.accounts.add_organization(self.namespace, [USER])
         parent = make_artifact(self.folder / "parent", f"{self.namespace}/parent")
-        self.artifact = make_child(self.folder / "da", parent, self.name, seed=3.0)
-        self.versions = 1
+        make_child(self.folder / "da", parent, self.name, seed=3.0)
         if self.operation == "publish an older version":
             newer = make_artifact(self.folder / "newer", self.name, "1.1.0")
             self._publish(newer, self.machine)
-            self.versions = 2
         elif self.is_pull:
             self._publish(self.artifact, self.folder / "publisher")
 
@@ -126,12 +145,12 @@ class Trial:
             assert entry.digest == self.artifact.digest
 
     def _tags(self) -> list[str]:
-        refs = self.hub.refs(self.name) if self.hub.has(self.name) else None
+        refs = self.server.refs(self.name) if self.server.has(self.name) else None
         return [tag.removeprefix("v") for tag in refs.tags] if refs else []
 
     def _digest_at(self, revision: str) -> str:
         """Return the digest of the manifest in a commit, whose files have to be what it lists, no others."""
-        files = self.hub.files(self.name, revision)
+        files = self.server.files(self.name, revision)
         manifest = Manifest.parse_canonical(files[MANIFEST_FILE], revision)
         promised = {entry.path: entry.sha256 for entry in manifest.files}
         there = {path: sha256_hex(raw) for path, raw in files.items() if path not in BESIDE}
@@ -142,7 +161,7 @@ class Trial:
         """Return the digests of the versions that the registry lists, from its bytes."""
         if self.on_hub:
             repo = f"datasets/{self.namespace}/registry"
-            raw = self.hub.files(repo).get("registry.json") if self.hub.has(repo) else None
+            raw = self.server.files(repo).get("registry.json") if self.server.has(repo) else None
         else:
             path = self.folder / "registry.json"
             raw = path.read_bytes() if path.exists() else None
@@ -157,9 +176,9 @@ class Trial:
         assert self.listed()["1.0.0"] == self.artifact.digest
         newest = max(self._tags())
         assert self._digest_at("main") == self._digest_at(f"v{newest}")
-        statuses = json.loads(self.hub.files(self.name)["status.json"])
+        statuses = json.loads(self.server.files(self.name)["status.json"])
         assert sorted(entry["version"] for entry in statuses) == sorted(self._tags())
-        assert self.hub.refs(self.name).branches.keys() == {"main"}
+        assert self.server.refs(self.name).branches.keys() == {"main"}
         observer = self.folder / "observer"
         assert check(self.registry(observer), [self.store(observer)]) == []
         self.pull(observer, Patience(20.0, 20.0, 0.02))

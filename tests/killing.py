@@ -135,8 +135,12 @@ class World:
         assert check(Registry(self.registry.path), [self.store]) == []
 
 
-def kill_before(number: int) -> None:
-    """Make this process kill itself just before its `number`-th call that changes the disk."""
+def kill_before(number: int) -> Callable[[], int]:
+    """Make this process kill itself just before its `number`-th call that changes the disk.
+
+    Returns:
+        What tells how many such calls there were.
+    """
     count = 0
 
     def counting(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,6 +155,7 @@ def kill_before(number: int) -> None:
 
     for name in CALLS:
         setattr(os, name, counting(getattr(os, name)))
+    return lambda: count
 
 
 def in_child(action: Callable[[], None]) -> int:

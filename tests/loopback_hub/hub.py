@@ -63,6 +63,11 @@ class LoopbackHub:
             self._server.stop()
             self._server = None
 
+    def settle(self) -> None:
+        """Wait until what was asked for is carried out, also for clients that are gone."""
+        if self._server is not None:
+            self._server.settle()
+
     def __enter__(self) -> Self:
         return self.start()
 

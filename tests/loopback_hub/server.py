@@ -84,6 +84,10 @@ class Server(ThreadingHTTPServer):
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until nothing is being carried out."""
         own = threading.get_ident()  # a callback may stop the server
         with self._idle:
             self._idle.wait_for(lambda: not self._busy - {own}, timeout=10)
