@@ -1,4 +1,4 @@
-"""Eight publishers in eight processes on one Hub at the same moment: all land, or all but one are told why."""
+"""Eight publishers in eight processes on one Hub at once: all land, or all but one are told why."""
 
 from __future__ import annotations
 

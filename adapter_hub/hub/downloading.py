@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 AT_ONCE = 4  # files
 WRONG_BYTES = 3  # how often other bytes may come before it counts as damage on the Hub
+
+
+def scratch_folder() -> TemporaryDirectory[str]:
+    """Return a context that gives the path of a folder to download to, and removes it.
+
+    Requests that were given up may write into it while it is removed; what is left then is the system's.
+    """
+    return TemporaryDirectory(prefix="adapter-hub-", ignore_cleanup_errors=True)
 
 
 def download_files(

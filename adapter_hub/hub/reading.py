@@ -13,7 +13,7 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.hub.committing import XET_ENDPOINT, hush
-from adapter_hub.hub.downloading import Progress, download_files
+from adapter_hub.hub.downloading import Progress, download_files, scratch_folder
 from adapter_hub.hub.names import (
     Refs,
     RemoteFile,
@@ -137,9 +137,7 @@ class HubReader:
         Raises:
             NotFoundError: no such file. IntegrityError: larger. AccessError, UnreachableError.
         """
-        import tempfile  # noqa: PLC0415
-
-        with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+        with scratch_folder() as scratch:
             self.download(repo, commit, {path: None}, Path(scratch))
             file = Path(scratch, path)
             if file.stat().st_size > limit:

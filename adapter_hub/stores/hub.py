@@ -14,7 +14,6 @@ from the Hub is hashed here and compared with the manifest, and tags with what t
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from adapter_hub.errors import (
     NotFoundError,
     StatusError,
 )
-from adapter_hub.hub import HubClient, Progress, Refs, RepoId
+from adapter_hub.hub import HubClient, Progress, Refs, RepoId, scratch_folder
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import cache_folder
 from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
@@ -176,7 +175,7 @@ class HubStore:
             raise IntegrityError(
                 f"claims about {name}", [f"{p}: larger than {MAXIMUM_CLAIM} bytes" for p in too_large]
             )
-        with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+        with scratch_folder() as scratch:
             self.client.download(repo, head, dict.fromkeys(paths), Path(scratch))
             return _claims({path: Path(scratch, path) for path in sorted(paths)}, f"{repo}")
 
@@ -252,7 +251,7 @@ class HubStore:
         Raises:
             IntegrityError: the Hub keeps something else.
         """
-        with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+        with scratch_folder() as scratch:
             download_artifact(
                 self._commit_at(artifact.manifest.name, commit), artifact.manifest, Path(scratch)
             )

@@ -6,7 +6,6 @@ that a commit went through because the Hub said so: versions are read back befor
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from adapter_hub.artifact import ANCESTORS, MAXIMUM_MANIFEST, Artifact
 from adapter_hub.canonical import digest_of
 from adapter_hub.errors import ConflictError, StaleParentError, StatusError
-from adapter_hub.hub import HubClient, Refs, RemoteFile, RepoId
+from adapter_hub.hub import HubClient, Refs, RemoteFile, RepoId, scratch_folder
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.stores.claim_files import CARD_FILE, EVALUATIONS, STATUS_FILE
 from adapter_hub.versions import preferred
@@ -171,7 +170,7 @@ def show_version(
     for refs in repository.rounds():
         head = refs.branches["main"]
         tree = client.tree(repo, head)
-        with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+        with scratch_folder() as scratch:
             additions: dict[str, bytes | Path] = {CARD_FILE: card.encode()}
             deletions: list[str] = []
             if tree.get(MANIFEST_FILE) != client.tree(repo, commit).get(MANIFEST_FILE):
