@@ -290,3 +290,9 @@ def test_the_global_options_can_come_from_the_environment(
     assert published("publish", "cy").code == 0
     assert (elsewhere / "test/cy/1.0.0/adapter.json").is_file()
     assert published("--registry", tmp_path / "empty.json", "list", "--language", "cy", "--json").code == 0
+
+
+def test_list_names_a_parent_that_the_filter_leaves_out(published: Run) -> None:
+    lines = published("list", "--method", "warm-start").out.splitlines()
+    child = next(line for line in lines if line.startswith("test/da@1.0.0")).split()
+    assert child[4] == "test/pl@1.0.0"

@@ -45,9 +45,10 @@ def list_adapters(
     """List every version that the registries know: yours, then the embedded catalogue."""
     if sort and not data:
         raise click.UsageError("--sort needs --data ID: scores on different data do not compare")
+    everything = list(_versions(settings))
     rows = [
         row
-        for row in _versions(settings)
+        for row in everything
         if (language is None or language.lower() in [tag.lower() for tag in row.get("languages", ())])
         and (base_model is None or base_model in row.get("base_model", {}).values())
         and (method is None or row.get("method") == method)
@@ -62,7 +63,7 @@ def list_adapters(
     if not rows:
         click.echo("no adapter fits; `adapter-hub list` without options shows all", err=True)
         return
-    names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in rows}
+    names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in everything}
     click.echo(
         table(
             ["adapter", "language", "method", "rank", "from", "score", "size", "status"],
