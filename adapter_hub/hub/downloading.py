@@ -8,6 +8,7 @@ else is expected it is what the Hub itself says that it has, or one flipped bit 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,7 +17,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from adapter_hub.errors import IntegrityError
-from adapter_hub.hub.names import RemoteFile, RepoId, Wanted, sha256_of
+from adapter_hub.hub.names import RemoteFile, RepoId, Wanted, check_path, sha256_of
 from adapter_hub.hub.patience import Patience
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 AT_ONCE = 4  # files
+REPEATED = 8  # how often the client may count the same bytes, which it asks for again after a cut
 WRONG_BYTES = 3  # how often other bytes may come before it counts as damage on the Hub
 
 
@@ -38,21 +40,25 @@ def scratch_folder() -> TemporaryDirectory[str]:
 def download_files(
     api: HfApi,
     patience: Patience,
-    repo: RepoId,
-    commit: str,
+    place: tuple[RepoId, str],
     wanted: Mapping[str, Wanted | None],
     folder: Path,
     progress: Progress | None,
+    limit: int | None,
 ) -> None:
-    """Bring every wanted file into `folder`; see `HubClient.download`."""
+    """Bring every wanted file of a repository's commit into `folder`; see `HubClient.download`."""
+    repo, commit = place
     folder.mkdir(parents=True, exist_ok=True)
 
     def bring(item: tuple[str, Wanted | None]) -> str | None:
         path, expected = item
+        _clear(folder / check_path(path))
         if expected is not None and expected.is_at(folder / path):
             if progress:
                 progress(expected.size)
             return None
+
+        what = f"{path} of {repo}@{commit[:12]}"
 
         def fetch(anew: bool) -> object:
             def request() -> object:
@@ -63,11 +69,10 @@ def download_files(
                     revision=commit,
                     local_dir=folder,
                     force_download=anew,
-                    tqdm_class=_counter(progress),
+                    tqdm_class=_counter(progress, what, expected.size if expected else limit),
                 )
 
             size = expected.size if expected else 0
-            what = f"{path} of {repo}@{commit[:12]}"
             return patience.persist(request, what, api.endpoint, size=size)
 
         return _checked(path, expected, folder, fetch)
@@ -144,16 +149,34 @@ def _said_hash(path: str, folder: Path) -> str | None:
     return noted.etag if noted and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", noted.etag) else None
 
 
-def _counter(progress: Progress | None) -> Any:
-    """Return what the client takes for a progress bar: it counts, and draws nothing."""
+def _clear(place: Path) -> None:
+    """Remove what is no ordinary file where one has to go; a damaged folder must not stay damaged."""
+    if place.is_symlink():
+        place.unlink()
+    elif place.is_dir():
+        shutil.rmtree(place)
+
+
+def _counter(progress: Progress | None, what: str, limit: int | None) -> Any:
+    """Return what the client takes for a progress bar: it counts, stops what is too large, and draws nothing.
+
+    A server that announces another size than the commit's list of files could fill the disk otherwise.
+    """
 
     class Counter:
-        def __init__(self, *_: Any, **__: Any) -> None:
+        def __init__(self, *_: Any, total: float | None = None, **__: Any) -> None:
             self.n = 0
+            self._check(int(total or 0), 1)
 
         def update(self, count: float | None = 1) -> None:
+            self.n += int(count or 0)
+            self._check(self.n, REPEATED)
             if progress and count:
                 progress(int(count))
+
+        def _check(self, size: int, times: int) -> None:
+            if limit is not None and size > times * limit:
+                raise IntegrityError(f"{what}: {size} bytes come, at most {times * limit} may")
 
         def __enter__(self) -> Counter:
             return self

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import IntegrityError, InvalidInputError
 
 SCHEME = "hf://"
 MAXIMUM_REPO = 96  # characters, as the Hub allows
@@ -52,6 +52,18 @@ def check_revision(revision: str) -> str:
             f"revision {revision[:60]!r}: expected a branch, a tag or a commit's 40 digits"
         )
     return revision
+
+
+def check_path(path: str) -> str:
+    """Return the path of a file in a repository if it stays inside the folder that it is downloaded to.
+
+    Raises:
+        IntegrityError: a Hub could let the client write elsewhere, which does not look.
+    """
+    outside = any(part in ("", ".", "..") for part in path.split("/"))
+    if outside or "\\" in path or not path.isprintable() or len(path) > 1000:
+        raise IntegrityError(f"a file called {path[:120]!r} on the Hub: no path inside a repository")
+    return path
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from adapter_hub.hub.names import (
     RepoState,
     Wanted,
     check_commit,
+    check_path,
     check_revision,
     state_of,
 )
@@ -108,7 +109,8 @@ class HubReader:
         """Return every file of a commit by its path.
 
         Raises:
-            NotFoundError: no such repository or commit. AccessError, UnreachableError.
+            NotFoundError: no such repository or commit. IntegrityError: a path that leads outside.
+            AccessError, UnreachableError.
         """
         from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415
 
@@ -120,7 +122,9 @@ class HubReader:
             f"the files of {repo}@{commit[:12]}",
         )
         return {
-            row.path: RemoteFile(row.path, row.size, row.lfs.sha256 if row.lfs else None, row.blob_id)
+            check_path(row.path): RemoteFile(
+                row.path, row.size, row.lfs.sha256 if row.lfs else None, row.blob_id
+            )
             for row in rows
             if isinstance(row, RepoFile)
         }
@@ -138,7 +142,7 @@ class HubReader:
             NotFoundError: no such file. IntegrityError: larger. AccessError, UnreachableError.
         """
         with scratch_folder() as scratch:
-            self.download(repo, commit, {path: None}, Path(scratch))
+            self.download(repo, commit, {path: None}, Path(scratch), limit=limit)
             file = Path(scratch, path)
             if file.stat().st_size > limit:
                 raise IntegrityError(f"{repo}@{commit[:12]} {path}: larger than {limit} bytes")
@@ -151,6 +155,7 @@ class HubReader:
         wanted: Mapping[str, Wanted | None],
         folder: Path,
         progress: Progress | None = None,
+        limit: int | None = None,
     ) -> None:
         """Bring files of a commit into a folder; what is there already and right is not asked for again.
 
@@ -160,6 +165,7 @@ class HubReader:
             wanted: by path, what each file has to be; None takes what comes.
             folder: made if missing; it keeps finished files if this fails.
             progress: called with the number of bytes that arrived.
+            limit: bytes of a file of which nothing is expected; a larger one is refused.
 
         Raises:
             NotFoundError: a file is not there. IntegrityError: other bytes came, every time.
@@ -170,7 +176,7 @@ class HubReader:
             raise UnreachableError(
                 f"{repo}: HF_HUB_OFFLINE is set, and this is not in the cache; unset it once"
             )
-        download_files(self._api, self.patience, repo, commit, wanted, folder, progress)
+        download_files(self._api, self.patience, (repo, commit), wanted, folder, progress, limit)
 
     def snapshot(self, repo: RepoId, revision: str, commit: str, files: Sequence[RemoteFile]) -> Path:
         """Bring files of a commit into the client's own cache, which other programs share.
