@@ -2,7 +2,8 @@
 
 python tests/hub_racing.py SCENARIO FOLDER [PUBLISHERS]
 
-Scenarios: `versions` of one name, `names`, `same` bytes of one version, `other` bytes of one version.
+Scenarios: `versions` of one name, `names`, `same` bytes of one version, `other` bytes of one version; and
+`older`, `older same`, `older other`: the same beside a newer version, so that `main` is not theirs.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ from adapter_hub.stores.hub import HubStore
 
 CONFLICT = 3
 PATIENT = Patience(60.0, 90.0, 0.1)
+NEWER = "1.9.0"
 REGISTRY = f"datasets/{USER}/registry"
 
 
 def artifact_of(scenario: str, folder: Path, number: int) -> Artifact:
     """Make what the publisher with this number publishes."""
     name = f"{USER}/n{number}" if scenario == "names" else f"{USER}/da"
-    version = f"1.{number}.0" if scenario == "versions" else "1.0.0"
-    return make_artifact(folder, name, version, seed=1.0 if scenario == "same" else number + 1.0)
+    version = f"1.{number}.0" if scenario in ("versions", "older") else "1.0.0"
+    return make_artifact(folder, name, version, seed=1.0 if scenario.endswith("same") else number + 1.0)
 
 
 def places(endpoint: str, token: str, cache: Path) -> tuple[HubRegistry, HubStore]:
@@ -119,10 +121,15 @@ def main(scenario: str, folder: Path, publishers: int = 8) -> None:
         gates.append(gate)
     started = time.monotonic()
     with LoopbackHub(folder / "hub") as hub:
+        if scenario.startswith("older"):
+            artifacts.append(make_artifact(folder / "newer", f"{USER}/da", NEWER))
+            registry, store = places(hub.endpoint, hub.token(USER), folder / "observer")
+            publish(artifacts[-1].path, registry=registry, store=store)
         for gate in gates:
             os.write(gate, f"{json.dumps([hub.endpoint, hub.token(USER)])}\n".encode())
             os.close(gate)
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        codes += [0] * (len(artifacts) - len(codes))
         stale = hub.log.count(endpoint="commit", status=412)
         judge(hub, artifacts, codes, folder / "observer")
     seconds = round(time.monotonic() - started, 1)

@@ -15,7 +15,13 @@ from making import make_artifact
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError, ConflictError, IntegrityError, InvalidInputError
+from adapter_hub.errors import (
+    AdapterHubError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+)
 from adapter_hub.exchange import publish, pull
 from adapter_hub.hub import HubClient, RepoId, check_commit, check_revision
 from adapter_hub.hub_registry import HubRegistry
@@ -225,6 +231,28 @@ def test_a_manifest_that_is_too_large_is_refused_before_it_is_downloaded(
     commit = hub.write("alice/da", {"adapter.json": b" " * 20_000_000})
     with pytest.raises(IntegrityError, match="20000000 bytes come, at most 1000 may"):
         client.read(RepoId("alice/da"), commit, "adapter.json", limit=1000)
+
+
+def test_tags_that_are_no_versions_are_left_alone(
+    hub: LoopbackHub, published: Artifact, tmp_path: Path
+) -> None:
+    for tag in ("vintage", "v1", "v1.0.0.0", "1.0.0", "v1.0.0-da", "v../x"):
+        hub.move_tag("alice/da", tag, hub.refs("alice/da").branches["main"])
+    store, registry = hub_store(hub, "alice"), Registry(tmp_path / "registry.json")
+    older = make_artifact(tmp_path / "older", "alice/da", "0.9.0", seed=5.0)
+    publish(older.path, registry=registry, store=store)
+    assert store.versions("alice/da") == ["0.9.0", "1.0.0"]
+    assert pull("hf://alice/da", registries=(), cache=Cache(tmp_path / "cache")).digest == published.digest
+
+
+def test_a_repository_without_its_main_branch_is_one_line(
+    hub: LoopbackHub, published: Artifact, tmp_path: Path
+) -> None:
+    hub.move_branch("alice/da", "trunk", hub.refs("alice/da").branches["main"])
+    hub.move_branch("alice/da", "main", None)
+    next_one = make_artifact(tmp_path / "next", "alice/da", "1.1.0", seed=5.0)
+    with pytest.raises(NotFoundError, match="hf://alice/da: has no branch main"):
+        publish(next_one.path, registry=Registry(tmp_path / "registry.json"), store=hub_store(hub, "alice"))
 
 
 def test_a_status_file_from_elsewhere_is_not_believed(

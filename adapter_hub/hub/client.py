@@ -103,8 +103,7 @@ class HubClient(HubReader):
                 raise ConflictError(f"tag {tag} of {repo}: names {found or 'nothing'}, expected {commit}")
 
     def create_branch(self, repo: RepoId, branch: str, commit: str) -> None:
-        """Start a branch at a commit, in place of one of that name."""
-        self.delete_branch(repo, branch)
+        """Start a branch at a commit, unless there is one of that name."""
         self._ask(
             lambda: self._api.create_branch(
                 repo.id,

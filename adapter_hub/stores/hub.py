@@ -13,7 +13,6 @@ from the Hub is hashed here and compared with the manifest, and tags with what t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from adapter_hub.errors import (
 from adapter_hub.hub import HubClient, Progress, Refs, RepoId, scratch_folder
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import cache_folder
-from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
+from adapter_hub.reference import check_name, check_version
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry
 from adapter_hub.stores import Claim, Claims
@@ -43,7 +42,14 @@ from adapter_hub.stores.claim_files import (
     report_path,
     statuses_with,
 )
-from adapter_hub.stores.hub_commits import TAG, Repository, publish_version, show_version, withdraw_version
+from adapter_hub.stores.hub_commits import (
+    TAG,
+    Repository,
+    publish_version,
+    show_version,
+    versions_of,
+    withdraw_version,
+)
 from adapter_hub.stores.hub_downloads import Commit, download_artifact, fetch_artifact
 from adapter_hub.stores.known_repos import KnownRepos
 from adapter_hub.versions import sort_versions
@@ -120,7 +126,7 @@ class HubStore:
 
     def versions(self, name: str) -> list[str]:
         """Return the versions from oldest to newest, withdrawn ones included."""
-        return _versions(self._refs(name))
+        return sort_versions(versions_of(self._refs(name)))
 
     def manifest(self, name: str, version: str) -> tuple[Manifest, str]:
         """Return the manifest of a version and its digest; see `Store.manifest`."""
@@ -285,10 +291,6 @@ class HubStore:
     def _write(self, repo: RepoId, plan: Callable[[str], dict[str, bytes]], message: str) -> None:
         """Add files to `main`, planned anew whenever somebody else was faster."""
         Repository(self.client, repo, self._read_back).write_claims(plan, message)
-
-
-def _versions(refs: Refs) -> list[str]:
-    return sort_versions(tag[1:] for tag in refs.tags if re.fullmatch(f"v{VERSION_PATTERN}", tag))
 
 
 def _claims(files: dict[str, Path], where: str) -> Claims:

@@ -6,16 +6,18 @@ that a commit went through because the Hub said so: versions are read back befor
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_hub.artifact import ANCESTORS, MAXIMUM_MANIFEST, Artifact
-from adapter_hub.canonical import digest_of
-from adapter_hub.errors import ConflictError, StaleParentError, StatusError
+from adapter_hub.canonical import digest_of, hex_of
+from adapter_hub.errors import ConflictError, NotFoundError, StaleParentError, StatusError
 from adapter_hub.hub import HubClient, Refs, RemoteFile, RepoId, scratch_folder
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.reference import VERSION_PATTERN
 from adapter_hub.stores.claim_files import CARD_FILE, EVALUATIONS, STATUS_FILE
 from adapter_hub.versions import preferred
 
@@ -56,7 +58,7 @@ class Repository:
     def write_claims(self, plan: Callable[[str], Mapping[str, bytes]], message: str) -> None:
         """Add files to `main`; `plan` says which, given the commit that is there."""
         for refs in self.rounds():
-            head = refs.branches["main"]
+            head = main_of(self.repo, refs)
             if not (additions := plan(head)):
                 return
             try:
@@ -66,11 +68,28 @@ class Repository:
             return
 
 
+def versions_of(refs: Refs) -> list[str]:
+    """Return the versions that have a tag, in no order."""
+    return [tag[1:] for tag in refs.tags if re.fullmatch(f"v{VERSION_PATTERN}", tag)]
+
+
+def main_of(repo: RepoId, refs: Refs) -> str:
+    """Return the commit on `main`.
+
+    Raises:
+        NotFoundError: there is no such branch.
+    """
+    if "main" not in refs.branches:
+        raise NotFoundError(f"{repo}: has no branch main; make one from its newest commit")
+    return refs.branches["main"]
+
+
 def publish_version(repository: Repository, artifact: Artifact, card: str) -> None:
     """Commit an artifact as the whole tree, claims apart; read it back; tag it.
 
     Whatever of this was done before is not done again. A version that is older than the one on `main`, or
-    a pre-release, goes to a branch of its own for as long as it has no tag, so that `main` keeps the newest.
+    a pre-release, goes to a branch of its own for as long as it has no tag, so that `main` keeps the newest;
+    its name has the bytes' digest, so that publishers of other bytes do not meet there.
 
     Raises:
         ConflictError: the version is there with other bytes. IntegrityError: the Hub keeps something else.
@@ -78,32 +97,17 @@ def publish_version(repository: Repository, artifact: Artifact, card: str) -> No
     client, repo = repository.client, repository.repo
     version, tag = artifact.manifest.version, f"v{artifact.manifest.version}"
     additions = _files(artifact, card)
+    side = f"publishing-{tag}-{hex_of(artifact.digest)[:12]}"
     for refs in repository.rounds():
         if tag in refs.tags:
+            if side in refs.branches:  # of somebody who was killed, or slower
+                client.delete_branch(repo, side)
             _check_same(repository, artifact, refs.tags[tag])
             return
-        branch, refs = _branch_for(repository, version, refs)
-        parent = refs.branches[branch]
-        tree = client.tree(repo, parent)
-        deletions = _leftovers(tree, additions)
-        if deletions and MANIFEST_FILE not in tree:
-            raise ConflictError(
-                f"{repo}: holds something else than an adapter ({', '.join(deletions[:3])}), which a publish "
-                "would remove; publish under another name, or empty it first"
-            )
-        try:
-            commit = client.commit(
-                repo,
-                additions=additions,
-                deletions=deletions,
-                message=f"{artifact.ref}",
-                parent=parent,
-                branch=branch,
-            )
-        except StaleParentError:
+        branch, parent = _place_for(repository, version, side, refs)
+        commit = _commit(repository, artifact, additions, branch, parent)
+        if commit is None:
             continue
-        if _leftovers(client.tree(repo, commit), additions):
-            continue  # an answer was lost and somebody else wrote before it was looked up
         repository.read_back(artifact, commit)
         try:
             client.create_tag(repo, tag, commit)
@@ -112,6 +116,51 @@ def publish_version(repository: Repository, artifact: Artifact, card: str) -> No
         if branch != "main":
             client.delete_branch(repo, branch)
         return
+
+
+def _place_for(repository: Repository, version: str, side: str, refs: Refs) -> tuple[str, str]:
+    """Return the branch to commit a version to, and the commit to put it on: `main`, or `side`."""
+    main = main_of(repository.repo, refs)
+    if preferred([*versions_of(refs), version]) == version:
+        return "main", main
+    if side not in refs.branches:
+        repository.client.create_branch(repository.repo, side, main)
+    return side, refs.branches.get(side, main)
+
+
+def _commit(
+    repository: Repository,
+    artifact: Artifact,
+    additions: Mapping[str, bytes | Path],
+    branch: str,
+    parent: str,
+) -> str | None:
+    """Commit an artifact as the whole tree; return the commit, or None if somebody else was faster."""
+    client, repo = repository.client, repository.repo
+    tree = client.tree(repo, parent)
+    deletions = _leftovers(tree, additions)
+    if deletions and MANIFEST_FILE not in tree:
+        raise ConflictError(
+            f"{repo}: holds something else than an adapter ({', '.join(deletions[:3])}), which a publish "
+            "would remove; publish under another name, or empty it first"
+        )
+    try:
+        commit = client.commit(
+            repo,
+            additions=additions,
+            deletions=deletions,
+            message=f"{artifact.ref}",
+            parent=parent,
+            branch=branch,
+        )
+    except StaleParentError:
+        return None
+    except NotFoundError:
+        if branch == "main":
+            raise
+        return None  # another publisher of the same has finished with the branch
+    # if an answer was lost, somebody else may have written before it was looked up
+    return None if _leftovers(client.tree(repo, commit), additions) else commit
 
 
 def _files(artifact: Artifact, card: str) -> dict[str, bytes | Path]:
@@ -138,18 +187,6 @@ def _check_same(repository: Repository, artifact: Artifact, commit: str) -> None
     repository.read_back(artifact, commit)
 
 
-def _branch_for(repository: Repository, version: str, refs: Refs) -> tuple[str, Refs]:
-    """Return the branch to commit to, and refs that have it."""
-    versions = [tag[1:] for tag in refs.tags if tag.startswith("v")]
-    if preferred([*versions, version]) == version:
-        return "main", refs
-    branch = f"publishing-v{version}"
-    if branch not in refs.branches:
-        repository.client.create_branch(repository.repo, branch, refs.branches["main"])
-        refs = repository.client.refs(repository.repo)
-    return branch, refs
-
-
 def show_version(
     repository: Repository,
     version: str,
@@ -168,7 +205,7 @@ def show_version(
     """
     client, repo = repository.client, repository.repo
     for refs in repository.rounds():
-        head = refs.branches["main"]
+        head = main_of(repo, refs)
         tree = client.tree(repo, head)
         with scratch_folder() as scratch:
             additions: dict[str, bytes | Path] = {CARD_FILE: card.encode()}
@@ -211,7 +248,7 @@ def withdraw_version(
     client, repo = repository.client, repository.repo
     at_tag = client.tree(repo, commit)
     for refs in repository.rounds():
-        head = refs.branches["main"]
+        head = main_of(repo, refs)
         tree = client.tree(repo, head)
         if tree.get(MANIFEST_FILE) != at_tag.get(MANIFEST_FILE):
             break
