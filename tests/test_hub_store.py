@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hub_places import hub_client, hub_store
+from huggingface_hub import HfApi
 from loopback_hub import LoopbackHub
 from making import make_artifact
 
@@ -157,6 +158,20 @@ def test_private_repositories_are_for_those_with_a_token(
     stranger = HubStore("alice", client=hub_client(hub, "stranger"), cache=tmp_path / "stranger")
     with pytest.raises(NotFoundError, match=r"no alice/da@1\.0\.0"):
         stranger.fetch(NAME, "1.0.0", tmp_path / "new")
+
+
+def test_a_gated_repository_says_where_to_ask(
+    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+) -> None:
+    publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
+    HfApi(hub.endpoint, token=hub.token("alice")).update_repo_settings(NAME, gated="manual")
+    bob = HubStore("alice", client=hub_client(hub, "bob"), cache=tmp_path / "bob")
+    with pytest.raises(
+        AccessError, match=r"gated; ask for access on its page .* `hf auth login`"
+    ):
+        bob.fetch(NAME, "1.0.0", tmp_path / "new")
+    hub.grant(NAME, "bob")
+    bob.fetch(NAME, "1.0.0", tmp_path / "new").verify()
 
 
 def test_somebody_else_s_namespace_is_not_written_to(hub: LoopbackHub, tmp_path: Path) -> None:
