@@ -104,6 +104,7 @@ class Trial:
 
     def prepare(self) -> None:
         """Make the namespace, the artifact, and what has to be there before the operation."""
+        self.server.user(USER)
         self.server.world.accounts.add_organization(self.namespace, [USER])
         parent = make_artifact(self.folder / "parent", f"{self.namespace}/parent")
         make_child(self.folder / "da", parent, self.name, seed=3.0)

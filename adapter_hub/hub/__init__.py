@@ -12,7 +12,7 @@ goes through here, so that limits, retries, messages and checks are in one place
 from __future__ import annotations
 
 from adapter_hub.hub.client import HubClient
-from adapter_hub.hub.downloading import Progress, scratch_folder
+from adapter_hub.hub.downloading import Progress, make_way, scratch_folder
 from adapter_hub.hub.names import (
     Refs,
     RemoteFile,
@@ -37,5 +37,6 @@ __all__ = [
     "check_commit",
     "check_revision",
     "is_hub",
+    "make_way",
     "scratch_folder",
 ]

@@ -52,7 +52,7 @@ def download_files(
 
     def bring(item: tuple[str, Wanted | None]) -> str | None:
         path, expected = item
-        _clear(folder / check_path(path))
+        make_way(folder / check_path(path))
         if expected is not None and expected.is_at(folder / path):
             if progress:
                 progress(expected.size)
@@ -149,8 +149,8 @@ def _said_hash(path: str, folder: Path) -> str | None:
     return noted.etag if noted and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", noted.etag) else None
 
 
-def _clear(place: Path) -> None:
-    """Remove what is no ordinary file where one has to go; a damaged folder must not stay damaged."""
+def make_way(place: Path) -> None:
+    """Remove a link or a folder from where a file has to go; a damaged download must not stay damaged."""
     if place.is_symlink():
         place.unlink()
     elif place.is_dir():

@@ -50,10 +50,6 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _is_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in DISK
-
-
 def _is_offline(error: BaseException) -> bool:
     from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415
 
@@ -68,7 +64,7 @@ def is_transient(error: BaseException) -> bool:
         return True
     if (
         isinstance(error, AdapterHubError)
-        or any(_is_disk(item) for item in _chain(error))
+        or any(isinstance(item, OSError) and item.errno in DISK for item in _chain(error))
         or _is_offline(error)
     ):
         return False
@@ -105,8 +101,8 @@ def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
     if isinstance(error, AdapterHubError):
         return error
     for item in _chain(error):
-        if _is_disk(item):
-            return item
+        if isinstance(item, OSError) and item.errno in DISK:
+            return item if item.filename else OSError(item.errno, item.strerror, what)
     if _is_offline(error):
         return UnreachableError(f"{what}: HF_HUB_OFFLINE is set and it is not on this machine; unset it once")
     status = _status(error)

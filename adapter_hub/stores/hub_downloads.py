@@ -14,7 +14,7 @@ from pathlib import Path
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.canonical import digest_of, sha256_hex
 from adapter_hub.errors import ConflictError, IntegrityError
-from adapter_hub.hub import HubClient, Progress, RepoId, Wanted
+from adapter_hub.hub import HubClient, Progress, RepoId, Wanted, make_way
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import make_folder, write_atomically
 
@@ -48,6 +48,7 @@ def fetch_artifact(commit: Commit, manifest: Manifest, folder: Path, cache: Path
     """
     with _downloads(commit, cache) as downloads:
         if not folder.exists():
+            make_way(downloads / MANIFEST_FILE)
             write_atomically(downloads / MANIFEST_FILE, manifest.to_bytes())  # it came before the rest
             download_artifact(commit, manifest, downloads)
             copied = copy_artifact(Artifact.open(downloads), folder)
