@@ -1,6 +1,8 @@
-"""Try every fault of `hub_faults.py` and write down what came of it; several processes, a Hub each.
+"""Try every fault of `hub_faults.py`, kills and races, and write down what came of them.
 
-python tests/fault_table.py [--workers 8] [--most 5] [--out benchmarks/results]
+python tests/fault_table.py [--workers 8] [--most 3] [--kills 200] [--out benchmarks/results]
+
+The trials run in several processes, each with a Hub of its own.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import os
 import platform
 import random
 import re
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -26,6 +29,15 @@ from typing import Any
 
 COMMAND = "python tests/fault_table.py"
 PACKAGES = ("huggingface_hub", "httpx2")
+RACES = {
+    "versions": "eight versions of one name",
+    "names": "eight names",
+    "same": "the same bytes of one version",
+    "other": "other bytes of one version",
+    "older": "eight versions beside a newer one",
+    "older same": "the same bytes of a version beside a newer one",
+    "older other": "other bytes of a version beside a newer one",
+}
 Row = dict[str, Any]
 
 _hub: Any = None
@@ -85,6 +97,62 @@ def try_all(folder: Path, workers: int, most: int) -> tuple[dict[str, Counter[st
     return requests, rows
 
 
+def run_program(name: str, *words: str) -> str:
+    """Run a program beside this file; return what it prints, or how it failed."""
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [sys.executable, str(here / name), *(word.replace("FOLDER", scratch) for word in words)],
+            env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        sys.stderr.write(done.stderr)
+        return f"{' '.join(words[:-1])}: **failed**: {done.stderr.splitlines()[-1]}"
+    return done.stdout.strip()
+
+
+def kills_and_races(kills: int) -> list[str]:
+    """Return the part of the page about clients that die and clients that meet."""
+    if not kills:
+        return []
+    operations = ("publish", "publish an older version", "pull", "pull without a registry")
+    with ThreadPoolExecutor(2) as pool:
+        killed = list(
+            pool.map(lambda name: run_program("hub_killing.py", name, str(kills), "FOLDER"), operations)
+        )
+    races = []
+    for scenario, what in RACES.items():
+        told = run_program("hub_racing.py", scenario, "FOLDER")
+        if "failed" in told:
+            races.append(told)
+            continue
+        value = json.loads(told)
+        landed, lost = value["codes"][:8].count(0), value["codes"][:8].count(3)
+        races.append(
+            f"{what}: {landed} landed, {lost} were told that the version exists; {value['stale']} commits "
+            f"were refused because somebody was faster, {value['seconds']} s"
+        )
+    return [
+        "",
+        "## Killed",
+        "",
+        "A client is killed (SIGKILL) when the Hub has received, carried out or answered its n-th request, "
+        "before its n-th fsync, rename, unlink, rmdir or mkdir (`write`), or at a random moment (`time`). "
+        "After each kill the disks are looked at, and a fresh process says the same again, which has to "
+        "finish everything.",
+        "",
+        *(f"- {line}" for line in killed),
+        "",
+        "## Eight publishers in eight processes at the same moment",
+        "",
+        *(f"- {line}" for line in races),
+    ]
+
+
 def cell(rows: list[Row]) -> str:
     """Return `recovered + refused`, and what is left over in bold."""
     if not rows:
@@ -115,11 +183,11 @@ def examples(rows: list[Row]) -> list[str]:
     lines = []
     for kind, number in kinds.most_common():
         line = min((row["line"] for row in rows if row.get("error") == kind), key=len)
-        lines.append(f"| {kind} | {number} | `{line}` |")
+        lines.append(f"| {kind} | {number} | `` {line} `` |")
     return lines
 
 
-def report(requests: dict[str, Counter[str]], rows: list[Row], seconds: float) -> str:
+def report(requests: dict[str, Counter[str]], rows: list[Row], seconds: float, more: list[str]) -> str:
     failed = [row for row in rows if "failure" in row]
     noticed = sum(row.get("error") is not None for row in rows)
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
@@ -145,6 +213,8 @@ def report(requests: dict[str, Counter[str]], rows: list[Row], seconds: float) -
             "registry and store agree, each version and each status is there once, another machine gets the "
             "bytes. `12` means that twelve trials were survived without a word; `+ 3 e` that three more "
             "ended in an error of one line and were mended by saying the same again.",
+            "A tag that moves between two requests, a full disk and damaged downloads have tests of their "
+            "own (`tests/test_hub_attacks.py`, `tests/test_hub_crash_safety.py`).",
             "`*` is the registry's repository, the others are the adapter's.",
             "",
             "| operation | requests | once | for good |",
@@ -166,6 +236,7 @@ def report(requests: dict[str, Counter[str]], rows: list[Row], seconds: float) -
             "| error | trials | the shortest line |",
             "|---|---|---|",
             *examples(rows),
+            *more,
             *(["", "## Failed", "", *(f"- {row}" for row in failed)] if failed else []),
             "",
         ]
@@ -175,7 +246,10 @@ def report(requests: dict[str, Counter[str]], rows: list[Row], seconds: float) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=4 * (os.cpu_count() or 1), help="they mostly wait")
-    parser.add_argument("--most", type=int, default=5, help="requests of one kind in one operation")
+    parser.add_argument("--most", type=int, default=3, help="requests of one kind in one operation")
+    parser.add_argument(
+        "--kills", type=int, default=200, help="of each of four operations; 0: no races either"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     chosen = parser.parse_args()
     os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
@@ -184,12 +258,13 @@ def main() -> None:
         os.environ["HF_HOME"] = scratch
         requests, rows = try_all(Path(scratch), chosen.workers, chosen.most)
     seconds = time.monotonic() - started
+    more = kills_and_races(chosen.kills)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / "hub_faults.md").write_text(report(requests, rows, seconds))
+    (chosen.out / "hub_faults.md").write_text(report(requests, rows, seconds, more))
     value = {"command": COMMAND, "packages": {name: version(name) for name in PACKAGES}, "trials": rows}
     text = json.dumps(value, ensure_ascii=False)
     (chosen.out / "hub_faults.json").write_text(text.replace('{"operation"', '\n{"operation"') + "\n")
-    sys.exit(any("failure" in row for row in rows))
+    sys.exit(any("failure" in row for row in rows) or any("**failed**" in line for line in more))
 
 
 if __name__ == "__main__":
