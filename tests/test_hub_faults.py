@@ -5,6 +5,7 @@ Here some of each kind; all of them by `python tests/fault_table.py`, which is t
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,9 +15,14 @@ from pathlib import Path
 
 import pytest
 from hub_faults import FAULTS, OPERATIONS, Case, carry_out, cases, profile, sample
+from hub_trials import Trial
 from loopback_hub import LoopbackHub
 
+from adapter_hub.errors import UnreachableError
+from adapter_hub.hub import Patience
+
 FAULT_TABLE = Path(__file__).with_name("fault_table.py")
+PATIENT = Patience(20.0, 20.0, 0.02)
 EACH = 2
 _numbers = count()
 
@@ -57,6 +63,69 @@ def test_every_kind_of_request_and_every_fault_is_in_the_product(possible: list[
     assert endpoints >= {"create-branch", "delete-branch", "info"}
     assert {case.fault for case in possible} == set(FAULTS)
     assert len(possible) > 2000
+
+
+# single faults that were not survived once
+
+
+def trial_of(hub: LoopbackHub, folder: Path, operation: str) -> Trial:
+    trial = Trial(hub, folder, f"s{next(_numbers)}", operation)
+    trial.prepare()
+    return trial
+
+
+def test_a_flipped_bit_in_a_manifest_is_not_taken_for_what_the_tag_named(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    trial = trial_of(hub, tmp_path, "pull without a registry")
+    fault = hub.faults.add("wrong-bytes", "GET", rf"{trial.namespace}/da/resolve/.*/adapter\.json")
+    trial.act(PATIENT)
+    assert fault.fired == 1
+    trial.judge_finished()
+
+
+def test_a_flipped_bit_in_a_status_file_is_not_written_back(hub: LoopbackHub, tmp_path: Path) -> None:
+    trial = trial_of(hub, tmp_path, "publish an older version")
+    before = json.loads(hub.files(trial.name)["status.json"])
+    fault = hub.faults.add("wrong-bytes", "GET", r"/status\.json", times=2)
+    trial.act(PATIENT)
+    assert fault.fired == 2
+    assert [entry for entry in json.loads(hub.files(trial.name)["status.json"]) if entry in before] == before
+    trial.judge_finished()
+
+
+def test_an_answer_that_makes_no_sense_is_one_line(hub: LoopbackHub, tmp_path: Path) -> None:
+    trial = trial_of(hub, tmp_path, "publish")
+    hub.faults.add("wrong-bytes", endpoint="preupload", times=None)
+    try:
+        with pytest.raises(
+            UnreachableError, match=r"cannot be used \(its answer makes no sense: [^\n]*again later$"
+        ):
+            trial.act(Patience(5.0, 0.1, 0.02))
+    finally:
+        hub.faults.clear()
+    trial.act(PATIENT)
+    trial.judge_finished()
+
+
+def test_weights_that_cannot_be_reached_are_not_called_damaged(hub: LoopbackHub, tmp_path: Path) -> None:
+    trial = trial_of(hub, tmp_path, "pull")
+    hub.faults.add("status", endpoint="contents", status=503, times=None)
+    try:
+        with pytest.raises(UnreachableError, match=r"cannot be used \(answers 503\); try again later$"):
+            trial.act(Patience(5.0, 0.1, 0.02))
+    finally:
+        hub.faults.clear()
+
+
+def test_what_the_client_says_of_its_own_attempts_stays_unsaid(
+    hub: LoopbackHub, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = trial_of(hub, tmp_path, "pull")
+    hub.faults.add("status", endpoint="resolve-head", status=503)
+    hub.faults.add("drop", endpoint="contents")
+    trial.act(PATIENT)
+    assert "ticket=" not in caplog.text + capfd.readouterr().err  # an address that lets anybody download
 
 
 @pytest.mark.slow
