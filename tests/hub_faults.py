@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "reset in the body": {"kind": "reset"},
     "stalled": {"kind": "stall", "seconds": 4.0},
     "stalled in the body": {"kind": "stall-body", "seconds": 4.0},
+    "carried out late": {"kind": "before", "action": partial(time.sleep, 2.0)},  # when nobody waits any more
     "wrong bytes": {"kind": "wrong-bytes"},
     "stale refs": {"kind": "stale"},
 }
@@ -121,7 +123,7 @@ def sample(found: list[Case], number: int, seed: str) -> list[Case]:
 
 
 def patience_for(case: Case) -> Patience:
-    if case.fault.startswith("stalled"):
+    if case.fault.startswith(("stalled", "carried out late")):
         return Patience(request=1.0, total=0.3 if case.always else 8.0, first_wait=0.02)
     if case.always:
         return Patience(request=1.5, total=0.3, first_wait=0.02)
