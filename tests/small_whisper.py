@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from making import manifest_fields
+from making import manifest_fields, parent_of
+from safetensors.torch import save_file
 
-from adapter_hub.artifact import Artifact, seal
+from adapter_hub.artifact import Artifact, seal, write_ancestors
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.weights import lora_section
 
 SENTENCES = ["zero one two three four", "nul en to tre fire fem", "żółć ąę", "零一二三四五", "しち"]
 LANGUAGES = ["pl", "zh", "en", "da", "ja"]
@@ -82,6 +85,47 @@ def make_adapter(
             f"small/{language}-{seed}",
             languages=[{"tag": language, "decode_language": language}],
             base_model=base.pin,
+        ),
+    )
+
+
+def make_pair(
+    folder: Path,
+    base: BaseModel,
+    parent: Artifact,
+    *,
+    kind: str,
+    seed: int,
+    biased: bool = False,
+    **options: Any,
+) -> Artifact:
+    """Make and seal an expert pair of `parent` and a child with random weights."""
+    experts = folder / "experts"
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (experts / "parent").mkdir(parents=True, exist_ok=True)
+        shutil.copy(parent.path / name, experts / "parent" / name)
+    write_peft(experts / "child", base, seed=seed, **options)
+    sections = [lora_section(experts / role, role) for role in ("child", "parent")]
+    paths = sorted({module.path for section in sections for module in section.modules})
+    torch.manual_seed(seed)
+    gate = {}
+    for path in paths:
+        if kind == "token":
+            gate[f"{path}.weight"] = torch.randn(2, base.linears[path].in_features)
+        if kind == "static" or biased:
+            gate[f"{path}.bias"] = torch.randn(2)
+    save_file(gate, folder / "gate.safetensors")
+    write_ancestors(folder, [parent])
+    return seal(
+        folder,
+        manifest_fields(
+            f"small/pair-{kind}-{seed}",
+            created="2026-02-01T00:00:00Z",
+            base_model=base.pin,
+            method="expert-pair",
+            lora=sections,
+            gate={"kind": kind, "parameters": sum(value.numel() for value in gate.values())},
+            parents=[parent_of(parent, "expert")],
         ),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from adapter_hub.artifact import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode
+from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
@@ -122,7 +124,14 @@ def test_an_adapter_s_row_is_bit_identical_whatever_the_other_rows_carry(
     a, b, c = resident
     session = Session(base)
     seen = []
-    for others in ([None] * 3, [a, b, c], [b, b, b], [c, None, c], [[(c, 0.5), (b, 0.5)], b, None]):
+    for others in (
+        [None] * 3,
+        [a, b, c],
+        [a, a, a],
+        [b, b, b],
+        [c, None, c],
+        [[(c, 0.5), (b, 0.5)], b, None],
+    ):
         session.seat([a, *others])
         seen.append(logits_of(session.model, base, features)[0])
     assert all(same_bits(row, seen[0]) for row in seen)
@@ -143,11 +152,52 @@ def test_what_a_row_says_does_not_depend_on_what_the_other_rows_carry(
     assert alone[0] != other[0]
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_with_the_shape_kept_every_number_of_a_row_is_bit_identical(
+    base: BaseModel, resident: Sequence[ResidentAdapter], beams: int
+) -> None:
+    features, languages = features_of(base, 4), ["en", "da", "ja", "pl"]
+    options = DecodingOptions(beams=beams, shrink=False)
+    a, b, c = resident
+    seen = [
+        decode(Session(base), features, rows=rows, languages=languages, options=options)
+        for rows in ([None, a, None, None], [None, a, b, c], [None, a, [(c, 0.5), (b, 0.5)], a])
+    ]
+    assert seen[0][:2] == seen[1][:2] == seen[2][:2]  # floats of the scores and all
+    assert seen[0][3] != seen[1][3]
+
+
+def ending_with(base: BaseModel, token: int) -> BaseModel:
+    """Return the base model with another end of text, which random weights come to."""
+    model = copy.copy(base.model)
+    model.generation_config = copy.deepcopy(base.model.generation_config)
+    model.generation_config.eos_token_id = token
+    return replace(base, model=model)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_audios_that_are_done_leave_without_a_trace(
+    base: BaseModel, resident: Sequence[ResidentAdapter], beams: int
+) -> None:
+    features, languages, rows = features_of(base, 4), ["en", "da", "ja", "pl"], [None, *resident]
+    options = DecodingOptions(beams=beams)
+    texts = decode(Session(base), features, rows=rows, languages=languages, options=options)
+    lengths = set()
+    for token in sorted({token for text in texts[:2] for token in text.tokens})[:6]:
+        session = Session(ending_with(base, token))
+        kept, left = (
+            decode(session, features, rows=rows, languages=languages, options=replace(options, shrink=shrink))
+            for shrink in (False, True)
+        )
+        assert [item.tokens for item in kept] == [item.tokens for item in left]
+        assert [item.score for item in kept] == pytest.approx([item.score for item in left], abs=1e-4)
+        lengths.add(len({len(item.tokens) for item in left}))
+    assert max(lengths) >= 3  # audios of one batch ended at different times
+
+
 def test_a_pair_of_experts_adds_the_weighted_updates(
     base: BaseModel, adapters: Sequence[Artifact], resident: Sequence[ResidentAdapter]
 ) -> None:
-    import copy
-
     features = features_of(base, 2)
     session = Session(base)
     session.seat([[(resident[0], 0.3), (resident[1], 0.7)], None])
@@ -155,29 +205,33 @@ def test_a_pair_of_experts_adds_the_weighted_updates(
     dense = copy.deepcopy(base.model)
     for adapter, weight in ((resident[0], 0.3), (resident[1], 0.7)):
         for part in adapter.layout.parts:
-            a, b = part.matrices(adapter.buffer[None])
-            dense.get_submodule(part.shape.path).weight += weight * (b[0].T @ a[0])
+            update = part.b_of(adapter.buffer) @ part.a_of(adapter.buffer)
+            dense.get_submodule(part.path).weight += weight * update
     torch.testing.assert_close(ours, logits_of(dense, base, features)[0], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("calls", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_two_threads_with_different_adapters_are_both_right(
-    base: BaseModel, resident: Sequence[ResidentAdapter]
+    base: BaseModel, resident: Sequence[ResidentAdapter], calls: int
 ) -> None:
-    features = features_of(base, 2)
-    plans = [[resident[0], None], [resident[1], resident[2]]]
-    expected = []
-    for plan in plans:
-        session = Session(base)
+    features, languages = features_of(base, 2), ["da", "pl"]
+    plans: list[list] = [[resident[0], None], [resident[1], [(resident[2], 0.5), (resident[0], 0.5)]]]
+    options = DecodingOptions(beams=2, most_tokens=5)
+
+    def call(session: Session, plan: list) -> tuple[torch.Tensor, list[Decoded]]:
         session.seat(plan)
-        expected.append(logits_of(session.model, base, features))
+        logits = logits_of(session.model, base, features)
+        return logits, decode(session, features, rows=plan, languages=languages, options=options)
+
+    expected = [call(Session(base), plan) for plan in plans]
     wrong: list[int] = []
 
     def work(number: int) -> None:
         own = Session(base)
-        for turn in range(40):
+        for turn in range(calls):
             which = (number + turn) % 2
-            own.seat(plans[which])
-            if not same_bits(logits_of(own.model, base, features), expected[which]):
+            logits, texts = call(own, plans[which])
+            if not same_bits(logits, expected[which][0]) or texts != expected[which][1]:
                 wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
@@ -212,6 +266,20 @@ def test_a_session_refuses_a_batch_that_it_is_not_seated_for(
         session.seat([])
 
 
+def test_a_session_may_be_seated_within_and_without_inference_mode(
+    base: BaseModel, resident: Sequence[ResidentAdapter]
+) -> None:
+    features, rows = features_of(base, 2), [resident[0], resident[2]]
+    session = Session(base)
+    decode(session, features, rows=rows, languages=["da", "ja"], options=DecodingOptions(most_tokens=2))
+    session.seat([resident[1], resident[2]])
+    with torch.no_grad():
+        first = session.model(input_features=features, decoder_input_ids=prompt_of(base, 2)).logits
+    session.seat(rows)
+    assert not same_bits(logits_of(session.model, base, features)[0], first[0])
+    assert same_bits(logits_of(session.model, base, features)[1], first[1])
+
+
 def test_a_session_for_one_adapter_takes_batches_of_any_size(
     base: BaseModel, resident: Sequence[ResidentAdapter]
 ) -> None:
@@ -231,7 +299,7 @@ def test_cost_of_a_batch_does_not_depend_on_how_many_adapters_are_resident(
 ) -> None:
     session = Session(base)
     session.seat([resident[0], None])
-    lanes = {key: lane.data_ptr() for key, lane in session._seat.lanes.items()}
+    places = {key: store.a.data_ptr() for key, store in session._stores.items()}
     more = [load_adapter(base, make_adapter(tmp_path / str(i), base, seed=10 + i)) for i in range(2)]
     session.seat([more[1], None])
-    assert {key: lane.data_ptr() for key, lane in session._seat.lanes.items()} == lanes
+    assert {key: store.a.data_ptr() for key, store in session._stores.items()} == places

@@ -33,11 +33,9 @@ def with_tensors(artifact: Artifact, folder: Path, change: Callable[[Tensors], o
     return relisted(artifact, folder)
 
 
-def relisted(artifact: Artifact, folder: Path) -> Artifact:
-    entry = FileEntry(
-        path=WEIGHTS, size=(folder / WEIGHTS).stat().st_size, sha256=file_sha256(folder / WEIGHTS)
-    )
-    files = tuple(entry if e.path == WEIGHTS else e for e in artifact.manifest.files)
+def relisted(artifact: Artifact, folder: Path, name: str = WEIGHTS) -> Artifact:
+    entry = FileEntry(path=name, size=(folder / name).stat().st_size, sha256=file_sha256(folder / name))
+    files = tuple(entry if e.path == name else e for e in artifact.manifest.files)
     return Artifact(folder, artifact.manifest.model_copy(update={"files": files}), artifact.digest)
 
 
@@ -150,12 +148,6 @@ def test_missing_weights_are_refused(base: BaseModel, adapters: list[Artifact], 
         load_adapter(base, Artifact.open(tmp_path / "broken"))
 
 
-def test_expert_pairs_are_refused_with_what_to_do(base: BaseModel, adapters: list[Artifact]) -> None:
-    manifest = adapters[0].manifest.model_copy(update={"method": "expert-pair"})
-    with pytest.raises(InvalidInputError, match="expert pairs cannot be composed by this version; load"):
-        load_adapter(base, Artifact(adapters[0].path, manifest, adapters[0].digest))
-
-
 def test_a_loaded_adapter_is_one_buffer_with_the_values_of_the_file(
     base: BaseModel, adapters: list[Artifact]
 ) -> None:
@@ -164,10 +156,10 @@ def test_a_loaded_adapter_is_one_buffer_with_the_values_of_the_file(
     assert adapter.buffer.is_contiguous()
     assert adapter.buffer.numel() == adapter.layout.size == sum(t.numel() for t in tensors.values())
     for part in adapter.layout.parts:
-        a, b = part.matrices(adapter.buffer[None])
-        key = f"base_model.model.{part.shape.path}.lora_{{}}.weight"
-        assert torch.equal(a[0], tensors[key.format("A")].float())
-        assert torch.equal(b[0], tensors[key.format("B")].float().T)  # alpha / rank is 1
+        a, b = part.a_of(adapter.buffer), part.b_of(adapter.buffer)
+        key = f"base_model.model.{part.path}.lora_{{}}.weight"
+        assert torch.equal(a, tensors[key.format("A")].float())
+        assert torch.equal(b, tensors[key.format("B")].float())  # alpha / rank is 1
 
 
 def test_bare_weights_of_a_training_run_load_as_strictly(base: BaseModel, tmp_path: Path) -> None:

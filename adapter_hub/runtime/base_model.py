@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from adapter_hub.base_model import EMBEDDED_ID, find_base_model, read_config, stamped_digest
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import BaseModelPin
 from adapter_hub.paths import cache_folder
+from adapter_hub.runtime.packing import pack
 from adapter_hub.runtime.quiet import quiet
 from adapter_hub.speech.features import chunk_seconds
 
@@ -84,6 +85,17 @@ class BaseModel:
     def linears(self) -> dict[str, nn.Linear]:
         """Every linear layer by its path: what an adapter can adapt."""
         return {path: m for path, m in self.model.named_modules() if type(m) is nn.Linear}
+
+    @cached_property
+    def packed(self) -> dict[str, Tensor]:
+        """Weights of the decoder's linears in the order of a CPU's kernels, by path; made when first used."""
+        found = {}
+        for path, linear in self.linears.items():
+            if ".decoder." in path or path == "proj_out":
+                packed = pack(linear.weight)
+                if packed is not None:
+                    found[path] = packed
+        return found
 
     @property
     def pin(self) -> BaseModelPin:

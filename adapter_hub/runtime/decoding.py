@@ -1,16 +1,16 @@
-"""From features to text: greedy and beam search over a session's rows.
+"""From features to text: what each row carries, in which language, and how to search.
 
     decode(session, features, rows=[danish, None], languages=["da", "en"], options=DecodingOptions(beams=5))
 
-The search is transformers' `generate`, called once for the batch (`force_unique_generate_call`), since its
-own seeking may shrink the batch under the rows. Timestamp tokens are suppressed when they are not wanted.
+The audio is encoded once, whatever the search. Where a text looks wrong (it repeats itself, or is unlikely)
+and more temperatures are allowed, its row alone is searched again.
 """
 
 from __future__ import annotations
 
-import itertools
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.runtime.decoder import DecoderSteps
+from adapter_hub.runtime.search import Found, SearchLimits, beam_search, token_by_token
+from adapter_hub.runtime.token_rules import TokenRules, first_timestamp
 from adapter_hub.runtime.transcript import Segment
 
 TIMESTAMP_SECONDS = 0.02  # from one timestamp token to the next
@@ -33,20 +35,67 @@ class DecodingOptions:
         beams: 1 is greedy; 5 is the papers' and the default.
         timestamps: find where segments start and end.
         task: transcribe, or translate into English (for base models trained to).
+        length_penalty: above 0 favours longer texts, below 0 shorter ones.
+        early_stopping: see `SearchLimits`.
+        most_tokens: of a text; None is what the base model has room for.
+        temperatures: tried one after another until the text looks right; above 0 tokens are drawn.
+        compression_ratio: a text that packs better than this repeats itself; None does not look.
+        log_probability: the least average of a token's; None does not look.
+        no_speech: above this probability an unlikely text is silence, and is not tried again.
+        random_seed: of the draws.
+        shrink: see `SearchLimits`.
     """
 
     beams: int = 5
     timestamps: bool = False
     task: Literal["transcribe", "translate"] = "transcribe"
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    most_tokens: int | None = None
+    temperatures: tuple[float, ...] = (0.0,)
+    compression_ratio: float | None = None
+    log_probability: float | None = None
+    no_speech: float | None = None
+    random_seed: int = 0
+    shrink: bool = True
+
+    def check(self) -> None:
+        """Refuse what cannot be searched with.
+
+        Raises:
+            InvalidInputError: one line.
+        """
+        if self.beams < 1:
+            raise InvalidInputError(f"beams {self.beams}: expected 1 (greedy) or more")
+        if self.most_tokens is not None and self.most_tokens < 1:
+            raise InvalidInputError(f"most tokens {self.most_tokens}: expected 1 or more")
+        if not self.temperatures or min(self.temperatures) < 0:
+            raise InvalidInputError(f"temperatures {self.temperatures}: expected one or more, 0 or above")
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One row's result; `tokens` without prompt, end and padding."""
+    """One row's result.
+
+    Attributes:
+        text: what was said.
+        tokens: without prompt, end and padding.
+        segments: where timestamps were asked for.
+        score: what the text was chosen by.
+        log_probability: the average of its tokens', the end included.
+        no_speech: the probability that there is no speech, by the base model's own token for it.
+        temperature: that it was found at.
+        compression_ratio: bytes of the text by those of its packed form.
+    """
 
     text: str
     tokens: tuple[int, ...]
     segments: tuple[Segment, ...]
+    score: float = 0.0
+    log_probability: float = 0.0
+    no_speech: float = 0.0
+    temperature: float = 0.0
+    compression_ratio: float = 0.0
 
 
 @torch.inference_mode()
@@ -57,6 +106,8 @@ def decode(
     rows: Sequence[Experts],
     languages: Sequence[str],
     options: DecodingOptions,
+    previous: Sequence[Sequence[int]] | None = None,
+    heard: Tensor | None = None,
 ) -> list[Decoded]:
     """Transcribe a batch, each row with its own adapters and language.
 
@@ -66,6 +117,8 @@ def decode(
         rows: what each row carries.
         languages: the decode language of each row.
         options: how to search.
+        previous: for each row the tokens of what was said before, as a condition; any number.
+        heard: what the encoder returned for these features, where no row adapts the encoder.
 
     Raises:
         InvalidInputError: a language without token, beams below 1, lengths that differ.
@@ -75,41 +128,116 @@ def decode(
         raise InvalidInputError(
             f"{features.shape[0]} rows of features, {len(rows)} of adapters, {len(languages)} languages"
         )
-    if options.beams < 1:
-        raise InvalidInputError(f"beams {options.beams}: expected 1 (greedy) or more")
+    options.check()
     base.check_languages(languages)
-    session.seat(rows, beams=options.beams)
-    multilingual = {"language": list(languages), "task": options.task} if base.multilingual else {}
-    with quiet():
-        sequences = session.model.generate(
-            features.to(base.device, base.dtype),
-            num_beams=options.beams,
-            do_sample=False,
-            return_timestamps=options.timestamps,
-            force_unique_generate_call=True,
-            suppress_tokens=_suppressed(base, timestamps=options.timestamps),
-            **multilingual,
+    session.seat(rows)
+    if heard is None:
+        heard = session.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
+    prompts = [
+        prompt_tokens(base, language, options, previous[row] if previous else ())
+        for row, language in enumerate(languages)
+    ]
+    found: dict[int, Decoded] = {}
+    left = list(range(len(rows)))
+    for number, temperature in enumerate(options.temperatures):
+        if number:
+            session.seat([rows[row] for row in left])
+        some = heard if len(left) == len(rows) else heard[left]
+        texts = search(session, some, [prompts[row] for row in left], options, temperature)
+        for row, text in zip(left, texts, strict=True):
+            found[row] = _decoded(base, text, temperature, timestamps=options.timestamps)
+        left = [row for row in left if _looks_wrong(found[row], options)]
+        if not left:
+            break
+    return [found[row] for row in range(len(rows))]
+
+
+def search(
+    session: Session,
+    heard: Tensor,
+    prompts: Sequence[Sequence[int]],
+    options: DecodingOptions,
+    temperature: float = 0.0,
+) -> list[Found]:
+    """Return the text of every row.
+
+    Args:
+        session: seated for these rows.
+        heard: what the encoder returned, `[rows, time, width]`.
+        prompts: the tokens before the text, one or more in each row.
+        options: how to search.
+        temperature: above 0 tokens are drawn, and there are no beams.
+    """
+    base, beams = session.base, 1 if temperature else options.beams
+    rules = TokenRules.of(base, timestamps=options.timestamps)
+    longest = max(map(len, prompts))
+    limits = SearchLimits(
+        length=text_limit(base, longest, options.most_tokens),
+        length_penalty=options.length_penalty,
+        early_stopping=options.early_stopping,
+        shrink=options.shrink,
+    )
+    steps = DecoderSteps(session, heard, beams=beams)
+    start = base.model.generation_config.decoder_start_token_id
+    peek = [list(prompt).index(start) if start in prompt else 0 for prompt in prompts]
+    logits = steps.begin(prompts, limits.length, peek)
+    silence = logits[:, 1].softmax(-1)[:, first_timestamp(base) - 2].tolist()
+    if beams == 1:
+        texts = token_by_token(
+            steps,
+            logits[:, :1],
+            rules,
+            limits,
+            temperature=temperature,
+            random_seed=options.random_seed,
         )
-    prompt = 1 + 2 * base.multilingual + (not options.timestamps)
-    return [_decoded(base, row[prompt:], timestamps=options.timestamps) for row in sequences.tolist()]
+    else:
+        texts = beam_search(steps, logits[:, :1], rules, limits)
+    return [replace(text, no_speech=value) for text, value in zip(texts, silence, strict=True)]
 
 
-def first_timestamp(base: BaseModel) -> int:
-    """Return the id of `<|0.00|>`; every later id is a timestamp too."""
-    return int(base.model.generation_config.no_timestamps_token_id) + 1
+def prompt_tokens(
+    base: BaseModel, language: str, options: DecodingOptions, previous: Sequence[int] = ()
+) -> list[int]:
+    """Return the tokens before the text: what was said before, start, language, task."""
+    config, room = base.model.generation_config, base.model.config.max_target_positions // 2 - 1
+    prompt = [config.prev_sot_token_id, *previous[-room + 1 :]] if previous else []
+    prompt.append(config.decoder_start_token_id)
+    if base.multilingual:
+        prompt += [config.lang_to_id[f"<|{language}|>"], config.task_to_id[options.task]]
+    return prompt if options.timestamps else [*prompt, config.no_timestamps_token_id]
 
 
-def _suppressed(base: BaseModel, *, timestamps: bool) -> list[int] | None:
-    always = list(base.model.generation_config.suppress_tokens or [])
-    never = [] if timestamps else range(first_timestamp(base), base.model.config.vocab_size)
-    return [*always, *never] or None
+def text_limit(base: BaseModel, prompt: int, most: int | None = None) -> int:
+    """Return how many tokens prompt and text may have together, as transformers reckons."""
+    positions = int(base.model.config.max_target_positions)
+    usual = base.model.generation_config.max_length
+    text = most if most is not None else positions if usual is None else int(usual)
+    return min(prompt + text, positions)
 
 
-def _decoded(base: BaseModel, ids: Sequence[int], *, timestamps: bool) -> Decoded:
-    end = base.model.generation_config.eos_token_id
-    tokens = tuple(itertools.takewhile(lambda token: token != end, ids))
-    segments = _segments(base, tokens) if timestamps else ()
-    return Decoded(_text(base, tokens), tokens, segments)
+def _looks_wrong(found: Decoded, options: DecodingOptions) -> bool:
+    unlikely = options.log_probability is not None and found.log_probability < options.log_probability
+    if unlikely and options.no_speech is not None and found.no_speech > options.no_speech:
+        return False
+    return unlikely or (
+        options.compression_ratio is not None and found.compression_ratio > options.compression_ratio
+    )
+
+
+def _decoded(base: BaseModel, found: Found, temperature: float, *, timestamps: bool) -> Decoded:
+    text = _text(base, found.tokens)
+    raw = text.encode()
+    return Decoded(
+        text=text,
+        tokens=found.tokens,
+        segments=_segments(base, found.tokens) if timestamps else (),
+        score=found.score,
+        log_probability=found.log_probability / max(1, len(found.tokens) + found.ended),
+        no_speech=found.no_speech,
+        temperature=temperature,
+        compression_ratio=len(raw) / len(zlib.compress(raw)) if raw else 0.0,
+    )
 
 
 def _text(base: BaseModel, tokens: Sequence[int]) -> str:

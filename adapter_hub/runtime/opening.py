@@ -29,6 +29,7 @@ from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.probe import check_probe
+from adapter_hub.runtime.residents import Residents
 from adapter_hub.runtime.routing import THRESHOLD, FixedRoute, LanguageRouter, find_candidates
 from adapter_hub.runtime.transcriber import Transcriber
 
@@ -156,7 +157,8 @@ def _router(base: BaseModel, places: Places, language: str | None, threshold: fl
             "auto identifies the language itself; name an adapter, or leave --language out"
         )
     candidates = find_candidates(places.registries(), base)
-    return LanguageRouter(base, candidates, lambda ref: _resident(base, places.fetch(ref), places), threshold)
+    residents = Residents[AdapterRef](lambda ref: _resident(base, places.fetch(ref), places))
+    return LanguageRouter(base, candidates, residents.get, threshold)
 
 
 def _check_language(route: FixedRoute) -> None:

@@ -7,9 +7,8 @@ where no adapter speaks the language, the base model alone.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from packaging.version import Version
 from torch import Tensor
@@ -123,7 +122,7 @@ class LanguageRouter:
     Attributes:
         base: the base model, which hears the language.
         candidates: by decode language.
-        load: turns a candidate into a resident adapter.
+        load: turns a candidate into a resident adapter: `Residents.get`.
         threshold: least probability of a language for its adapter to be used.
     """
 
@@ -131,8 +130,6 @@ class LanguageRouter:
     candidates: Mapping[str, Candidate]
     load: Callable[[AdapterRef], ResidentAdapter]
     threshold: float = THRESHOLD
-    _resident: dict[AdapterRef, ResidentAdapter] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def routes(self, features: Tensor, tags: Sequence[str | None]) -> list[Route]:
         """Return the route of every row; a row whose language is given is not identified."""
@@ -141,19 +138,13 @@ class LanguageRouter:
         for tag, (language, probability) in zip(tags, heard, strict=True):
             sure = tag is not None or probability >= self.threshold
             candidate = self.candidates.get(primary_subtag(tag) if tag else language) if sure else None
-            adapter = self._adapter(candidate.ref) if candidate else None
+            adapter = self.load(candidate.ref) if candidate else None
             if tag is not None:
                 routes.append(Route(adapter, tag, decode_language_of(self.base, adapter, tag)))
             else:
                 name = candidate.language if candidate else language
                 routes.append(Route(adapter, name, language, probability))
         return routes
-
-    def _adapter(self, ref: AdapterRef) -> ResidentAdapter:
-        with self._lock:
-            if ref not in self._resident:
-                self._resident[ref] = self.load(ref)
-            return self._resident[ref]
 
 
 def find_candidates(registries: Iterable[Registry], base: BaseModel) -> dict[str, Candidate]:
@@ -183,7 +174,6 @@ def _offer(versions: Mapping[str, VersionBlock], base: BaseModel) -> tuple[str, 
     for version in reversed(sort_versions(versions)):
         block = versions[version]
         usable = block.status == "active" and block.base_model.digest == base.digest
-        # expert pairs cannot be composed yet
-        if usable and block.method != "expert-pair" and not Version(version).is_prerelease:
+        if usable and not Version(version).is_prerelease:
             return version, block
     return None

@@ -1,0 +1,176 @@
+"""One file of LoRA weights: compared with what it shall be, then read once into memory of its own.
+
+    layout, buffer = read_lora(base, artifact, section)
+
+Sizes, ranks and keys are checked on the header, before memory is taken; then digest and values. Every
+difference is listed at once. The memory that the file is read into is the adapter's buffer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.errors import IntegrityError
+from adapter_hub.manifest import LoraSection
+from adapter_hub.peft_format import WEIGHTS_FILE
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.layout import Layout, Part
+from adapter_hub.tensors import TensorEntry, read_header
+from adapter_hub.weights import ROLE_FOLDERS
+
+MAXIMUM_RANK = 512  # of a single module: a rank that approaches the width is no adapter any more
+PREFIX = "base_model.model."
+TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+def read_lora(
+    base: BaseModel, artifact: Artifact, section: LoraSection, differences: Sequence[str] = ()
+) -> tuple[Layout, Tensor]:
+    """Return one LoRA of an artifact, on the CPU in the base model's dtype; `differences` are known ones."""
+    manifest, place = artifact.manifest, f"{ROLE_FOLDERS[section.role]}{WEIGHTS_FILE}"
+    entry = next((entry for entry in manifest.files if entry.path == place), None)
+    if entry is None:
+        raise IntegrityError(manifest.ref, [*differences, f"the manifest lists no {place}"])
+    return read_file(base, artifact.path / place, section, manifest.ref, differences, entry.sha256)
+
+
+def read_file(
+    base: BaseModel,
+    path: Path,
+    section: LoraSection,
+    name: str,
+    differences: Sequence[str] = (),
+    sha256: str | None = None,
+) -> tuple[Layout, Tensor]:
+    """Return the weights after every check."""
+    header = header_of(path, name, differences)
+    parts, complaints = _parts(base, section, header)
+    differences = [*differences, *complaints, *_header_differences(base, header, section)]
+    if differences:
+        raise IntegrityError(name, differences)
+    data = read_values(path, header, name, sha256)
+    layout = Layout(tuple(parts), data.numel())
+    buffer, wrong = _checked(data, layout, {m.path: m.scaling for m in section.modules}, base.dtype)
+    if wrong:
+        raise IntegrityError(name, wrong)
+    return layout, buffer
+
+
+def header_of(path: Path, name: str, differences: Sequence[str] = ()) -> dict[str, TensorEntry]:
+    """Return the header of a safetensors file of the adapter `name`.
+
+    Raises:
+        IntegrityError: no such file or no sound header, beside the differences known already.
+    """
+    if not path.is_file():
+        raise IntegrityError(name, [*differences, f"{path.name} is missing"])
+    try:
+        return read_header(path)
+    except IntegrityError as error:
+        raise IntegrityError(name, [*differences, str(error)]) from None
+
+
+def read_values(path: Path, header: dict[str, TensorEntry], name: str, sha256: str | None) -> Tensor:
+    """Read a file of tensors of one dtype once, into memory of its own: all values one after another.
+
+    Raises:
+        IntegrityError: its sha256 is another.
+    """
+    start = min(entry.start for entry in header.values())
+    stop = max(entry.stop for entry in header.values())
+    data = torch.empty(stop - start, dtype=torch.uint8)
+    with path.open("rb", buffering=0) as file:
+        digest = hashlib.sha256(file.read(start))
+        array: Any = data.numpy()
+        view = memoryview(array)
+        while len(view) and (count := file.readinto(view)):
+            digest.update(view[:count])
+            view = view[count:]
+    if sha256 is not None and (found := digest.hexdigest()) != sha256:
+        raise IntegrityError(name, [f"{path.name}: sha256 {found[:12]}…, expected {sha256[:12]}…"])
+    return data.view(TORCH_DTYPES[next(iter(header.values())).dtype])
+
+
+def _keys(path: str) -> tuple[str, str]:
+    return f"{PREFIX}{path}.lora_A.weight", f"{PREFIX}{path}.lora_B.weight"
+
+
+def _parts(
+    base: BaseModel, section: LoraSection, header: dict[str, TensorEntry]
+) -> tuple[list[Part], list[str]]:
+    """Return the parts that the base model can take, and why it cannot take the others."""
+    start = min((entry.start for entry in header.values()), default=0)
+    size = 4 if section.dtype == "float32" else 2
+    parts, differences = [], []
+    for module in section.modules:
+        linear = base.linears.get(module.path)
+        if linear is None:
+            differences.append(f"{module.path}: the base model has no such linear layer")
+        elif module.rank > MAXIMUM_RANK:
+            differences.append(f"{module.path}: rank {module.rank}, at most {MAXIMUM_RANK} allowed")
+        elif all(key in header for key in _keys(module.path)):
+            a, b = ((header[key].start - start) // size for key in _keys(module.path))
+            parts.append(Part(module.path, module.rank, linear.in_features, linear.out_features, a, b))
+    return parts, differences
+
+
+def _header_differences(base: BaseModel, header: dict[str, TensorEntry], section: LoraSection) -> list[str]:
+    wanted: dict[str, list[int] | None] = {}
+    for module in section.modules:
+        linear, (a, b) = base.linears.get(module.path), _keys(module.path)
+        wanted[a] = [module.rank, linear.in_features] if linear else None
+        wanted[b] = [linear.out_features, module.rank] if linear else None
+    differences = [f"{key}: missing" for key in sorted(set(wanted) - set(header))]
+    differences += [f"{key}: not in the manifest" for key in sorted(set(header) - set(wanted))]
+    dtype = SAFETENSORS_DTYPES[section.dtype]
+    for key in sorted(set(wanted) & set(header)):
+        found, shape = header[key], wanted[key]
+        if shape is not None and list(found.shape) != shape:
+            differences.append(f"{key}: shape {list(found.shape)}, expected {shape}")
+        if found.dtype != dtype:
+            differences.append(f"{key}: dtype {found.dtype}, expected {dtype}")
+    return differences
+
+
+def _checked(
+    data: Tensor, layout: Layout, scalings: dict[str, float], dtype: torch.dtype
+) -> tuple[Tensor, list[str]]:
+    """Return the buffer with the scalings in it, and what is wrong with the values."""
+    values = data.float()  # the same memory where it is float32 already
+    differences: list[str] = []
+    if not all_finite(values):
+        for part in layout.parts:
+            for key, matrix in zip(_keys(part.path), (part.a_of(values), part.b_of(values)), strict=True):
+                if not all_finite(matrix):
+                    differences.append(f"{key}: holds NaN or infinite values")
+    starts = torch.tensor([[part.a, part.b] for part in layout.parts])
+    plain = values[starts].prod(1) != 0  # its very first summand: the rest need not be looked at
+    for part, moves in zip(layout.parts, plain.tolist(), strict=True):
+        a, b = part.a_of(values), part.b_of(values)
+        if not moves and not (a.abs().amax(1) * b.abs().amax(0)).any():
+            differences.append(f"{part.path}: its update is zero, so the adapter would do nothing there")
+        if scalings[part.path] != 1.0:
+            b *= scalings[part.path]
+    buffer = values.to(dtype)
+    if not differences and not all_finite(buffer):
+        differences += [
+            f"{part.path}: too large for {dtype}; load in float32"
+            for part in layout.parts
+            if not (all_finite(part.a_of(buffer)) and all_finite(part.b_of(buffer)))
+        ]
+    return buffer, differences
+
+
+def all_finite(values: Tensor) -> bool:
+    """Tell whether no value is NaN or infinite; one pass without a copy."""
+    low, high = torch.aminmax(values)
+    return math.isfinite(low.item()) and math.isfinite(high.item())
