@@ -1,23 +1,34 @@
-"""What a base model is: the digest that tells a swapped one from a re-saved or re-sharded one.
+"""What a base model is, and where: the digest that tells a swapped one from a re-saved or re-sharded one.
 
-It covers the configuration that shapes the computation, every tensor, and the tokenizer; not file
+    folder, commit = find_base_model("openai/whisper-small", "973a…")     # no request
+    folder, commit = fetch_base_model("openai/whisper-small", "973a…")    # from the Hub, hashed here
+    stamped_digest(folder, cache_folder())                                # computed once
+
+The digest covers the configuration that shapes the computation, every tensor, and the tokenizer; not file
 names, sharding, or what a newer transformers adds to the JSON files.
 """
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from adapter_hub import embedded
-from adapter_hub.canonical import canonical_bytes, digest_of, read_json
+from adapter_hub.canonical import canonical_bytes, digest_of, read_json, sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.hub import HubClient, RepoId
+from adapter_hub.paths import write_atomically
 from adapter_hub.reference import is_local
 from adapter_hub.tensors import read_header, tensor_rows
 
 EMBEDDED_ID = "adapter-hub/whisper-mini"
 # what is fetched of a Hub repository: no pickles, no other frameworks' weights
-NEEDED = ["*.json", "model*.safetensors", "merges.txt"]
+NEEDED = ["*.json", "model.safetensors", "model-*-of-*.safetensors", "merges.txt"]
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+DIGESTED = ("config.json", "generation_config.json", "tokenizer.json")  # with the weights
 TIED = "proj_out.weight"  # the same tensor as the token embeddings; some copies store it, some do not
 CONFIG_FIELDS = (
     "activation_function",
@@ -40,15 +51,12 @@ CONFIG_FIELDS = (
 )
 
 
-def find_base_model(
-    id_or_path: str | Path, revision: str | None = None, *, allow_network: bool = False
-) -> tuple[Path, str | None]:
-    """Return the folder of a base model on this machine, and its commit if it is the Hub's.
+def find_base_model(id_or_path: str | Path, revision: str | None = None) -> tuple[Path, str | None]:
+    """Return the folder of a base model on this machine, and its commit if it is the Hub's; no request.
 
     Args:
         id_or_path: the embedded model's id, a folder, or a Hub id.
         revision: of the Hub's repository.
-        allow_network: fetch it from the Hub; by default only its local cache is looked at.
 
     Raises:
         NotFoundError: it is not here; the message holds the command that gets it.
@@ -61,27 +69,49 @@ def find_base_model(
             raise NotFoundError(f"{text}: no such folder; expected a Whisper model as transformers saves it")
         return Path(text), None
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for models of the Hub
-    from huggingface_hub.errors import (  # noqa: PLC0415
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
         folder = Path(
-            snapshot_download(
-                text, revision=revision, local_files_only=not allow_network, allow_patterns=NEEDED
-            )
+            snapshot_download(text, revision=revision, local_files_only=True, allow_patterns=NEEDED)
         )
     except LocalEntryNotFoundError:
         at = f" --revision {revision}" if revision else ""
         raise NotFoundError(
             f"base model {text}{f' at {revision}' if revision else ''} is not in the local cache; "
-            f"fetch it with `hf download {text}{at}`, or name a folder"
+            f"fetch it with `adapter-hub base-model fetch {text}{at}`, or name a folder"
         ) from None
-    except (HFValidationError, HfHubHTTPError) as error:
+    except HFValidationError as error:
         raise NotFoundError(f"base model {text}: {' '.join(str(error).split())}") from None
     return folder, folder.name if len(folder.name) == 40 else revision
+
+
+def fetch_base_model(
+    repo_id: str, revision: str | None = None, *, client: HubClient | None = None
+) -> tuple[Path, str]:
+    """Bring a base model from the Hub to its client's cache, at one commit, every file hashed.
+
+    Args:
+        repo_id: like `openai/whisper-small`.
+        revision: branch, tag or commit; the newest by default.
+        client: of the Hub; by default that of HF_ENDPOINT.
+
+    Returns:
+        The folder, and the commit.
+
+    Raises:
+        NotFoundError: no such repository or revision. IntegrityError: the Hub keeps damaged files.
+        AccessError, UnreachableError, InvalidInputError.
+    """
+    repo, client = RepoId(repo_id), client or HubClient()
+    revision = revision or "main"
+    commit = client.state(repo, revision).commit
+    tree = client.tree(repo, commit)
+    wanted = [path for path in tree if any(fnmatchcase(path, pattern) for pattern in NEEDED)]
+    if not any(path.endswith(".safetensors") for path in wanted):
+        raise NotFoundError(f"{repo}@{commit[:12]}: no {WEIGHTS}; only safetensors are read, never pickles")
+    folder = client.snapshot(repo, revision, commit, [tree[path] for path in wanted])
+    return folder, commit
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
@@ -100,11 +130,44 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of a base model, sharded or not."""
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files:
-        raise NotFoundError(f"{folder}: no model.safetensors; only safetensors are read, never pickles")
-    return files
+    """Return the safetensors files that transformers would load, sharded or not.
+
+    Other precisions may lie beside them (`model.fp32-00001-of-00002.safetensors`) and do not count.
+
+    Raises:
+        NotFoundError: there are none, or one that the index names is missing.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        raise NotFoundError(f"{folder}: no {WEIGHTS}; only safetensors are read, never pickles")
+    shards = read_config(folder, INDEX).get("weight_map")
+    names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+    if missing := [name for name in names if "/" in name or not (folder / name).is_file()]:
+        raise NotFoundError(f"{folder}: {INDEX} names {', '.join(missing)}, which is not there")
+    return [folder / name for name in names]
+
+
+def stamped_digest(folder: Path, cache: Path) -> str:
+    """Return the digest of the base model in `folder`, remembered by size, time and inode of its files.
+
+    Args:
+        folder: of the base model.
+        cache: where it is remembered.
+    """
+    files = [path for name in DIGESTED if (path := folder / name).is_file()] + weight_files(folder)
+    stats = [(path.name, path.stat()) for path in files]
+    stamp = [[name, s.st_size, str(s.st_mtime_ns), s.st_ino] for name, s in stats]
+    key = sha256_hex(canonical_bytes([str(folder.resolve()), stamp]))
+    note = cache / "base_models" / f"{key}.json"
+    with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
+        known = json.loads(note.read_bytes())
+        if isinstance(known, str):
+            return known
+    digest = base_model_digest(folder)
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        write_atomically(note, canonical_bytes(digest))
+    return digest
 
 
 def base_model_digest(folder: Path) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -26,6 +27,7 @@ from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.paths import remove_folder, remove_stale, write_atomically
 
 DAY = 24 * 3600.0  # seconds
+Row = tuple[str, int, int, int]  # path, size, mtime_ns, inode
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         """Name a cache without touching it."""
         self.folder = folder
+        self._opened: dict[str, tuple[list[Row], Artifact]] = {}  # with the entries that it was opened with
 
     def place(self, digest: str) -> Path:
         """Return the folder that the adapter with this digest has or will have."""
@@ -71,6 +74,9 @@ class Cache:
         if not folder.is_dir():
             return None
         rows = _rows(folder)
+        before = self._opened.get(digest)
+        if before and before[0] == rows == self._read_stamp(digest):
+            return before[1]
         try:
             artifact = Artifact.open(folder)
             if artifact.digest != digest:
@@ -84,6 +90,7 @@ class Cache:
             self._write_stamp(digest, rows)
         with suppress(OSError):  # a read-only cache does not note when it was used
             os.utime(self._stamp(digest))
+        self._opened[digest] = rows, artifact
         return artifact
 
     def add(self, artifact: Artifact) -> Artifact:
@@ -126,6 +133,9 @@ class Cache:
             self._stamp(entry.digest).unlink(missing_ok=True)
         for name in ("artifacts", "stamps"):
             remove_stale(self.folder / name)
+        for path in (self.folder / "downloads").glob("*"):  # unfinished ones that nobody went on with
+            if path.lstat().st_mtime <= min(limit, time.time() - DAY):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return gone
 
     def verify(self) -> dict[str, str]:
@@ -145,18 +155,18 @@ class Cache:
                 problems[entry.path.name if entry.ref == "damaged" else entry.ref] = str(error)
         return problems
 
-    def _read_stamp(self, digest: str) -> list[tuple[str, int, int, int]] | None:
+    def _read_stamp(self, digest: str) -> list[Row] | None:
         try:
             return [tuple(row) for row in json.loads(self._stamp(digest).read_bytes())]
         except (OSError, ValueError, TypeError):
             return None
 
-    def _write_stamp(self, digest: str, rows: list[tuple[str, int, int, int]]) -> None:
+    def _write_stamp(self, digest: str, rows: list[Row]) -> None:
         with suppress(PermissionError):  # a read-only cache is verified on every use
             write_atomically(self._stamp(digest), json.dumps(rows).encode())
 
 
-def _rows(folder: Path) -> list[tuple[str, int, int, int]]:
+def _rows(folder: Path) -> list[Row]:
     """Return path, size, mtime_ns and inode of everything below `folder` but folders; links not followed."""
     rows = []
     for base, folders, names in os.walk(folder):

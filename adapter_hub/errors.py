@@ -5,6 +5,9 @@
     ├── NotFoundError          nothing is there under that name
     ├── IntegrityError         bytes, shapes or values are not what was promised
     ├── ConflictError          it exists already, or somebody else was faster
+    │   └── StaleParentError   a commit was made on a state that is not the newest any more
+    ├── UnreachableError       the Hub is down, silent or cut off; another time it may work
+    ├── AccessError            the Hub asks for other rights: private, gated, not yours to write
     ├── StatusError            retired: yanked, quarantined or withdrawn
     └── MissingExtraError      an optional dependency is not installed
 
@@ -34,6 +37,18 @@ class NotFoundError(AdapterHubError):
 
 class ConflictError(AdapterHubError):
     """A different thing exists under this name, or a concurrent writer got there first."""
+
+
+class StaleParentError(ConflictError):
+    """Somebody else's commit came first; read again and repeat."""
+
+
+class UnreachableError(AdapterHubError):
+    """The Hub cannot be reached, does not answer in time, or fails again and again."""
+
+
+class AccessError(AdapterHubError):
+    """The Hub refuses: a private or gated repository, or a token without the right to write."""
 
 
 class StatusError(AdapterHubError):

@@ -1,6 +1,7 @@
-"""Take in somebody's PEFT adapter: `adapter-hub import FOLDER --language da --base-model ID`.
+"""Take in somebody's PEFT adapter, from a folder or from the Hub.
 
-    artifact = import_peft(Path("their-lora"), Path("out"), identity, base_model_folder)
+    found = download_peft("hf://somebody/whisper-small-da@main", folder)
+    artifact = import_peft(folder, Path("out"), identity, base_model_pin, base_model_folder)
 
 The weights' bytes are copied as they are, the config is written anew in one spelling, and the manifest
 says `imported`: parents, data and training are unknown, and the audit says so.
@@ -17,19 +18,24 @@ from typing import Any
 
 from adapter_hub.artifact import Artifact, seal
 from adapter_hub.base_model import base_model_digest, linear_shapes, read_config
-from adapter_hub.errors import ConflictError, IntegrityError
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.hub import HubClient, RepoId, check_revision
 from adapter_hub.manifest import BaseModelPin, Language
 from adapter_hub.paths import folder_in_the_making
 from adapter_hub.peft_format import (
     CONFIG_FILE,
+    MAXIMUM_CONFIG,
     WEIGHTS_FILE,
     canonical_config,
     has_effect,
     read_peft,
+    read_peft_config,
     shape_differences,
 )
 from adapter_hub.reference import check_name, check_version
 from adapter_hub.weights import value_problems
+
+MAXIMUM_WEIGHTS = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-v3 in float32 is 1.3 GB
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Identity:
         authors: names, may be empty.
         task: `transcribe` or `translate`.
         timestamps: whether it was trained with timestamp tokens.
+        source: where it was taken from, like `hf://namespace/name@<commit>`.
     """
 
     name: str
@@ -53,6 +60,66 @@ class Identity:
     authors: tuple[str, ...] = ()
     task: str = "transcribe"
     timestamps: bool = False
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class PeftSource:
+    """What a PEFT adapter says of itself.
+
+    Attributes:
+        source: `hf://namespace/name@<commit>`, or None for a folder.
+        languages: of the card, as written there.
+        license: the Hub's spelling.
+        base_model: the Hub id, from the adapter's config or the card.
+        base_model_revision: from the config.
+    """
+
+    source: str | None
+    languages: tuple[str, ...] = ()
+    license: str | None = None
+    base_model: str | None = None
+    base_model_revision: str | None = None
+
+
+def download_peft(text: str, folder: Path, client: HubClient | None = None) -> PeftSource:
+    """Download somebody's PEFT adapter, its two files and nothing else, hashed here.
+
+    Args:
+        text: `hf://namespace/name`, with `@` and a branch, tag or commit if need be.
+        folder: where the files go.
+        client: of the Hub; by default that of HF_ENDPOINT.
+
+    Raises:
+        NotFoundError: no such repository or revision, or no safetensors in it. AccessError, UnreachableError.
+        InvalidInputError: not such a text, or files too large for an adapter.
+    """
+    address, _, revision = text.partition("@")
+    repo, client = RepoId.parse(address), client or HubClient()
+    state = client.state(repo, check_revision(revision or "main"))
+    source = f"{repo}@{state.commit}"
+    tree = client.tree(repo, state.commit)
+    if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in tree]:
+        pickles = [path for path in tree if path.endswith((".bin", ".pt", ".pth"))]
+        instead = f" but {', '.join(pickles)}, and pickles are never read" if pickles else ""
+        raise NotFoundError(
+            f"{source}: no {', '.join(missing)}{instead}; expected a PEFT adapter as safetensors"
+        )
+    for name, limit in ((CONFIG_FILE, MAXIMUM_CONFIG), (WEIGHTS_FILE, MAXIMUM_WEIGHTS)):
+        if tree[name].size > limit:
+            raise InvalidInputError(f"{source}: {name} has {tree[name].size} bytes, expected at most {limit}")
+    wanted = {name: tree[name].wanted for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    client.download(repo, state.commit, wanted, folder)
+    config = read_peft_config(folder)
+    languages, base_model = state.card.get("language"), state.card.get("base_model")
+    licence = state.card.get("license")
+    return PeftSource(
+        source,
+        tuple(map(str, languages if isinstance(languages, list) else [languages] if languages else [])),
+        licence if isinstance(licence, str) else None,
+        config.get("base_model_name_or_path") or (base_model if isinstance(base_model, str) else None),
+        config.get("revision"),
+    )
 
 
 def base_model_pin(folder: Path, base_model_id: str, revision: str | None = None) -> BaseModelPin:
@@ -114,6 +181,7 @@ def _fields(identity: Identity, base_model: BaseModelPin) -> dict[str, Any]:
         "authors": list(identity.authors),
         "license": identity.license,
         "method": "imported",
+        **({"source": identity.source} if identity.source else {}),
         "task": identity.task,
         "timestamps": identity.timestamps,
         "languages": [language.to_json() for language in identity.languages],

@@ -155,7 +155,10 @@ class Probe(Record):
 
 
 class Manifest(Record):
-    """The record of one adapter version; see the module's docstring."""
+    """The record of one adapter version; see the module's docstring.
+
+    `source` says where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
+    """
 
     schema_: Annotated[Literal["adapter/1"], Field(alias="schema")]
     name: Name
@@ -173,6 +176,7 @@ class Manifest(Record):
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
     weights_digest: Digest
     parents: tuple[Parent, ...] = ()
+    source: Text | None = None
     similarity: tuple[Similarity, ...] = ()
     data: tuple[DataSource, ...] = ()
     recipe: Text | None = None
@@ -188,6 +192,7 @@ class Manifest(Record):
         problems = [
             *(f"file path {path!r} is not safe" for path in paths if not is_safe_path(path)),
             *parent_problems(self.method, self.parents),
+            *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
         ]
         if problems:
             raise ValueError("; ".join(problems))

@@ -11,6 +11,7 @@ renamed, and the folder flushed too. Temporary names start with `.tmp-`, and eve
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import time
@@ -32,15 +33,29 @@ def cache_folder(explicit: str | None = None) -> Path:
     return _absolute(chosen) if chosen else user_cache_path("adapter_hub")
 
 
+def is_address(text: str) -> bool:
+    """Tell whether `text` names something elsewhere, like `hf://namespace`, and no file or folder."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None or text.startswith("hf:")
+
+
+def registry_text(explicit: str | None) -> str | None:
+    """Return what the user calls the registry: `explicit`, else ADAPTER_HUB_REGISTRY, or None."""
+    return explicit or os.environ.get("ADAPTER_HUB_REGISTRY") or None
+
+
 def registry_path(explicit: str | None) -> Path:
     """Return the user's registry file, which need not exist yet.
 
     `explicit`, else ADAPTER_HUB_REGISTRY, else ./registry.json if present, else the user's data folder.
 
     Raises:
-        InvalidInputError: a folder was named.
+        InvalidInputError: a folder was named, or something that is no file.
     """
-    chosen = explicit or os.environ.get("ADAPTER_HUB_REGISTRY")
+    chosen = registry_text(explicit)
+    if chosen and is_address(chosen):
+        raise InvalidInputError(
+            f"registry {chosen}: expected a file, or hf://datasets/namespace/name on the Hub"
+        )
     here = Path.cwd() / "registry.json"
     if chosen:
         path = _absolute(chosen)
@@ -51,9 +66,20 @@ def registry_path(explicit: str | None) -> Path:
     return path
 
 
+def store_text(explicit: str | None) -> str | None:
+    """Return what the user calls the store: `explicit`, else ADAPTER_HUB_STORE, or None."""
+    return explicit or os.environ.get("ADAPTER_HUB_STORE") or None
+
+
 def store_path(explicit: str | None, registry: Path) -> Path:
-    """Return the folder store: `explicit`, else ADAPTER_HUB_STORE, else `store` beside `registry`."""
-    chosen = explicit or os.environ.get("ADAPTER_HUB_STORE")
+    """Return the folder store: `explicit`, else ADAPTER_HUB_STORE, else `store` beside `registry`.
+
+    Raises:
+        InvalidInputError: something that is no folder.
+    """
+    chosen = store_text(explicit)
+    if chosen and is_address(chosen):
+        raise InvalidInputError(f"store {chosen}: expected a folder, or hf://namespace on the Hub")
     return _absolute(chosen) if chosen else registry.parent / "store"
 
 
@@ -147,6 +173,21 @@ def remove_folder(path: Path) -> None:
     os.rename(path, temporary)  # noqa: PTH104
     sync_folder(path.parent)
     shutil.rmtree(temporary)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder `new` in the place of the folder `target`; for a moment there is neither.
+
+    What another process puts there in that moment stays, and `new` is removed.
+    """
+    remove_folder(target)
+    try:
+        os.rename(new, target)  # noqa: PTH104
+    except OSError:
+        shutil.rmtree(new)
+        if not target.exists():
+            raise
+    sync_folder(target.parent)
 
 
 def remove_stale(folder: Path) -> None:

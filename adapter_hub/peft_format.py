@@ -88,7 +88,7 @@ def read_peft(folder: Path) -> PeftAdapter:
         NotFoundError: a file is missing. InvalidInputError: the config is none that we run.
         IntegrityError: config and tensors disagree; every difference is listed.
     """
-    config = read_config(folder)
+    config = read_peft_config(folder)
     if problems := config_problems(config):
         raise InvalidInputError(f"{folder / CONFIG_FILE}: {'; '.join(problems)}")
     path = folder / WEIGHTS_FILE
@@ -119,7 +119,7 @@ def read_peft(folder: Path) -> PeftAdapter:
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_peft_config(folder: Path) -> dict[str, Any]:
     """Return `adapter_config.json` as plain data.
 
     Raises:

@@ -1,8 +1,7 @@
 """The index `registry.json`: which versions exist, their digest, lineage, place, scores and status.
 
-    registry = Registry(registry_path(None))
+    registry = Registry(Path("registry.json"))
     registry.adapters["mini/da"]["1.0.0"].status
-    resolve(AdapterRef.parse("mini/da"), open_registries(None)).block.digest
 
 Writers take turns through a lock file beside it, read again inside the lock, and replace the file in
 one step, so that a crash leaves the state before or after, and none of several publishers is lost.
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
-from adapter_hub.paths import cache_folder, make_folder, registry_path, write_atomically
+from adapter_hub.paths import cache_folder, make_folder, write_atomically
 from adapter_hub.registry_file import (
     Adapters,
     BaseModelLink,
@@ -35,7 +34,7 @@ from adapter_hub.registry_file import (
     registry_bytes,
     with_adapters,
 )
-from adapter_hub.remembered import Remembered, differences_from, recall, refuse, remember
+from adapter_hub.remembered import Remembered, differences_from, memory_path, recall, refuse, remember
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -49,7 +48,6 @@ __all__ = [
     "RegistryFile",
     "Score",
     "VersionBlock",
-    "open_registries",
 ]
 
 MAXIMUM_SIZE = 256 * 2**20  # bytes; 20 000 versions are 25 MB
@@ -61,7 +59,7 @@ class Registry:
     """A registry file; read when first asked, and again before every write.
 
     Attributes:
-        path: the file; missing means empty, the first write makes it.
+        path: the file; missing means empty, the first write makes it. Of a registry on the Hub: the copy.
         read_only: True for the embedded catalogue as a fallback.
     """
 
@@ -89,6 +87,26 @@ class Registry:
         self._forgetful = ""  # why what was seen could not be written down
 
     @property
+    def label(self) -> str:
+        """What messages call it, and what `--registry` takes."""
+        return str(self.path)
+
+    @property
+    def default_store(self) -> str:
+        """The store that goes with it unless another is named."""
+        return str(self.path.parent / "store")
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether others share it over the Hub, so that folders of this machine mean nothing in it."""
+        return False
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether what was read is a copy, of which nobody has asked yet whether it is the newest."""
+        return False
+
+    @property
     def is_embedded(self) -> bool:
         """Whether this is the catalogue that ships with the package."""
         return self.path.resolve() == embedded.registry_path().resolve()
@@ -104,6 +122,10 @@ class Registry:
         return self._state().unreadable
 
     @property
+    def _cache_folder(self) -> Path:
+        return self._cache or cache_folder()
+
+    @property
     def registry_id(self) -> str:
         """The id that stays when the file moves."""
         return self._state().file.registry_id
@@ -116,11 +138,12 @@ class Registry:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know of this copy: above all its age, if it is one of a remote registry."""
+        self._state()
         warnings = [self._forgetful] if self._forgetful else []
         age = 0.0 if self._copied_at is None else time.time() - self._copied_at
         if age > FRESH_SECONDS:
             hours = f"{age / 3600:.0f} hours old"
-            warnings.append(f"the copy of registry {self.path} is {hours}; statuses may have changed since")
+            warnings.append(f"the copy of registry {self.label} is {hours}; statuses may have changed since")
         return tuple(warnings)
 
     @property
@@ -149,6 +172,13 @@ class Registry:
             loaded = self._check_memory(loaded)
         self._loaded = loaded
 
+    def refresh(self) -> None:
+        """Take notice of what others wrote; see `reload` for what may be raised."""
+        self.reload()
+
+    def settle_for_copy(self) -> None:
+        """Use an existing copy of a remote registry without asking whether it is the newest."""
+
     def _state(self) -> LoadedRegistry:
         if self._loaded is None:
             self.reload()
@@ -159,28 +189,28 @@ class Registry:
         try:
             size = self.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
-            return empty_registry(str(uuid.uuid4()))
+            return new_registry()
         if size > MAXIMUM_SIZE:
-            raise InvalidInputError(f"registry {self.path}: {size} bytes, at most {MAXIMUM_SIZE} are read")
-        return parse_registry(self.path.read_bytes(), str(self.path))
+            raise InvalidInputError(f"registry {self.label}: {size} bytes, at most {MAXIMUM_SIZE} are read")
+        return parse_registry(self.path.read_bytes(), self.label)
 
     def _check_memory(self, loaded: LoadedRegistry) -> LoadedRegistry:
-        folder = self._cache or cache_folder()
+        folder = self._cache_folder
         memory = recall(folder, loaded.file.registry_id)
         if memory and differences_from(memory, loaded):
             # a publisher may have finished between the two reads; what was remembered by then is in the file
             loaded = self._read()
             if problems := differences_from(memory, loaded):
-                raise refuse(self.path, problems, folder, loaded.file.registry_id)
+                raise refuse(self.label, problems, memory_path(folder, loaded.file.registry_id))
         self._remember(loaded, memory)
         return loaded
 
     def _remember(self, loaded: LoadedRegistry, memory: Remembered | None) -> None:
         try:
-            remember(self._cache or cache_folder(), loaded, memory)
+            remember(self._cache_folder, loaded, memory)
             self._forgetful = ""
         except OSError as error:  # a read-only home or a full disk must not keep anyone from reading
-            self._forgetful = f"could not write down which versions registry {self.path} has: {error}"
+            self._forgetful = f"could not write down which versions registry {self.label} has: {error}"
 
     def _lock(self) -> BaseFileLock:
         from filelock import FileLock  # noqa: PLC0415 - readers need none
@@ -199,44 +229,63 @@ class Registry:
         """
         from filelock import Timeout  # noqa: PLC0415
 
-        if self.read_only:
-            raise InvalidInputError(
-                f"registry {self.path} is read-only; name one to write to with --registry FILE"
-            )
+        self._refuse_read_only()
         make_folder(self.path.parent)
         try:
             lock = self._lock().acquire()
         except Timeout:
             raise ConflictError(
-                f"registry {self.path}: another process has been writing for {LOCK_SECONDS:.0f} s; try again"
+                f"registry {self.label}: another process has been writing for {LOCK_SECONDS:.0f} s; try again"
             ) from None
         with lock:
             self.reload()
             yield
 
-    def update(self, change: Callable[[Adapters], None]) -> None:
+    def _refuse_read_only(self) -> None:
+        if self.read_only:
+            raise InvalidInputError(
+                f"registry {self.label} is read-only; name one to write to with --registry FILE"
+            )
+
+    def update(self, change: Callable[[Adapters], None]) -> bool:
         """Change the blocks and write the file once, or not at all if nothing changed.
 
         Args:
-            change: gets name → version → block to modify in place.
+            change: gets name → version → block to modify in place. The registry then is in the state that
+                this changes; somebody else's write may call for it again. What it raises, nothing is written.
+
+        Returns:
+            Whether it was written.
 
         Raises:
             IntegrityError: a published version would change its digest or vanish.
         """
         with self.locked():
-            before = self._state()
-            adapters: Adapters = {name: dict(versions) for name, versions in before.file.adapters.items()}
-            change(adapters)
-            adapters = {name: versions for name, versions in adapters.items() if versions}
-            if adapters == before.file.adapters and self.path.exists():
-                return
-            if broken := _broken_promises(before.file.adapters, adapters):
-                raise IntegrityError(f"registry {self.path}: published versions never change", broken)
-            after = with_adapters(before, adapters)
+            after = self._changed(change, self.path.exists())
+            if after is None:
+                return False
             write_atomically(self.path, registry_bytes(after.tree))
             self._loaded = after
             if not self.is_embedded:
                 self._remember(after, None)
+            return True
+
+    def _changed(self, change: Callable[[Adapters], None], exists: bool) -> LoadedRegistry | None:
+        """Return the state to write, or None if it is the one that is there."""
+        before = self._state()
+        adapters: Adapters = {name: dict(versions) for name, versions in before.file.adapters.items()}
+        change(adapters)
+        adapters = {name: versions for name, versions in adapters.items() if versions}
+        if adapters == before.file.adapters and exists:
+            return None
+        if broken := _broken_promises(before.file.adapters, adapters):
+            raise IntegrityError(f"registry {self.label}: published versions never change", broken)
+        return with_adapters(before, adapters)
+
+
+def new_registry() -> LoadedRegistry:
+    """Return a registry without versions, with an id of its own."""
+    return empty_registry(str(uuid.uuid4()))
 
 
 def _broken_promises(before: Mapping[str, Mapping[str, VersionBlock]], after: Adapters) -> list[str]:
@@ -249,11 +298,3 @@ def _broken_promises(before: Mapping[str, Mapping[str, VersionBlock]], after: Ad
             elif now.digest != block.digest:
                 problems.append(f"{name}@{version} would become {now.digest}, it is {block.digest}")
     return problems
-
-
-def open_registries(explicit: str | None = None, *, cache: Path | None = None) -> tuple[Registry, ...]:
-    """Return the registries to ask, in order: the user's, then the embedded catalogue (read-only)."""
-    own = Registry(registry_path(explicit), cache=cache)
-    if own.is_embedded:
-        return (own,)
-    return (own, Registry(embedded.registry_path(), read_only=True, cache=cache))

@@ -58,13 +58,19 @@ def differences_from(memory: Remembered, loaded: LoadedRegistry) -> list[str]:
     return problems
 
 
-def refuse(path: Path, problems: list[str], cache: Path, registry_id: str) -> IntegrityError:
-    """Return the error for a registry that is not what was seen before."""
+def refuse(label: str, problems: list[str], *memories: Path) -> IntegrityError:
+    """Return the error for a registry that is not what was seen before.
+
+    Args:
+        label: what messages call it.
+        problems: how it differs.
+        memories: what to delete for it to be accepted all the same.
+    """
     return IntegrityError(
-        f"registry {path} is not the one seen before",
+        f"registry {label} is not the one seen before",
         problems,
         "an older or a changed copy; get the current one, or, if this is meant, delete "
-        f"{memory_path(cache, registry_id)}",
+        f"{' and '.join(str(path) for path in memories)}",
     )
 
 

@@ -131,7 +131,7 @@ class EvaluationReport(Record):
 
 
 class StatusEntry(Record):
-    """One line of `status.json`, an append-only list; the last entry of a version counts."""
+    """One line of `status.json`, a list that only grows; the latest entry of a version counts."""
 
     version: VersionText
     digest: Digest

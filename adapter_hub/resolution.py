@@ -195,7 +195,7 @@ def _candidates(ref: AdapterRef, registries: Sequence[Registry]) -> Iterator[Res
         unreadable = [version for name, version in registry.unreadable if name == ref.name]
         if ref.version in unreadable:
             raise InvalidInputError(
-                f"{ref.name}@{ref.version} in {registry.path}: written by a newer adapter_hub; upgrade"
+                f"{ref.name}@{ref.version} in {registry.label}: written by a newer adapter_hub; upgrade"
             )
         skipped = [
             f"{ref.name}@{v} was skipped: written by a newer program" for v in sort_versions(unreadable)
@@ -226,8 +226,9 @@ def _check_agreement(ref: AdapterRef, registries: Sequence[Registry]) -> None:
             digest, first = seen.setdefault(version, (block.digest, registry))
             if digest != block.digest and ref.admits(version):
                 raise IntegrityError(
-                    f"{ref.name}@{version}: {digest} in {first.path}, but {block.digest} in {registry.path}; "
-                    "a version never changes: pin another one, or leave out one of the registries"
+                    f"{ref.name}@{version}: {digest} in {first.label}, but {block.digest} in "
+                    f"{registry.label}; a version never changes: pin another one, or leave out one of the "
+                    "registries"
                 )
 
 
@@ -235,13 +236,13 @@ def _missing(ref: AdapterRef, registries: Sequence[Registry]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - needed for a failure only
 
     versions = {v for registry in registries for v in registry.adapters.get(ref.name, {})}
+    doubts = "".join(f"; {line}" for registry in registries for line in registry.warnings)  # an old copy
     if versions:
         there = ", ".join(sort_versions(versions))
-        return f"{ref}: no such version; {ref.name} has {there}" + (
-            "" if ref.version else " (a pre-release has to be named exactly)"
-        )
+        exactly = "" if ref.version else " (a pre-release has to be named exactly)"
+        return f"{ref}: no such version; {ref.name} has {there}{exactly}{doubts}"
     names = {name for registry in registries for name in registry.adapters}
     near = get_close_matches(ref.name, names, n=3)
-    asked = ", ".join(str(registry.path) for registry in registries) or "no registry"
+    asked = ", ".join(registry.label for registry in registries) or "no registry"
     hint = f"did you mean {', '.join(near)}?" if near else "`adapter-hub list` shows what there is"
-    return f"{ref}: no such adapter in {asked}; {hint}"
+    return f"{ref}: no such adapter in {asked}; {hint}{doubts}"

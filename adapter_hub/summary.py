@@ -23,9 +23,23 @@ from adapter_hub.stores import Claims
 
 
 def version_block(
-    manifest: Manifest, digest: str, claims: Claims, locations: Iterable[Location]
+    manifest: Manifest,
+    digest: str,
+    claims: Claims,
+    locations: Iterable[Location],
+    manifest_size: int | None = None,
 ) -> VersionBlock:
-    """Return the registry's block of a version."""
+    """Return the registry's block of a version.
+
+    Args:
+        manifest: of the version.
+        digest: of the manifest.
+        claims: reports and statuses about the name.
+        locations: where the version is.
+        manifest_size: bytes of `adapter.json`, if that is known already.
+    """
+    if manifest_size is None:
+        manifest_size = len(manifest.to_bytes())
     status = claims.status_of(manifest.version)
     active = status is None or status.status == "active"
     values = {
@@ -39,7 +53,7 @@ def version_block(
         "rank": manifest.rank,
         "parents": tuple(ParentLink(role=parent.role, digest=parent.digest) for parent in manifest.parents),
         "license": manifest.license,
-        "size": sum(entry.size for entry in manifest.files) + len(manifest.to_bytes()),
+        "size": sum(entry.size for entry in manifest.files) + manifest_size,
         "locations": sorted_locations(locations),
         "published": claims.published(manifest.version) or manifest.created,
         "scores": scores_of(claims.reports_on(manifest.weights_digest)),

@@ -25,6 +25,15 @@ def sort_versions(versions: Iterable[str]) -> list[str]:
     return sorted(versions, key=Version)
 
 
+def preferred(versions: Iterable[str]) -> str | None:
+    """Return the version for those who name none: the newest release, or else the newest pre-release.
+
+    >>> preferred(["1.0.0", "2.0.0rc1"])
+    '1.0.0'
+    """
+    return max(versions, key=lambda v: (not Version(v).is_prerelease, Version(v)), default=None)
+
+
 def check_version_step(previous: Sequence[Manifest], new: Manifest) -> None:
     """Check `new` against its neighbours among the published versions of its name.
 

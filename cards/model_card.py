@@ -29,8 +29,8 @@ METHODS = {
     "imported": "a LoRA made elsewhere and taken in as it was",
 }
 # SPDX ids that the Hub knows, in its own spelling; any other expression becomes `other` with its name
-HUB_LICENCES = {
-    spdx.lower(): hub
+SPDX_LICENCES = [
+    (spdx, hub)
     for hub, spellings in {
         "apache-2.0": ["Apache-2.0"],
         "mit": ["MIT"],
@@ -46,7 +46,8 @@ HUB_LICENCES = {
         "openrail": ["OpenRAIL"],
     }.items()
     for spdx in spellings
-}
+]
+HUB_LICENCES = {spdx.lower(): hub for spdx, hub in SPDX_LICENCES}
 
 
 def render_card(
@@ -97,6 +98,16 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> lis
         for report in reports:
             lines += _result(report)
     return lines
+
+
+def spdx_licence(hub_licence: str | None) -> str:
+    """Return the SPDX id of a licence in the Hub's spelling; `LicenseRef-unknown` if there is none.
+
+    >>> spdx_licence("apache-2.0"), spdx_licence("other")
+    ('Apache-2.0', 'LicenseRef-unknown')
+    """
+    found = [spdx for spdx, hub in SPDX_LICENCES if hub == hub_licence]
+    return found[0] if found else "LicenseRef-unknown"
 
 
 def _result(report: EvaluationReport) -> list[str]:

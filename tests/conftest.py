@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-pytest_plugins = ["small_whisper", "small_training"]
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the client is imported
+pytest_plugins = ["command_line", "small_whisper", "small_training"]
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +17,6 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     for name in ("ADAPTER_HUB_REGISTRY", "ADAPTER_HUB_STORE", "ADAPTER_HUB_DEVICE", "ADAPTER_HUB_DTYPE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there: no test reaches the real Hub

@@ -22,9 +22,21 @@ from making import make_artifact, make_child, make_places, make_report
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
-from adapter_hub.exchange import attach, check, publish, pull, retire
+from adapter_hub.exchange import (
+    attach,
+    bring_up_to_date,
+    check,
+    lock,
+    mirror,
+    publish,
+    pull,
+    retire,
+    sync,
+)
+from adapter_hub.lockfile import LockFile, read_lock, write_lock
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
+from adapter_hub.stores.folder import FolderStore
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
 DA = AdapterRef.parse("test/da@1.0.0")
@@ -37,14 +49,22 @@ class World:
         self.folder = folder
         self.registry, self.store = make_places(folder)
         self.cache = Cache(folder / "cache")
+        self.lock_file, self.models = folder / "adapters.lock", folder / "models"
+        self.mirrored = FolderStore(folder / "mirrored")
 
     @classmethod
     def build(cls, folder: Path) -> World:
         world = cls(folder)
         parent = make_artifact(folder / "pl", "test/pl")
         publish(parent.path, registry=world.registry, store=world.store)
+        ref = AdapterRef.parse("test/pl@1.0.0")
+        retire(ref, "deprecated", "old", registry=world.registry, store=world.store)
         make_artifact(folder / "da")
         make_child(folder / "child", parent, "test/child")
+        make_artifact(world.models / "test/pl", "test/pl", "0.9.0", seed=3.0)  # what gives way in a sync
+        write_lock(
+            world.lock_file, LockFile.model_validate({"schema": "lock/1", "requirements": ("test/pl",)})
+        )
         return world
 
     def publish(self) -> None:
@@ -65,6 +85,18 @@ class World:
         report = make_report(Artifact.open(self.folder / "pl"))
         attach(report, registry=self.registry, store=self.store)
 
+    def lock(self) -> None:
+        lock(["test/pl"], registries=[self.registry], cache=self.cache, path=self.lock_file)
+
+    def sync(self) -> None:
+        bring_up_to_date(self.lock_file, registries=[self.registry], cache=self.cache)
+        sync(self.lock_file, registries=[self.registry], cache=self.cache, to=self.models)
+
+    def mirror(self) -> None:
+        for item in mirror(source=self.store, target=self.mirrored):
+            assert item.outcome != "failed", item
+        assert self.mirrored.claims("test/pl") == self.store.claims("test/pl")
+
     def judge(self) -> None:
         """Check what must hold at any moment: a readable registry, and bytes for all that it lists."""
         fresh = Registry(self.registry.path)
@@ -80,10 +112,22 @@ class World:
                 last = statuses.status_of(version)
                 if last is None or last.status != "withdrawn":
                     Artifact.open(self.store.path / name / version).verify()
+        self.judge_mirror()
+        assert [adapter.ref for adapter in read_lock(self.lock_file).adapters] in ([], ["test/pl@1.0.0"])
+        if (self.models / "test/pl").exists():
+            Artifact.open(self.models / "test/pl").verify()
         for entry in self.cache.entries():
             Artifact.open(entry.path).verify()
         if (self.folder / "to").exists():
             Artifact.open(self.folder / "to").verify()
+
+    def judge_mirror(self) -> None:
+        """Check that what the mirror has is whole, and in no case of another status than at the source."""
+        for name in self.mirrored.names():
+            here, there = self.store.claims(name), self.mirrored.claims(name)
+            for version in self.mirrored.versions(name):
+                self.mirrored.fetch(name, version, self.folder / "fetched" / name / version).verify()
+                assert there.status_of(version) in (None, here.status_of(version))
 
     def judge_finished(self) -> None:
         """Check that a retry finished everything: the registry is what the store says."""
@@ -91,8 +135,12 @@ class World:
         assert check(Registry(self.registry.path), [self.store]) == []
 
 
-def kill_before(number: int) -> None:
-    """Make this process kill itself just before its `number`-th call that changes the disk."""
+def kill_before(number: int) -> Callable[[], int]:
+    """Make this process kill itself just before its `number`-th call that changes the disk.
+
+    Returns:
+        What tells how many such calls there were.
+    """
     count = 0
 
     def counting(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,6 +155,7 @@ def kill_before(number: int) -> None:
 
     for name in CALLS:
         setattr(os, name, counting(getattr(os, name)))
+    return lambda: count
 
 
 def in_child(action: Callable[[], None]) -> int:
@@ -131,6 +180,7 @@ def main(operation: str, folder: Path) -> None:
     start = folder / "start"
     World.build(start)
     os.environ["ADAPTER_HUB_CACHE"] = str(folder / "memory")
+    os.environ["TMPDIR"] = str(folder)
     for number in range(1, 1000):
         shutil.copytree(start, folder / "now")
         shutil.rmtree(folder / "memory", ignore_errors=True)

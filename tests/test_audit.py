@@ -20,7 +20,8 @@ from adapter_hub.registry import Registry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.versions import sort_versions
 
-ELSEWHERE = {"probe-differs", "probe-missing", "version-conflict"}  # with tests of their own below
+# with tests of their own, below and in test_hub_commands.py
+ELSEWHERE = {"bytes-elsewhere", "probe-differs", "probe-missing", "version-conflict"}
 
 
 @pytest.fixture

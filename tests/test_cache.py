@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,17 @@ def test_pruning_clears_up_after_processes_that_died(cache: Cache) -> None:
     cache.prune(unused_days=DAY)
     assert not left.exists()
     assert young.exists()  # may belong to a process that is at work
+
+
+def test_downloads_that_nobody_finished_go_after_a_day(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    for name, days in (("old", 40), ("new", 0)):
+        path = cache.folder / "downloads" / name
+        path.mkdir(parents=True)
+        (path / "adapter_model.safetensors").write_bytes(b"half of it")
+        when = time.time() - days * 86400
+        os.utime(path, (when, when))
+    cache.prune(30.0)
+    assert [path.name for path in (cache.folder / "downloads").iterdir()] == ["new"]
+    cache.prune(0.0)  # somebody may be downloading it at this moment
+    assert [path.name for path in (cache.folder / "downloads").iterdir()] == ["new"]

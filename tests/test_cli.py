@@ -6,51 +6,20 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Outcome, Run
 from filelock import FileLock
 from making import make_artifact, make_child, make_report
 
 from adapter_hub.artifact import Artifact
-from adapter_hub.cli import main
 from adapter_hub.exchange import attach
 from adapter_hub.registry import Registry
 from adapter_hub.stores.folder import FolderStore
 
 COMMAND = (sys.executable, "-m", "adapter_hub")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in an empty folder that has a registry of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ADAPTER_HUB_REGISTRY", str(tmp_path / "registry.json"))
-
-    def call(*words: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return Outcome(code, out, err)
-
-    return call
 
 
 @pytest.fixture
@@ -321,3 +290,9 @@ def test_the_global_options_can_come_from_the_environment(
     assert published("publish", "cy").code == 0
     assert (elsewhere / "test/cy/1.0.0/adapter.json").is_file()
     assert published("--registry", tmp_path / "empty.json", "list", "--language", "cy", "--json").code == 0
+
+
+def test_list_names_a_parent_that_the_filter_leaves_out(published: Run) -> None:
+    lines = published("list", "--method", "warm-start").out.splitlines()
+    child = next(line for line in lines if line.startswith("test/da@1.0.0")).split()
+    assert child[4] == "test/pl@1.0.0"

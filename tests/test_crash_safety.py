@@ -19,7 +19,17 @@ KILLING = Path(__file__).with_name("killing.py")
 
 
 @pytest.mark.parametrize(
-    ("operation", "least"), [("publish", 40), ("pull", 35), ("retire", 25), ("withdraw", 30), ("attach", 25)]
+    ("operation", "least"),
+    [
+        ("publish", 40),
+        ("pull", 35),
+        ("retire", 25),
+        ("withdraw", 30),
+        ("attach", 25),
+        ("lock", 25),
+        ("sync", 50),
+        ("mirror", 40),
+    ],
 )
 def test_killed_at_every_write_nothing_is_half_done_and_a_retry_finishes(
     tmp_path: Path, operation: str, least: int

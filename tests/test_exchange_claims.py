@@ -14,6 +14,7 @@ from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError,
 from adapter_hub.exchange import attach, check, publish, rebuild, retire
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
+from adapter_hub.report import StatusEntry
 from adapter_hub.stores.folder import FolderStore
 
 Places = tuple[Registry, FolderStore]
@@ -104,6 +105,26 @@ def test_withdrawing_removes_the_files_and_keeps_the_manifests(
         give(child, places)
     with pytest.raises(StatusError, match="was withdrawn"):
         store.fetch("test/child", "1.0.0", tmp_path / "new")
+
+
+def test_retiring_counts_although_this_machine_s_clock_is_behind(artifact: Artifact, places: Places) -> None:
+    registry, store = places
+    give(artifact, places)
+    values = {"version": "1.0.0", "digest": artifact.digest, "status": "deprecated", "reason": "old"}
+    store.attach("test/da", StatusEntry.model_validate({**values, "time": "2099-12-31T23:59:59Z"}))
+    retire(DA, "quarantined", "bad text", registry=registry, store=store)
+    last = store.claims("test/da").status_of("1.0.0")
+    assert last is not None
+    assert (last.status, last.time) == ("quarantined", "2100-01-01T00:00:00Z")
+    assert registry.adapters["test/da"]["1.0.0"].status == "quarantined"
+
+
+def test_a_status_whose_time_is_none_is_one_line(artifact: Artifact, places: Places) -> None:
+    give(artifact, places)
+    values = {"version": "1.0.0", "digest": artifact.digest, "status": "deprecated", "reason": "old"}
+    places[1].attach("test/da", StatusEntry.model_validate({**values, "time": "9999-99-99T99:99:99Z"}))
+    with pytest.raises(IntegrityError, match="'9999-99-99T99:99:99Z' is no time; correct it"):
+        retire(DA, "quarantined", "bad text", registry=places[0], store=places[1])
 
 
 def test_retiring_needs_an_exact_version_and_a_reason(artifact: Artifact, places: Places) -> None:

@@ -208,7 +208,7 @@ def test_a_changed_base_model_gets_a_new_digest_in_spite_of_the_cache(tmp_path: 
     ("name", "options", "error", "message"),
     [
         ("./absent", {}, NotFoundError, r"\./absent: no such folder"),
-        ("openai/whisper-absent", {}, NotFoundError, "not in the local cache; fetch it with `hf download"),
+        ("openai/whisper-absent", {}, NotFoundError, "not in the local cache; fetch it with `adapter-hub"),
         ("no spaces allowed", {}, NotFoundError, "base model no spaces allowed"),
         (None, {"dtype": "float8"}, InvalidInputError, "dtype 'float8': expected one of float32"),
         (None, {"device": "abacus"}, InvalidInputError, "device 'abacus': not usable here"),
@@ -248,7 +248,7 @@ def test_a_base_model_in_the_hub_s_cache_is_found_by_id_and_revision(
         found = load_base_model("test/small", revision=revision, device="cpu")
         assert (found.id, found.revision, found.digest) == ("test/small", commit, base.digest)
     assert found.pin.revision == commit
-    with pytest.raises(NotFoundError, match="hf download test/small --revision v2"):
+    with pytest.raises(NotFoundError, match="base-model fetch test/small --revision v2"):
         load_base_model("test/small", revision="v2")
 
 

@@ -15,7 +15,8 @@ from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish
 from adapter_hub.paths import cache_folder, registry_path, store_path
 from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Adapters, Registry, open_registries
+from adapter_hub.registries import open_registries
+from adapter_hub.registry import Adapters, Registry
 from adapter_hub.resolution import resolve
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_places import hub_store
+from loopback_hub import LoopbackHub
 from making import make_artifact, make_child, make_report
 
 from adapter_hub.artifact import Artifact
@@ -15,12 +17,14 @@ from adapter_hub.report import Status, StatusEntry
 from adapter_hub.stores import Store, open_store
 from adapter_hub.stores.folder import FolderStore
 
-STORES: dict[str, Callable[[Path], Store]] = {"folder": lambda path: FolderStore(path / "store")}
 
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return STORES[request.param](tmp_path)
+@pytest.fixture(params=["folder", "hub"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "folder":
+        yield FolderStore(tmp_path / "store")
+        return
+    with LoopbackHub(tmp_path / "hub") as hub:
+        yield hub_store(hub)
 
 
 @pytest.fixture
@@ -102,6 +106,16 @@ def test_claims_are_added_once_and_the_last_status_counts(store: Store, artifact
     assert claims.status_of("2.0.0") is None
 
 
+def test_what_is_attached_late_does_not_undo_what_happened_after_it(store: Store, artifact: Artifact) -> None:
+    store.push(artifact)
+    quarantined = entry(artifact, "quarantined").model_copy(update={"time": "2026-03-05T00:00:00Z"})
+    for late in (quarantined, entry(artifact, "active"), entry(artifact, "active")):
+        store.attach("test/da", late)
+    claims = store.claims("test/da")
+    assert [item.status for item in claims.statuses] == ["active", "quarantined"]
+    assert claims.status_of("1.0.0") == quarantined
+
+
 def test_a_claim_about_what_is_not_there_is_refused(store: Store, artifact: Artifact, tmp_path: Path) -> None:
     store.push(artifact)
     other = make_artifact(tmp_path / "other", seed=5.0)
@@ -170,5 +184,5 @@ def test_a_location_is_relative_where_registry_and_store_move_together(tmp_path:
     assert json.loads(place.to_bytes()) == {"store": "./store", "path": "test/da/1.0.0"}
     assert open_store(place.store, tmp_path / "moved" / "registry.json").names() == []
     assert outside.location("test/da", "1.0.0", registry).store == str(tmp_path / "far")
-    with pytest.raises(InvalidInputError, match="opens folders only"):
-        open_store("hf://somebody", registry)
+    with pytest.raises(InvalidInputError, match="expected a folder, or hf://namespace"):
+        open_store("s3://somebody", registry)

@@ -16,6 +16,7 @@ from pathlib import Path
 from adapter_hub.audit import claims, contents, identity, lineage, provenance
 from adapter_hub.audit.checks import CHECKS, run_checks
 from adapter_hub.audit.gathering import Gatherer, Probe
+from adapter_hub.cache import Cache
 from adapter_hub.registry import Registry
 from adapter_hub.report import Finding
 
@@ -45,6 +46,7 @@ def audit(
     registries: Sequence[Registry],
     base_models: Mapping[str, Path] | None = None,
     probe: Probe | None = None,
+    cache: Cache | None = None,
 ) -> list[Finding]:
     """Return what is wrong, doubtful or unknown, by reference; an empty list if nothing is.
 
@@ -53,11 +55,12 @@ def audit(
         registries: asked in order.
         base_models: folders of base models at hand by id, beside the embedded one.
         probe: runs the model, see `adapter_hub.runtime.probe`; None leaves that check out.
+        cache: pulled adapters, which stand for those whose store is on the Hub.
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.
     """
-    gatherer = Gatherer(registries, base_models, probe)
+    gatherer = Gatherer(registries, base_models, probe, cache)
     findings = [] if refs else list(_of_registries(registries))
     for subject in gatherer.named(refs) if refs else gatherer.everything():
         findings += run_checks(subject)
@@ -72,7 +75,7 @@ def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:
                 code="entry-unreadable",
                 severity="warning",
                 ref=f"{name}@{version}",
-                message=f"written by a newer program in {registry.path}",
+                message=f"written by a newer program in {registry.label}",
                 hint="upgrade adapter-hub to check it",
             )
         for name, versions in registry.adapters.items():
@@ -84,6 +87,6 @@ def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:
                         code="version-conflict",
                         severity="error",
                         ref=ref,
-                        message=f"{digest} in {first.path}, {block.digest} in {registry.path}",
+                        message=f"{digest} in {first.label}, {block.digest} in {registry.label}",
                         hint="name the registry to trust with --registry",
                     )

@@ -11,19 +11,22 @@ from pathlib import Path
 from adapter_hub import embedded
 from adapter_hub.artifact import Artifact
 from adapter_hub.audit.checks import BaseModelFacts, KnownVersion, Subject
-from adapter_hub.audit.identity import NO_BYTES
+from adapter_hub.audit.identity import ELSEWHERE, NO_BYTES
 from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, linear_shapes
+from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError
+from adapter_hub.hub import is_hub
 from adapter_hub.manifest import MANIFEST_FILE, Manifest, is_safe_path
 from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.registry import Registry, VersionBlock
+from adapter_hub.registry import Location, Registry, VersionBlock
 from adapter_hub.resolution import look_up, standing
-from adapter_hub.stores import Claims, open_store
+from adapter_hub.stores import Claims, Store, open_store
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.summary import version_block
 from adapter_hub.versions import sort_versions
 
 Probe = Callable[[Artifact], Iterator[str]]
+Opened = tuple[Artifact | None, Store | None, str]
 
 
 class Gatherer:
@@ -34,6 +37,7 @@ class Gatherer:
         registries: Sequence[Registry],
         base_models: Mapping[str, Path] | None = None,
         probe: Probe | None = None,
+        cache: Cache | None = None,
     ) -> None:
         """Take note of where to look; nothing is read yet.
 
@@ -41,11 +45,13 @@ class Gatherer:
             registries: asked in order.
             base_models: folders of base models at hand by id, beside the embedded one.
             probe: see `Subject.probe`.
+            cache: pulled adapters, which stand for those whose store is on the Hub.
         """
-        self.registries, self.probe = registries, probe
+        self.registries, self.probe, self.cache = registries, probe, cache
+        self._ask_hub = False  # for claims of what was named; a glance at everything makes no requests
         self.base_models = _base_model_facts({EMBEDDED_ID: embedded.base_model_path(), **(base_models or {})})
-        self._artifacts: dict[tuple[str, str, str], tuple[Artifact | None, FolderStore | None, str]] = {}
-        self._claims: dict[tuple[Path, str], tuple[Claims | None, tuple[str, ...]]] = {}
+        self._artifacts: dict[tuple[str, str, str], Opened] = {}
+        self._claims: dict[tuple[str, str], tuple[Claims | None, tuple[str, ...]]] = {}
         self._known: dict[str, KnownVersion] | None = None
 
     def everything(self) -> Iterator[Subject]:
@@ -65,6 +71,7 @@ class Gatherer:
         Raises:
             NotFoundError: no such adapter.
         """
+        self._ask_hub = True
         for ref in refs:
             if is_local(ref) or Path(ref).is_dir():
                 yield self.local(Path(ref))
@@ -95,7 +102,7 @@ class Gatherer:
         versions = registry.adapters[name]
         block = versions[version]
         artifact, store, problem = self._open(registry, name, version, block)
-        claims, problems = self._claims_of(store, name) if store else (None, ())
+        claims, problems = self._claims_of(store, name, registry) if store else (None, ())
         others = [
             self._open(registry, name, other, versions[other])[0] for other in versions if other != version
         ]
@@ -127,16 +134,16 @@ class Gatherer:
             }
         return self._known
 
-    def _open(
-        self, registry: Registry, name: str, version: str, block: VersionBlock
-    ) -> tuple[Artifact | None, FolderStore | None, str]:
-        key = (str(registry.path), name, version)
+    def _open(self, registry: Registry, name: str, version: str, block: VersionBlock) -> Opened:
+        key = (registry.label, name, version)
         if key not in self._artifacts:
-            self._artifacts[key] = _open_first(registry, name, version, block)
+            self._artifacts[key] = self._open_first(registry, name, version, block)
         return self._artifacts[key]
 
-    def _claims_of(self, store: FolderStore, name: str) -> tuple[Claims | None, tuple[str, ...]]:
-        key = (store.path, name)
+    def _claims_of(
+        self, store: Store, name: str, registry: Registry
+    ) -> tuple[Claims | None, tuple[str, ...]]:
+        key = (store.label(registry.path), name)
         if key not in self._claims:
             try:
                 self._claims[key] = (store.claims(name), ())
@@ -144,29 +151,38 @@ class Gatherer:
                 self._claims[key] = (None, (str(error),))
         return self._claims[key]
 
-
-def _open_first(
-    registry: Registry, name: str, version: str, block: VersionBlock
-) -> tuple[Artifact | None, FolderStore | None, str]:
-    """Open the first location that has a manifest; say why there is none otherwise."""
-    tried = []
-    for location in block.locations:
-        path = location.path or f"{name}/{version}"
-        try:
-            store = open_store(location.store, registry.path)
-        except AdapterHubError as error:
-            tried.append(str(error))
-            continue
-        if not isinstance(store, FolderStore) or not is_safe_path(path):
-            tried.append(f"{location.store} {path}, which is no folder that can be opened here")
-        elif not (store.path / path / MANIFEST_FILE).exists():
-            tried.append(str(store.path / path))
-        else:
+    def _open_first(self, registry: Registry, name: str, version: str, block: VersionBlock) -> Opened:
+        """Open the first location that has a manifest; say why there is none otherwise."""
+        tried, elsewhere = [], ""
+        for location in block.locations:
+            if is_hub(location.store):
+                if found := self._pulled(location, registry, block):
+                    return found
+                elsewhere = elsewhere or f"{ELSEWHERE}{location.store}"
+                continue
+            path = location.path or f"{name}/{version}"
             try:
-                return Artifact.open(store.path / path), store, ""
+                store = open_store(location.store, registry.path)
             except AdapterHubError as error:
-                return None, store, str(error)
-    return None, None, f"{NO_BYTES}{', '.join(tried) or 'any location, because the registry lists none'}"
+                tried.append(str(error))
+                continue
+            if not isinstance(store, FolderStore) or not is_safe_path(path):
+                tried.append(f"{location.store} {path}, which is no folder that can be opened here")
+            elif not (store.path / path / MANIFEST_FILE).exists():
+                tried.append(str(store.path / path))
+            else:
+                try:
+                    return Artifact.open(store.path / path), store, ""
+                except AdapterHubError as error:
+                    return None, store, str(error)
+        none = f"{NO_BYTES}{', '.join(tried) or 'any location, because the registry lists none'}"
+        return None, None, elsewhere or none
+
+    def _pulled(self, location: Location, registry: Registry, block: VersionBlock) -> Opened | None:
+        artifact = self.cache.get(block.digest) if self.cache else None
+        if artifact is None:
+            return None
+        return artifact, open_store(location.store, registry.path) if self._ask_hub else None, ""
 
 
 def _manifests(artifacts: Iterable[Artifact | None], name: str) -> Iterator[Manifest]:

@@ -11,6 +11,7 @@ from adapter_hub.errors import AdapterHubError
 from adapter_hub.versions import check_version_step
 
 NO_BYTES = "no bytes at "  # how a problem starts if nothing is where the registry says
+ELSEWHERE = "not on this machine, only on "  # … if it has not been pulled from the Hub
 _CHECKED_ELSEWHERE = frozenset({"digest", "locations", "scores", "status", "reason"})
 
 
@@ -26,7 +27,17 @@ def manifest_unreadable(subject: Subject) -> Iterator[str]:
     Identity is the sha256 of its bytes, so one content has one spelling: duplicate keys, NaN, an
     explicit null, an unknown field, or other spacing are refused.
     """
-    if subject.problem and not _is_missing(subject):
+    if subject.problem and not _is_missing(subject) and not subject.problem.startswith(ELSEWHERE):
+        yield subject.problem
+
+
+@check("bytes-elsewhere", "info", needs="entry", hint="name it, or pull it, to check it from the bytes up")
+def bytes_elsewhere(subject: Subject) -> Iterator[str]:
+    """A version on the Hub has not been pulled to this machine, so only its registry entry was checked.
+
+    An audit of everything makes no requests; one that names the version fetches it first.
+    """
+    if subject.problem.startswith(ELSEWHERE):
         yield subject.problem
 
 

@@ -13,7 +13,8 @@ NO_LICENCE = frozenset({"NONE", "NOASSERTION", "LicenseRef-unknown"})
 def provenance_unknown(subject: Subject) -> Iterator[str]:
     """The adapter was trained elsewhere and imported: parents, data and training are unknown."""
     if subject.manifest.method == "imported":
-        yield "imported: its data, its parents and its training are unknown"
+        origin = f"imported from {subject.manifest.source}" if subject.manifest.source else "imported"
+        yield f"{origin}: its data, its parents and its training are unknown"
 
 
 @check("licence-missing", "warning", hint="ask the author; publish a MINOR version that states it")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 
 import click
@@ -34,8 +35,13 @@ COMMANDS = {
     "train": ("adapter_hub.cli.training:train", "Train an adapter as a recipe says."),
     "publish": ("adapter_hub.cli.exchange:publish", "Put an artifact into a store and list it."),
     "pull": ("adapter_hub.cli.exchange:pull", "Fetch adapters, verified from the bytes up."),
+    "lock": ("adapter_hub.cli.locking:lock", "Pin to the byte what an application uses."),
+    "sync": ("adapter_hub.cli.locking:sync", "Install what a lock file pins."),
+    "mirror": ("adapter_hub.cli.mirroring:mirror", "Copy versions and claims from store to store."),
     "retire": ("adapter_hub.cli.exchange:retire", "Change the status of a version."),
-    "import": ("adapter_hub.cli.exchange:import_adapter", "Take in somebody's PEFT adapter."),
+    "search": ("adapter_hub.cli.hub:search", "Search the Hub for adapters."),
+    "base-model": ("adapter_hub.cli.hub:base_model", "Fetch a base model, or show which one it is."),
+    "import": ("adapter_hub.cli.importing:import_adapter", "Take in somebody's PEFT adapter."),
     "audit": ("adapter_hub.cli.checking:audit", "Check every promise, from the bytes up."),
     "registry": ("adapter_hub.cli.maintenance:registry", "Check the registry, or make it anew."),
     "cache": ("adapter_hub.cli.maintenance:cache", "List, prune or verify what was pulled."),
@@ -79,14 +85,16 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--registry",
     envvar="ADAPTER_HUB_REGISTRY",
-    metavar="FILE",
-    help="The registry file. Default: ./registry.json if present, else the user's own.",
+    metavar="FILE|HF",
+    help="The registry: a file, or hf://datasets/namespace/name. Default: ./registry.json if present, else "
+    "the user's own.",
 )
 @click.option(
     "--store",
     envvar="ADAPTER_HUB_STORE",
-    metavar="FOLDER",
-    help="The store that publish and retire write to. Default: `store` beside the registry file.",
+    metavar="FOLDER|HF",
+    help="The store that publish and retire write to: a folder, or hf://namespace. Default: `store` beside "
+    "the registry file, or the namespace of a registry on the Hub.",
 )
 @click.option(
     "--cache",
@@ -139,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # looking for pydantic's plugins takes a twentieth of the time of `list`, and none is wanted here
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if not sys.stderr.isatty():  # the Hub's client would draw its bars into a log, too
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         words = None if arguments is None else list(arguments)
         code = cli.main(args=words, prog_name="adapter-hub", standalone_mode=False)

@@ -45,9 +45,10 @@ def list_adapters(
     """List every version that the registries know: yours, then the embedded catalogue."""
     if sort and not data:
         raise click.UsageError("--sort needs --data ID: scores on different data do not compare")
+    everything = list(_versions(settings))
     rows = [
         row
-        for row in _versions(settings)
+        for row in everything
         if (language is None or language.lower() in [tag.lower() for tag in row.get("languages", ())])
         and (base_model is None or base_model in row.get("base_model", {}).values())
         and (method is None or row.get("method") == method)
@@ -62,7 +63,7 @@ def list_adapters(
     if not rows:
         click.echo("no adapter fits; `adapter-hub list` without options shows all", err=True)
         return
-    names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in rows}
+    names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in everything}
     click.echo(
         table(
             ["adapter", "language", "method", "rank", "from", "score", "size", "status"],
@@ -79,7 +80,7 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
     for registry in settings.registries():
         echo_warnings(registry.warnings)
         for name, version in registry.unreadable:
-            yield {"name": name, "version": version, "registry": str(registry.path), "status": "unreadable"}
+            yield {"name": name, "version": version, "registry": registry.label, "status": "unreadable"}
         for name in sorted(registry.adapters):
             versions = registry.adapters[name]
             for version in sorted(versions, key=Version):
@@ -89,7 +90,7 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
                     yield {
                         "name": name,
                         "version": version,
-                        "registry": str(registry.path),
+                        "registry": registry.label,
                         **block.to_json(),
                     }
 
@@ -132,7 +133,7 @@ def show(settings: Settings, ref: str, as_json: bool) -> None:
             {
                 "ref": found.ref,
                 "digest": found.digest,
-                "registry": str(found.registry.path) if found.registry else None,
+                "registry": found.registry.label if found.registry else None,
                 "entry": found.block.to_json() if found.block else None,
                 "manifest": found.manifest.to_json(),
             }
@@ -238,7 +239,7 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
     """Show what an adapter came from, or what came from it, across all registries."""
     from adapter_hub.artifact import Artifact
     from adapter_hub.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
-    from adapter_hub.reference import AdapterRef, is_local
+    from adapter_hub.reference import is_local
     from adapter_hub.resolution import look_up
 
     registries = settings.registries()
@@ -247,10 +248,11 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
         digest = artifact.digest
         graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})
     else:
-        found = look_up(AdapterRef.parse(ref), registries)
+        parsed, registries = settings.open_ref(ref, registries)
+        found = look_up(parsed, registries)
         echo_warnings(found.warnings)
         digest = found.block.digest
-        graph = lineage_graph(registries, _ancestors_in_store(found))
+        graph = lineage_graph(registries, _ancestors_at_hand(found, settings))
     if as_json or form == "json":
         echo_json(lineage_json(graph, digest, descendants=descendants))
     else:
@@ -258,8 +260,8 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
         click.echo(render(graph, digest, descendants=descendants), nl=False)
 
 
-def _ancestors_in_store(found: Resolved) -> dict[str, Manifest]:
-    """Return the manifests that the artifact carries, where its bytes can be seen from here."""
+def _ancestors_at_hand(found: Resolved, settings: Settings) -> dict[str, Manifest]:
+    """Return the manifests that the artifact carries, where its bytes can be seen without a request."""
     from adapter_hub.artifact import read_ancestors
     from adapter_hub.stores import open_store
     from adapter_hub.stores.folder import FolderStore
@@ -268,7 +270,8 @@ def _ancestors_in_store(found: Resolved) -> dict[str, Manifest]:
         store = open_store(location.store, found.registry.path) if "://" not in location.store else None
         if isinstance(store, FolderStore):
             return read_ancestors(store.path / found.name / found.version)[0]
-    return {}
+    pulled = settings.open_cache().get(found.block.digest) if found.block.parents else None
+    return pulled.ancestors() if pulled else {}
 
 
 @click.command()

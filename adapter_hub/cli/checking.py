@@ -15,6 +15,7 @@ from adapter_hub.cli.settings import Settings, echo_json
 if TYPE_CHECKING:
     from adapter_hub.artifact import Artifact
     from adapter_hub.audit.gathering import Probe
+    from adapter_hub.registry import Registry
     from adapter_hub.report import Finding
 
 
@@ -43,7 +44,8 @@ def audit(
 ) -> None:
     """Check adapters from the bytes up: digests, files, weights, lineage, base model, scores, licences.
 
-    Without REF, everything that the registries list. Exits with 1 if there is an error.
+    Without REF, everything that the registries list; of adapters on the Hub, those that were pulled. A named
+    one is fetched first. Exits with 1 if there is an error.
     """
     from adapter_hub.audit import audit as find
     from adapter_hub.base_model import find_base_model
@@ -53,9 +55,11 @@ def audit(
         _explain(explain, as_json)
         return
     folders = {name: find_base_model(name)[0] for name in base_models}
+    plain, registries = _fetched(settings, refs)
     findings = find(
-        refs,
-        registries=settings.registries(),
+        plain,
+        registries=registries,
+        cache=settings.open_cache(),
         base_models=folders,
         probe=_runner(settings, folders) if probe else None,
     )
@@ -66,6 +70,36 @@ def audit(
     grave = {"error", "warning"} if strict else {"error"}
     if any(finding.severity in grave for finding in findings):
         ctx.exit(1)
+
+
+def _fetched(settings: Settings, refs: tuple[str, ...]) -> tuple[list[str], tuple[Registry, ...]]:
+    """Bring what is named and on the Hub into the cache; return references and the registries that know them.
+
+    What cannot be fetched (withdrawn, quarantined, out of reach) is left to the checks.
+    """
+    from contextlib import suppress
+
+    from adapter_hub.errors import AdapterHubError
+    from adapter_hub.hub import is_hub
+    from adapter_hub.reference import AdapterRef, is_local
+    from adapter_hub.resolution import look_up
+
+    registries, plain = settings.registries(), []
+    for text in refs:
+        if is_local(text) or Path(text).is_dir():
+            plain.append(text)
+            continue
+        ref, registries = settings.open_ref(text, registries)
+        plain.append(str(ref))
+        found = look_up(ref, registries)
+        if any(is_hub(location.store) for location in found.block.locations):
+            from adapter_hub.exchange import pull
+
+            exact = AdapterRef(found.name, found.version)
+            digest = found.block.digest
+            with suppress(AdapterHubError):
+                pull(exact, registries=registries, cache=settings.open_cache(), allow_quarantined=digest)
+    return plain, registries
 
 
 def _print(findings: list[Finding]) -> None:

@@ -1,8 +1,7 @@
-"""Moving adapters: `publish`, `pull`, `retire`, `import`."""
+"""Moving adapters: `publish`, `pull`, `retire`."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,26 +11,29 @@ from adapter_hub.cli.catalogue import json_option, ref_argument
 from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
 
 if TYPE_CHECKING:
+    from adapter_hub.manifest import BaseModelPin
     from adapter_hub.report import Status
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--as", "rename", metavar="NAME@VERSION", help="Publish the same weights under another name.")
+@click.option("--private", is_flag=True, help="On the Hub: make new repositories private.")
 @json_option
 @click.pass_obj
-def publish(settings: Settings, folder: Path, rename: str | None, as_json: bool) -> None:
+def publish(settings: Settings, folder: Path, rename: str | None, private: bool, as_json: bool) -> None:
     """Publish the artifact in FOLDER: verified, its bytes into the store, then its entry into the registry.
 
-    A published version never changes. Publishing the same bytes again does nothing.
+    A published version never changes. Publishing the same bytes again does nothing. To the Hub: with
+    --store hf://NAMESPACE, after `hf auth login`.
     """
     from adapter_hub.exchange import publish as publish_artifact
     from adapter_hub.reference import AdapterRef
 
     published = publish_artifact(
         folder,
-        registry=settings.own_registry(),
-        store=settings.own_store(),
+        registry=settings.own_registry(private=private),
+        store=settings.own_store(private=private),
         rename=AdapterRef.parse(rename) if rename else None,
     )
     echo_warnings(published.warnings)
@@ -47,33 +49,68 @@ def publish(settings: Settings, folder: Path, rename: str | None, as_json: bool)
 @click.argument("refs", metavar="REF...", nargs=-1, required=True)
 @click.option("--to", metavar="FOLDER", type=click.Path(path_type=Path), help="Copy it to this folder too.")
 @click.option("--allow-quarantined", metavar="DIGEST", help="Take this quarantined version all the same.")
+@click.option(
+    "--with-base-model", is_flag=True, help="Fetch its base model, too, and check that it is the one."
+)
 @json_option
 @click.pass_obj
 def pull(
-    settings: Settings, refs: tuple[str, ...], to: Path | None, allow_quarantined: str | None, as_json: bool
+    settings: Settings,
+    refs: tuple[str, ...],
+    to: Path | None,
+    allow_quarantined: str | None,
+    with_base_model: bool,
+    as_json: bool,
 ) -> None:
     """Fetch adapters into the cache, verified from the bytes up, and print where they are.
 
-    With several REFs and --to, each goes to a folder of its own below it, named like the adapter.
+    hf://namespace/name goes past the registry to its repository. With several REFs and --to, each goes to a
+    folder of its own below it, named like the adapter.
     """
+    from adapter_hub.cli.progress import Arrivals
     from adapter_hub.exchange import pull as pull_adapter
 
     rows = []
+    registries, cache = settings.registries(), settings.open_cache()
     for ref in refs:
-        target = to if to is None or len(refs) == 1 else to / ref.partition("@")[0].partition("~")[0]
-        artifact = pull_adapter(
-            ref,
-            registries=settings.registries(),
-            cache=settings.open_cache(),
-            to=target,
-            allow_quarantined=allow_quarantined,
-            tell=lambda line: echo_warnings([line]),
-        )
-        rows.append({"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)})
+        name = ref.removeprefix("hf://").partition("@")[0].partition("~")[0]
+        with Arrivals() as arrivals:
+            artifact = pull_adapter(
+                ref,
+                registries=registries,
+                cache=cache,
+                to=to if to is None or len(refs) == 1 else to / name,
+                allow_quarantined=allow_quarantined,
+                tell=lambda line: echo_warnings([line]),
+                progress=arrivals.add,
+            )
+        row = {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)}
         if not as_json:
             click.echo(f"{artifact.ref}  {artifact.path}")
+        if with_base_model:
+            row["base_model"] = str(_base_model(artifact.manifest.base_model, cache.folder))
+            if not as_json:
+                click.echo(f"{artifact.manifest.base_model.id}  {row['base_model']}")
+        rows.append(row)
     if as_json:
         echo_json(rows)
+
+
+def _base_model(pin: BaseModelPin, cache: Path) -> Path:
+    """Fetch the base model that an adapter pins, and compare its digest."""
+    from adapter_hub.base_model import EMBEDDED_ID, fetch_base_model, find_base_model, stamped_digest
+    from adapter_hub.errors import IntegrityError
+
+    if pin.id == EMBEDDED_ID:
+        folder = find_base_model(pin.id)[0]
+    else:
+        folder = fetch_base_model(pin.id, pin.revision)[0]
+    if (digest := stamped_digest(folder, cache)) != pin.digest:
+        raise IntegrityError(
+            f"base model {pin.id} in {folder}: has digest {digest}, the adapter was made for {pin.digest}; "
+            "name a copy of the right one with --base-model when you use it"
+        )
+    return folder
 
 
 @click.command()
@@ -106,78 +143,3 @@ def retire(settings: Settings, ref: str, status: Status, reason: str, as_json: b
     click.echo(f"{ref} is {status}")
     for item in affected:
         click.echo(f"descendant: {item}")
-
-
-@click.command("import")
-@click.argument("source", metavar="PEFT_FOLDER")
-@click.option("--language", "languages", metavar="TAG", multiple=True, required=True, help="BCP 47.")
-@click.option(
-    "--decode-language",
-    "decode_languages",
-    metavar="CODE",
-    multiple=True,
-    help="Whisper's token for the language, where it is not the tag's first part.",
-)
-@click.option("--base-model", metavar="ID|FOLDER", required=True, help="What it was trained on.")
-@click.option("--as", "name", metavar="NAME@VERSION", help="Its name. Default: imported/<folder>@1.0.0.")
-@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Default: <folder>-adapter.")
-@click.option("--license", "licence", metavar="SPDX", default="LicenseRef-unknown", help="Its licence.")
-@click.option("--author", "authors", metavar="NAME", multiple=True, help="Who made it; may be repeated.")
-@click.option(
-    "--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", help="What it does."
-)
-@click.option("--timestamps", is_flag=True, help="It was trained with timestamp tokens.")
-@json_option
-@click.pass_obj
-def import_adapter(
-    settings: Settings,
-    source: str,
-    languages: tuple[str, ...],
-    decode_languages: tuple[str, ...],
-    base_model: str,
-    name: str | None,
-    out: Path | None,
-    licence: str,
-    authors: tuple[str, ...],
-    task: str,
-    timestamps: bool,
-    as_json: bool,
-) -> None:
-    """Make an artifact of somebody's PEFT adapter, checked against the base model; publish it afterwards.
-
-    Plain LoRA on linears only, as safetensors. What it was trained on stays unknown, and the audit says so.
-    """
-    from adapter_hub.base_model import find_base_model
-    from adapter_hub.errors import InvalidInputError
-    from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
-    from adapter_hub.reference import AdapterRef
-
-    if source.startswith("hf://"):
-        raise InvalidInputError(f"{source}: not a folder; download it and name the folder")
-    own_name = re.sub(r"[^a-z0-9]+", "-", Path(source).resolve().name.lower()).strip("-") or "adapter"
-    ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")
-    if ref.version is None:
-        raise InvalidInputError(f"--as {name}: expected NAME@VERSION, like {ref.name}@1.0.0")
-    target = out or Path(f"{own_name}-adapter")
-    folder, revision = find_base_model(base_model)
-    artifact = import_peft(
-        Path(source),
-        target,
-        Identity(
-            name=ref.name,
-            version=ref.version,
-            languages=languages_of(languages, decode_languages),
-            license=licence,
-            authors=authors,
-            task=task,
-            timestamps=timestamps,
-        ),
-        base_model_pin(folder, base_model, revision),
-        folder,
-    )
-    row = {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)}
-    if as_json:
-        echo_json(row)
-    else:
-        click.echo(f"{artifact.ref}  {artifact.path}")
-        click.echo(f"publish it with `adapter-hub publish {target}`", err=True)

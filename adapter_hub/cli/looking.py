@@ -11,6 +11,7 @@ from adapter_hub.cli.settings import Settings, echo_warnings
 if TYPE_CHECKING:
     from adapter_hub.manifest import Manifest
     from adapter_hub.registry import Registry, VersionBlock
+    from adapter_hub.resolution import Resolved
     from adapter_hub.stores import Claims
 
 
@@ -42,27 +43,29 @@ def look(settings: Settings, text: str) -> Looked:
         NotFoundError: no such adapter, or its manifest is at none of its locations.
     """
     from adapter_hub.artifact import Artifact
-    from adapter_hub.reference import AdapterRef, is_local
+    from adapter_hub.reference import is_local
     from adapter_hub.resolution import look_up
     from adapter_hub.stores import Claims
 
     if is_local(text) or Path(text).is_dir():
         artifact = Artifact.open(text)
         return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims())
-    found = look_up(AdapterRef.parse(text), settings.registries())
+    ref, registries = settings.open_ref(text, settings.registries())
+    found = look_up(ref, registries)
     echo_warnings(found.warnings)
-    manifest, claims = _read(found.name, found.version, found.block, found.registry)
+    manifest, claims = _read(found, settings.open_cache().folder)
     return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block)
 
 
-def _read(name: str, version: str, block: VersionBlock, registry: Registry) -> tuple[Manifest, Claims]:
+def _read(found: Resolved, cache: Path) -> tuple[Manifest, Claims]:
     from adapter_hub.errors import AdapterHubError, NotFoundError
-    from adapter_hub.stores import open_store
+    from adapter_hub.exchange.places import open_location
 
+    name, version, block, registry = found.name, found.version, found.block, found.registry
     reasons = []
     for location in block.locations:
         try:
-            store = open_store(location.store, registry.path)
+            store = open_location(location, registry, cache=cache)
             manifest, digest = store.manifest(name, version)
             if digest == block.digest:
                 return manifest, store.claims(name)
@@ -70,6 +73,6 @@ def _read(name: str, version: str, block: VersionBlock, registry: Registry) -> t
         except AdapterHubError as error:
             reasons.append(str(error))
     raise NotFoundError(
-        f"{name}@{version} is in {registry.path}, its manifest is not where that says: "
+        f"{name}@{version} is in {registry.label}, its manifest is not where that says: "
         f"{'; '.join(reasons) or 'no location is listed'}; see `adapter-hub registry check`"
     )

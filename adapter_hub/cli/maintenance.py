@@ -37,7 +37,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
         for finding in findings:
             click.echo(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
         told = f"{len(findings)} differences" if findings else "registry and stores agree"
-        click.echo(f"{own.path}: {told}", err=True)
+        click.echo(f"{own.label}: {told}", err=True)
     if findings:
         ctx.exit(1)
 
@@ -50,30 +50,30 @@ def rebuild(settings: Settings, as_json: bool) -> None:
     from adapter_hub.exchange import rebuild as make_anew
 
     own = settings.own_registry()
-    changed = make_anew(own, _stores(settings, own))
+    with own.locked():  # a registry that is lost altogether counts as an empty one
+        stores = _stores(settings, own)
+    changed = make_anew(own, stores)
     count = sum(len(versions) for versions in own.adapters.values())
     if as_json:
-        echo_json(
-            {"registry": str(own.path), "sequence": own.sequence, "versions": count, "changed": changed}
-        )
+        echo_json({"registry": own.label, "sequence": own.sequence, "versions": count, "changed": changed})
     else:
         told = "made anew" if changed else "unchanged"
-        click.echo(f"{own.path}: {told}, {count} versions, sequence {own.sequence}")
+        click.echo(f"{own.label}: {told}, {count} versions, sequence {own.sequence}")
 
 
 def _stores(settings: Settings, own: Registry) -> list[Store]:
     """Return the stores that the registry's entries name, and the one that is configured."""
-    from adapter_hub.stores import open_store
+    from adapter_hub.exchange.places import open_location
 
-    labels = {
-        location.store
+    places = {
+        location.store: location
         for versions in own.adapters.values()
         for block in versions.values()
         for location in block.locations
     }
-    configured = settings.own_store()
-    here = configured.location("any/name", "0.0.0", own.path).store
-    stores = [open_store(label, own.path) for label in sorted(labels - {here})]
+    configured, cache = settings.own_store(), settings.open_cache().folder
+    here, labels = configured.label(own.path), places.keys()
+    stores = [open_location(places[label], own, cache=cache) for label in sorted(labels - {here})]
     return stores if own.is_embedded and labels and here not in labels else [*stores, configured]
 
 

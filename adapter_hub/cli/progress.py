@@ -1,11 +1,15 @@
-"""A progress bar on stderr; stdout is for data."""
+"""Progress bars on stderr; stdout is for data."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from typing import Self
 
 import click
+
+from adapter_hub.cli.tables import size_text
 
 
 class Bar:
@@ -36,4 +40,36 @@ class Bar:
     def close(self) -> None:
         """Clear the line."""
         if self.shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+class Arrivals:
+    """A line on stderr that says how much of a download is here; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.started, self.done = time.monotonic(), 0
+        self.shown = sys.stderr.isatty()
+        self._lock = threading.Lock()  # files arrive in several threads
+        self._told = 0.0
+
+    def add(self, what: str, count: int, total: int) -> None:
+        """Count bytes of `what` that arrived, `total` in all; a repeated attempt never counts beyond it."""
+        with self._lock:
+            self.done = min(self.done + count, total)
+            now = time.monotonic()
+            if not self.shown or (now - self._told < 0.1 and self.done < total):
+                return
+            self._told = now
+            filled = 24 * self.done // max(total, 1)
+            speed = size_text(int(self.done / max(now - self.started, 1e-3)))
+            bar = (
+                f"\r{what} [{'#' * filled}{'.' * (24 - filled)}] {size_text(self.done)} of {size_text(total)}"
+            )
+            click.echo(f"{bar}  {speed}/s \x1b[K", err=True, nl=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown and self.done:
             click.echo("\r\x1b[K", err=True, nl=False)

@@ -19,6 +19,7 @@ import click
 
 if TYPE_CHECKING:
     from adapter_hub.cache import Cache
+    from adapter_hub.reference import AdapterRef
     from adapter_hub.registry import Registry
     from adapter_hub.stores import Store
 
@@ -28,8 +29,8 @@ class Settings:
     """The global options; None stands for the default.
 
     Attributes:
-        registry: path of the registry file.
-        store: path of the store's folder.
+        registry: path of the registry file, or `hf://datasets/namespace/name`.
+        store: path of the store's folder, or `hf://namespace`.
         cache: path of the cache's folder.
         device: torch's name of the device.
         dtype: float32, float16 or bfloat16.
@@ -43,23 +44,40 @@ class Settings:
 
     def registries(self) -> tuple[Registry, ...]:
         """Return the registries to look names up in: the user's, then the embedded catalogue."""
-        from adapter_hub.registry import open_registries
+        from adapter_hub.registries import open_registries
 
         return open_registries(self.registry, cache=self._cache_folder())
 
-    def own_registry(self) -> Registry:
-        """Return the registry that commands write to."""
-        from adapter_hub.paths import registry_path
-        from adapter_hub.registry import Registry
+    def own_registry(self, *, private: bool | None = None) -> Registry:
+        """Return the registry that commands write to; one on the Hub is made by the first write."""
+        from adapter_hub.registries import open_registry
 
-        return Registry(registry_path(self.registry), cache=self._cache_folder())
+        return open_registry(self.registry, cache=self._cache_folder(), private=private or None)
 
-    def own_store(self) -> Store:
-        """Return the store that commands write to."""
-        from adapter_hub.paths import registry_path, store_path
+    def own_store(self, *, private: bool | None = None) -> Store:
+        """Return the store that commands write to: the named one, or the one that the registry goes with."""
+        from adapter_hub.paths import is_address, store_path, store_text
+        from adapter_hub.stores import open_store
         from adapter_hub.stores.folder import FolderStore
 
-        return FolderStore(store_path(self.store, registry_path(self.registry)))
+        registry = self.own_registry()
+        text = store_text(self.store) or registry.default_store
+        if is_address(text):
+            return open_store(text, registry.path, cache=self._cache_folder(), private=private or None)
+        return FolderStore(store_path(text, registry.path))
+
+    def open_ref(
+        self, text: str, registries: tuple[Registry, ...]
+    ) -> tuple[AdapterRef, tuple[Registry, ...]]:
+        """Return a reference and the registries to look it up in; `hf://` adds its repository to them."""
+        from adapter_hub.reference import AdapterRef
+
+        ref = AdapterRef.parse(text)
+        if not ref.hub:
+            return ref, registries
+        from adapter_hub.exchange import open_hub_ref
+
+        return open_hub_ref(ref, registries, self.open_cache(), lambda line: echo_warnings([line]))
 
     def open_cache(self) -> Cache:
         """Return the cache of pulled adapters."""

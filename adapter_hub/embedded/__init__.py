@@ -8,10 +8,12 @@ In a checkout the registry is the top-level `registry.json`; the wheel holds a c
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 
+@cache  # finding it takes longer than a pinned pull may
 def _here() -> Path:
     return Path(str(files(__name__)))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from adapter_hub.artifact import utc_now
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
-from adapter_hub.exchange.places import check_place, with_embedded, write_card
+from adapter_hub.exchange.places import check_place, in_turn, with_embedded, write_card
 from adapter_hub.lineage import lineage_graph
 from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Adapters, Registry
+from adapter_hub.registry import Adapters, Registry, VersionBlock
 from adapter_hub.report import EvaluationReport, Status, StatusEntry
 from adapter_hub.resolution import look_up
 from adapter_hub.stores import Store
@@ -24,12 +26,12 @@ def attach(report: EvaluationReport, *, registry: Registry, store: Store) -> Non
     name, weights = report.subject.name, report.subject.weights_digest
     if name is None or weights is None:
         raise InvalidInputError("this report is about the base model alone; no adapter can carry it")
-    check_place(registry, store, name)
-    with registry.locked():
+    check_place(registry, store)
+    with in_turn(registry, store):
         about = [b for b in registry.adapters.get(name, {}).values() if b.weights_digest == weights]
         if not about:
             raise NotFoundError(
-                f"registry {registry.path}: no version of {name} has the weights {weights}; publish it first"
+                f"registry {registry.label}: no version of {name} has the weights {weights}; publish it first"
             )
         if about[0].base_model.digest != report.base_model_digest:
             raise IntegrityError(
@@ -37,9 +39,9 @@ def attach(report: EvaluationReport, *, registry: Registry, store: Store) -> Non
                 f"the adapter was made for {about[0].base_model.digest}"
             )
         store.attach(name, report)
-        scores = scores_of(store.claims(name).reports_on(weights))
 
         def change(adapters: Adapters) -> None:
+            scores = scores_of(store.claims(name).reports_on(weights))  # others' reports, too
             for version, block in adapters[name].items():
                 if block.weights_digest == weights:
                     adapters[name][version] = block.model_copy(update={"scores": scores})
@@ -70,19 +72,21 @@ def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, 
     if not reason.strip():
         raise InvalidInputError(f"{ref}: a status needs a reason; everybody who asks for it is shown it")
     name, version = ref.name, ref.version
-    check_place(registry, store, name)
-    with registry.locked():
+    check_place(registry, store)
+    with in_turn(registry, store):
         block = look_up(ref, (registry,)).block
-        if block.status == "withdrawn" and status != "withdrawn":
-            raise StatusError(f"{ref} was withdrawn: its files are gone, so it cannot become {status}")
+        _check_not_withdrawn(ref, block, status)
         entry = {"version": version, "digest": block.digest, "status": status, "reason": reason}
-        store.attach(name, StatusEntry.model_validate({**entry, "time": utc_now()}))
+        time = _time_after(store.claims(name).status_of(version))
+        store.attach(name, StatusEntry.model_validate({**entry, "time": time}))
         manifest, digest = store.manifest(name, version)
-        now = version_block(manifest, digest, store.claims(name), block.locations)
 
         def change(adapters: Adapters) -> None:
+            listed = adapters[name][version]
+            _check_not_withdrawn(ref, listed, status)
+            now = version_block(manifest, digest, store.claims(name), listed.locations)
             changes = {"status": now.status, "reason": now.reason}
-            adapters[name][version] = block.model_copy(update=changes)
+            adapters[name][version] = listed.model_copy(update=changes)
 
         registry.update(change)
         if status == "withdrawn":
@@ -90,3 +94,20 @@ def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, 
         write_card(name, store)
     graph = lineage_graph(with_embedded(registry))
     return [node.label for node in graph.descendants(block.digest)]
+
+
+def _time_after(last: StatusEntry | None) -> str:
+    """Return the time, or a second after `last` where this clock is behind: the latest entry counts."""
+    now = utc_now()
+    if last is None or last.time < now:
+        return now
+    try:
+        then = datetime.fromisoformat(last.time) + timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        raise IntegrityError(f"status of {last.version}: {last.time!r} is no time; correct it") from None
+    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _check_not_withdrawn(ref: AdapterRef, block: VersionBlock, status: Status) -> None:
+    if block.status == "withdrawn" and status != "withdrawn":
+        raise StatusError(f"{ref} was withdrawn: its files are gone, so it cannot become {status}")

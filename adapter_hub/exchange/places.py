@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from adapter_hub import embedded
 from adapter_hub.canonical import digest_of
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.manifest import Manifest
-from adapter_hub.registry import Registry, VersionBlock
+from adapter_hub.paths import is_address
+from adapter_hub.registry import Location, Registry, VersionBlock
 from adapter_hub.stores import EMBEDDED, Store, open_store
+from adapter_hub.versions import preferred
 
 
 def with_embedded(registry: Registry) -> tuple[Registry, ...]:
@@ -17,23 +23,66 @@ def with_embedded(registry: Registry) -> tuple[Registry, ...]:
     return (registry, Registry(embedded.registry_path(), read_only=True))
 
 
-def check_place(registry: Registry, store: Store, name: str) -> None:
-    """Refuse to mix the embedded catalogue with another store, or its store with another registry.
+def check_place(registry: Registry, store: Store) -> None:
+    """Refuse to mix the embedded catalogue with others, or a registry on the Hub with a folder.
 
     Raises:
         InvalidInputError: with the option to give.
     """
-    into_embedded = store.location(name, "0.0.0", registry.path).store == EMBEDDED
+    label = store.label(registry.path)
+    into_embedded = label == EMBEDDED
     if registry.is_embedded and not into_embedded:
         raise InvalidInputError(
-            f"registry {registry.path} is the embedded catalogue, which is written to only when its store is "
-            f"named (--store {embedded.store_path()}); name another registry with --registry FILE"
+            f"registry {registry.label} is the embedded catalogue, which is written to only when its store "
+            f"is named (--store {embedded.store_path()}); name another registry with --registry FILE"
         )
     if into_embedded and not registry.is_embedded:
         raise InvalidInputError(
             f"store {embedded.store_path()} belongs to the embedded catalogue; name its registry too "
             f"(--registry {embedded.registry_path()}), or another store"
         )
+    if registry.is_on_hub and not is_address(label):
+        raise InvalidInputError(
+            f"registry {registry.label} is on the Hub, whose users do not see the folder {label}; name a "
+            f"store on the Hub (--store {registry.default_store}), or a registry file"
+        )
+
+
+def open_location(
+    location: Location,
+    registry: Registry,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Store:
+    """Return the store in which a registry says that a version is; see `open_store`.
+
+    Raises:
+        InvalidInputError: no store that can be opened, or a registry on the Hub names a folder.
+    """
+    if registry.is_on_hub and not (is_address(location.store) or location.store == EMBEDDED):
+        raise InvalidInputError(
+            f"registry {registry.label} is on the Hub and names a folder, {location.store}"
+        )
+    return open_store(location.store, registry.path, cache=cache, progress=progress)
+
+
+@contextmanager
+def in_turn(registry: Registry, store: Store) -> Iterator[None]:
+    """Bring a registry up to date and, where that costs others little, keep them from writing it meanwhile.
+
+    A push to a folder is short, so whoever checks first may push first. One to the Hub may take minutes;
+    then, and in a registry that nobody can lock, what was checked has to be checked again by `update`'s
+    `change` if the registry's sequence is another by then.
+
+    Raises:
+        InvalidInputError: read-only. ConflictError: somebody held the lock for too long. UnreachableError.
+    """
+    with registry.locked():
+        if not is_address(store.label(registry.path)):
+            yield
+            return
+    yield
 
 
 def manifest_of(name: str, version: str, block: VersionBlock, registry: Registry) -> Manifest:
@@ -45,7 +94,7 @@ def manifest_of(name: str, version: str, block: VersionBlock, registry: Registry
     reasons = []
     for location in block.locations:
         try:
-            manifest, digest = open_store(location.store, registry.path).manifest(name, version)
+            manifest, digest = open_location(location, registry).manifest(name, version)
         except AdapterHubError as error:
             reasons.append(f"{location.store}: {error}")
             continue
@@ -58,14 +107,15 @@ def manifest_of(name: str, version: str, block: VersionBlock, registry: Registry
 
 
 def write_card(name: str, store: Store) -> None:
-    """Render the card of the newest version that is in use, or of the newest of all."""
+    """Show the version in use that people get who name none, or else the newest of all, with its card."""
     from adapter_hub.cards import render_card  # noqa: PLC0415 - the template engine is for writers only
 
     claims = store.claims(name)
     versions = store.versions(name)
     retired = {"yanked", "quarantined", "withdrawn"}
     in_use = [v for v in versions if (last := claims.status_of(v)) is None or last.status not in retired]
-    newest = (in_use or versions)[-1]
+    newest = preferred(in_use or versions)
+    assert newest is not None  # a name has at least one version
     manifest, digest = store.manifest(name, newest)
     assert digest_of(manifest.to_bytes()) == digest
-    store.write_card(name, render_card(manifest, claims.reports, claims.status_of(newest)))
+    store.present(name, newest, render_card(manifest, claims.reports, claims.status_of(newest)))

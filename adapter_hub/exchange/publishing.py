@@ -9,8 +9,9 @@ from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact, utc_now
 from adapter_hub.canonical import canonical_bytes
+from adapter_hub.cards import render_card
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, StatusError
-from adapter_hub.exchange.places import check_place, manifest_of, with_embedded, write_card
+from adapter_hub.exchange.places import check_place, in_turn, manifest_of, with_embedded, write_card
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import write_atomically
 from adapter_hub.reference import AdapterRef
@@ -87,35 +88,49 @@ def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:
 def _publish(artifact: Artifact, registry: Registry, store: Store) -> Published:
     manifest = artifact.manifest
     name, version = manifest.name, manifest.version
-    check_place(registry, store, name)
-    with registry.locked():  # until the end, so that two publishers cannot both be the next version
-        is_new = version not in registry.adapters.get(name, {})
-        _check_digest(artifact, registry)
-        warnings = _check_ancestors(artifact, with_embedded(registry))
-        check_version_step(_published_manifests(name, with_embedded(registry), store), manifest)
-        store.push(artifact)
+    check_place(registry, store)
+    registries = with_embedded(registry)
+    with in_turn(registry, store):
+        warnings = _check(artifact, registries, store)
+        checked, is_new = registry.sequence, version not in registry.adapters.get(name, {})
+        store.push(artifact, render_card(manifest, (), None))
         if store.claims(name).published(version) is None:
             entry = {"version": version, "digest": artifact.digest, "status": "active", "reason": PUBLISHED}
             store.attach(name, StatusEntry.model_validate({**entry, "time": utc_now()}))
-        registry.update(lambda adapters: _list(adapters, artifact, registry, store))
+
+        def change(adapters: Adapters) -> None:
+            if registry.sequence != checked:  # two publishers cannot both be the next version
+                _check(artifact, registries, store)
+            _list(adapters, artifact, registry, store)
+
+        registry.update(change)
         write_card(name, store)
     return Published(name, version, artifact.digest, is_new, warnings)
 
 
-def _check_digest(artifact: Artifact, registry: Registry) -> None:
+def _check(artifact: Artifact, registries: Sequence[Registry], store: Store) -> tuple[str, ...]:
+    """Refuse what must not be listed beside what there is; return the warnings."""
+    manifest = artifact.manifest
+    _check_digest(artifact, registries)
+    warnings = _check_ancestors(artifact, registries)
+    check_version_step(_published_manifests(manifest.name, registries, store), manifest)
+    return warnings
+
+
+def _check_digest(artifact: Artifact, registries: Sequence[Registry]) -> None:
     """A (name, version) has one digest for ever, also across the catalogues that are asked together."""
     manifest = artifact.manifest
-    for other in with_embedded(registry):
+    for other in registries:
         block = other.adapters.get(manifest.name, {}).get(manifest.version)
         if block and block.digest != artifact.digest:
             raise ConflictError(
-                f"{artifact.ref} exists in {other.path} with other bytes ({block.digest}); a version never "
+                f"{artifact.ref} exists in {other.label} with other bytes ({block.digest}); a version never "
                 "changes: publish under a higher version, or with --as NAME@VERSION"
             )
         if (manifest.name, manifest.version) in other.unreadable:
             raise ConflictError(
-                f"{artifact.ref} exists in {other.path}, written by a newer adapter_hub; upgrade, or publish "
-                "under a higher version"
+                f"{artifact.ref} exists in {other.label}, written by a newer adapter_hub; upgrade, or "
+                "publish under a higher version"
             )
 
 
@@ -128,7 +143,7 @@ def _check_ancestors(artifact: Artifact, registries: Sequence[Registry]) -> tupl
             block = registry.adapters.get(manifest.name, {}).get(manifest.version)
             if block and block.digest != digest:
                 problems.append(
-                    f"unknown parent {manifest.ref}: {digest} here, but {block.digest} in {registry.path}"
+                    f"unknown parent {manifest.ref}: {digest} here, but {block.digest} in {registry.label}"
                 )
     if problems:
         raise IntegrityError(f"{artifact.ref} in {artifact.path}", problems)

@@ -7,13 +7,22 @@ from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError, IntegrityError, StatusError
+from adapter_hub.errors import (
+    AccessError,
+    AdapterHubError,
+    IntegrityError,
+    StatusError,
+    UnreachableError,
+)
+from adapter_hub.exchange.hub_refs import open_hub_ref
+from adapter_hub.exchange.places import open_location
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import Resolved, judge_ancestors, resolve
-from adapter_hub.stores import Store, open_store
+from adapter_hub.stores import Store
 
 Tell = Callable[[str], None]
+Arriving = Callable[[str, int, int], None]  # the version, bytes that arrived now, bytes of all its files
 
 
 def pull(
@@ -24,6 +33,7 @@ def pull(
     to: Path | str | None = None,
     allow_quarantined: str | None = None,
     tell: Tell | None = None,
+    progress: Arriving | None = None,
 ) -> Artifact:
     """Return a verified artifact: from a folder, from the cache, or from a store into the cache.
 
@@ -34,6 +44,7 @@ def pull(
         to: copy it to this folder, too, and return that copy.
         allow_quarantined: digest of a quarantined version to let through all the same.
         tell: called with every warning, one line each.
+        progress: called while bytes come from a remote store, from several threads.
 
     Raises:
         NotFoundError: no such adapter. StatusError: its status, or an ancestor's, forbids the use.
@@ -45,9 +56,9 @@ def pull(
         artifact.verify()
     else:
         parsed = AdapterRef.parse(ref) if isinstance(ref, str) else ref
-        resolved = resolve(parsed, registries, allow_quarantined=allow_quarantined)
+        parsed, registries = open_hub_ref(parsed, registries, cache, tell)
+        resolved, artifact = _find(parsed, registries, cache, allow_quarantined, progress)
         warnings += resolved.warnings
-        artifact = cache.get(resolved.block.digest) or _land(resolved, cache)
     # the artifact knows of ancestors that no registry may list between it and a retired one
     verdict = judge_ancestors(artifact.ref, list(artifact.ancestors()), registries, allow_quarantined)
     if verdict.refusal:
@@ -58,18 +69,52 @@ def pull(
     return artifact if to is None else copy_artifact(artifact, to)
 
 
-def _land(resolved: Resolved, cache: Cache) -> Artifact:
+def _find(
+    ref: AdapterRef,
+    registries: Sequence[Registry],
+    cache: Cache,
+    allow_quarantined: str | None,
+    progress: Arriving | None,
+) -> tuple[Resolved, Artifact]:
+    """Resolve a reference and bring its artifact; what never changes and is here costs no request."""
+    if ref.version is not None or ref.digest is not None:
+        for registry in registries:
+            registry.settle_for_copy()
+        try:
+            resolved = resolve(ref, registries, allow_quarantined=allow_quarantined)
+            if artifact := cache.get(resolved.block.digest):
+                return resolved, artifact
+        except AdapterHubError:
+            if not any(registry.is_copy for registry in registries):
+                raise
+    for registry in registries:
+        if registry.is_copy:
+            registry.refresh()
+    resolved = resolve(ref, registries, allow_quarantined=allow_quarantined)
+    return resolved, cache.get(resolved.block.digest) or _land(resolved, cache, progress)
+
+
+def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifact:
     """Fetch a version from the first location that has it whole."""
-    reasons = []
+    errors: list[AdapterHubError] = []
+
+    def arrived(count: int) -> None:
+        if progress:
+            progress(resolved.ref, count, resolved.block.size)
+
     for location in resolved.block.locations:
         try:
-            store = open_store(location.store, resolved.registry.path)
+            store = open_location(location, resolved.registry, cache=cache.folder, progress=arrived)
             return cache.land(resolved.block.digest, _fetcher(store, resolved))
         except AdapterHubError as error:
-            reasons.append(f"store {location.store}: {error}")
+            errors.append(error)
+    if errors and all(isinstance(error, UnreachableError | AccessError) for error in errors):
+        raise errors[0]  # nothing is wrong with what was published
+    places = zip(resolved.block.locations, errors, strict=True)
     raise IntegrityError(
         f"{resolved.ref} cannot be fetched",
-        reasons or ["the registry lists no location"],
+        [f"store {location.store}: {error}" for location, error in places]
+        or ["the registry lists no location"],
         "`adapter-hub registry check` compares registry and stores",
     )
 

@@ -27,23 +27,20 @@ def rebuild(registry: Registry, stores: Sequence[Store]) -> bool:
         IntegrityError: two stores hold different bytes of one version, or a listed version is in none.
     """
     for store in stores:
-        check_place(registry, store, "any/name")
-    with registry.locked():
-        before = registry.sequence
-        rebuilt = blocks_of(stores, registry)
+        check_place(registry, store)
 
-        def change(adapters: Adapters) -> None:
-            adapters.clear()
-            adapters.update(rebuilt)
+    def change(adapters: Adapters) -> None:
+        rebuilt = blocks_of(stores, registry)  # in here, so that it knows what others listed meanwhile
+        adapters.clear()
+        adapters.update(rebuilt)
 
-        registry.update(change)
-        return registry.sequence != before
+    return registry.update(change)
 
 
 def blocks_of(stores: Sequence[Store], registry: Registry) -> Adapters:
     """Return what the registry has to say, computed from the stores."""
     adapters: Adapters = {}
-    for name in sorted({name for store in stores for name in store.names()}):
+    for name in sorted({name for store in stores for name in store.names()} | _listed(registry, stores)):
         claims = _merged([store.claims(name) for store in stores])
         found: dict[str, tuple[Manifest, str, list[Location]]] = {}
         for store in stores:
@@ -63,6 +60,16 @@ def blocks_of(stores: Sequence[Store], registry: Registry) -> Adapters:
                 for version, (manifest, digest, locations) in found.items()
             }
     return adapters
+
+
+def _listed(registry: Registry, stores: Sequence[Store]) -> set[str]:
+    """Return the names that the registry has at the stores: a Hub's search may not know the newest yet."""
+    labels = {store.label(registry.path) for store in stores}
+    return {
+        name
+        for name, versions in registry.adapters.items()
+        if any(location.store in labels for block in versions.values() for location in block.locations)
+    }
 
 
 def _merged(claims: Sequence[Claims]) -> Claims:

@@ -4,15 +4,13 @@
     base = load_base_model("openai/whisper-small", revision="973a…")  # from the Hub's local cache
     base = load_base_model("./my-whisper")                          # a folder as transformers saves it
 
-Nothing here reaches the network unless `allow_network=True` says so. What was loaded is identified by
-its digest (see `adapter_hub.base_model`), which adapters pin.
+Nothing here reaches the network (`adapter_hub.base_model.fetch_base_model` does). What was loaded is
+identified by its digest (see `adapter_hub.base_model`), which adapters pin.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,21 +20,15 @@ import torch
 from torch import Tensor, nn
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, find_base_model, read_config, weight_files
-from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.base_model import EMBEDDED_ID, find_base_model, read_config, stamped_digest
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import BaseModelPin
-from adapter_hub.paths import cache_folder, write_atomically
+from adapter_hub.paths import cache_folder
 from adapter_hub.runtime.packing import pack
 from adapter_hub.runtime.quiet import quiet
 from adapter_hub.speech.features import chunk_seconds
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-DIGESTED = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-)  # with the weights: what a digest covers
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +127,6 @@ def load_base_model(
     revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    allow_network: bool = False,
     cache: Path | None = None,
 ) -> BaseModel:
     """Load a Whisper model, frozen and in eval mode.
@@ -145,7 +136,6 @@ def load_base_model(
         revision: commit or tag, for a model of the Hub.
         device: torch's name of it; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
-        allow_network: download what is not in the Hub's cache.
         cache: folder in which digests are remembered; the user's by default.
 
     Raises:
@@ -155,8 +145,8 @@ def load_base_model(
     place = _device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    folder, found = find_base_model(id_or_path, revision, allow_network=allow_network)
-    digest = _cached_digest(folder, cache or cache_folder())
+    folder, found = find_base_model(id_or_path, revision)
+    digest = stamped_digest(folder, cache or cache_folder())
     kind = read_config(folder).get("model_type")
     if kind != "whisper":
         raise InvalidInputError(f"{folder}: model_type is {kind!r} in config.json; expected 'whisper'")
@@ -185,20 +175,3 @@ def _device(name: str | None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"device {name!r}: not usable here ({reason}); try cpu") from None
     return device
-
-
-def _cached_digest(folder: Path, cache: Path) -> str:
-    """Return the base model's digest, remembered by size, time and inode of its files."""
-    files = [path for name in DIGESTED if (path := folder / name).is_file()] + weight_files(folder)
-    stats = [(path.name, path.stat()) for path in files]
-    stamp = [[name, s.st_size, str(s.st_mtime_ns), s.st_ino] for name, s in stats]
-    key = sha256_hex(canonical_bytes([str(folder.resolve()), stamp]))
-    note = cache / "base_models" / f"{key}.json"
-    with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
-        known = json.loads(note.read_bytes())
-        if isinstance(known, str):
-            return known
-    digest = base_model_digest(folder)
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        write_atomically(note, canonical_bytes(digest))
-    return digest

@@ -23,7 +23,8 @@ from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
 from adapter_hub.paths import cache_folder, write_atomically
 from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.registry import Registry, open_registries
+from adapter_hub.registries import open_registries
+from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
@@ -89,7 +90,7 @@ def load(  # noqa: PLR0913 - the options of the public face
         base_model: id or folder; by default the one that the adapter names, or the embedded one.
         device: torch's name; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
-        registry: path of the registry file.
+        registry: path of the registry file, or `hf://datasets/namespace/name`.
         cache: path of the cache's folder.
         threshold: for `auto`, the least probability of a language for its adapter to be used.
         allow_quarantined: digest of a quarantined version that shall be loaded nevertheless.

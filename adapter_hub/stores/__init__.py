@@ -9,6 +9,7 @@ A store knows nothing of the registry; `adapter_hub.exchange` is the only place 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,15 +31,29 @@ class Claims:
 
     Attributes:
         reports: by their file's name, which is the sha256 of its bytes.
-        statuses: in the order in which they were added.
+        statuses: in order of time, whatever order they were given in; of one time, as given.
     """
 
     reports: tuple[EvaluationReport, ...] = ()
     statuses: tuple[StatusEntry, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Sort: what comes late, from a mirror, must not undo what happened after it."""
+        object.__setattr__(self, "statuses", tuple(sorted(self.statuses, key=lambda entry: entry.time)))
+
+    def with_status(self, entry: StatusEntry) -> Claims:
+        """Return the claims with one more status entry; the same claims if that was so at the time."""
+        before = Claims(statuses=tuple(item for item in self.statuses if item.time <= entry.time))
+        last = before.status_of(entry.version)
+        if last and (last.status, last.reason) == (entry.status, entry.reason):
+            return self
+        return Claims(self.reports, (*self.statuses, entry))
+
     def status_of(self, version: str) -> StatusEntry | None:
-        """Return the entry that counts for a version: the last one."""
-        return next((entry for entry in reversed(self.statuses) if entry.version == version), None)
+        """Return the entry that counts for a version: the latest, or its withdrawal, which is final."""
+        entries = [entry for entry in self.statuses if entry.version == version]
+        final = [entry for entry in entries if entry.status == "withdrawn"]
+        return next(reversed(final or entries), None)
 
     def published(self, version: str) -> str | None:
         """Return the time of a version's first entry, which publishing adds."""
@@ -65,8 +80,12 @@ class Store(Protocol):
             NotFoundError: the store does not have it. IntegrityError: another version is in its place.
         """
 
-    def push(self, artifact: Artifact) -> None:
+    def push(self, artifact: Artifact, card: str = "") -> None:
         """Take an artifact in; on return it is there, whole and verified. The same bytes again are fine.
+
+        Args:
+            artifact: it goes in as it is.
+            card: the README.md of this version, for stores that keep one with every version.
 
         Raises:
             IntegrityError: it is not sound. ConflictError: the version exists with other bytes.
@@ -98,19 +117,32 @@ class Store(Protocol):
     def withdraw(self, name: str, version: str) -> None:
         """Remove the files of a version; its manifest and its ancestors' stay."""
 
-    def write_card(self, name: str, text: str) -> None:
-        """Replace the rendered README.md of an adapter."""
+    def present(self, name: str, version: str, card: str) -> None:
+        """Make a version what people see who ask for the name alone, with its card as README.md."""
+
+    def label(self, registry: Path) -> str:
+        """Return how a registry file names this store; `open_store` opens it by that."""
 
     def location(self, name: str, version: str, registry: Path) -> Location:
         """Return how a registry file writes down where a version is."""
 
 
-def open_store(label: str, registry: Path) -> Store:
+def open_store(
+    label: str,
+    registry: Path,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+    private: bool | None = None,
+) -> Store:
     """Return the store that a registry's location names.
 
     Args:
         label: `Location.store`.
         registry: the registry file; relative labels start from its folder.
+        cache: folder for what a remote store needs on this machine; the user's by default.
+        progress: called with the number of bytes that arrived from a remote store, from several threads.
+        private: for repositories on the Hub that a push makes; None for the account's default.
 
     Raises:
         InvalidInputError: a kind of store that this program cannot open.
@@ -119,6 +151,12 @@ def open_store(label: str, registry: Path) -> Store:
 
     if label == EMBEDDED:
         return FolderStore(embedded.store_path())
+    if label.startswith("hf://"):
+        from adapter_hub.stores.hub import HubStore  # noqa: PLC0415
+
+        return HubStore(
+            label.removeprefix("hf://").rstrip("/"), cache=cache, progress=progress, private=private
+        )
     if "://" in label:
-        raise InvalidInputError(f"store {label}: this version opens folders only")
+        raise InvalidInputError(f"store {label}: expected a folder, or hf://namespace")
     return FolderStore(registry.parent / label)

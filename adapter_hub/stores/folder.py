@@ -10,7 +10,6 @@ renamed. Reading takes no lock.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.artifact import ANCESTORS, Artifact, copy_artifact
-from adapter_hub.canonical import hex_of, read_json, sha256_hex
 from adapter_hub.errors import (
     AdapterHubError,
     ConflictError,
@@ -33,11 +31,20 @@ from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry
 from adapter_hub.stores import EMBEDDED, Claim, Claims
+from adapter_hub.stores.claim_files import (
+    CARD_FILE,
+    EVALUATIONS,
+    MAXIMUM_CLAIM,
+    STATUS_FILE,
+    check_about,
+    parse_report,
+    parse_statuses,
+    report_path,
+    statuses_with,
+)
 from adapter_hub.versions import sort_versions
 
-EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
 LOCK_SECONDS = 60.0
-MAXIMUM_CLAIM = 256 * 2**20  # bytes; a report of 100 000 utterances is about 60 MB
 
 
 class FolderStore:
@@ -56,16 +63,16 @@ class FolderStore:
         """Whether this is the store of the embedded catalogue."""
         return self.path.resolve() == embedded.store_path().resolve()
 
-    def location(self, name: str, version: str, registry: Path) -> Location:
+    def label(self, registry: Path) -> str:
         """Return `embedded`, a path relative to the registry's folder if it is inside, or an absolute one."""
         here, there = registry.parent.resolve(), self.path.resolve()
         if self.is_embedded:
-            label = EMBEDDED
-        elif there.is_relative_to(here):
-            label = f"./{there.relative_to(here).as_posix()}"
-        else:
-            label = str(there)
-        return Location(store=label, path=f"{name}/{version}")
+            return EMBEDDED
+        return f"./{there.relative_to(here).as_posix()}" if there.is_relative_to(here) else str(there)
+
+    def location(self, name: str, version: str, registry: Path) -> Location:
+        """Return how a registry file writes down where a version is; see `Store.location`."""
+        return Location(store=self.label(registry), path=f"{name}/{version}")
 
     def names(self) -> list[str]:
         """Return the names that have at least one version, sorted."""
@@ -87,8 +94,8 @@ class FolderStore:
         artifact = self._open(name, version)
         return artifact.manifest, artifact.digest
 
-    def push(self, artifact: Artifact) -> None:
-        """Take an artifact in; see `Store.push`."""
+    def push(self, artifact: Artifact, card: str = "") -> None:
+        """Take an artifact in; see `Store.push`. The card is beside the versions, `present` writes it."""
         name, version = artifact.manifest.name, artifact.manifest.version
         self._refuse_withdrawn(name, version)
         copy_artifact(artifact, self._folder(name) / version)
@@ -115,7 +122,8 @@ class FolderStore:
         reports, problems = [], []
         for path in sorted((self._folder(name) / EVALUATIONS).glob("*/*.json")):
             try:
-                reports.append(_read_report(path))
+                relative = path.relative_to(self._folder(name)).as_posix()
+                reports.append(parse_report(_read(path), relative, str(path)))
             except AdapterHubError as error:
                 problems.append(str(error))
         if problems:
@@ -135,10 +143,10 @@ class FolderStore:
                 path.unlink()
         sync_folder(folder)
 
-    def write_card(self, name: str, text: str) -> None:
-        """Replace the rendered README.md of an adapter."""
+    def present(self, name: str, version: str, card: str) -> None:
+        """Replace the README.md of an adapter by the card of one of its versions; see `Store.present`."""
         path = self._folder(name) / CARD_FILE
-        data = text.encode()
+        data = card.encode()
         if not path.is_file() or path.read_bytes() != data:
             write_atomically(path, data)
 
@@ -163,42 +171,20 @@ class FolderStore:
         path = self._folder(name) / STATUS_FILE
         if not path.exists():
             return ()
-        raw = _read(path)
-        try:
-            entries = read_json(raw, str(path))
-            if not isinstance(entries, list):
-                raise InvalidInputError(f"{path}: expected a list of status entries")
-            return tuple(
-                StatusEntry.parse(json.dumps(entry).encode(), f"{path}, entry {number}")
-                for number, entry in enumerate(entries, 1)
-            )
-        except InvalidInputError as error:
-            raise IntegrityError(str(error)) from None
+        return parse_statuses(_read(path), str(path))
 
     def _attach_status(self, name: str, entry: StatusEntry) -> None:
-        _, digest = self.manifest(name, entry.version)
-        if digest != entry.digest:
-            raise IntegrityError(
-                f"{name}@{entry.version} has digest {digest}, the claim is about {entry.digest}"
-            )
+        check_about(name, entry, self.manifest(name, entry.version)[1])
         with self._locked():
-            entries = self._statuses(name)
-            last = Claims(statuses=entries).status_of(entry.version)
-            if last and (last.status, last.reason) == (entry.status, entry.reason):
-                return
-            values = [item.to_json() for item in (*entries, entry)]
-            text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-            write_atomically(self._folder(name) / STATUS_FILE, text.encode())
+            data = statuses_with(self._statuses(name), entry)
+            if data is not None:
+                write_atomically(self._folder(name) / STATUS_FILE, data)
 
     def _attach_report(self, name: str, report: EvaluationReport) -> None:
-        weights = report.subject.weights_digest
         known = [self.manifest(name, version)[0].weights_digest for version in self.versions(name)]
-        if weights is None or weights not in known:
-            raise NotFoundError(f"store {self.path}: no version of {name} has the weights of this report")
-        data = report.to_bytes()
-        path = self._folder(name) / EVALUATIONS / hex_of(weights) / f"{sha256_hex(data)}.json"
+        path = self._folder(name) / report_path(report, known, f"store {self.path}")
         if not path.exists():
-            write_atomically(path, data)
+            write_atomically(path, report.to_bytes())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -223,13 +209,3 @@ def _read(path: Path) -> bytes:
     if path.is_symlink() or path.stat().st_size > MAXIMUM_CLAIM:
         raise IntegrityError(f"{path}: a link, or larger than {MAXIMUM_CLAIM} bytes")
     return path.read_bytes()
-
-
-def _read_report(path: Path) -> EvaluationReport:
-    raw = _read(path)
-    report = EvaluationReport.parse(raw, str(path))  # its name pins the bytes, canonical or not
-    if path.stem != sha256_hex(raw):
-        raise IntegrityError(f"{path}: its sha256 is {sha256_hex(raw)}, and its name has to be that")
-    if report.subject.weights_digest is None or hex_of(report.subject.weights_digest) != path.parent.name:
-        raise IntegrityError(f"{path}: is about other weights than its folder says")
-    return report

@@ -1,0 +1,146 @@
+"""What only a Hub has: `search`, and base models by `base-model fetch|show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapter_hub.cli.catalogue import json_option
+from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.tables import table
+
+if TYPE_CHECKING:
+    from adapter_hub.hub import RepoState
+
+SPEECH = "automatic-speech-recognition"
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--language", metavar="TAG", help="Only adapters for this language, like da.")
+@click.option(
+    "--base-model", metavar="ID", help="Only adapters of this base model, like openai/whisper-small."
+)
+@click.option("--author", metavar="NAMESPACE", help="Only this user's or organisation's.")
+@click.option(
+    "--peft", is_flag=True, help="Every PEFT adapter for speech, not only this library's: to import."
+)
+@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True, help="At most so many.")
+@json_option
+@click.pass_obj
+def search(
+    settings: Settings,
+    text: str | None,
+    language: str | None,
+    base_model: str | None,
+    author: str | None,
+    peft: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Search the Hub for adapters, whether or not a registry lists them; most downloaded first.
+
+    What it finds is pulled as hf://namespace/name. It asks HF_ENDPOINT, by default huggingface.co.
+    """
+    from adapter_hub.hub import HubClient
+    from adapter_hub.stores.hub_commits import TAG
+
+    filters = ["peft", SPEECH] if peft else [TAG]
+    filters += [language] if language else []
+    filters += [f"base_model:adapter:{base_model}"] if base_model else []
+    client = HubClient()
+    rows = [_row(item) for item in client.search(filters, author=author, text=text, limit=limit)]
+    if as_json:
+        echo_json(rows)
+    elif rows:
+        headings = ["repository", "languages", "base model", "licence", "downloads", "updated", "made by"]
+        click.echo(table(headings, [_cells(row) for row in rows]))
+        if len(rows) == limit:
+            click.echo(f"these are the first {limit}; --limit shows more", err=True)
+    else:
+        click.echo(
+            f"nothing on {client.endpoint} fits; --peft searches adapters of other tools, too", err=True
+        )
+
+
+def _row(item: RepoState) -> dict[str, Any]:
+    from adapter_hub.stores.hub_commits import TAG
+
+    languages, base_model = item.card.get("language") or [], item.card.get("base_model")
+    ours = TAG in item.tags
+    return {
+        "repository": f"hf://{item.id}",
+        "languages": [str(tag) for tag in (languages if isinstance(languages, list) else [languages])],
+        "base_model": base_model,
+        "license": item.card.get("license_name") or item.card.get("license"),
+        "downloads": item.downloads,
+        "updated": item.updated,
+        "private": item.private,
+        "gated": bool(item.gated),
+        "made_by": TAG if ours else "peft",
+        "command": f"adapter-hub {'pull' if ours else 'import'} hf://{item.id}",
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    base_model = row["base_model"]
+    return [
+        row["repository"],
+        ",".join(row["languages"]),
+        ",".join(base_model) if isinstance(base_model, list) else base_model,
+        row["license"],
+        row["downloads"],
+        row["updated"][:10],
+        row["made_by"],
+    ]
+
+
+@click.group("base-model")
+def base_model() -> None:
+    """Fetch a base model from the Hub, or show which one a folder holds."""
+
+
+@base_model.command()
+@click.argument("repo_id", metavar="ID")
+@click.option("--revision", metavar="COMMIT", help="Branch, tag or commit. Default: the newest.")
+@json_option
+@click.pass_obj
+def fetch(settings: Settings, repo_id: str, revision: str | None, as_json: bool) -> None:
+    """Fetch a base model like openai/whisper-small into the Hub's own cache, every file hashed."""
+    from adapter_hub.base_model import fetch_base_model
+
+    folder, commit = fetch_base_model(repo_id, revision)
+    _show(settings, repo_id, folder, commit, as_json)
+
+
+@base_model.command()
+@click.argument("id_or_folder", metavar="ID|FOLDER")
+@click.option("--revision", metavar="COMMIT", help="Of a model on the Hub.")
+@json_option
+@click.pass_obj
+def show(settings: Settings, id_or_folder: str, revision: str | None, as_json: bool) -> None:
+    """Show a base model's digest: equal for a re-saved or re-sharded copy, another for other weights."""
+    from adapter_hub.base_model import find_base_model
+
+    folder, commit = find_base_model(id_or_folder, revision)
+    _show(settings, id_or_folder, folder, commit, as_json)
+
+
+def _show(settings: Settings, label: str, folder: Path, commit: str | None, as_json: bool) -> None:
+    from adapter_hub.base_model import read_config, stamped_digest
+
+    row = {
+        "id": label,
+        "revision": commit,
+        "digest": stamped_digest(folder, settings.open_cache().folder),
+        "architecture": (read_config(folder).get("architectures") or [None])[0],
+        "path": str(folder),
+    }
+    if as_json:
+        echo_json(row)
+    else:
+        for name, value in row.items():
+            if value is not None:
+                click.echo(f"{name + ':':14}{value}")

@@ -1,0 +1,140 @@
+"""Taking in what others made: `import`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from adapter_hub.cli.catalogue import json_option
+from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.errors import InvalidInputError
+
+
+@click.command("import")
+@click.argument("source", metavar="PEFT_FOLDER|HF")
+@click.option(
+    "--language", "languages", metavar="TAG", multiple=True, help="BCP 47. Default: what its card says."
+)
+@click.option(
+    "--decode-language",
+    "decode_languages",
+    metavar="CODE",
+    multiple=True,
+    help="Whisper's token for the language, where it is not the tag's first part.",
+)
+@click.option("--base-model", metavar="ID|FOLDER", help="What it was trained on. Default: what it says.")
+@click.option("--as", "name", metavar="NAME@VERSION", help="Its name. Default: imported/<folder>@1.0.0.")
+@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Default: <folder>-adapter.")
+@click.option("--license", "licence", metavar="SPDX", help="Its licence. Default: what its card says.")
+@click.option("--author", "authors", metavar="NAME", multiple=True, help="Who made it; may be repeated.")
+@click.option(
+    "--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", help="What it does."
+)
+@click.option("--timestamps", is_flag=True, help="It was trained with timestamp tokens.")
+@json_option
+@click.pass_obj
+def import_adapter(
+    settings: Settings,
+    source: str,
+    languages: tuple[str, ...],
+    decode_languages: tuple[str, ...],
+    base_model: str | None,
+    name: str | None,
+    out: Path | None,
+    licence: str | None,
+    authors: tuple[str, ...],
+    task: str,
+    timestamps: bool,
+    as_json: bool,
+) -> None:
+    """Make an artifact of somebody's PEFT adapter, checked against the base model; publish it afterwards.
+
+    From a folder, or hf://namespace/name@revision. Plain LoRA on linears only, as safetensors. What it was
+    trained on stays unknown, and the audit says so.
+    """
+    import tempfile
+
+    from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
+    from adapter_hub.reference import AdapterRef
+
+    with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+        found = _peft_source(source, Path(scratch), languages, base_model, licence)
+        own_name = re.sub(r"[^a-z0-9]+", "-", found.label.lower()).strip("-") or "adapter"
+        ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")
+        if ref.version is None:
+            raise InvalidInputError(f"--as {name}: expected NAME@VERSION, like {ref.name}@1.0.0")
+        target = out or Path(f"{own_name}-adapter")
+        identity = Identity(
+            name=ref.name,
+            version=ref.version,
+            languages=languages_of(found.languages, decode_languages),
+            license=found.license,
+            authors=authors,
+            task=task,
+            timestamps=timestamps,
+            source=found.source,
+        )
+        pin = base_model_pin(found.base_model_folder, found.base_model, found.base_model_revision)
+        artifact = import_peft(found.folder, target, identity, pin, found.base_model_folder)
+    row = {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)}
+    if as_json:
+        echo_json(row)
+    else:
+        click.echo(f"{artifact.ref}  {artifact.path}")
+        click.echo(f"publish it with `adapter-hub publish {target}`", err=True)
+
+
+@dataclass(frozen=True)
+class _PeftSource:
+    """Somebody's PEFT adapter on this machine, and what was found out or said about it."""
+
+    label: str
+    folder: Path
+    source: str | None
+    languages: tuple[str, ...]
+    license: str
+    base_model: str
+    base_model_folder: Path
+    base_model_revision: str | None
+
+
+def _peft_source(
+    source: str, scratch: Path, languages: tuple[str, ...], base_model: str | None, licence: str | None
+) -> _PeftSource:
+    """Find the adapter and its base model; from the Hub, if that is where the adapter comes from."""
+    from adapter_hub.base_model import EMBEDDED_ID, fetch_base_model, find_base_model
+    from adapter_hub.cards import spdx_licence
+    from adapter_hub.hub import is_hub
+    from adapter_hub.importing import PeftSource, download_peft
+    from adapter_hub.peft_format import read_peft_config
+
+    if is_hub(source):
+        found, folder = download_peft(source, scratch), scratch
+        label = source.partition("@")[0].rpartition("/")[2]
+    else:
+        folder, label = Path(source), Path(source).resolve().name
+        said = read_peft_config(folder).get("base_model_name_or_path")
+        found = PeftSource(None, base_model=said if isinstance(said, str) else None)
+    wanted = base_model or found.base_model
+    if not (languages or found.languages):
+        raise InvalidInputError(f"{source}: says no language; name it with --language, like --language da")
+    if not wanted:
+        raise InvalidInputError(f"{source}: says no base model; name it with --base-model")
+    revision = None if base_model else found.base_model_revision
+    if found.source and wanted != EMBEDDED_ID and not Path(wanted).is_dir():
+        base_folder, commit = fetch_base_model(wanted, revision)
+    else:
+        base_folder, commit = find_base_model(wanted, revision)  # type: ignore[assignment]
+    return _PeftSource(
+        label,
+        folder,
+        found.source,
+        languages or found.languages,
+        licence or spdx_licence(found.license),
+        wanted,
+        base_folder,
+        commit,
+    )

@@ -1,0 +1,92 @@
+"""From store to store: `mirror`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adapter_hub.cli.catalogue import json_option
+from adapter_hub.cli.progress import Bar
+from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
+
+if TYPE_CHECKING:
+    from adapter_hub.exchange import Mirrored
+    from adapter_hub.stores import Store
+
+
+@click.command()
+@click.argument("refs", metavar="[REF]...", nargs=-1)
+@click.option("--from", "source", metavar="STORE", required=True, help="Where from; it is only read.")
+@click.option("--to", "target", metavar="STORE", required=True, help="Where to.")
+@json_option
+@click.pass_context
+def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, as_json: bool) -> None:
+    """Copy versions with their ancestors, reports and statuses from store to store, verified.
+
+    A STORE is a folder, `embedded`, or hf://namespace. A name means all its versions; without REFs,
+    everything is copied. Said again, it goes on where it was interrupted; exits with 1 if any failed.
+    """
+    from adapter_hub.exchange import mirror as mirror_versions
+
+    settings: Settings = ctx.obj
+    bar = Bar(f"mirroring to {target}", 0)
+
+    def progress(item: Mirrored, done: int, total: int) -> None:
+        bar.total = total
+        bar.at(done)
+
+    try:
+        mirrored = mirror_versions(
+            refs,
+            source=_open(settings, source, must_exist=True),
+            target=_open(settings, target),
+            tell=lambda line: echo_warnings([line]),
+            progress=progress,
+        )
+    finally:
+        bar.close()
+    if as_json:
+        echo_json([_row(item) for item in mirrored])
+    else:
+        for item in mirrored:
+            if item.outcome != "failed":
+                claims = f", {item.claims} claims added" if item.claims else ""
+                click.echo(f"{item.ref}  {item.outcome}{claims}")
+    failed = [item for item in mirrored if item.outcome == "failed"]
+    for item in failed:
+        click.echo(f"error: {' '.join(item.problem.split())}", err=True)
+    if failed:
+        ctx.exit(1)
+    if not as_json:
+        click.echo(_next_step(settings, target), err=True)
+
+
+def _row(item: Mirrored) -> dict[str, str | int]:
+    row: dict[str, str | int] = {"ref": item.ref, "outcome": item.outcome, "claims": item.claims}
+    return {**row, "error": item.problem} if item.problem else row
+
+
+def _open(settings: Settings, text: str, must_exist: bool = False) -> Store:
+    from adapter_hub.errors import NotFoundError
+    from adapter_hub.paths import is_address
+    from adapter_hub.stores import EMBEDDED, open_store
+
+    here = Path.cwd() / "registry.json"
+    if text == EMBEDDED or is_address(text):
+        return open_store(text, here, cache=settings.open_cache().folder)
+    folder = Path(text).expanduser()
+    if must_exist and not folder.is_dir():
+        raise NotFoundError(f"store {text}: no such folder; expected namespace/name/version/… in it")
+    return open_store(str(folder.absolute()), here)
+
+
+def _next_step(settings: Settings, target: str) -> str:
+    """Return how to list in a registry what is in the target now."""
+    if "://" in target:
+        registry = "hf://datasets/NAMESPACE/NAME"
+    else:
+        registry = shlex.quote(str(Path(target) / "registry.json"))
+    return f"list it with `adapter-hub --registry {registry} --store {shlex.quote(target)} registry rebuild`"

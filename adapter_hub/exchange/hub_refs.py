@@ -1,0 +1,182 @@
+"""`hf://namespace/name@1.0.0`: an adapter straight from its repository, past every registry.
+
+    ref, registries = open_hub_ref(AdapterRef.parse("hf://alice/da"), registries, cache, tell)
+    resolve(ref, registries)
+
+The repository's tags, manifests and statuses are read as a registry of one name, so that the same rules
+decide. Its owner is trusted on first use, and remembered; a version that was seen and is in the cache
+needs no request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from adapter_hub.cache import Cache
+from adapter_hub.errors import NotFoundError, UnreachableError
+from adapter_hub.hub import RepoId
+from adapter_hub.manifest import MANIFEST_FILE
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import FRESH_SECONDS, Adapters, Location, Registry, VersionBlock
+from adapter_hub.registry_file import LoadedRegistry, empty_registry, with_adapters
+from adapter_hub.stores import Claims
+from adapter_hub.stores.hub import HubStore
+from adapter_hub.stores.known_repos import KnownRepo
+from adapter_hub.summary import version_block
+from adapter_hub.versions import sort_versions
+
+Tell = Callable[[str], None]
+USABLE = ("active", "deprecated")
+
+
+class RepositoryRegistry(Registry):
+    """What one repository says of its adapter, as a registry of one name; read-only."""
+
+    def __init__(self, repo: RepoId, blocks: dict[str, VersionBlock], cache: Cache) -> None:
+        super().__init__(cache.folder / "registry.json", read_only=True, cache=cache.folder)
+        adapters: Adapters = {repo.id: blocks} if blocks else {}
+        self.repo = repo
+        self._content = with_adapters(empty_registry(str(repo)), adapters)
+
+    @property
+    def label(self) -> str:
+        """`hf://namespace/name`."""
+        return str(self.repo)
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether others see the same: yes."""
+        return True
+
+    def _state(self) -> LoadedRegistry:
+        return self._content
+
+
+def open_hub_ref(
+    ref: AdapterRef,
+    registries: Sequence[Registry],
+    cache: Cache,
+    tell: Tell | None = None,
+    *,
+    ask: bool = False,
+) -> tuple[AdapterRef, tuple[Registry, ...]]:
+    """Return a reference to resolve, and the registries to resolve it in.
+
+    Args:
+        ref: with or without `hf://`; without it, both come back as they are.
+        registries: asked for what they know of the same versions and their ancestors.
+        cache: pulled adapters, and what was seen of repositories.
+        tell: called with every warning.
+        ask: for its status, also where an exact version is in the cache, and do without none.
+
+    Raises:
+        NotFoundError: no such repository, or no adapter in it. IntegrityError: its owner changed, or a tag
+            was moved. UnreachableError: it cannot be asked, and nothing in the cache fits.
+    """
+    if not ref.hub:
+        return ref, tuple(registries)
+    store = HubStore(ref.name.partition("/")[0], cache=cache.folder, one_look=True)
+    plain = replace(ref, hub=False)
+    repo = RepoId(ref.name)
+    blocks = {} if ask else _remembered(plain, store, repo, cache, tell)
+    if not blocks:
+        try:
+            blocks = _asked(plain, store, repo, cache, tell)
+        except UnreachableError as error:
+            blocks = {} if ask else _newest_in_cache(plain, store, repo, cache)
+            if not blocks:
+                raise
+            _tell(tell, f"{error}; using {repo.id}@{next(iter(blocks))} from the cache")
+    return plain, (RepositoryRegistry(repo, blocks, cache), *registries)
+
+
+def _remembered(
+    ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None
+) -> dict[str, VersionBlock]:
+    """Return an exactly named version that was seen before and is in the cache."""
+    known = store.known.recall(repo)
+    for tag, seen in known.tags.items():
+        if tag[1:] == ref.version or (ref.version is None and seen.digest == ref.digest):
+            block = _cached_block(tag[1:], known, cache)
+            if block is None or (ref.digest and block.digest != ref.digest):
+                return {}
+            age = time.time() - seen.seen
+            if age > FRESH_SECONDS:
+                hours = f"{age / 3600:.0f} hours ago"
+                _tell(tell, f"{repo} was last asked for {tag} {hours}; its status may have changed since")
+            return {tag[1:]: block}
+    return {}
+
+
+def _newest_in_cache(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache) -> dict[str, VersionBlock]:
+    known = store.known.recall(repo)
+    for version in reversed(sort_versions(tag[1:] for tag in known.tags)):
+        if ref.admits(version) and (block := _cached_block(version, known, cache)):
+            return {version: block}
+    return {}
+
+
+def _cached_block(
+    version: str, known: KnownRepo, cache: Cache, claims: Claims | None = None
+) -> VersionBlock | None:
+    tag = known.tags[f"v{version}"]
+    artifact = cache.get(tag.digest)
+    if artifact is None:
+        return None
+    place = _location(artifact.manifest.name, tag.commit)
+    size = (artifact.path / MANIFEST_FILE).stat().st_size
+    return version_block(artifact.manifest, tag.digest, claims or Claims(), [place], size)
+
+
+def _block(version: str, store: HubStore, repo: RepoId, cache: Cache, claims: Claims) -> VersionBlock:
+    """Return what the repository says of a version; the manifest is not asked for if it is here."""
+    known, place = store.known.recall(repo), store.location(repo.id, version, cache.folder)
+    tag = known.tags.get(f"v{version}")
+    if tag and tag.commit == place.commit and (block := _cached_block(version, known, cache, claims)):
+        store.known.check_tag(repo, f"v{version}", tag.commit, tag.digest)  # it was seen again
+        return block
+    manifest, digest = store.manifest(repo.id, version)
+    return version_block(manifest, digest, claims, [place])
+
+
+def _location(name: str, commit: str) -> Location:
+    return Location(store=f"hf://{name.partition('/')[0]}", repo=name, commit=commit)
+
+
+def _asked(
+    ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None
+) -> dict[str, VersionBlock]:
+    """Ask the repository: its owner, then the newest versions down to the first that may be used."""
+    state = store.client.state(repo)
+    if store.known.check_owner(repo, state):
+        _tell(
+            tell,
+            f"{repo} is used for the first time: its owner {repo.namespace} is trusted from now on "
+            f"({store.known.path(repo)})",
+        )
+    found = store.versions(ref.name)
+    if not found:
+        raise NotFoundError(
+            f"{repo}: no version tags like v1.0.0; an ordinary PEFT adapter comes in with "
+            f"`adapter-hub import {repo}`"
+        )
+    by_digest = ref.digest is not None and ref.version is None and ref.compatible is None
+    claims = store.statuses(ref.name)
+    blocks: dict[str, VersionBlock] = {}
+    for version in reversed(found):
+        if not (by_digest or ref.admits(version)):
+            continue
+        block = _block(version, store, repo, cache, claims)
+        blocks[version] = block
+        if block.status in USABLE and (not by_digest or block.digest == ref.digest):
+            break
+    if not blocks:
+        raise NotFoundError(f"hf://{ref}: no such version; {repo} has {', '.join(found)}")
+    return blocks
+
+
+def _tell(tell: Tell | None, line: str) -> None:
+    if tell:
+        tell(line)

@@ -1,0 +1,274 @@
+"""Mirror: the same versions, with their ancestors and the claims about them, in another store.
+
+    for item in mirror(["mini/da"], source=open_store("embedded", here), target=FolderStore(folder)):
+        print(item.ref, item.outcome)
+
+For sites without a network, for moving house, and back again. Saying it again finishes what was
+interrupted and copies nothing twice; make the target's registry (`registry rebuild`) once it is finished.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from adapter_hub.errors import (
+    AccessError,
+    AdapterHubError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    UnreachableError,
+)
+from adapter_hub.exchange.places import write_card
+from adapter_hub.exchange.pulling import Tell
+from adapter_hub.manifest import Manifest
+from adapter_hub.reference import AdapterRef, is_local
+from adapter_hub.report import Status, StatusEntry
+from adapter_hub.stores import EMBEDDED, Claims, Store
+
+Outcome = Literal["copied", "present", "withdrawn", "failed"]
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What became of one version.
+
+    Attributes:
+        ref: `namespace/name@version`.
+        outcome: `present` if the target had it; `withdrawn` if its files are gone from the source, so that
+            there is nothing to copy.
+        claims: how many reports and statuses were added.
+        problem: why it failed, one line.
+    """
+
+    ref: str
+    outcome: Outcome
+    claims: int = 0
+    problem: str = ""
+
+
+Progress = Callable[[Mirrored, int, int], None]  # a version that is finished; how many are; of how many
+
+
+def mirror(
+    refs: Sequence[AdapterRef | str] = (),
+    *,
+    source: Store,
+    target: Store,
+    tell: Tell | None = None,
+    progress: Progress | None = None,
+) -> list[Mirrored]:
+    """Copy versions from store to store, each verified from the bytes up, ancestors first.
+
+    Statuses of both stores are kept, in order of time, and the latest counts: mirroring back never undoes
+    a quarantine that was made at the target. A version that was withdrawn at the source is withdrawn at
+    the target too if that has it, and not copied otherwise.
+
+    Args:
+        refs: a name means all its versions; none means everything that the source holds.
+        source: is only read.
+        target: gets what it does not have.
+        tell: called with every warning, one line each.
+        progress: called after every version.
+
+    Returns:
+        What became of each version, ancestors included; one that failed does not keep the others back.
+
+    Raises:
+        NotFoundError: the source has nothing like that. InvalidInputError: not a reference to a store, or
+            the target is the embedded catalogue. UnreachableError, AccessError: a store cannot be used.
+    """
+    if target.label(Path("registry.json").absolute()) == EMBEDDED:
+        raise InvalidInputError("the embedded catalogue ships with the package; mirror to another store")
+    wanted = _wanted(refs, source)
+    run = _Run(source, target, tell or (lambda line: None))
+    for name, version in wanted:
+        run.bring(name, version)
+        if progress:
+            done = list(run.outcomes.values())
+            progress(done[-1], len(done), len({*wanted, *run.outcomes}))
+    held = {name for (name, _), item in run.outcomes.items() if item.outcome in ("copied", "present")}
+    for name in sorted(held):
+        write_card(name, target)
+    return list(run.outcomes.values())
+
+
+def _wanted(refs: Sequence[AdapterRef | str], source: Store) -> list[tuple[str, str]]:
+    if not refs:
+        found = [(name, version) for name in source.names() for version in source.versions(name)]
+        if not found:
+            raise NotFoundError("nothing to mirror: the source holds no adapters (namespace/name/version/…)")
+        return found
+    found = []
+    for item in refs:
+        if isinstance(item, str) and is_local(item):
+            raise InvalidInputError(f"{item}: a folder; publish it, a mirror copies what is published")
+        ref = AdapterRef.parse(item) if isinstance(item, str) else item
+        if ref.hub:
+            raise InvalidInputError(
+                f"{ref}: name the store with --from hf://namespace, and the adapter without"
+            )
+        versions = source.versions(ref.name)
+        admitted = [version for version in versions if _admits(ref, version, source)]
+        if not admitted:
+            there = f"it has {', '.join(versions)}" if versions else "it has no version of this name"
+            raise NotFoundError(f"{ref}: not in the source; {there}")
+        found += [(ref.name, version) for version in admitted]
+    return list(dict.fromkeys(found))
+
+
+def _admits(ref: AdapterRef, version: str, source: Store) -> bool:
+    if (ref.version or ref.compatible) and not ref.admits(version):
+        return False
+    return ref.digest is None or source.manifest(ref.name, version)[1] == ref.digest
+
+
+class _Run:
+    """One run of a mirror: what it has done, and what it knows of the two stores."""
+
+    def __init__(self, source: Store, target: Store, tell: Tell) -> None:
+        self.source, self.target, self.tell = source, target, tell
+        self.outcomes: dict[tuple[str, str], Mirrored] = {}
+        self._said: dict[str, Claims] = {}  # at the source
+        self._known: dict[str, Claims] = {}  # at the target
+        self._versions: dict[tuple[int, str], list[str]] = {}
+
+    def bring(self, name: str, version: str) -> None:
+        """Mirror one version, unless this run did so already."""
+        if (name, version) in self.outcomes:
+            return
+        ref = f"{name}@{version}"
+        try:
+            manifest, digest = self.source.manifest(name, version)
+            said = self._claims(self.source, self._said, name)  # before any byte: its status has to be sound
+            outcome = self._copy(manifest, digest, said)
+            added = 0 if outcome == "withdrawn" else self._add_claims(manifest, digest, said)
+        except (UnreachableError, AccessError):
+            raise  # the next version would meet the same
+        except AdapterHubError as error:
+            self.outcomes[name, version] = Mirrored(ref, "failed", problem=str(error))
+        else:
+            self.outcomes[name, version] = Mirrored(ref, outcome, added)
+
+    def _copy(self, manifest: Manifest, digest: str, said: Claims) -> Outcome:
+        name, version = manifest.name, manifest.version
+        held = self._held(name, version)
+        if held not in (None, digest):
+            raise ConflictError(
+                f"{manifest.ref}: the target has it with other bytes ({held}, the source's are {digest}); "
+                "a version never changes: find out which of the two is the published one"
+            )
+        for parent in manifest.parents:
+            self._bring_ancestor(manifest.ref, parent.name, parent.version, parent.digest)
+        if held:
+            return "present"
+        last = said.status_of(version)
+        if last and last.status == "withdrawn":
+            self.tell(
+                f"{manifest.ref} was withdrawn ({last.reason}): its files are gone, so it is not mirrored"
+            )
+            return "withdrawn"
+        from adapter_hub.cards import render_card  # noqa: PLC0415 - the template engine is for writers only
+
+        with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+            artifact = self.source.fetch(name, version, Path(scratch, "artifact"), digest=digest)
+            ancestors = sorted(artifact.ancestors().items(), key=lambda item: item[1].created)
+            for ancestor, its in ancestors:  # also those beyond a parent that the source does not have
+                self._bring_ancestor(manifest.ref, its.name, its.version, ancestor)
+            self.target.push(artifact, render_card(manifest, said.reports, last))
+        self._versions_in(self.target, name).append(version)
+        return "copied"
+
+    def _bring_ancestor(self, child: str, name: str, version: str, digest: str) -> None:
+        if version in self._versions_in(self.source, name):
+            if not self._can_hold(name):
+                self.tell(
+                    f"{name}@{version}, an ancestor of {child}, cannot be in the target; its manifest can"
+                )
+            elif self.source.manifest(name, version)[1] == digest:
+                self.bring(name, version)
+            else:
+                self.tell(f"{name}@{version} in the source is not what {child} was made from; it is left out")
+        held = self._held(name, version)
+        if held not in (None, digest):
+            raise ConflictError(
+                f"{child} was made from {name}@{version} with digest {digest}, but the target's has {held}; "
+                "a version never changes: find out which of the two is the published one"
+            )
+
+    def _add_claims(self, manifest: Manifest, digest: str, said: Claims) -> int:
+        """Add what the source says and the target does not; the status in force comes first."""
+        name, version = manifest.name, manifest.version
+        known = self._claims(self.target, self._known, name)
+        added = 0
+        for entry in reversed(said.statuses):
+            if (
+                entry.version != version
+                or entry in known.statuses
+                or self._yields(manifest.ref, entry, known)
+            ):
+                continue
+            self.target.attach(name, entry)
+            known = Claims(known.reports, (*known.statuses, entry))
+            added += 1
+        for report in said.reports_on(manifest.weights_digest):
+            if report not in known.reports:
+                self.target.attach(name, report)
+                known = Claims((*known.reports, report), known.statuses)
+                added += 1
+        self._known[name] = known
+        if _is_withdrawn(version, said) and _is_withdrawn(version, known):
+            self.target.withdraw(name, version)
+        return added
+
+    def _yields(self, ref: str, entry: StatusEntry, known: Claims) -> bool:
+        """Whether the target has a stricter status from the very same second, which has to win."""
+        strictness = get_args(Status).index
+        stricter = [
+            other
+            for other in known.statuses
+            if (other.version, other.time) == (entry.version, entry.time)
+            and strictness(other.status) > strictness(entry.status)
+        ]
+        if stricter:
+            stays = stricter[-1].status
+            self.tell(
+                f"{ref}: of {entry.time}, the source says {entry.status} and the target {stays}, which stays"
+            )
+        return bool(stricter)
+
+    def _held(self, name: str, version: str) -> str | None:
+        """Return the digest of a version at the target, or None."""
+        if version not in self._versions_in(self.target, name):
+            return None
+        return self.target.manifest(name, version)[1]
+
+    def _versions_in(self, store: Store, name: str) -> list[str]:
+        key = (id(store), name)
+        if key not in self._versions:
+            try:
+                self._versions[key] = store.versions(name)
+            except InvalidInputError:  # a name that this store can never have, like another namespace's
+                self._versions[key] = []
+        return self._versions[key]
+
+    def _can_hold(self, name: str) -> bool:
+        try:
+            self.target.versions(name)
+        except InvalidInputError:
+            return False
+        return True
+
+    def _claims(self, store: Store, remembered: dict[str, Claims], name: str) -> Claims:
+        if name not in remembered:
+            remembered[name] = store.claims(name)
+        return remembered[name]
+
+
+def _is_withdrawn(version: str, claims: Claims) -> bool:
+    last = claims.status_of(version)
+    return last is not None and last.status == "withdrawn"

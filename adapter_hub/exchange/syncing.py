@@ -1,0 +1,233 @@
+"""Sync: install exactly what a lock file says, from wherever it can still be had.
+
+    artifacts = sync(Path("adapters.lock"), registries=open_registries(None), cache=cache)
+
+What is locked comes from the cache, from where the registries say, or from where it was when it was
+locked; its status is asked of the registries every time, so that a quarantine reaches every user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from adapter_hub.artifact import Artifact, copy_artifact
+from adapter_hub.cache import Cache
+from adapter_hub.errors import (
+    AdapterHubError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    StatusError,
+)
+from adapter_hub.exchange.locking import (
+    Repositories,
+    closure_of,
+    listed_places,
+    once,
+    refuse_older_copies,
+    within_reach,
+)
+from adapter_hub.exchange.pulling import Tell
+from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock
+from adapter_hub.paths import replace_folder, temporary_beside
+from adapter_hub.registry import Registry
+from adapter_hub.resolution import Verdict, judge, judge_ancestors
+from adapter_hub.stores import Store, open_store
+
+LOCK_SECONDS = 600.0
+
+
+def sync(
+    path: Path,
+    *,
+    registries: Sequence[Registry],
+    cache: Cache,
+    to: Path | None = None,
+    allow_quarantined: str | None = None,
+    tell: Tell | None = None,
+    failed: Callable[[str, AdapterHubError], None] | None = None,
+) -> list[Artifact]:
+    """Install exactly what a lock file says; the file is only read.
+
+    Args:
+        path: the lock file.
+        registries: asked for statuses and places; they need not be those that it was locked from.
+        cache: where the adapters land; what it has already needs no registry's place and no store.
+        to: copy each to a folder of its own below this one, named like the adapter; another version
+            of the same adapter there is replaced.
+        allow_quarantined: digest of a quarantined version to let through all the same.
+        tell: called with every warning, one line each.
+        failed: called with the reference and the error of each that cannot be installed.
+
+    Returns:
+        What was installed; every locked adapter was tried.
+
+    Raises:
+        NotFoundError, InvalidInputError: no sound lock file, or its requirements were edited since.
+        IntegrityError: a registry is an older copy than the one it was locked from; without `failed`
+            also if any adapter cannot be installed, with all the reasons.
+    """
+    locked = read_lock(path)
+    if stale := locked.staleness():
+        raise InvalidInputError(
+            f"{path}: {'; '.join(stale)}; `adapter-hub sync` without --locked brings it up to date"
+        )
+    say = once(tell)
+    registries = within_reach(registries, say)
+    refuse_older_copies(locked, registries, path)
+    if to is not None:
+        _check_folders(locked, path)
+    for line in _about_registries(locked, registries):
+        say(line)
+    installed: list[Artifact] = []
+    problems: dict[str, AdapterHubError] = {}
+    repositories = Repositories(cache, say)
+    for adapter in locked.adapters:
+        try:
+            asked = repositories.beside(registries, adapter)
+            _check_listing(adapter, locked, asked)
+            for line in _judge(adapter, asked, allow_quarantined):
+                say(line)
+            artifact = _bring(adapter, path, asked, cache)
+            installed.append(artifact if to is None else _place(artifact, to / adapter.name, to / ".lock"))
+        except AdapterHubError as error:
+            problems[adapter.ref] = error
+            if failed:
+                failed(adapter.ref, error)
+    if problems and not failed:
+        what = f"{path}: {len(problems)} of {len(locked.adapters)} adapters could not be installed"
+        raise IntegrityError(what, [str(problem) for problem in problems.values()])
+    return installed
+
+
+def _about_registries(locked: LockFile, registries: Sequence[Registry]) -> Iterator[str]:
+    for registry in registries:
+        yield from registry.warnings
+    asked = {registry.registry_id for registry in registries}
+    for before in locked.registries:
+        if before.registry_id not in asked:
+            yield (
+                f"registry {before.label}, from which this was locked, is not asked; what it says of "
+                f"statuses since its sequence {before.sequence} is not known"
+            )
+
+
+def _bring(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
+    artifact = cache.get(adapter.digest) or _fetch(adapter, path, registries, cache)
+    if differences := _differences(adapter, artifact):
+        hint = "the lock was edited: restore it, or make it anew with `adapter-hub lock`"
+        raise IntegrityError(f"{path}: {adapter.ref} is not what is locked", differences, hint)
+    return artifact
+
+
+def _check_listing(adapter: LockedAdapter, locked: LockFile, registries: Sequence[Registry]) -> None:
+    """A (name, version) has one digest for ever, and does not vanish (invariant 1)."""
+    for registry in registries:
+        block = registry.adapters.get(adapter.name, {}).get(adapter.version)
+        if block and block.digest != adapter.digest:
+            raise IntegrityError(
+                f"{adapter.ref}: {adapter.digest} is locked, but registry {registry.label} has "
+                f"{block.digest}; a version never changes: restore the lock file, or ask another registry"
+            )
+        if (adapter.name, adapter.version) in registry.unreadable:
+            raise InvalidInputError(
+                f"{adapter.ref} in {registry.label}: written by a newer adapter_hub, so its status is "
+                "unknown; upgrade"
+            )
+    everybody_asked = {item.registry_id for item in locked.registries} <= {r.registry_id for r in registries}
+    if adapter.hub or not everybody_asked or any(adapter.digest in r.by_digest for r in registries):
+        return
+    labels = ", ".join(item.label for item in locked.registries) or "the registry"
+    raise IntegrityError(
+        f"{adapter.ref} vanished: {labels} listed it when it was locked, and no registry does now; a "
+        "published version never vanishes: get the current registry"
+    )
+
+
+def _judge(adapter: LockedAdapter, registries: Sequence[Registry], allowed: str | None) -> list[str]:
+    """Return what the user should know; raise if the version's status, or an ancestor's, forbids the use."""
+    entries = [registry.by_digest.get(adapter.digest) for registry in registries]
+    block = next((entry[2] for entry in entries if entry), None)
+    own = judge(adapter.ref, block, registries, allowed) if block else Verdict(None, ())
+    closure = [item.digest for item in adapter.closure]
+    inherited = judge_ancestors(adapter.ref, closure, registries, allowed)
+    if refusal := own.refusal or inherited.refusal:
+        raise StatusError(refusal)
+    return list(dict.fromkeys((*own.warnings, *inherited.warnings)))
+
+
+def _fetch(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
+    places = (*listed_places(adapter.digest, registries, path), *adapter.locations)
+    reasons = []
+    for location in dict.fromkeys(places):
+        try:
+            return cache.land(
+                adapter.digest, _fetcher(open_store(location.store, path, cache=cache.folder), adapter)
+            )
+        except AdapterHubError as error:
+            reasons.append(f"store {location.store}: {error}")
+    raise IntegrityError(f"{adapter.ref} cannot be fetched", reasons or ["no place is known"])
+
+
+def _fetcher(store: Store, adapter: LockedAdapter) -> Callable[[Path], Artifact]:
+    def fetch(folder: Path) -> Artifact:
+        return store.fetch(adapter.name, adapter.version, folder, digest=adapter.digest)
+
+    return fetch
+
+
+def _differences(adapter: LockedAdapter, artifact: Artifact) -> list[str]:
+    """Return where the rest of a locked block is not what its digest stands for."""
+    manifest = artifact.manifest
+    pairs = {
+        "name": (adapter.ref, manifest.ref),
+        "weights_digest": (adapter.weights_digest, manifest.weights_digest),
+        "base_model": (adapter.base_model.to_json(), manifest.base_model.to_json()),
+        "closure": (adapter.closure, closure_of(artifact)),
+    }
+    found = [f"another {field}" for field, (here, there) in pairs.items() if here != there]
+    here, there = ({item.path: item for item in files} for files in (adapter.files, manifest.files))
+    return found + [
+        f"another {name}" for name in sorted({*here, *there}) if here.get(name) != there.get(name)
+    ]
+
+
+def _check_folders(locked: LockFile, path: Path) -> None:
+    digests: dict[str, LockedAdapter] = {}
+    for adapter in locked.adapters:
+        first = digests.setdefault(adapter.name, adapter)
+        if first.digest != adapter.digest:
+            raise ConflictError(
+                f"{path}: locks {first.ref} and {adapter.ref}, and --to has one folder for a name; "
+                "leave out --to, or lock one of them"
+            )
+
+
+def _place(artifact: Artifact, folder: Path, lock: Path) -> Artifact:
+    """Copy an artifact to `folder`; another version of the same adapter there gives way, nothing else does.
+
+    Raises:
+        ConflictError: something else is there. IntegrityError: the same version is, and was changed.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something gives way
+
+    if not _gives_way(folder, artifact):
+        return copy_artifact(artifact, folder)
+    try:
+        with FileLock(lock, timeout=LOCK_SECONDS):  # so that nobody removes what another one just put there
+            if _gives_way(folder, artifact):
+                new = temporary_beside(folder)
+                copy_artifact(artifact, new)
+                replace_folder(new, folder)
+    except Timeout:
+        raise ConflictError(f"{folder}: another process keeps it locked; try again") from None
+    return copy_artifact(artifact, folder)
+
+
+def _gives_way(folder: Path, artifact: Artifact) -> bool:
+    try:
+        there = Artifact.open(folder)
+    except AdapterHubError:
+        return False  # nothing, or nothing of ours
+    return there.manifest.name == artifact.manifest.name and there.digest != artifact.digest

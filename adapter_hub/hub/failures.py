@@ -1,0 +1,152 @@
+"""What a failure of the client means: worth another attempt or not, and in one line for the user.
+
+The client raises errors of three libraries, some of them as OSError, some hidden as the cause of
+another. Nothing else in this project looks at them.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from json import JSONDecodeError
+
+from adapter_hub.errors import (
+    AccessError,
+    AdapterHubError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StaleParentError,
+    UnreachableError,
+)
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EMFILE, errno.EIO}
+)
+
+GARBLED = (LookupError, TypeError, AttributeError)  # the client takes for granted what an answer holds
+
+LOG_IN = "log in with `hf auth login` or HF_TOKEN"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it; the client wraps the telling one."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 - 0.1 s that only the Hub's users pay
+
+    for item in _chain(error):
+        if isinstance(item, HfHubHTTPError):
+            return int(item.response.status_code)
+    return None
+
+
+def _is_offline(error: BaseException) -> bool:
+    from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415
+
+    return any(isinstance(item, OfflineModeIsEnabled) for item in _chain(error))
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether another attempt could succeed."""
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    if isinstance(error, UnreachableError):
+        return True
+    if (
+        isinstance(error, AdapterHubError)
+        or any(isinstance(item, OSError) and item.errno in DISK for item in _chain(error))
+        or _is_offline(error)
+    ):
+        return False
+    status = _status(error)
+    if status is not None:
+        return status in TRANSIENT
+    return isinstance(error, GARBLED) or any(
+        isinstance(item, httpx.TransportError | ConnectionError | TimeoutError | JSONDecodeError)
+        or "Consistency check failed" in str(item)
+        for item in _chain(error)
+    )
+
+
+def is_no_connection(error: BaseException) -> bool:
+    """Tell whether nobody answered at all: no network, no such host, or no server there."""
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    return any(isinstance(item, httpx.ConnectError) for item in _chain(error))
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Return the seconds that the server asked to wait, if it did."""
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    for item in _chain(error):
+        if isinstance(item, HfHubHTTPError):
+            text = str(item.response.headers.get("Retry-After", ""))
+            return float(text) if re.fullmatch(r"\d{1,6}", text) else None
+    return None
+
+
+def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
+    """Return the error to raise: one line that says what it means, or the disk's own error."""
+    if isinstance(error, AdapterHubError):
+        return error
+    for item in _chain(error):
+        if isinstance(item, OSError) and item.errno in DISK:
+            return item if item.filename else OSError(item.errno, item.strerror, what)
+    if _is_offline(error):
+        return UnreachableError(f"{what}: HF_HUB_OFFLINE is set and it is not on this machine; unset it once")
+    status = _status(error)
+    if status is not None and status not in TRANSIENT:
+        return _refusal(error, status, what, endpoint)
+    reason = f"answers {status}" if status else _text(error)
+    if isinstance(error, GARBLED):
+        reason = f"its answer makes no sense: {reason}"
+    wait = retry_after(error)
+    later = f"; it asks to wait {wait:.0f} s" if wait else ""
+    if is_transient(error):
+        return UnreachableError(f"{what}: {endpoint} cannot be used ({reason}){later}; try again later")
+    if isinstance(error, ValueError):
+        return InvalidInputError(f"{what}: {_text(error)}")
+    return error
+
+
+def _refusal(error: BaseException, status: int, what: str, endpoint: str) -> AdapterHubError:
+    """Return what an answer means that another attempt would not change."""
+    from huggingface_hub import errors as hub  # noqa: PLC0415
+
+    found = next(item for item in _chain(error) if isinstance(item, hub.HfHubHTTPError))
+    said = _text(found)
+    if isinstance(found, hub.GatedRepoError):
+        return AccessError(f"{what}: gated; ask for access on its page at {endpoint}, then {LOG_IN}")
+    if isinstance(found, hub.RevisionNotFoundError | hub.RemoteEntryNotFoundError):
+        return NotFoundError(f"{what}: not there ({said})")
+    if isinstance(found, hub.RepositoryNotFoundError) or (status == 404):
+        return NotFoundError(f"{what}: not on {endpoint}, or private; check the name, or {LOG_IN}")
+    if status in (401, 403):
+        return AccessError(
+            f"{what}: {endpoint} refuses access ({status}: {said}); {LOG_IN} as somebody who may"
+        )
+    if status == 412:
+        return StaleParentError(f"{what}: somebody else wrote at the same time; try again")
+    if status == 409:
+        return ConflictError(f"{what}: exists already")
+    return InvalidInputError(f"{what}: {endpoint} refuses it ({status}: {said})")
+
+
+def _text(error: BaseException) -> str:
+    """Return the server's or the library's words on one line, without links and request ids."""
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    text = error.server_message if isinstance(error, HfHubHTTPError) and error.server_message else str(error)
+    line = " ".join(re.sub(r"\(Request ID: [^)]*\)|https?://\S+", "", text).split())
+    return line[:240] or type(error).__name__

@@ -1,0 +1,220 @@
+"""What is on the Hub and how it is named: repositories, revisions, files.
+
+>>> str(RepoId.parse("hf://datasets/alice/registry"))
+'hf://datasets/alice/registry'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from adapter_hub.errors import IntegrityError, InvalidInputError
+
+SCHEME = "hf://"
+MAXIMUM_REPO = 96  # characters, as the Hub allows
+_REPO_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./-]*[A-Za-z0-9_-])?")
+_BLOCK = 2**20
+
+
+def is_hub(text: str) -> bool:
+    """Tell whether `text` names something on the Hub."""
+    return text.startswith(SCHEME)
+
+
+def check_commit(commit: str) -> str:
+    """Return `commit` if it is the full id of one.
+
+    Raises:
+        InvalidInputError: it is not; the client would take it for the name of a file to write.
+    """
+    if not _COMMIT.fullmatch(commit):
+        raise InvalidInputError(f"commit {commit[:60]!r}: expected 40 hexadecimal digits")
+    return commit
+
+
+def check_revision(revision: str) -> str:
+    """Return the name of a branch or tag, or a commit, if it is safe to pass on.
+
+    Raises:
+        InvalidInputError: the client checks no revision and writes files that are named like it.
+    """
+    unsafe = ".." in revision or "//" in revision or "/." in revision or revision.endswith(".lock")
+    if len(revision) > 200 or unsafe or not _REVISION.fullmatch(revision):
+        raise InvalidInputError(
+            f"revision {revision[:60]!r}: expected a branch, a tag or a commit's 40 digits"
+        )
+    return revision
+
+
+def check_path(path: str) -> str:
+    """Return the path of a file in a repository if it stays inside the folder that it is downloaded to.
+
+    Raises:
+        IntegrityError: a Hub could let the client write elsewhere, which does not look.
+    """
+    outside = any(part in ("", ".", "..") for part in path.split("/"))
+    if outside or "\\" in path or not path.isprintable() or len(path) > 1000:
+        raise IntegrityError(f"a file called {path[:120]!r} on the Hub: no path inside a repository")
+    return path
+
+
+@dataclass(frozen=True)
+class RepoId:
+    """A repository on the Hub.
+
+    Attributes:
+        id: `namespace/name`.
+        kind: `model` or `dataset`.
+    """
+
+    id: str
+    kind: Literal["model", "dataset"] = "model"
+
+    def __post_init__(self) -> None:
+        unsafe = "--" in self.id or ".." in self.id or self.id.endswith(".git")
+        if unsafe or len(self.id) > MAXIMUM_REPO or not re.fullmatch(f"{_REPO_PART}/{_REPO_PART}", self.id):
+            raise InvalidInputError(
+                f"repository {self.id[:120]!r}: expected namespace/name, like openai/whisper-small"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `hf://namespace/name` or `hf://datasets/namespace/name`.
+
+        Raises:
+            InvalidInputError: something else.
+        """
+        rest = text.removeprefix(SCHEME).rstrip("/")
+        if not is_hub(text):
+            raise InvalidInputError(f"{text!r}: expected hf://namespace/name or hf://datasets/namespace/name")
+        if rest.startswith("datasets/"):
+            return cls(rest.removeprefix("datasets/"), "dataset")
+        return cls(rest.removeprefix("models/"))
+
+    @property
+    def namespace(self) -> str:
+        """The user or the organisation."""
+        return self.id.partition("/")[0]
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
+
+
+@dataclass(frozen=True)
+class Refs:
+    """The branches and tags of a repository, with the commits that they name."""
+
+    branches: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RepoState:
+    """What the Hub says of a repository.
+
+    Attributes:
+        id: its name now, which is another one after a move.
+        identity: what changes when a repository is deleted and made anew under the same name.
+        commit: that the asked revision names.
+        private: only for those with access.
+        gated: False, or how access is granted.
+        tags: the Hub's own, by which repositories are found.
+        card: the card's metadata.
+        downloads: in the last month.
+        updated: RFC 3339.
+    """
+
+    id: str
+    identity: str
+    commit: str
+    private: bool = False
+    gated: bool | str = False
+    tags: tuple[str, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
+    downloads: int = 0
+    updated: str = ""
+
+
+def state_of(info: Any) -> RepoState:
+    """Return what the client's record of a repository says, as far as it matters here."""
+    return RepoState(
+        id=info.id,
+        identity=f"{getattr(info, '_id', '')} {_time(info.created_at)}".strip(),
+        commit=info.sha or "",
+        private=bool(info.private),
+        gated=info.gated or False,
+        tags=tuple(info.tags or ()),
+        card=info.card_data.to_dict() if info.card_data else {},
+        downloads=info.downloads or 0,
+        updated=_time(info.last_modified),
+    )
+
+
+def _time(value: datetime | None) -> str:
+    return value.isoformat() if value else ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file has to be: `size` in bytes, `sha256` as 64 hexadecimal digits."""
+
+    size: int
+    sha256: str
+
+    def is_at(self, path: Path) -> bool:
+        """Tell whether `path` is that file."""
+        return path.is_file() and path.stat().st_size == self.size and sha256_of(path) == self.sha256
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in a commit.
+
+    Attributes:
+        path: in the repository.
+        size: in bytes.
+        sha256: of the content as 64 hexadecimal digits, for a file in large-file storage; None for others.
+        git_oid: git's id of the content, or of the pointer to it.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+    git_oid: str
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """What a download of it has to be; None if the Hub keeps only git's hash."""
+        return None if self.sha256 is None else Wanted(self.size, self.sha256)
+
+    def holds(self, content: bytes | Path) -> bool:
+        """Tell whether the Hub says that it holds this content, by the hash that it keeps."""
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if size != self.size:
+            return False
+        if self.sha256 is not None:
+            return _hash(hashlib.sha256(), content) == self.sha256
+        return _hash(hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False), content) == self.git_oid
+
+
+def sha256_of(content: bytes | Path) -> str:
+    """Return the sha256 of bytes or of a file's content as 64 hexadecimal digits."""
+    return _hash(hashlib.sha256(), content)
+
+
+def _hash(digest: Any, content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        digest.update(content)
+    else:
+        with content.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return str(digest.hexdigest())

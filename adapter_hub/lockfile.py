@@ -1,0 +1,187 @@
+"""`adapters.lock`: which adapters an application uses, to the byte.
+
+    lock = read_lock(Path("adapters.lock"))
+    lock.adapters[0].digest
+    lock.to_text() == Path("adapters.lock").read_text()     # for a file that this program wrote
+
+It is committed beside the application, like any lock file: two-space indent, sorted keys, adapters
+sorted by name. Only `requirements` is for hands to edit; `adapter-hub sync` brings the rest up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from packaging.version import Version
+from pydantic import Field, model_validator
+
+from adapter_hub.canonical import Count, Digest, Record, Text, read_json
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.manifest import BaseModelPin, FileEntry, Name, VersionText
+from adapter_hub.paths import write_atomically
+from adapter_hub.reference import AdapterRef, is_local
+from adapter_hub.registry_file import Location
+
+LOCK_SCHEMA = "lock/1"
+LOCK_FILE = "adapters.lock"
+MAXIMUM_SIZE = 64 * 2**20  # bytes; an adapter takes about 2 kB
+
+
+class LockedRegistry(Record):
+    """A registry that listed the adapters, as it was when they were locked.
+
+    Attributes:
+        label: where it was: a path (from the lock's folder if it starts with `./`), or on the Hub.
+    """
+
+    registry_id: Text
+    label: Text
+    sequence: Count
+
+
+class LockedAncestor(Record):
+    """A version that a locked adapter was made from, directly or not."""
+
+    name: Name
+    version: VersionText
+    digest: Digest
+
+
+class LockedAdapter(Record):
+    """One adapter version, to the byte.
+
+    Attributes:
+        hub: it was asked for as `hf://…`, past the registries.
+        closure: every ancestor, sorted; the quarantine of any of them counts.
+        locations: where its bytes were; a path that starts with `./` begins at the lock's folder.
+    """
+
+    name: Name
+    version: VersionText
+    digest: Digest
+    weights_digest: Digest
+    hub: bool
+    base_model: BaseModelPin
+    files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
+    closure: tuple[LockedAncestor, ...] = ()
+    locations: tuple[Location, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """`namespace/name@version`."""
+        return f"{self.name}@{self.version}"
+
+    def meets(self, requirement: AdapterRef) -> bool:
+        """Tell whether this version is one that a requirement asks for."""
+        if (requirement.name, requirement.hub) != (self.name, self.hub):
+            return False
+        if requirement.digest is not None and requirement.digest != self.digest:
+            return False
+        by_digest_alone = requirement.digest and not (requirement.version or requirement.compatible)
+        return bool(by_digest_alone) or requirement.admits(self.version)
+
+
+class LockFile(Record):
+    """The whole file.
+
+    Attributes:
+        requirements: references as the user wrote them.
+        registries: those that listed the adapters or their ancestors.
+        adapters: sorted by name and version.
+    """
+
+    schema_: Annotated[Literal["lock/1"], Field(alias="schema")]
+    requirements: tuple[Text, ...]
+    registries: tuple[LockedRegistry, ...] = ()
+    adapters: tuple[LockedAdapter, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for text in self.requirements:
+            parse_requirement(text)
+        keys = [(adapter.name, Version(adapter.version)) for adapter in self.adapters]
+        if keys != sorted(set(keys)):
+            raise ValueError("adapters must be sorted by name and version, each once")
+        return self
+
+    def to_text(self) -> str:
+        """Return the file's one spelling."""
+        return json.dumps(self.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def chosen(self, requirement: str) -> LockedAdapter | None:
+        """Return the newest locked version that meets a requirement, or None."""
+        ref = parse_requirement(requirement)
+        return next((adapter for adapter in reversed(self.adapters) if adapter.meets(ref)), None)
+
+    def staleness(self) -> list[str]:
+        """Return how requirements and adapters disagree, which is how a hand-edited file is noticed."""
+        chosen = {text: self.chosen(text) for text in self.requirements}
+        unmet = [f"nothing is locked for {text}" for text, adapter in chosen.items() if adapter is None]
+        refs = {adapter.ref for adapter in chosen.values() if adapter}
+        strangers = [adapter.ref for adapter in self.adapters if adapter.ref not in refs]
+        return unmet + [f"no requirement asks for {ref}" for ref in strangers]
+
+
+def parse_requirement(text: str) -> AdapterRef:
+    """Read a requirement: a reference to a published adapter.
+
+    Raises:
+        InvalidInputError: no reference, or an artifact's folder, which nobody else could get.
+    """
+    if is_local(text):
+        raise InvalidInputError(f"{text}: a folder cannot be locked; publish the artifact, and lock its name")
+    return AdapterRef.parse(text)
+
+
+def read_lock(path: Path) -> LockFile:
+    """Read a lock file.
+
+    Raises:
+        NotFoundError: there is none. InvalidInputError: damaged, or written by a later program.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAXIMUM_SIZE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"{path}: no such lock file; `adapter-hub lock REF...` makes one") from None
+    damaged = "restore it, or make it anew with `adapter-hub lock REF...`"
+    if len(raw) > MAXIMUM_SIZE:
+        raise InvalidInputError(f"{path}: larger than {MAXIMUM_SIZE} bytes; {damaged}")
+    try:
+        tree = read_json(raw, str(path))
+        _check_schema(tree.get("schema") if isinstance(tree, dict) else None, path)
+        return LockFile.parse(raw, str(path))
+    except InvalidInputError as error:
+        hint = "" if "upgrade with" in str(error) else f"; {damaged}"
+        raise InvalidInputError(f"{error}{hint}") from None
+
+
+def _check_schema(schema: object, path: Path) -> None:
+    if schema == LOCK_SCHEMA:
+        return
+    if isinstance(schema, str) and re.fullmatch(r"lock/[1-9]\d*", schema):
+        raise InvalidInputError(
+            f"{path}: its schema {schema} is newer than this program, which reads {LOCK_SCHEMA}; "
+            "upgrade with `pip install --upgrade adapter-hub`"
+        )
+    raise InvalidInputError(f"{path}: schema {str(schema)[:40]!r}, expected {LOCK_SCHEMA!r}")
+
+
+def write_lock(path: Path, lock: LockFile) -> bool:
+    """Write a lock file in one step, unless it says this already; return whether it was written.
+
+    Raises:
+        InvalidInputError: another kind of file is there.
+    """
+    data = lock.to_text().encode()
+    if path.exists():
+        before = path.read_bytes()
+        if before == data:
+            return False
+        if before.strip() and b'"lock/' not in before:  # a damaged lock may be replaced, a README may not
+            raise InvalidInputError(f"{path}: exists and is no lock file; name another with --file")
+    write_atomically(path, data)
+    return True

@@ -1,0 +1,92 @@
+"""Claims as files, the same in every store: where they are below a name, and what is in them.
+
+evaluations/<weights digest>/<sha256 of the file>.json      status.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from adapter_hub.canonical import hex_of, read_json, sha256_hex
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.report import EvaluationReport, StatusEntry
+from adapter_hub.stores import Claims
+
+EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
+MAXIMUM_CLAIM = 256 * 2**20  # bytes; a report of 100 000 utterances is about 60 MB
+
+
+def parse_statuses(raw: bytes, where: str) -> tuple[StatusEntry, ...]:
+    """Read a status file.
+
+    Raises:
+        IntegrityError: damaged; it never counts as `active`.
+    """
+    try:
+        entries = read_json(raw, where)
+        if not isinstance(entries, list):
+            raise InvalidInputError(f"{where}: expected a list of status entries")
+        return tuple(
+            StatusEntry.parse(json.dumps(entry).encode(), f"{where}, entry {number}")
+            for number, entry in enumerate(entries, 1)
+        )
+    except InvalidInputError as error:
+        raise IntegrityError(str(error)) from None
+
+
+def statuses_with(entries: Sequence[StatusEntry], new: StatusEntry) -> bytes | None:
+    """Return the status file with one entry more, in order of time, or None if it says nothing new."""
+    before = Claims(statuses=tuple(entries))
+    after = before.with_status(new)
+    if after is before:
+        return None
+    values = [item.to_json() for item in after.statuses]
+    return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def report_path(report: EvaluationReport, known_weights: Sequence[str], where: str) -> str:
+    """Return where a report belongs below its adapter's name.
+
+    Args:
+        report: about a version's weights.
+        known_weights: the `weights_digest` of every version.
+        where: the store and the name, for the message.
+
+    Raises:
+        NotFoundError: no version has the weights that it is about.
+    """
+    weights = report.subject.weights_digest
+    if weights is None or weights not in known_weights:
+        raise NotFoundError(f"{where}: no version of {report.subject.name} has the weights of this report")
+    return f"{EVALUATIONS}/{hex_of(weights)}/{sha256_hex(report.to_bytes())}.json"
+
+
+def parse_report(raw: bytes, path: str, where: str) -> EvaluationReport:
+    """Read a report and check that it is what its path says.
+
+    Args:
+        raw: the file.
+        path: below the name, see `report_path`.
+        where: for the message.
+
+    Raises:
+        InvalidInputError: no report. IntegrityError: not the bytes or the weights that its path says.
+    """
+    report = EvaluationReport.parse(raw, where)  # its name pins the bytes, canonical or not
+    _, weights, name = path.split("/")
+    if name != f"{sha256_hex(raw)}.json":
+        raise IntegrityError(f"{where}: its sha256 is {sha256_hex(raw)}, and its name has to be that")
+    if report.subject.weights_digest is None or hex_of(report.subject.weights_digest) != weights:
+        raise IntegrityError(f"{where}: is about other weights than its folder says")
+    return report
+
+
+def check_about(name: str, entry: StatusEntry, digest: str) -> None:
+    """Refuse a status of another digest than the version has.
+
+    Raises:
+        IntegrityError: with both.
+    """
+    if digest != entry.digest:
+        raise IntegrityError(f"{name}@{entry.version} has digest {digest}, the claim is about {entry.digest}")

@@ -1,0 +1,310 @@
+"""A store on a Hub: one model repository for each adapter of a namespace, one tag for each version.
+
+    store = HubStore("alice")                 # hf://alice, on HF_ENDPOINT or huggingface.co
+    store.push(artifact)                      # commit, read back, tag
+    store.fetch("alice/da", "1.0.0", folder)
+
+    v1.0.0, v1.1.0, …      the commit whose tree is the artifact, in PEFT's layout, with its card
+    main                   the version for those who ask for none; claims come in later commits
+
+A version is there from the moment that its tag is, and its commit was read back before. Whatever comes
+from the Hub is hashed here and compared with the manifest, and tags with what they were before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from adapter_hub.artifact import MAXIMUM_MANIFEST, Artifact
+from adapter_hub.canonical import digest_of
+from adapter_hub.errors import (
+    AdapterHubError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StatusError,
+)
+from adapter_hub.hub import HubClient, Progress, Refs, RepoId, scratch_folder
+from adapter_hub.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.paths import cache_folder
+from adapter_hub.reference import check_name, check_version
+from adapter_hub.registry_file import Location
+from adapter_hub.report import EvaluationReport, StatusEntry
+from adapter_hub.stores import Claim, Claims
+from adapter_hub.stores.claim_files import (
+    EVALUATIONS,
+    MAXIMUM_CLAIM,
+    STATUS_FILE,
+    check_about,
+    parse_report,
+    parse_statuses,
+    report_path,
+    statuses_with,
+)
+from adapter_hub.stores.hub_commits import (
+    TAG,
+    Repository,
+    publish_version,
+    show_version,
+    versions_of,
+    withdraw_version,
+)
+from adapter_hub.stores.hub_downloads import Commit, download_artifact, fetch_artifact
+from adapter_hub.stores.known_repos import KnownRepos
+from adapter_hub.versions import sort_versions
+
+LOCK_SECONDS = 3600.0
+
+
+class HubStore:
+    """The adapters of one namespace on a Hub.
+
+    Attributes:
+        namespace: the user or organisation.
+        client: of the Hub.
+        private: whether new repositories are only for those with access; None for the account's default.
+        progress: called with the number of bytes that arrived.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        client: HubClient | None = None,
+        cache: Path | None = None,
+        private: bool | None = None,
+        progress: Progress | None = None,
+        one_look: bool = False,
+    ) -> None:
+        """Name a store without asking for anything.
+
+        Args:
+            namespace: the user or organisation.
+            client: of the Hub; by default that of HF_ENDPOINT.
+            cache: folder for unfinished downloads and for what was seen; the user's by default.
+            private: see the attributes.
+            progress: see the attributes.
+            one_look: ask for a repository's branches and tags once and answer everything from that.
+
+        Raises:
+            InvalidInputError: not a namespace.
+        """
+        try:
+            check_name(f"{namespace}/x")
+        except InvalidInputError:
+            raise InvalidInputError(
+                f"store hf://{namespace}: expected hf://namespace, of a-z, 0-9 and single inner hyphens"
+            ) from None
+        self.namespace = namespace
+        self.client = client or HubClient()
+        self.private, self.progress = private, progress
+        self._cache = cache or cache_folder()
+        self.known = KnownRepos(self._cache, self.client.endpoint)
+        self._manifests: dict[tuple[str, str], tuple[Manifest, str]] = {}  # of a commit: they never change
+        self._entries: dict[tuple[str, str], tuple[StatusEntry, ...]] = {}
+        self._look: dict[str, Refs] | None = {} if one_look else None
+
+    def label(self, registry: Path) -> str:
+        """Return `hf://namespace`."""
+        return f"hf://{self.namespace}"
+
+    def location(self, name: str, version: str, registry: Path) -> Location:
+        """Return the repository and the commit of a version; see `Store.location`."""
+        return Location(store=self.label(registry), repo=name, commit=self._commit(name, version))
+
+    def names(self) -> list[str]:
+        """Return the names that have at least one version, as far as the Hub's search knows them, sorted."""
+        found = [item.id for item in self.client.search([TAG], author=self.namespace)]
+        return sorted(name for name in found if self._is_ours(name) and self.versions(name))
+
+    def _is_ours(self, name: str) -> bool:
+        try:
+            return self._repo(name) is not None
+        except InvalidInputError:
+            return False
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions from oldest to newest, withdrawn ones included."""
+        return sort_versions(versions_of(self._refs(name)))
+
+    def manifest(self, name: str, version: str) -> tuple[Manifest, str]:
+        """Return the manifest of a version and its digest; see `Store.manifest`."""
+        return self._manifest(name, version, self._commit(name, version))
+
+    def push(self, artifact: Artifact, card: str = "") -> None:
+        """Take an artifact in; see `Store.push`.
+
+        Raises, besides that:
+            AccessError: not this user's namespace. UnreachableError: try again, it goes on where it was.
+        """
+        name, version = artifact.manifest.name, artifact.manifest.version
+        artifact.verify()
+        repo = self._repo(name)
+        self._refuse_withdrawn(name, version, self._refs(name))
+        self.client.create_repo(repo, self.private)
+        publish_version(Repository(self.client, repo, self._read_back), artifact, card)
+        self.known.check_tag(repo, f"v{version}", self._commit(name, version), artifact.digest)
+
+    def fetch(self, name: str, version: str, folder: Path, *, digest: str | None = None) -> Artifact:
+        """Copy a version to `folder`; see `Store.fetch`. An interrupted download goes on where it was."""
+        refs = self._refs(name)
+        commit = self._commit(name, version, refs)
+        self._refuse_withdrawn(name, version, refs)
+        manifest, found = self._manifest(name, version, commit)
+        if digest is not None and found != digest:
+            raise IntegrityError(f"{self._repo(name)} v{version}: holds digest {found}, expected {digest}")
+        return fetch_artifact(self._commit_at(name, commit), manifest, folder, self._cache)
+
+    def attach(self, name: str, claim: Claim) -> None:
+        """Add a report or a status entry; see `Store.attach`."""
+        repo = self._repo(name)
+        if isinstance(claim, StatusEntry):
+            check_about(name, claim, self.manifest(name, claim.version)[1])
+            self._write(
+                repo, lambda head: self._status_file(repo, head, claim), f"{claim.version} is {claim.status}"
+            )
+        else:
+            known = [self.manifest(name, version)[0].weights_digest for version in self.versions(name)]
+            path = report_path(claim, known, f"store hf://{self.namespace}")
+            self._write(repo, lambda head: {path: claim.to_bytes()}, f"Evaluation on {claim.data}")
+
+    def claims(self, name: str) -> Claims:
+        """Return all claims about the versions of `name`; see `Store.claims`."""
+        refs = self._refs(name)
+        if "main" not in refs.branches:
+            return Claims()
+        repo, head = self._repo(name), refs.branches["main"]
+        tree = self.client.tree(repo, head)
+        paths = [path for path in tree if path == STATUS_FILE or path.startswith(f"{EVALUATIONS}/")]
+        if too_large := [path for path in paths if tree[path].size > MAXIMUM_CLAIM]:
+            raise IntegrityError(
+                f"claims about {name}", [f"{p}: larger than {MAXIMUM_CLAIM} bytes" for p in too_large]
+            )
+        with scratch_folder() as scratch:
+            self.client.download(repo, head, dict.fromkeys(paths), Path(scratch))
+            return _claims({path: Path(scratch, path) for path in sorted(paths)}, f"{repo}")
+
+    def statuses(self, name: str) -> Claims:
+        """Return the statuses of the versions of `name` alone, which costs less than all claims."""
+        return self._statuses(name, self._refs(name))
+
+    def withdraw(self, name: str, version: str) -> None:
+        """Remove the weights of a version for good; its manifest and its ancestors' stay."""
+        repo, commit = self._repo(name), self._commit(name, version)
+        manifest, _ = self._manifest(name, version, commit)
+        statuses = self.statuses(name)
+        others: set[str] = set()
+        for other in self.versions(name):
+            last = statuses.status_of(other)
+            if other != version and (last is None or last.status != "withdrawn"):
+                others |= {entry.sha256 for entry in self.manifest(name, other)[0].files}
+        withdraw_version(Repository(self.client, repo, self._read_back), manifest, commit, others)
+
+    def present(self, name: str, version: str, card: str) -> None:
+        """Make a version the one on `main`, with its card; see `Store.present`."""
+        commit = self._commit(name, version)
+        repository = Repository(self.client, self._repo(name), self._read_back)
+
+        def bring(folder: Path) -> Artifact:
+            return self.fetch(name, version, folder)
+
+        show_version(repository, version, commit, card, bring)
+
+    # what the public methods are made of
+
+    def _repo(self, name: str) -> RepoId:
+        if check_name(name).partition("/")[0] != self.namespace:
+            raise InvalidInputError(f"store hf://{self.namespace}: cannot hold {name}, another namespace's")
+        return RepoId(name)
+
+    def _refs(self, name: str) -> Refs:
+        if check_name(name).partition("/")[0] != self.namespace:
+            return Refs({}, {})  # several stores are asked for a name when a registry is made anew
+        if self._look is not None and name in self._look:
+            return self._look[name]
+        try:
+            refs = self.client.refs(self._repo(name))
+        except NotFoundError:
+            refs = Refs({}, {})
+        if self._look is not None:
+            self._look[name] = refs
+        return refs
+
+    def _commit(self, name: str, version: str, refs: Refs | None = None) -> str:
+        check_version(version)
+        commit = (refs or self._refs(name)).tags.get(f"v{version}")
+        if commit is None:
+            raise NotFoundError(f"store hf://{self.namespace}: no {name}@{version} on {self.client.endpoint}")
+        return commit
+
+    def _manifest(self, name: str, version: str, commit: str) -> tuple[Manifest, str]:
+        """Return the manifest in a commit and its digest, compared with what its tag named before."""
+        repo, key = self._repo(name), (name, commit)
+        if key not in self._manifests:
+            raw = self.client.read(repo, commit, MANIFEST_FILE, limit=MAXIMUM_MANIFEST)
+            manifest = Manifest.parse_canonical(raw, f"{MANIFEST_FILE} of {repo}@{commit[:12]}")
+            if (manifest.name, manifest.version) != (name, version):
+                raise IntegrityError(f"{repo} v{version}: holds {manifest.ref}, expected {name}@{version}")
+            self._manifests[key] = manifest, digest_of(raw)
+        manifest, digest = self._manifests[key]
+        self.known.check_tag(repo, f"v{version}", commit, digest)
+        return manifest, digest
+
+    def _read_back(self, artifact: Artifact, commit: str) -> None:
+        """Download what was just written and compare it with `artifact`, byte by byte.
+
+        Raises:
+            IntegrityError: the Hub keeps something else.
+        """
+        with scratch_folder() as scratch:
+            download_artifact(
+                self._commit_at(artifact.manifest.name, commit), artifact.manifest, Path(scratch)
+            )
+
+    def _commit_at(self, name: str, commit: str) -> Commit:
+        return Commit(self.client, self._repo(name), commit, self.progress)
+
+    def _refuse_withdrawn(self, name: str, version: str, refs: Refs) -> None:
+        last = self._statuses(name, refs).status_of(version)
+        if last and last.status == "withdrawn":
+            raise StatusError(f"{name}@{version} was withdrawn ({last.reason}): its files were removed")
+
+    def _statuses(self, name: str, refs: Refs) -> Claims:
+        head = refs.branches.get("main")
+        return Claims(statuses=self._statuses_at(self._repo(name), head) if head else ())
+
+    def _statuses_at(self, repo: RepoId, head: str) -> tuple[StatusEntry, ...]:
+        key = (repo.id, head)
+        if key not in self._entries:
+            try:
+                raw = self.client.read(repo, head, STATUS_FILE, limit=MAXIMUM_CLAIM)
+                self._entries[key] = parse_statuses(raw, f"{STATUS_FILE} of {repo}")
+            except NotFoundError:
+                self._entries[key] = ()
+        return self._entries[key]
+
+    def _status_file(self, repo: RepoId, head: str, entry: StatusEntry) -> dict[str, bytes]:
+        data = statuses_with(self._statuses_at(repo, head), entry)
+        return {} if data is None else {STATUS_FILE: data}
+
+    def _write(self, repo: RepoId, plan: Callable[[str], dict[str, bytes]], message: str) -> None:
+        """Add files to `main`, planned anew whenever somebody else was faster."""
+        Repository(self.client, repo, self._read_back).write_claims(plan, message)
+
+
+def _claims(files: dict[str, Path], where: str) -> Claims:
+    reports: list[EvaluationReport] = []
+    statuses: tuple[StatusEntry, ...] = ()
+    problems = []
+    for path, file in files.items():
+        try:
+            if path == STATUS_FILE:
+                statuses = parse_statuses(file.read_bytes(), f"{path} of {where}")
+            else:
+                reports.append(parse_report(file.read_bytes(), path, f"{path} of {where}"))
+        except (AdapterHubError, ValueError) as error:
+            problems.append(str(error))
+    if problems:
+        raise IntegrityError(f"claims about {where}", problems)
+    return Claims(tuple(reports), statuses)

@@ -1,0 +1,136 @@
+"""What this machine saw of repositories on a Hub: a tag that moves, or a new owner, is an error.
+
+    known = KnownRepos(cache, "https://huggingface.co")
+    known.check_tag(repo, "v1.0.0", commit, digest)    # IntegrityError, or remembered
+    known.check_owner(repo, state)
+
+A Hub keeps no tag from moving, and a deleted name can be taken by somebody else. The first sight is
+trusted, as ssh trusts a host's key, and everything after it is compared.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from adapter_hub.canonical import Count, Digest, Record, Text, sha256_hex
+from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.hub import RepoId, RepoState
+from adapter_hub.paths import make_folder, write_atomically
+
+
+class KnownTag(Record):
+    """A tag as it was seen: its commit, and the digest of the manifest there."""
+
+    commit: Text
+    digest: Digest
+    seen: Count
+
+
+class KnownRepo(Record):
+    """A repository as it was seen.
+
+    Attributes:
+        endpoint: the Hub's address.
+        repo: like `hf://alice/da`.
+        identity: what the Hub gives a repository when it is made; None if it was not asked for.
+        tags: by name; `seen` is `time.time()` in whole seconds.
+    """
+
+    schema_: Annotated[str, Field(alias="schema", pattern=r"^known-repo/1$")]
+    endpoint: Text
+    repo: Text
+    identity: str | None = None
+    tags: dict[str, KnownTag] = {}
+
+
+class KnownRepos:
+    """The memory of one Hub, in a folder of small files.
+
+    Attributes:
+        folder: where they are.
+        endpoint: of the Hub.
+    """
+
+    def __init__(self, cache: Path, endpoint: str) -> None:
+        """Name the memory without reading it."""
+        self.folder, self.endpoint = cache / "remembered", endpoint
+
+    def path(self, repo: RepoId) -> Path:
+        """Return the file that remembers a repository."""
+        return self.folder / f"hub-{sha256_hex(f'{self.endpoint} {repo}'.encode())[:32]}.json"
+
+    def recall(self, repo: RepoId) -> KnownRepo:
+        """Return what was seen; nothing, if it was never seen or the file is damaged."""
+        path = self.path(repo)
+        try:
+            return KnownRepo.parse(path.read_bytes(), str(path))
+        except (OSError, InvalidInputError):
+            return KnownRepo.model_validate(
+                {"schema": "known-repo/1", "endpoint": self.endpoint, "repo": str(repo)}
+            )
+
+    def check_tag(self, repo: RepoId, tag: str, commit: str, digest: str) -> None:
+        """Compare a tag with what was seen of it, and remember it.
+
+        A tag at another commit with the same manifest is let through: the manifest pins every byte.
+
+        Raises:
+            IntegrityError: it names other content than before.
+        """
+        known = self.recall(repo).tags.get(tag)
+        if known and known.digest != digest:
+            raise IntegrityError(
+                f"{repo} {tag}: the tag was moved",
+                [
+                    f"it named {known.digest} (commit {known.commit[:12]})",
+                    f"now {digest} (commit {commit[:12]})",
+                ],
+                f"a version never changes: ask its owner; if this is meant, delete {self.path(repo)}",
+            )
+        now = int(time.time())
+        if known is None or known.commit != commit or known.seen < now - 60:
+            self._update(repo, tags={tag: KnownTag(commit=commit, digest=digest, seen=now)})
+
+    def check_owner(self, repo: RepoId, state: RepoState) -> bool:
+        """Compare a repository's owner with the one trusted before.
+
+        Returns:
+            Whether it is seen for the first time.
+
+        Raises:
+            IntegrityError: it was moved, or deleted and made anew.
+        """
+        if state.id != repo.id:
+            raise IntegrityError(
+                f"{repo}: the Hub answers with {state.id}: the repository was moved; if you trust its owner, "
+                f"name it as hf://{state.id}"
+            )
+        known = self.recall(repo).identity
+        if known is not None and known != state.identity:
+            raise IntegrityError(
+                f"{repo}: is not the repository that was trusted before, it was deleted and made anew since, "
+                f"perhaps by somebody else; if you trust it now, delete {self.path(repo)}"
+            )
+        if known is None:
+            self._update(repo, identity=state.identity)
+        return known is None
+
+    def _update(
+        self, repo: RepoId, *, identity: str | None = None, tags: dict[str, KnownTag] | None = None
+    ) -> None:
+        from filelock import FileLock  # noqa: PLC0415 - only where something is new
+
+        with suppress(PermissionError):  # a cache that cannot be written forgets
+            make_folder(self.folder)
+            with FileLock(self.folder / ".lock", timeout=10):
+                before = self.recall(repo)
+                changes = {"identity": identity or before.identity, "tags": {**before.tags, **(tags or {})}}
+                after = before.model_copy(update=changes)
+                text = json.dumps(after.to_json(), indent=1, sort_keys=True)
+                write_atomically(self.path(repo), text.encode())

@@ -1,0 +1,39 @@
+"""A publisher or a puller killed at any request, write or moment: nothing half done, and a retry finishes.
+
+Here twenty kills each, in the slow suite 200; `python tests/hub_killing.py` says which there are.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_hub_races import run_program
+
+
+def kills(operation: str, wanted: int, folder: Path) -> int:
+    """Kill so often, each followed by a judgement and a retry; return at how many different points."""
+    told = run_program("hub_killing.py", operation, str(wanted), str(folder))
+    found = re.match(rf"{operation}: {wanted} kills at (\d+) points", told)
+    assert found, told
+    print(told)  # noqa: T201
+    return int(found[1])
+
+
+@pytest.mark.parametrize("operation", ["publish", "pull"])
+def test_killed_at_twenty_points_nothing_is_half_done_and_a_retry_finishes(
+    tmp_path: Path, operation: str
+) -> None:
+    assert kills(operation, 20, tmp_path) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "operation", ["publish", "publish an older version", "pull", "pull without a registry"]
+)
+def test_killed_at_two_hundred_points_nothing_is_half_done_and_a_retry_finishes(
+    tmp_path: Path, operation: str
+) -> None:
+    assert kills(operation, 200, tmp_path) > 150
