@@ -11,6 +11,7 @@ folder, the base model, and the manifests of all ancestors (`ancestors/<digest>.
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -235,10 +236,15 @@ def write_ancestors(folder: Path | str, parents: Iterator[Artifact] | list[Artif
             write_atomically(Path(folder) / ANCESTORS / f"{hex_of(digest)}.json", manifest.to_bytes())
 
 
-def copy_artifact(artifact: Artifact, target: Path | str) -> Artifact:
+def copy_artifact(artifact: Artifact, target: Path | str, *, link: bool = False) -> Artifact:
     """Copy an artifact whole to `target`, verified by reading back what was written.
 
     Where the same version is already, it is verified and left alone.
+
+    Args:
+        artifact: it is not trusted.
+        target: its folder.
+        link: let both share their bytes on the disk where that can be; for one that is removed afterwards.
 
     Raises:
         IntegrityError: what is there in the end is not what the manifest says; every difference.
@@ -248,14 +254,14 @@ def copy_artifact(artifact: Artifact, target: Path | str) -> Artifact:
     if not path.exists():
         try:
             with folder_in_the_making(path) as temporary:
-                _copy_files(artifact, temporary)
+                _copy_files(artifact, temporary, link=link)
             return Artifact.open(path)
         except FileExistsError:
             pass  # somebody else put it there meanwhile; it has to be the same
     return _same_version(artifact, path)
 
 
-def _copy_files(artifact: Artifact, folder: Path) -> None:
+def _copy_files(artifact: Artifact, folder: Path, *, link: bool) -> None:
     missing = []
     for name in (*(entry.path for entry in artifact.manifest.files), MANIFEST_FILE):
         source, copy = artifact.path / name, folder / name
@@ -263,7 +269,8 @@ def _copy_files(artifact: Artifact, folder: Path) -> None:
             missing.append(f"{name}: missing or not an ordinary file")
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy, follow_symlinks=False)
+        if not (link and _linked(source, copy)):
+            shutil.copyfile(source, copy, follow_symlinks=False)
     label = f"{artifact.ref} from {artifact.path}"
     if missing:
         raise IntegrityError(label, missing)
@@ -271,6 +278,14 @@ def _copy_files(artifact: Artifact, folder: Path) -> None:
         raise IntegrityError(label, [f"{MANIFEST_FILE} changed while it was copied"])
     if problems := problems_of(folder, artifact.manifest):
         raise IntegrityError(label, problems)
+
+
+def _linked(source: Path, copy: Path) -> bool:
+    try:
+        os.link(source, copy)
+    except OSError:  # another disk, or one that knows no links
+        return False
+    return True
 
 
 def _same_version(artifact: Artifact, path: Path) -> Artifact:

@@ -79,11 +79,24 @@ def _entry(path: Path, name: str, item: Any, base: int) -> TensorEntry:
 
 
 def tensor_bytes(path: Path) -> Iterator[tuple[TensorEntry, memoryview]]:
-    """Yield every tensor of a file with its raw bytes, in order of name."""
+    """Yield every tensor of a file with its raw bytes, in order of name.
+
+    The bytes are those of one buffer, and valid until the next tensor: a base model of gigabytes takes no
+    more memory than its largest tensor, and the buffer is warm.
+    """
     header = read_header(path)
-    data = memoryview(path.read_bytes())
-    for name in sorted(header):
-        yield header[name], data[header[name].start : header[name].stop]
+    buffer = memoryview(bytearray(max((entry.stop - entry.start for entry in header.values()), default=0)))
+    with path.open("rb", buffering=0) as file:
+        for name in sorted(header):
+            entry = header[name]
+            data, filled = buffer[: entry.stop - entry.start], 0
+            file.seek(entry.start)
+            while filled < len(data):
+                count = file.readinto(data[filled:])
+                if not count:
+                    raise IntegrityError(f"{path}: became shorter while it was read")
+                filled += count
+            yield entry, data
 
 
 def tensor_rows(path: Path, label: str) -> list[list[Any]]:

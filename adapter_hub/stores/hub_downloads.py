@@ -51,7 +51,7 @@ def fetch_artifact(commit: Commit, manifest: Manifest, folder: Path, cache: Path
             make_way(downloads / MANIFEST_FILE)
             write_atomically(downloads / MANIFEST_FILE, manifest.to_bytes())  # it came before the rest
             download_artifact(commit, manifest, downloads)
-            copied = copy_artifact(Artifact.open(downloads), folder)
+            copied = copy_artifact(Artifact.open(downloads), folder, link=True)
             shutil.rmtree(downloads, ignore_errors=True)  # a request that was given up may still write
             return copied
     there = Artifact.open(folder)  # another process was faster
