@@ -1,6 +1,6 @@
 """Kill publishers and pullers at requests, at writes to the disk, at random; a fresh process has to finish.
 
-python tests/hub_killing.py publish 200 FOLDER
+python tests/hub_killing.py publish 200 FOLDER      # 0: at every request and every write
 
 This process serves the Hub and judges. Another one, without threads, forks every client: the client is
 killed (SIGKILL) by the Hub when its n-th request was carried out or answered, by itself before its n-th
@@ -214,11 +214,8 @@ class Killing:
 
     def kill(self, wanted: int) -> Iterator[Point]:
         """Kill at points chosen by a seed, judge, let a fresh process finish; yield where it was killed."""
-        points = self.points()
-        random.Random(f"{self.operation} {wanted}").shuffle(points)
         killed = 0
-        while killed < wanted:
-            point = points.pop() if points else Point("time", seconds=random.uniform(0, 0.2))
+        for point in self._chosen(wanted):
             trial = self.trial()
             code, _ = self.run(trial, point)
             assert code in (0, -signal.SIGKILL), f"{point}: exit code {code}"
@@ -229,6 +226,16 @@ class Killing:
             trial.judge_finished()
             killed += 1
             yield point
+            if killed == wanted:
+                return
+
+    def _chosen(self, wanted: int) -> Iterator[Point]:
+        """Yield points in a random order, always the same; without a number, each request and write once."""
+        points = [point for point in self.points() if wanted or point.kind != "time"]
+        random.Random(f"{self.operation} {wanted}").shuffle(points)
+        yield from points
+        while wanted:
+            yield Point("time", seconds=random.uniform(0, 0.2))
 
 
 def main(operation: str, wanted: int, folder: Path) -> None:
