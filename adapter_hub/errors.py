@@ -9,7 +9,8 @@
     ├── UnreachableError       the Hub is down, silent or cut off; another time it may work
     ├── AccessError            the Hub asks for other rights: private, gated, not yours to write
     ├── StatusError            retired: yanked, quarantined or withdrawn
-    └── MissingExtraError      an optional dependency is not installed
+    ├── MissingExtraError      an optional dependency is not installed
+    └── OutOfMemoryError       the memory of the machine or of its GPU does not suffice
 
 A message is one line: what, where, what was expected, and the next step. The command line prints it
 after `error: ` and exits with 1.
@@ -57,6 +58,10 @@ class StatusError(AdapterHubError):
 
 class MissingExtraError(AdapterHubError):
     """An optional dependency is needed; the message holds the install command."""
+
+
+class OutOfMemoryError(AdapterHubError):
+    """The memory is not enough for this; the message says what needs less."""
 
 
 class IntegrityError(AdapterHubError):

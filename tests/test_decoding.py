@@ -15,7 +15,8 @@ from adapter_hub.runtime.decoding import DecodingOptions, decode, first_timestam
 from adapter_hub.runtime.language_identification import language_probabilities
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.probe import check_probe, measure_probe, probe_audio
-from adapter_hub.runtime.transcript import Segment, to_srt
+from adapter_hub.runtime.subtitles import to_srt
+from adapter_hub.runtime.transcript import Segment
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
 

@@ -72,28 +72,25 @@ def test_files_arrays_and_audio_are_the_same(base: BaseModel, tmp_path: Path) ->
 
 def test_a_broken_file_does_not_stop_the_others(base: BaseModel, clips: list[Path], tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no audio")
-    long = write_speech(tmp_path / "long.wav", 60.0)
     short = write_speech(tmp_path / "short.wav", 0.05)
     inputs = [
         clips[0],
         tmp_path / "text.wav",
         tmp_path / "absent.wav",
-        long,
         short,
         np.array([np.nan]),
         clips[1],
     ]
     found = Transcriber(base, FixedRoute(base, None, "pl")).transcribe(inputs, beams=1)
     errors = [item.error or "" for item in found]
-    assert [bool(error) for error in errors] == [False, True, True, True, True, True, False]
+    assert [bool(error) for error in errors] == [False, True, True, True, True, False]
     for error, wanted in zip(
-        errors[1:6],
+        errors[1:5],
         (
             "cannot be read as audio",
             "no such audio file",
-            "at most 4 s",
             "at least 0.1 s",
-            "audio 6: sample 0 is NaN",
+            "audio 5: sample 0 is NaN",
         ),
         strict=True,
     ):

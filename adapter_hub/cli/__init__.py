@@ -27,7 +27,7 @@ COMMANDS = {
     "diff": ("adapter_hub.cli.catalogue:diff", "Show how two adapters differ."),
     "lineage": ("adapter_hub.cli.catalogue:lineage", "Show what came from what."),
     "card": ("adapter_hub.cli.catalogue:card", "Print an adapter's model card."),
-    "transcribe": ("adapter_hub.cli.speech:transcribe", "Turn speech into text."),
+    "transcribe": ("adapter_hub.cli.transcribing:transcribe", "Turn speech into text."),
     "evaluate": ("adapter_hub.cli.speech:evaluate", "Measure error rates on a data set."),
     "data": ("adapter_hub.cli.training:data", "Look at a data set before training on it."),
     "similarity": ("adapter_hub.cli.training:similarity", "Find the nearest base language of new speech."),

@@ -15,8 +15,15 @@ from adapter_hub.cli.tables import size_text
 class Bar:
     """A line on stderr that says how far it is and how fast; silent where stderr is no terminal."""
 
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total = what, total
+    def __init__(self, what: str, total: int, total_seconds: float = 0.0) -> None:
+        """Start at nothing.
+
+        Args:
+            what: is done.
+            total: audios.
+            total_seconds: of all of them, where known: what is left is then told by seconds.
+        """
+        self.what, self.total, self.total_seconds = what, total, total_seconds
         self.done, self.seconds = 0, 0.0
         self.started = time.monotonic()
         self.shown = sys.stderr.isatty()
@@ -28,14 +35,19 @@ class Bar:
     def at(self, done: int, seconds: float = 0.0) -> None:
         """Show that `done` audios with `seconds` of audio are finished."""
         self.done, self.seconds = done, seconds
-        if not self.shown or not done:
+        share = seconds / self.total_seconds if self.total_seconds else done / max(self.total, 1)
+        if not self.shown or not share:
             return
-        passed = time.monotonic() - self.started
-        left = passed / done * (self.total - done)
-        filled = 24 * done // max(self.total, 1)
+        share, passed = min(share, 1.0), time.monotonic() - self.started
+        left, filled = passed / share * (1 - share), int(24 * share)
         speed = f"{seconds / passed:.1f} s of audio a second, " if seconds else ""
         bar = f"\r{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
         click.echo(f"{bar}  {speed}{left:.0f} s left \x1b[K", err=True, nl=False)
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio in a second."""
+        return self.seconds / max(time.monotonic() - self.started, 1e-3)
 
     def close(self) -> None:
         """Clear the line."""

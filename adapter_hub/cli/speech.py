@@ -1,15 +1,13 @@
-"""`transcribe` and `evaluate`: adapters at work.
+"""`evaluate`, and what it shares with `transcribe`: options, opening, writing.
 
-adapter-hub transcribe mini/da clip.flac
 adapter-hub evaluate mini/da --data danish --split test --out report.json
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -20,9 +18,16 @@ from adapter_hub.cli.tables import table
 if TYPE_CHECKING:
     from adapter_hub.report import EvaluationReport
     from adapter_hub.runtime.transcriber import Transcriber
-    from adapter_hub.runtime.transcript import Transcript
 
-FORMATS = ("text", "json", "srt")
+
+class Choices(TypedDict, total=False):
+    """What `load` lets `auto` choose among."""
+
+    threshold: float
+    adapters: Sequence[str]
+    languages: Sequence[str]
+    fallback: str | None
+
 
 decode_language_option = click.option(
     "--decode-language", metavar="CODE", help="Whisper's language to decode in, where it has none for TAG."
@@ -39,104 +44,6 @@ batch_size_option = click.option(
     "--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Audios decoded together."
 )
 timestamps_option = click.option("--timestamps", is_flag=True, help="Find when each segment starts and ends.")
-
-
-@click.command()
-@click.argument("ref")
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
-)
-@decode_language_option
-@base_model_option
-@beams_option
-@batch_size_option
-@timestamps_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="text",
-    show_default=True,
-    help="Form of the output.",
-)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write there instead of to stdout.")
-@click.pass_obj
-def transcribe(
-    settings: Settings,
-    ref: str,
-    audio: tuple[Path, ...],
-    language: str | None,
-    decode_language: str | None,
-    base_model: str | None,
-    beams: int,
-    batch_size: int,
-    timestamps: bool,
-    form: str,
-    as_json: bool,
-    out: Path | None,
-) -> int:
-    """Transcribe audio files, or all audio files of folders, with the adapter REF.
-
-    REF may be `auto` (the base model identifies the language and the adapter is chosen for each file) or
-    `base-model` (no adapter). Text has one line per file; with several files each starts with its name.
-    """
-    from adapter_hub.speech.audio import find_audio
-
-    form = "json" if as_json else form
-    files = [file for path in audio for file in find_audio(path)]
-    if form == "srt" and len(files) > 1:
-        _check_folder_for_subtitles(files, out)
-    transcriber = _open(settings, ref, language, decode_language, base_model)
-    bar = Bar("transcribing", len(files))
-    transcripts = transcriber.transcribe(
-        files,
-        beams=beams,
-        timestamps=timestamps or form == "srt",
-        batch_size=batch_size,
-        progress=bar.add,
-    )
-    bar.close()
-    failed = [transcript for transcript in transcripts if transcript.error is not None]
-    if form == "srt":
-        _write_subtitles(transcripts, out)
-    else:
-        _write(_rendered(transcripts, form), out)
-    for transcript in failed:
-        click.echo(f"error: {transcript.error}", err=True)
-    return 1 if failed else 0
-
-
-def _rendered(transcripts: Sequence[Transcript], form: str) -> str:
-    if form == "json":
-        rows = [item.to_json() for item in transcripts]
-        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-    lines = []
-    for item in transcripts:
-        if item.error is None:
-            text = [f"[{s.start:.2f} - {s.end:.2f}] {s.text}" for s in item.segments] or [item.text]
-            lines += [f"{item.source}\t{line}" for line in text] if len(transcripts) > 1 else text
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _check_folder_for_subtitles(files: Sequence[Path], out: Path | None) -> None:
-    """SubRip knows one recording only: several need a folder, and names that differ."""
-    if out is None or out.is_file():
-        raise click.UsageError("several files as srt need --out FOLDER, one .srt file is written for each")
-    names = [file.stem for file in files]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise click.UsageError(f"several files would be written to {twice[0]}.srt; call once per folder")
-
-
-def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None) -> None:
-    from adapter_hub.runtime.transcript import to_srt
-
-    for item in transcripts:
-        if item.error is None:
-            to_folder = out is not None and (len(transcripts) > 1 or out.is_dir())
-            place = out / f"{Path(item.source).stem}.srt" if out is not None and to_folder else out
-            _write(to_srt(item.segments) + "\n", place)
 
 
 @click.command()
@@ -193,7 +100,7 @@ def evaluate(
     if split is None and data.is_dir() and not any((data / name).is_file() for name in METADATA):
         split = "test"
     dataset = read_dataset(data, split)
-    transcriber = _open(settings, ref, language, decode_language, base_model)
+    transcriber = open_transcriber(settings, ref, language, decode_language, base_model)
     options = EvaluationOptions(
         language=language,
         beams=beams,
@@ -205,7 +112,7 @@ def evaluate(
     report = run(transcriber, dataset, options, lambda done, _, seconds: bar.at(done, seconds))
     bar.close()
     if out is not None:
-        _write_bytes(report.to_bytes(), out)
+        write_bytes(report.to_bytes(), out)
     if attach:
         from adapter_hub.exchange import attach as attach_report
 
@@ -241,13 +148,15 @@ def summary(ref: str, report: EvaluationReport) -> str:
     )
 
 
-def _open(
+def open_transcriber(
     settings: Settings,
     ref: str,
     language: str | None,
     decode_language: str | None,
     base_model: str | None,
+    **choices: Unpack[Choices],
 ) -> Transcriber:
+    """Load what a command's options name; warnings go to stderr."""
     from adapter_hub.runtime.opening import load
 
     return load(
@@ -260,17 +169,12 @@ def _open(
         registry=settings.registry,
         cache=settings.cache,
         tell=lambda line: click.echo(f"warning: {line}", err=True),
+        **choices,
     )
 
 
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        _write_bytes(text.encode(), out)
-
-
-def _write_bytes(data: bytes, out: Path) -> None:
+def write_bytes(data: bytes, out: Path) -> None:
+    """Write a file whole or not at all."""
     from adapter_hub.paths import write_atomically
 
     write_atomically(out, data)

@@ -257,6 +257,6 @@ def _segments(base: BaseModel, tokens: Sequence[int]) -> tuple[Segment, ...]:
             continue
         time = base.chunk_seconds if token is None else round((token - stamp) * TIMESTAMP_SECONDS, 2)
         if text := _text(base, inside):
-            segments.append(Segment(start, time, text))
+            segments.append(Segment(start, time, text, tuple(inside)))
         start, inside = time, []
     return tuple(segments)

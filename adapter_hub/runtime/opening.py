@@ -7,9 +7,9 @@ model, processor = load_model("mini/da")
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,13 @@ from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.probe import check_probe
 from adapter_hub.runtime.residents import Residents
-from adapter_hub.runtime.routing import THRESHOLD, FixedRoute, LanguageRouter, find_candidates
+from adapter_hub.runtime.routing import (
+    THRESHOLD,
+    Candidate,
+    FixedRoute,
+    LanguageRouter,
+    find_candidates,
+)
 from adapter_hub.runtime.transcriber import Transcriber
 
 AUTO, BASE_MODEL = "auto", "base-model"
@@ -78,6 +84,9 @@ def load(  # noqa: PLR0913 - the options of the public face
     registry: str | None = None,
     cache: str | None = None,
     threshold: float = THRESHOLD,
+    adapters: Sequence[str] = (),
+    languages: Sequence[str] = (),
+    fallback: str | None = None,
     allow_quarantined: str | None = None,
     tell: Tell | None = None,
 ) -> Transcriber:
@@ -93,6 +102,9 @@ def load(  # noqa: PLR0913 - the options of the public face
         registry: path of the registry file, or `hf://datasets/namespace/name`.
         cache: path of the cache's folder.
         threshold: for `auto`, the least probability of a language for its adapter to be used.
+        adapters: for `auto`, the ones to choose among; by default all that the registries offer.
+        languages: for `auto` and `base-model`, the only ones that may be heard.
+        fallback: for `auto`, the adapter for what no other is for; by default the base model alone.
         allow_quarantined: digest of a quarantined version that shall be loaded nevertheless.
         tell: called with every warning (a deprecated version, an old copy); by default `warnings.warn`.
 
@@ -100,17 +112,30 @@ def load(  # noqa: PLR0913 - the options of the public face
         NotFoundError, StatusError, IntegrityError, InvalidInputError: one line each.
     """
     places = Places(registry, cache, tell or warnings.warn)
-    if ref in (AUTO, BASE_MODEL):
+    device_and_dtype = device, dtype
+    if ref != AUTO and (adapters or fallback is not None):
+        raise InvalidInputError(f"{ref}: adapters to choose among, and a fallback, are for auto")
+    if ref == AUTO:
+        if language is not None or decode_language is not None:
+            raise InvalidInputError(
+                "auto identifies the language itself; name an adapter, or leave --language out"
+            )
+        base, router = _router(places, base_model, device_and_dtype, adapters, fallback)
+        return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.tell)
+    if ref == BASE_MODEL:
         base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
-        if ref == AUTO:
-            return Transcriber(base, _router(base, places, language, threshold))
+        if language is None and decode_language is None:
+            listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
+            return Transcriber(base, listener, places.tell)
         route = FixedRoute(base, None, language, decode_language)
     else:
         artifact = places.fetch(ref, allow_quarantined=allow_quarantined)
-        base = _base_model_of(artifact, base_model, device, dtype, places)
+        base = _base_model_of(artifact, base_model, device_and_dtype, places)
         route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
+    if languages:
+        raise InvalidInputError(f"{ref}: its language is known; the languages to choose among are for auto")
     _check_language(route)
-    return Transcriber(base, route)
+    return Transcriber(base, route, places.tell)
 
 
 def load_model(
@@ -138,8 +163,9 @@ def load_model(
 
 
 def _base_model_of(
-    artifact: Artifact, named: str | None, device: str | None, dtype: str | None, places: Places
+    artifact: Artifact, named: str | None, device_and_dtype: tuple[str | None, str | None], places: Places
 ) -> BaseModel:
+    device, dtype = device_and_dtype
     pin = artifact.manifest.base_model
     if named is not None:
         return load_base_model(named, device=device, dtype=dtype, cache=places.folder)
@@ -151,14 +177,42 @@ def _base_model_of(
         ) from None
 
 
-def _router(base: BaseModel, places: Places, language: str | None, threshold: float) -> LanguageRouter:
-    if language is not None:
-        raise InvalidInputError(
-            "auto identifies the language itself; name an adapter, or leave --language out"
-        )
-    candidates = find_candidates(places.registries(), base)
-    residents = Residents[AdapterRef](lambda ref: _resident(base, places.fetch(ref), places))
-    return LanguageRouter(base, candidates, residents.get, threshold)
+def _router(
+    places: Places,
+    base_model: str | None,
+    device_and_dtype: tuple[str | None, str | None],
+    adapters: Sequence[str],
+    fallback: str | None,
+) -> tuple[BaseModel, LanguageRouter]:
+    """Return the base model and the router of `auto`; adapters that were named are loaded now."""
+    named = {ref: places.fetch(ref) for ref in [*adapters, *([fallback] if fallback else [])]}
+    if named:
+        base = _base_model_of(next(iter(named.values())), base_model, device_and_dtype, places)
+    else:
+        device, dtype = device_and_dtype
+        base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
+
+    def load_one(ref: AdapterRef | str) -> ResidentAdapter:
+        artifact = named[ref] if isinstance(ref, str) else places.fetch(ref)
+        return _resident(base, artifact, places)
+
+    residents = Residents[AdapterRef | str](load_one)
+    if adapters:
+        candidates = {
+            language.decode_language: Candidate(ref, language.tag)
+            for ref in reversed(adapters)  # of two for one language the first one counts
+            for language in named[ref].manifest.languages
+        }
+    else:
+        candidates = find_candidates(places.registries(), base)
+    for ref in named:
+        residents.get(ref)
+    last = None if fallback is None else residents.get(fallback)
+    return base, LanguageRouter(base, candidates, residents.get, fallback=last)
+
+
+def _no_adapter(ref: AdapterRef | str) -> ResidentAdapter:
+    raise NotFoundError(f"{ref}: the base model alone has no adapters")
 
 
 def _check_language(route: FixedRoute) -> None:
@@ -166,7 +220,7 @@ def _check_language(route: FixedRoute) -> None:
     if route.decode_language is not None:
         route.base.check_languages([route.decode_language])
     elif route.language is not None:
-        route.routes(torch.empty(0), [route.language])
+        route.route(route.language)
 
 
 def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAdapter:

@@ -1,14 +1,16 @@
-"""Choosing what each row carries: one adapter for all, or by the language that is heard.
+"""Choosing what is transcribed with what: one adapter for all, or by the language that is heard.
 
 A `FixedRoute` knows the adapter (or none). A `LanguageRouter` takes the base model's language
-probabilities and picks, for every row, an active adapter of that language; below the threshold, or
-where no adapter speaks the language, the base model alone.
+probabilities and picks, for every stretch of speech, an active adapter of that language. Where no language
+is sure, the stretch goes where the one before it went; the first one, and a language that no adapter
+speaks, go to the fallback: the base model alone, or an adapter that was named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from packaging.version import Version
 from torch import Tensor
@@ -22,6 +24,8 @@ from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.speech.languages import primary_subtag
 from adapter_hub.versions import sort_versions
 
+# of a language by Whisper's code for it
+Probabilities = Mapping[str, float]
 THRESHOLD = 0.5  # below it the base model is as likely wrong as right about the language
 
 
@@ -34,12 +38,32 @@ class Route:
         language: BCP 47 tag of the transcript.
         decode_language: Whisper's token for it.
         probability: of the language, where it was identified.
+        probabilities: of every language, where it was identified.
     """
 
     adapter: ResidentAdapter | None
     language: str
     decode_language: str
     probability: float | None = None
+    probabilities: Probabilities = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What results call the adapter."""
+        return self.adapter.name if self.adapter else "base-model"
+
+    @property
+    def task(self) -> Literal["transcribe", "translate"]:
+        """What the adapter was trained for."""
+        return self.adapter.manifest.task if self.adapter and self.adapter.manifest else "transcribe"
+
+    def same(self, other: Route) -> bool:
+        """Tell whether speech of both may be transcribed together."""
+        return (
+            self.adapter is other.adapter
+            and self.language == other.language
+            and self.decode_language == other.decode_language
+        )
 
 
 def decode_language_of(base: BaseModel, adapter: ResidentAdapter | None, tag: str) -> str:
@@ -70,34 +94,46 @@ class FixedRoute:
     language: str | None = None
     decode_language: str | None = None
 
-    def routes(self, features: Tensor, tags: Sequence[str | None]) -> list[Route]:
-        """Return the route of every row; `tags` are the rows' own languages, where known.
+    def identifies(self, tag: str | None) -> bool:
+        """Tell whether `route` needs to know what was heard, for speech of the language `tag`.
 
         Raises:
             InvalidInputError: the language is not known and the adapter speaks several.
         """
-        wanted = [tag or self._language() for tag in tags]
-        if None not in wanted:
-            return [self._route(tag) for tag in wanted if tag is not None]
+        if tag or self._language():
+            return False
         if self.adapter is not None:
             raise InvalidInputError(
                 f"{self.adapter.name} speaks several languages; name the one to transcribe"
             )
-        heard = identify(self.base, features)
-        return [
-            Route(None, language, language, probability) if tag is None else self._route(tag)
-            for tag, (language, probability) in zip(wanted, heard, strict=True)
-        ]
+        return True
+
+    def route(
+        self, tag: str | None, heard: Probabilities | None = None, before: Route | None = None
+    ) -> Route:
+        """Return the route of a stretch of speech.
+
+        Args:
+            tag: its language, where that is known.
+            heard: the probability of every language, where `identifies` says so.
+            before: the route of the speech before it in the same recording; not needed here.
+
+        Raises:
+            InvalidInputError: there is no token for the language.
+        """
+        wanted = tag or self._language()
+        if wanted is None:
+            assert heard is not None
+            language = max(heard, key=lambda code: heard[code])
+            return Route(None, language, language, heard[language], heard)
+        decode = self.decode_language or decode_language_of(self.base, self.adapter, wanted)
+        return Route(self.adapter, wanted, decode)
 
     def _language(self) -> str | None:
         if self.language or self.adapter is None or self.adapter.manifest is None:
             return self.language
         languages = self.adapter.manifest.languages
         return languages[0].tag if len(languages) == 1 else None
-
-    def _route(self, tag: str) -> Route:
-        decode = self.decode_language or decode_language_of(self.base, self.adapter, tag)
-        return Route(self.adapter, tag, decode)
 
 
 def identify(base: BaseModel, features: Tensor) -> list[tuple[str, float]]:
@@ -111,7 +147,7 @@ def identify(base: BaseModel, features: Tensor) -> list[tuple[str, float]]:
 class Candidate:
     """An adapter that the router may choose for a language."""
 
-    ref: AdapterRef
+    ref: AdapterRef | str
     language: str
 
 
@@ -124,27 +160,70 @@ class LanguageRouter:
         candidates: by decode language.
         load: turns a candidate into a resident adapter: `Residents.get`.
         threshold: least probability of a language for its adapter to be used.
+        languages: the only ones that may be heard; none stands for all.
+        fallback: adapter for what no other is for; None is the base model alone.
     """
 
     base: BaseModel
     candidates: Mapping[str, Candidate]
-    load: Callable[[AdapterRef], ResidentAdapter]
+    load: Callable[[AdapterRef | str], ResidentAdapter]
     threshold: float = THRESHOLD
+    languages: Sequence[str] = ()
+    fallback: ResidentAdapter | None = None
 
-    def routes(self, features: Tensor, tags: Sequence[str | None]) -> list[Route]:
-        """Return the route of every row; a row whose language is given is not identified."""
-        heard = identify(self.base, features)
-        routes = []
-        for tag, (language, probability) in zip(tags, heard, strict=True):
-            sure = tag is not None or probability >= self.threshold
-            candidate = self.candidates.get(primary_subtag(tag) if tag else language) if sure else None
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.threshold <= 1.0:
+            raise InvalidInputError(f"threshold {self.threshold}: expected a probability from 0 to 1")
+        self.base.check_languages([primary_subtag(tag) for tag in self.languages])
+
+    def identifies(self, tag: str | None) -> bool:
+        """Tell whether `route` needs to know what was heard, for speech of the language `tag`."""
+        return tag is None
+
+    def route(
+        self, tag: str | None, heard: Probabilities | None = None, before: Route | None = None
+    ) -> Route:
+        """Return the route of a stretch of speech.
+
+        Args:
+            tag: its language, where that is known; it is not identified then.
+            heard: the probability of every language, where it is not.
+            before: the route of the speech before it in the same recording: followed where no language
+                is sure.
+        """
+        if tag is not None:
+            candidate = self.candidates.get(primary_subtag(tag))
             adapter = self.load(candidate.ref) if candidate else None
-            if tag is not None:
-                routes.append(Route(adapter, tag, decode_language_of(self.base, adapter, tag)))
-            else:
-                name = candidate.language if candidate else language
-                routes.append(Route(adapter, name, language, probability))
-        return routes
+            return Route(adapter, tag, decode_language_of(self.base, adapter, tag))
+        assert heard is not None
+        heard = self._allowed(heard)
+        language = max(heard, key=lambda code: heard[code])
+        probability = heard[language]
+        sure = probability >= self.threshold
+        if not sure and before is not None:
+            return replace(before, probability=heard.get(before.decode_language, 0.0), probabilities=heard)
+        if sure and (candidate := self.candidates.get(language)):
+            adapter = self.load(candidate.ref)
+            return Route(adapter, candidate.language, language, probability, heard)
+        if self.fallback is not None:
+            return self._to_fallback(self.fallback, language, heard)
+        return Route(None, language, language, probability, heard)
+
+    def _allowed(self, heard: Probabilities) -> Probabilities:
+        """Return what was heard among the languages that are allowed."""
+        if not self.languages:
+            return heard
+        codes = [primary_subtag(tag) for tag in self.languages]
+        total = sum(heard[code] for code in codes)
+        return {code: heard[code] / total if total else 1 / len(codes) for code in codes}
+
+    def _to_fallback(self, adapter: ResidentAdapter, language: str, heard: Probabilities) -> Route:
+        """Return the fallback's route: in the language heard if it speaks it, else in its first one."""
+        spoken = adapter.manifest.languages if adapter.manifest else ()
+        ours = next((item for item in spoken if item.decode_language == language), None)
+        ours = ours or next(iter(spoken), None)
+        tag, code = (ours.tag, ours.decode_language) if ours else (language, language)
+        return Route(adapter, tag, code, heard.get(code, 0.0), heard)
 
 
 def find_candidates(registries: Iterable[Registry], base: BaseModel) -> dict[str, Candidate]:

@@ -2,16 +2,20 @@
 
     audio = read_audio(Path("clip.flac"))
     audio.samples, audio.seconds, audio.sha256
+    for samples in audio_blocks(Path("three_hours.flac")):      # memory of one block
 
 WAV, FLAC, MP3, OGG and whatever else libsndfile reads, at any rate and number of channels; no ffmpeg.
-The file is read once: what is hashed is what is decoded.
+`read_audio` reads the file once: what is hashed is what is decoded.
 """
 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -23,6 +27,9 @@ from adapter_hub.errors import InvalidInputError, NotFoundError
 
 SAMPLE_RATE = 16_000  # samples a second
 MINIMUM_SECONDS = 0.1  # less holds no word; Whisper then invents one
+BLOCK_SECONDS = 10
+UNKNOWN_SIZE = 0x7FFF_F000  # programs that write to a pipe put this size or more into a header
+DECLARED = re.compile(r":\s*(\d+) \(should be (\d+)\)")  # what libsndfile says of a header and the file
 EXTENSIONS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf"})
 
 
@@ -51,14 +58,34 @@ def read_audio(path: Path) -> Audio:
 
     Raises:
         NotFoundError: no such file.
-        InvalidInputError: a folder, empty, no audio, no samples, NaN or infinite samples.
+        InvalidInputError: a folder, empty, no audio, truncated, no samples, NaN or infinite samples.
     """
-    data = _read_bytes(path)
-    try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise _unreadable(path, error) from None
-    return audio_from_samples(samples, rate, where=str(path), sha256=sha256_hex(data))
+    _check_file(path)
+    data = path.read_bytes()
+    with _opened(path, io.BytesIO(data)) as file:
+        blocks = list(_decoded(path, file, file.frames + 1))
+        samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), dtype=np.float32)
+        return audio_from_samples(samples, file.samplerate, where=str(path), sha256=sha256_hex(data))
+
+
+def audio_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
+    """Yield the samples of an audio file as `read_audio` gives them, a few seconds at a time.
+
+    Raises:
+        NotFoundError, InvalidInputError: as `read_audio`, when the place in the file is reached.
+    """
+    _check_file(path)
+    with _opened(path, str(path)) as file:
+        rate, place = file.samplerate, 0
+        stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+        for block in _decoded(path, file, BLOCK_SECONDS * rate):
+            mono = _mono(block, str(path), place)
+            place += len(block)
+            yield mono if stream is None else stream.resample_chunk(mono)
+        if place == 0:
+            raise _no_samples(str(path))
+        if stream is not None:
+            yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
 
 def audio_from_samples(
@@ -84,11 +111,8 @@ def audio_from_samples(
     if sample_rate < 1:
         raise InvalidInputError(f"{where}: sample rate {sample_rate}; expected samples a second")
     if array.shape[0] == 0:
-        raise InvalidInputError(f"{where}: no samples in it; expected at least {MINIMUM_SECONDS} s of audio")
-    mono = array.astype(np.float32, copy=False) if array.ndim == 1 else array.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        bad = int(np.argmin(np.isfinite(mono)))
-        raise InvalidInputError(f"{where}: sample {bad} is NaN or infinite; expected values between -1 and 1")
+        raise _no_samples(where)
+    mono = _mono(array, where)
     if sample_rate != SAMPLE_RATE:
         mono = soxr.resample(mono, sample_rate, SAMPLE_RATE)
     mono = np.ascontiguousarray(mono, dtype=np.float32)
@@ -101,13 +125,9 @@ def audio_seconds(path: Path) -> float:
     Raises:
         NotFoundError, InvalidInputError: as `read_audio`, but for the values of the samples.
     """
-    if not path.is_file() or path.stat().st_size == 0:
-        _read_bytes(path)
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise _unreadable(path, error) from None
-    return float(info.frames / info.samplerate)
+    _check_file(path)
+    with _opened(path, str(path)) as file:
+        return float(file.frames / file.samplerate)
 
 
 def check_seconds(seconds: float, maximum: float, where: str) -> None:
@@ -141,16 +161,66 @@ def find_audio(path: Path) -> list[Path]:
     return found
 
 
-def _read_bytes(path: Path) -> bytes:
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise InvalidInputError(f"{path}: a folder; expected an audio file")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such audio file") from None
-    if not data:
+    if not path.exists():
+        raise NotFoundError(f"{path}: no such audio file")
+    if path.is_file() and path.stat().st_size == 0:
         raise InvalidInputError(f"{path}: an empty file (0 bytes); expected audio")
-    return data
+
+
+def _opened(path: Path, source: str | io.BytesIO) -> Any:
+    """Return the open file, whose header promises no more than the file holds."""
+    try:
+        file = soundfile.SoundFile(source)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise _unreadable(path, error) from None
+    for declared, found in DECLARED.findall(file.extra_info):
+        if int(found) < int(declared) < UNKNOWN_SIZE:
+            file.close()
+            raise InvalidInputError(
+                f"{path}: {found} of the {declared} bytes that its header states are there; "
+                "the file is truncated, get it again"
+            )
+    return file
+
+
+def _decoded(path: Path, file: Any, size: int) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks of `[size, channels]` samples until the end that the header states."""
+    done = 0
+    while True:
+        try:
+            block = file.read(size, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, TypeError):
+            block = np.zeros((0, 1), dtype=np.float32)  # as if it ended here: said below
+        if not len(block):
+            break
+        done += len(block)
+        yield block
+    if done < file.frames:
+        rate = file.samplerate
+        raise InvalidInputError(
+            f"{path}: ends after {done / rate:.1f} s of the {file.frames / rate:.1f} s that its header "
+            "states; the file is truncated or damaged, get it again"
+        )
+
+
+def _mono(samples: NDArray[np.floating], where: str, first: int = 0) -> NDArray[np.float32]:
+    """Return finite samples mixed to one channel; `first` is the number of the first one."""
+    mono = (
+        samples.astype(np.float32, copy=False)
+        if samples.ndim == 1
+        else samples.mean(axis=1, dtype=np.float32)
+    )
+    if not np.isfinite(mono).all():
+        bad = first + int(np.argmin(np.isfinite(mono)))
+        raise InvalidInputError(f"{where}: sample {bad} is NaN or infinite; expected values between -1 and 1")
+    return mono
+
+
+def _no_samples(where: str) -> InvalidInputError:
+    return InvalidInputError(f"{where}: no samples in it; expected at least {MINIMUM_SECONDS} s of audio")
 
 
 def _unreadable(path: Path, error: Exception) -> InvalidInputError:

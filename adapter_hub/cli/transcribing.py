@@ -1,0 +1,261 @@
+"""`transcribe`: speech to text, of any length, in as many languages as there are adapters.
+
+adapter-hub transcribe mini/da clip.flac
+adapter-hub transcribe auto meeting.flac --format vtt --out meeting.vtt
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from adapter_hub.cli.progress import Bar
+from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.speech import (
+    base_model_option,
+    batch_size_option,
+    beams_option,
+    decode_language_option,
+    open_transcriber,
+    timestamps_option,
+    write_bytes,
+)
+
+if TYPE_CHECKING:
+    from adapter_hub.runtime.transcript import Segment, Transcript
+
+FORMATS = ("text", "json", "srt", "vtt")
+SUBTITLES = ("srt", "vtt")
+LONG = 60.0  # seconds of audio from which on the speed is told
+
+
+def _listed(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(item.strip() for item in value.split(",") if item.strip()) if value else ()
+
+
+def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(item) for item in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: expected numbers, like 0,0.2,0.4") from None
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
+)
+@click.option(
+    "--languages", callback=_listed, metavar="TAGS", help="With auto: the only ones to hear, like da,pl."
+)
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="REF",
+    help="With auto: choose among these (repeat it). Default: all that the registries offer.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="With auto: least probability of a language.",
+)
+@click.option("--fallback", metavar="REF", help="With auto: the adapter where no other fits. Default: none.")
+@decode_language_option
+@base_model_option
+@click.option(
+    "--task", type=click.Choice(["transcribe", "translate"]), help="What to do. Default: the adapter's task."
+)
+@beams_option
+@click.option(
+    "--temperatures",
+    callback=_temperatures,
+    default="0",
+    show_default=True,
+    metavar="LIST",
+    help="Tried one after another while a text looks wrong, like 0,0.2,0.4.",
+)
+@batch_size_option
+@timestamps_option
+@click.option("--words", is_flag=True, help="Find when each word starts and ends (in JSON).")
+@click.option(
+    "--window",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Join phrases up to this length. Default: what the adapter takes.",
+)
+@click.option("--skip-silence", is_flag=True, help="Hear nothing but speech (needs the extra `vad`).")
+@click.option("--previous-text", is_flag=True, help="Condition each window on the text before it.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="Form of the output.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write there instead of to stdout.")
+@click.pass_obj
+def transcribe(
+    settings: Settings,
+    ref: str,
+    audio: tuple[Path, ...],
+    language: str | None,
+    languages: tuple[str, ...],
+    adapters: tuple[str, ...],
+    threshold: float,
+    fallback: str | None,
+    decode_language: str | None,
+    base_model: str | None,
+    task: Literal["transcribe", "translate"] | None,
+    beams: int,
+    temperatures: tuple[float, ...],
+    batch_size: int,
+    timestamps: bool,
+    words: bool,
+    window: float | None,
+    skip_silence: bool,
+    previous_text: bool,
+    form: str,
+    as_json: bool,
+    out: Path | None,
+) -> int:
+    """Transcribe audio files, or all audio files of folders, with the adapter REF.
+
+    REF may be `auto` (the base model identifies the language, and the adapter is chosen for each stretch of
+    speech) or `base-model` (no adapter). Files may be of any length: they are cut at pauses. Text has one
+    line per file; with several files each starts with its name. JSON has the fields of OpenAI's
+    verbose_json. Which adapter heard what is told on stderr for `auto`.
+    """
+    from adapter_hub.runtime.opening import AUTO
+    from adapter_hub.speech.audio import find_audio
+
+    form = "json" if as_json else form
+    files = [file for path in audio for file in find_audio(path)]
+    if form in SUBTITLES and len(files) > 1:
+        _check_folder_for_subtitles(files, out, form)
+    transcriber = open_transcriber(
+        settings,
+        ref,
+        language,
+        decode_language,
+        base_model,
+        languages=languages,
+        adapters=adapters,
+        threshold=threshold,
+        fallback=fallback,
+    )
+    bar = Bar("transcribing", len(files), _seconds_of(files))
+    transcripts = []
+    for transcript in transcriber.transcribe_each(
+        files,
+        progress=bar.add,
+        beams=beams,
+        timestamps="trained" if timestamps or form != "text" else False,
+        words=words,
+        task=task,
+        batch_size=batch_size,
+        window_seconds=window,
+        skip_silence=skip_silence,
+        previous_text=previous_text,
+        temperatures=temperatures,
+    ):
+        transcripts.append(transcript)
+    bar.close()
+    if form in SUBTITLES:
+        _write_subtitles(transcripts, out, form)
+    else:
+        _write(_rendered(transcripts, form, timestamps), out)
+    return _tell(transcripts, bar, routed=ref == AUTO and form != "json")
+
+
+def _tell(transcripts: Sequence[Transcript], bar: Bar, *, routed: bool) -> int:
+    """Say on stderr which adapter heard what, how fast it was and what failed; returns the exit code."""
+    failed = [transcript for transcript in transcripts if transcript.error is not None]
+    for transcript in transcripts if routed else ():
+        for line in _routes(transcript):
+            click.echo(line, err=True)
+    if bar.seconds >= LONG:
+        click.echo(f"{bar.seconds:.0f} s of audio, {bar.speed:.1f} s of audio a second", err=True)
+    for transcript in failed:
+        click.echo(f"error: {transcript.error}", err=True)
+    return 1 if failed else 0
+
+
+def _routes(transcript: Transcript) -> Iterator[str]:
+    """Yield a line for every run of segments of one language."""
+
+    def kind(segment: Segment) -> tuple[str, str]:
+        return segment.language, segment.adapter
+
+    for (language, adapter), run in groupby(transcript.segments, kind):
+        segments = list(run)
+        sure = [item.language_probability for item in segments if item.language_probability is not None]
+        mean = f" {sum(sure) / len(sure):.2f}" if sure else ""
+        times = f"{segments[0].start:.1f} - {segments[-1].end:.1f} s"
+        yield f"{transcript.source}: {times}: {language}{mean}, {adapter}"
+
+
+def _seconds_of(files: Sequence[Path]) -> float:
+    """Return the seconds that the headers state; files that cannot be read have none."""
+    from adapter_hub.errors import AdapterHubError
+    from adapter_hub.speech.audio import audio_seconds
+
+    total = 0.0
+    for file in files:
+        try:
+            total += audio_seconds(file)
+        except (AdapterHubError, OSError):
+            continue  # reported when its turn comes
+    return total
+
+
+def _rendered(transcripts: Sequence[Transcript], form: str, timestamps: bool) -> str:
+    if form == "json":
+        rows = [item.to_json() for item in transcripts]
+        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    lines = []
+    for item in transcripts:
+        if item.error is None or item.text:
+            text = [f"[{s.start:.2f} - {s.end:.2f}] {s.text}" for s in item.segments]
+            text = text if timestamps and text else [item.text]
+            lines += [f"{item.source}\t{line}" for line in text] if len(transcripts) > 1 else text
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _check_folder_for_subtitles(files: Sequence[Path], out: Path | None, form: str) -> None:
+    """A file of subtitles is of one recording: several need a folder, and names that differ."""
+    if out is None or out.is_file():
+        raise click.UsageError(
+            f"several files as {form} need --out FOLDER, one .{form} file is written for each"
+        )
+    names = [file.stem for file in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise click.UsageError(f"several files would be written to {twice[0]}.{form}; call once per folder")
+
+
+def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None, form: str) -> None:
+    from adapter_hub.runtime.subtitles import to_srt, to_vtt
+
+    to_form = to_srt if form == "srt" else to_vtt
+    for item in transcripts:
+        if item.error is None or item.segments:
+            to_folder = out is not None and (len(transcripts) > 1 or out.is_dir())
+            place = out / f"{Path(item.source).stem}.{form}" if out is not None and to_folder else out
+            _write(to_form(item.segments) + "\n", place)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_bytes(text.encode(), out)

@@ -1,0 +1,249 @@
+"""Transcribing recordings of any length, in batches of windows of whichever recordings they are.
+
+    pipeline = Pipeline(base, router, options, tell)
+    for news in pipeline.run(recordings):               # after every batch
+        news.segments, news.seconds, news.finished
+
+Recordings are read as they are needed, a few windows ahead, so that memory does not grow with their number
+or length. The stages: phrases are read; the languages of a batch of them are identified, where needed; each
+is routed and joined to its neighbours; windows of like lengths are decoded together; a recording's segments
+come out in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from adapter_hub.errors import OutOfMemoryError
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.composition import Session
+from adapter_hub.runtime.decoding import DecodingOptions, decode
+from adapter_hub.runtime.language_identification import hear, language_probabilities
+from adapter_hub.runtime.loading import ResidentAdapter
+from adapter_hub.runtime.memory import memory_guard
+from adapter_hub.runtime.recordings import Reader
+from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
+from adapter_hub.runtime.stitching import segments_of, text_tokens
+from adapter_hub.runtime.transcript import Segment
+from adapter_hub.runtime.transcription_options import Task, TranscriptionOptions
+from adapter_hub.runtime.windows import Recording, Routed, Window
+from adapter_hub.speech.audio import SAMPLE_RATE, Audio
+from adapter_hub.speech.features import log_mel
+from adapter_hub.speech.phrases import Piece, Samples
+
+READ_AHEAD = 32  # batches that are read ahead and sorted by length together
+HEARD_AHEAD = 4  # the same where languages are identified: what was heard is kept
+AHEAD_SECONDS = 600.0  # of audio that is read ahead, at most
+
+
+@dataclass(frozen=True)
+class News:
+    """What a batch brought: segments in the order of each recording, seconds of audio, who is done."""
+
+    segments: Sequence[tuple[Recording, Segment]]
+    seconds: float
+    finished: Sequence[Recording]
+
+
+@dataclass
+class Pipeline:
+    """The stages from recordings to segments, for one thread.
+
+    Attributes:
+        base: the base model.
+        router: which adapter for which speech.
+        options: how to transcribe.
+        tell: called with what the user should know.
+        at_once: as few windows are read ahead as one batch needs, so that results come early.
+    """
+
+    base: BaseModel
+    router: FixedRoute | LanguageRouter
+    options: TranscriptionOptions
+    tell: Callable[[str], None]
+    at_once: bool = False
+    _session: Session = field(init=False)
+    _size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._session, self._size = Session(self.base), self.options.batch_size
+
+    def run(self, recordings: Iterable[Recording]) -> Iterator[News]:
+        """Transcribe recordings; yields whenever something is new.
+
+        Raises:
+            OutOfMemoryError: a single window is too much.
+            InvalidInputError: a language that cannot be decoded, or is not known.
+        """
+        reader = Reader(self._known(recordings), self._size, self.options.previous_text)
+        while True:
+            windows = self._windows(reader)
+            if done := reader.take_finished():
+                yield News((), 0.0, done)
+            if not windows and reader.exhausted and not reader.open:
+                return
+            if not self.at_once:  # a batch is as slow as its longest text
+                windows.sort(key=lambda window: window.seconds)
+            while windows:
+                batch, windows = windows[: self._size], windows[self._size :]
+                segments = self._within_memory(batch)
+                yield News(segments, sum(window.seconds for window in batch), reader.take_finished())
+
+    def _known(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
+        """Give a recording its route where that needs no hearing."""
+        for recording in recordings:
+            if not self.router.identifies(recording.tag):
+                recording.before = self.router.route(recording.tag)
+            yield recording
+
+    def _windows(self, reader: Reader) -> list[Window]:
+        """Return windows that can be decoded now."""
+        windows: list[Window] = []
+        seconds, ahead = 0.0, self._ahead()
+        while len(windows) < ahead and seconds < max(AHEAD_SECONDS, self._size * self.base.chunk_seconds):
+            pieces = reader.read(self._size)
+            new: list[Window] = []
+            for (recording, piece), routed in zip(pieces, self._routed(pieces), strict=True):
+                seconds += piece.seconds
+                new += recording.add(routed)
+            for recording in reader.open:
+                if recording.ended:
+                    new += recording.finish()
+            windows += new
+            if not pieces and not new:
+                break
+        return windows
+
+    def _ahead(self) -> int:
+        if self.at_once or self.options.previous_text:
+            return self._size
+        return self._size * (HEARD_AHEAD if isinstance(self.router, LanguageRouter) else READ_AHEAD)
+
+    def _routed(self, pieces: Sequence[tuple[Recording, Piece]]) -> list[Routed]:
+        """Give every phrase its route; those whose language is not known are heard together."""
+        unknown = [i for i, (recording, _) in enumerate(pieces) if self.router.identifies(recording.tag)]
+        features, heard, languages = Tensor(), Tensor(), Tensor()
+        if unknown:
+            features = self._features([pieces[i][1].samples for i in unknown])
+            with self._memory(len(unknown)):
+                heard = hear(self.base, features)
+            languages = language_probabilities(self.base, heard=heard)
+        routed = []
+        latest = {id(recording): recording.before for recording, _ in pieces}
+        for i, (recording, piece) in enumerate(pieces):
+            before = latest[id(recording)]
+            if i not in unknown:
+                route = self.router.route(recording.tag, None, before)
+                routed.append(Routed(piece, route))
+            else:
+                row = unknown.index(i)
+                values = dict(zip(self.base.decode_languages, languages[row].tolist(), strict=True))
+                route = self.router.route(recording.tag, values, before)
+                ours = None if adapts_encoder(route.adapter) else heard[row]
+                routed.append(Routed(piece, route, features[row], ours))
+            latest[id(recording)] = route
+        return routed
+
+    def _features(self, samples: Sequence[Samples]) -> Tensor:
+        audios = [Audio(item, SAMPLE_RATE, "") for item in samples]
+        return torch.from_numpy(log_mel(self.base.processor.feature_extractor, audios))
+
+    def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
+        """Decode windows, in smaller batches from now on where the memory is not enough for these."""
+        news: list[tuple[Recording, Segment]] = []
+        waiting = [list(batch)]
+        while waiting:
+            some = waiting.pop(0)
+            try:
+                news += self._decode(some)
+            except OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                half = (len(some) + 1) // 2
+                self.tell(
+                    f"out of memory with {len(some)} windows at once; going on with {half} "
+                    f"(--batch-size {half} does so from the start)"
+                )
+                self._size = min(self._size, half)
+                self._session = Session(self.base)
+                waiting[:0] = [some[:half], some[half:]]
+        return news
+
+    def _decode(self, windows: Sequence[Window]) -> list[tuple[Recording, Segment]]:
+        """Decode windows; those of another task, or with timestamps, by themselves."""
+        alike: dict[tuple[bool, Task], list[Window]] = {}
+        for window in windows:
+            task = self.options.task or window.route.task
+            alike.setdefault((self._stamped(window), task), []).append(window)
+        news: list[tuple[Recording, Segment]] = []
+        for (timestamps, task), some in alike.items():
+            with self._memory(len(some)):
+                news += self._decode_alike(some, self.options.decoding(timestamps=timestamps, task=task))
+        return news
+
+    def _decode_alike(
+        self, windows: Sequence[Window], options: DecodingOptions
+    ) -> list[tuple[Recording, Segment]]:
+        heard = self._heard(windows)
+        previous = [window.recording.previous_to(window) for window in windows]
+        decoded = decode(
+            self._session,
+            heard,
+            rows=[window.route.adapter for window in windows],
+            languages=[window.route.decode_language for window in windows],
+            options=options,
+            previous=previous if self.options.previous_text else None,
+            heard=heard,
+        )
+        news: list[tuple[Recording, Segment]] = []
+        for window, text in zip(windows, decoded, strict=True):
+            segments = segments_of(window, text, options.timestamps, self.options)
+            tokens = text.tokens if segments else ()
+            window.recording.remember(window, text_tokens(self.base, tokens), text.temperature)
+            news += [(window.recording, item) for item in window.recording.put(window, segments, tokens)]
+        return news
+
+    def _heard(self, windows: Sequence[Window]) -> Tensor:
+        """Return what the encoder makes of every window, with the adapters of those that adapt it."""
+        known = [window.phrases[0].heard if len(window.phrases) == 1 else None for window in windows]
+        new = [i for i, rows in enumerate(known) if rows is None]
+        if new:
+            self._session.seat([windows[i].route.adapter for i in new])
+            features = self._window_features([windows[i] for i in new])
+            with torch.inference_mode():
+                encoder = self._session.model.get_encoder()
+                made = encoder(features.to(self.base.device, self.base.dtype)).last_hidden_state
+            if len(new) == len(windows):
+                return made
+            for place, i in enumerate(new):
+                known[i] = made[place]
+        return torch.stack([rows for rows in known if rows is not None])
+
+    def _window_features(self, windows: Sequence[Window]) -> Tensor:
+        known = [window.phrases[0].features if len(window.phrases) == 1 else None for window in windows]
+        new = [i for i, rows in enumerate(known) if rows is None]
+        if new:
+            made = self._features([windows[i].samples for i in new])
+            for place, i in enumerate(new):
+                known[i] = made[place]
+        return torch.stack([rows for rows in known if rows is not None])
+
+    def _memory(self, windows: int) -> AbstractContextManager[None]:
+        beams = f"{windows} windows with {self.options.beams} beams on {self.base.device}"
+        return memory_guard(beams, alone=windows == 1)
+
+    def _stamped(self, window: Window) -> bool:
+        if self.options.timestamps != "trained":
+            return self.options.timestamps
+        adapter = window.route.adapter
+        return adapter is None or (adapter.manifest is not None and adapter.manifest.timestamps)
+
+
+def adapts_encoder(adapter: ResidentAdapter | None) -> bool:
+    """Tell whether an adapter changes what the encoder makes of audio."""
+    return adapter is not None and any(".encoder." in path for path in adapter.layout)

@@ -1,0 +1,42 @@
+"""What to say when the memory is not enough: one line with what needs less of it.
+
+with memory_guard("8 windows with 5 beams on cuda:0"):
+    decode(...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from adapter_hub.errors import OutOfMemoryError
+
+# how torch says it: the CPU's allocator, CUDA and its libraries, Apple's GPUs
+SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
+
+
+@contextmanager
+def memory_guard(what: str, *, alone: bool = False) -> Iterator[None]:
+    """Turn a lack of memory into an error of one line.
+
+    Args:
+        what: that was attempted.
+        alone: it cannot be made smaller by smaller batches.
+
+    Raises:
+        OutOfMemoryError: the work inside needs more memory than there is.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        less = "fewer --beams" if alone else "a smaller --batch-size, fewer --beams"
+        raise OutOfMemoryError(
+            f"out of memory with {what}; use {less}, --dtype bfloat16, or a smaller base model"
+        ) from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is lacking."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS)

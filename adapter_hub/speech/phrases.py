@@ -1,0 +1,124 @@
+"""Cutting audio of any length at its pauses.
+
+    for piece in phrases(audio_blocks(path), longest=30.0):
+        piece.start, piece.samples
+
+A model hears a window of at most its chunk. A word must not be cut, so audio is cut where it is quietest:
+in every pause, and where a speaker makes none for a whole chunk, at the quietest place of its last third.
+Nothing is left out but samples that are zero: what is quiet may still be speech, and telling the two apart
+is the work of `adapter_hub.runtime.voice_activity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapter_hub.speech.audio import SAMPLE_RATE
+
+FRAME = 320  # samples whose loudness is one number: 20 ms
+PAUSE = 0.5  # seconds of quiet that end a phrase; a pause within one is shorter
+QUIET = 0.05  # of the loudness of speech around it: -26 dB
+SILENCE = 1 / 65536  # half of the least step of a 16-bit file: below it there is no sound
+MARGIN = 0.1  # seconds of digital silence that stay beside sound
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A stretch of a recording: `start` in samples from its beginning, at 16 kHz."""
+
+    start: int
+    samples: Samples
+
+    @property
+    def end(self) -> int:
+        """Where it ends, in samples."""
+        return self.start + len(self.samples)
+
+    @property
+    def seconds(self) -> float:
+        """Its duration."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+def phrases(blocks: Iterable[Samples], longest: float, pause: float = PAUSE) -> Iterator[Piece]:
+    """Yield the phrases of a recording in order; only one of `longest` seconds is in memory.
+
+    Args:
+        blocks: the recording's samples, a block at a time.
+        longest: seconds of a piece, at most.
+        pause: seconds of quiet that end a phrase.
+    """
+    size, start = round(longest * SAMPLE_RATE), 0
+    buffer = np.zeros(0, dtype=np.float32)
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) > size:
+            cuts = pauses(buffer[:size], pause) or [quietest(buffer[:size])]
+            yield from _pieces(buffer, start, cuts)
+            start, buffer = start + cuts[-1], buffer[cuts[-1] :]
+    yield from _pieces(buffer, start, [*pauses(buffer, pause), len(buffer)])
+
+
+def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
+    """Return the middle of every pause between sounds, in samples; not of the quiet at either end."""
+    levels = loudness(samples)
+    if not len(levels):
+        return []
+    quiet = levels <= QUIET * np.quantile(levels, 0.95)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(np.int8)))
+    runs = edges.reshape(-1, 2)
+    least = round(pause * SAMPLE_RATE / FRAME)
+    inside = [(a, b) for a, b in runs.tolist() if a > 0 and b < len(levels) and b - a >= least]
+    return [(a + b) // 2 * FRAME for a, b in inside]
+
+
+def quietest(samples: Samples) -> int:
+    """Return the quietest place of the last third, in samples."""
+    levels = loudness(samples)
+    first = len(levels) * 2 // 3
+    # a fifth of a second: less finds the stop within a consonant
+    smooth = np.convolve(levels[first:], np.ones(10) / 10, mode="valid")
+    return (first + 5 + int(np.argmin(smooth))) * FRAME
+
+
+def sounding(samples: Samples) -> tuple[int, int]:
+    """Return from where to where there is more than quiet, in samples."""
+    levels = loudness(samples)
+    if not len(levels):
+        return 0, len(samples)
+    loud = np.flatnonzero(levels > QUIET * np.quantile(levels, 0.95))
+    if not len(loud):
+        return 0, len(samples)
+    return int(loud[0]) * FRAME, min(len(samples), (int(loud[-1]) + 1) * FRAME)
+
+
+def loudness(samples: Samples) -> Samples:
+    """Return the root mean square of every whole frame."""
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    return np.sqrt(np.mean(np.square(frames), axis=1))
+
+
+def _pieces(buffer: Samples, start: int, cuts: list[int]) -> Iterator[Piece]:
+    """Yield what is between cuts, without digital silence on either side."""
+    for first, last in zip([0, *cuts], cuts, strict=False):
+        if (piece := without_silence(Piece(start + first, buffer[first:last]))) is not None:
+            yield piece
+
+
+def without_silence(piece: Piece) -> Piece | None:
+    """Return a piece without long digital silence before and behind its sound; None without any sound."""
+    sound = np.flatnonzero(np.abs(piece.samples) > SILENCE)
+    if not len(sound):
+        return None
+    margin, pause = round(MARGIN * SAMPLE_RATE), round(PAUSE * SAMPLE_RATE)
+    first, last = int(sound[0]), int(sound[-1]) + 1
+    first = first - margin if first >= pause else 0
+    last = last + margin if len(piece.samples) - last >= pause else len(piece.samples)
+    # a copy: a view would keep the whole buffer in memory
+    return Piece(piece.start + first, piece.samples[first:last].copy())
