@@ -23,7 +23,7 @@ FRAME = 320  # samples whose loudness is one number: 20 ms
 PAUSE = 0.5  # seconds of quiet that end a phrase; a pause within one is shorter
 QUIET = 0.05  # of the loudness of speech around it: -26 dB
 SILENCE = 1 / 65536  # half of the least step of a 16-bit file: below it there is no sound
-MARGIN = 0.1  # seconds of digital silence that stay beside sound
+MARGIN = 0.1  # seconds of quiet that stay before sound
 
 Samples = NDArray[np.float32]
 
@@ -66,7 +66,11 @@ def phrases(blocks: Iterable[Samples], longest: float, pause: float = PAUSE) -> 
 
 
 def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
-    """Return the middle of every pause between sounds, in samples; not of the quiet at either end."""
+    """Return where every pause between sounds ends, in samples; not the quiet at either end of all.
+
+    A pause belongs to the phrase before it but for its last moment: models have learned that speech starts
+    at once and that quiet follows.
+    """
     levels = loudness(samples)
     if not len(levels):
         return []
@@ -75,7 +79,8 @@ def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
     runs = edges.reshape(-1, 2)
     least = round(pause * SAMPLE_RATE / FRAME)
     inside = [(a, b) for a, b in runs.tolist() if a > 0 and b < len(levels) and b - a >= least]
-    return [(a + b) // 2 * FRAME for a, b in inside]
+    lead = round(MARGIN * SAMPLE_RATE / FRAME)
+    return [(b - lead) * FRAME for _, b in inside]
 
 
 def quietest(samples: Samples) -> int:
