@@ -20,15 +20,16 @@ import torch
 from torch import Tensor
 
 from adapter_hub.errors import OutOfMemoryError
+from adapter_hub.runtime.alignment import align, alignment_heads
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode
+from adapter_hub.runtime.decoding import DecodingOptions, decode, prompt_tokens
 from adapter_hub.runtime.language_identification import hear, language_probabilities
 from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.memory import memory_guard
 from adapter_hub.runtime.recordings import Reader
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
-from adapter_hub.runtime.stitching import segments_of, text_tokens
+from adapter_hub.runtime.stitching import segments_of, text_tokens, with_words
 from adapter_hub.runtime.transcript import Segment
 from adapter_hub.runtime.transcription_options import Task, TranscriptionOptions
 from adapter_hub.runtime.windows import Recording, Routed, Window
@@ -80,6 +81,11 @@ class Pipeline:
             OutOfMemoryError: a single window is too much.
             InvalidInputError: a language that cannot be decoded, or is not known.
         """
+        if self.options.words and not alignment_heads(self.base)[1]:
+            self.tell(
+                f"{self.base.id} names no alignment heads: the times of words are those of all heads of the "
+                "later half of its layers, and less exact"
+            )
         reader = Reader(self._known(recordings), self._size, self.options.previous_text)
         while True:
             windows = self._windows(reader)
@@ -200,13 +206,38 @@ class Pipeline:
             previous=previous if self.options.previous_text else None,
             heard=heard,
         )
+        found = [
+            segments_of(window, text, options.timestamps, self.options)
+            for window, text in zip(windows, decoded, strict=True)
+        ]
+        if self.options.words:
+            found = self._with_words(windows, heard, found)
         news: list[tuple[Recording, Segment]] = []
-        for window, text in zip(windows, decoded, strict=True):
-            segments = segments_of(window, text, options.timestamps, self.options)
+        for window, text, segments in zip(windows, decoded, found, strict=True):
             tokens = text.tokens if segments else ()
             window.recording.remember(window, text_tokens(self.base, tokens), text.temperature)
             news += [(window.recording, item) for item in window.recording.put(window, segments, tokens)]
         return news
+
+    def _with_words(
+        self, windows: Sequence[Window], heard: Tensor, found: Sequence[list[Segment]]
+    ) -> list[list[Segment]]:
+        """Find the times of the words of every window."""
+        texts = [
+            text_tokens(self.base, [token for segment in segments for token in segment.tokens])
+            for segments in found
+        ]
+        plain = self.options.decoding()
+        times = align(
+            self._session,
+            heard,
+            rows=[window.route.adapter for window in windows],
+            prompts=[prompt_tokens(self.base, window.route.decode_language, plain) for window in windows],
+            tokens=texts,
+            seconds=[window.seconds for window in windows],
+        )
+        rows = zip(windows, found, times, strict=True)
+        return [with_words(self.base, window, segments, row) for window, segments, row in rows]
 
     def _heard(self, windows: Sequence[Window]) -> Tensor:
         """Return what the encoder makes of every window, with the adapters of those that adapt it."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from adapter_hub.runtime.alignment import words_of
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.decoding import Decoded
-from adapter_hub.runtime.token_rules import first_timestamp
 from adapter_hub.runtime.transcript import Segment
 from adapter_hub.runtime.transcription_options import LOG_PROBABILITY, TranscriptionOptions
 from adapter_hub.runtime.windows import Window
 from adapter_hub.speech.audio import SAMPLE_RATE
-from adapter_hub.speech.phrases import sounding
+from adapter_hub.speech.phrases import Samples, sounding, speech_level
 
+LEAD = 0.1  # seconds of quiet that may belong to a word
 FRAME_SECONDS = 0.01  # of the features, in which `seek` counts
 
 
@@ -60,6 +61,40 @@ def segments_of(
     return [replace(about, start=window.start + first / SAMPLE_RATE, end=window.start + last / SAMPLE_RATE)]
 
 
+def with_words(
+    base: BaseModel, window: Window, segments: Sequence[Segment], times: Sequence[tuple[float, float]]
+) -> list[Segment]:
+    """Return segments with their words.
+
+    Args:
+        base: whose tokens they are.
+        window: that they were heard in.
+        segments: of the window.
+        times: start and end of every token of them, one after another, in seconds of the window.
+    """
+    out, first = [], 0
+    samples = window.samples
+    for segment in segments:
+        tokens = text_tokens(base, segment.tokens)
+        own = times[first : first + len(tokens)]
+        first += len(tokens)
+        words = [
+            replace(word, start=window.start + start, end=window.start + end)
+            for word in words_of(base, tokens, own, segment.language)
+            for start, end in [without_quiet(samples, word.start, word.end)]
+        ]
+        out.append(replace(segment, words=tuple(words)))
+    return out
+
+
+def without_quiet(samples: Samples, start: float, end: float) -> tuple[float, float]:
+    """Return the times of a word without a pause before or behind it: what is attended to has none."""
+    first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
+    begins, ends = sounding(samples[first:last], level=speech_level(samples))
+    lead, rest = begins / SAMPLE_RATE, (last - first - ends) / SAMPLE_RATE
+    return start + lead * (lead > LEAD), end - rest * (rest > LEAD)
+
+
 def is_silence(decoded: Decoded, options: TranscriptionOptions) -> bool:
     """Tell whether there is no speech: silence is likely and the text is not, as Whisper decides it."""
     return (
@@ -70,6 +105,6 @@ def is_silence(decoded: Decoded, options: TranscriptionOptions) -> bool:
 
 
 def text_tokens(base: BaseModel, tokens: Sequence[int]) -> list[int]:
-    """Return the tokens that are text, without timestamps."""
-    stamp = first_timestamp(base)
-    return [token for token in tokens if token < stamp]
+    """Return the tokens that are text: neither timestamps nor anything else special."""
+    end = int(base.model.config.eos_token_id)
+    return [token for token in tokens if token < end]

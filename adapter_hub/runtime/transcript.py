@@ -13,7 +13,7 @@ HEARD = 0.01  # a language less probable than this is not listed in JSON
 
 @dataclass(frozen=True)
 class Word:
-    """A word as it stands in the text, its space before it included; seconds from the audio's beginning."""
+    """A word with the punctuation at it; seconds from the beginning of the audio."""
 
     start: float
     end: float

@@ -72,9 +72,7 @@ def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
     at once and that quiet follows.
     """
     levels = loudness(samples)
-    if not len(levels):
-        return []
-    quiet = levels <= QUIET * np.quantile(levels, 0.95)
+    quiet = levels <= QUIET * speech_level(samples)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], quiet, [False]]).astype(np.int8)))
     runs = edges.reshape(-1, 2)
     least = round(pause * SAMPLE_RATE / FRAME)
@@ -92,15 +90,24 @@ def quietest(samples: Samples) -> int:
     return (first + 5 + int(np.argmin(smooth))) * FRAME
 
 
-def sounding(samples: Samples) -> tuple[int, int]:
-    """Return from where to where there is more than quiet, in samples."""
-    levels = loudness(samples)
-    if not len(levels):
-        return 0, len(samples)
-    loud = np.flatnonzero(levels > QUIET * np.quantile(levels, 0.95))
+def sounding(samples: Samples, level: float | None = None) -> tuple[int, int]:
+    """Return from where to where there is more than quiet, in samples; all, where there is nothing else.
+
+    Args:
+        samples: to look at.
+        level: what loud is, where they are a part of something longer.
+    """
+    level = speech_level(samples) if level is None else level
+    loud = np.flatnonzero(loudness(samples) > QUIET * level)
     if not len(loud):
         return 0, len(samples)
     return int(loud[0]) * FRAME, min(len(samples), (int(loud[-1]) + 1) * FRAME)
+
+
+def speech_level(samples: Samples) -> float:
+    """Return how loud speech is in a recording: what one frame in twenty exceeds."""
+    levels = loudness(samples)
+    return float(np.quantile(levels, 0.95)) if len(levels) else 0.0
 
 
 def loudness(samples: Samples) -> Samples:
