@@ -63,7 +63,7 @@ def read_audio(path: Path) -> Audio:
     _check_file(path)
     data = path.read_bytes()
     with _opened(path, io.BytesIO(data)) as file:
-        blocks = list(_decoded(path, file, file.frames + 1))
+        blocks = list(_decoded(path, file, BLOCK_SECONDS * file.samplerate))
         samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), dtype=np.float32)
         return audio_from_samples(samples, file.samplerate, where=str(path), sha256=sha256_hex(data))
 

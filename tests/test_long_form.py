@@ -1,0 +1,236 @@
+"""Recordings of any length: windows, stitching, order, what is read ahead, what comes before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from small_whisper import make_adapter, speech
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.manifest import DataSource
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.composition import Session
+from adapter_hub.runtime.decoding import DecodingOptions, decode
+from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.runtime.routing import FixedRoute
+from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.runtime.transcript import Segment
+from adapter_hub.runtime.windows import longest_window
+from adapter_hub.speech.audio import audio_from_samples
+from adapter_hub.speech.features import log_mel
+
+RATE = 16_000
+
+
+def pause(seconds: float) -> np.ndarray:
+    random = np.random.default_rng(7)
+    return (1e-4 * random.standard_normal(round(seconds * RATE))).astype(np.float32)
+
+
+def recording(count: int, seed: int = 0) -> np.ndarray:
+    """Return phrases of different lengths with pauses between."""
+    parts = [
+        part for i in range(count) for part in (speech(0.6 + 0.3 * ((i + seed) % 5), seed + i), pause(0.7))
+    ]
+    return np.concatenate(parts)
+
+
+def facts(segments: Sequence[Segment]) -> list[tuple]:
+    """What does not depend on the last bits of a batch's arithmetic."""
+    return [(s.start, s.end, s.text, s.tokens, s.language, s.adapter, s.seek) for s in segments]
+
+
+@pytest.fixture(scope="module")
+def danish(base: BaseModel, adapters: list[Artifact]) -> Transcriber:
+    return Transcriber(base, FixedRoute(base, load_adapter(base, adapters[0])))
+
+
+def test_longer_audio_than_the_chunk_is_transcribed_to_its_end(danish: Transcriber) -> None:
+    samples = recording(12)
+    (found,) = danish.transcribe(samples, beams=2)
+    assert found.error is None
+    assert found.seconds == pytest.approx(len(samples) / RATE)
+    assert found.seconds > 5 * danish.base.chunk_seconds
+    assert found.segments[-1].end > found.seconds - 2
+    assert found.text == " ".join(segment.text for segment in found.segments)
+    times = [time for segment in found.segments for time in (segment.start, segment.end)]
+    assert times == sorted(times)
+    assert [segment.seek for segment in found.segments] == sorted(segment.seek for segment in found.segments)
+
+
+def test_windows_of_many_recordings_share_batches_and_change_nothing(danish: Transcriber) -> None:
+    recordings = [recording(count, seed=10 * count) for count in (7, 1, 4, 2)]
+    together = danish.transcribe(recordings, beams=2, batch_size=5)
+    for samples, found in zip(recordings, together, strict=True):
+        (alone,) = danish.transcribe(samples, beams=2, batch_size=1)
+        assert facts(found.segments) == facts(alone.segments)
+
+
+def test_phrases_are_joined_up_to_the_length_that_is_asked_for(danish: Transcriber) -> None:
+    samples = recording(10)
+    counts = {
+        seconds: len(danish.transcribe(samples, beams=1, window_seconds=seconds)[0].segments)
+        for seconds in (0.1, 3.0, 100.0)
+    }
+    assert counts[0.1] == 10
+    assert 10 > counts[3.0] > counts[100.0] >= 4
+    pieces = danish.transcribe(samples, beams=1, window_seconds=3.0)[0].segments
+    assert all(segment.end - segment.start <= 3.0 for segment in pieces)
+
+
+def test_an_adapter_takes_as_much_as_its_utterances_were_long(base: BaseModel, tmp_path: Path) -> None:
+    def with_data(**changes: object) -> ResidentAdapter:
+        from dataclasses import replace
+
+        entry = {"id": "x", "split": "train", "license": "MIT", "sha256": "0" * 64}
+        data = (
+            DataSource(hours=1.0, utterances=1800, **entry),
+            DataSource(hours=0.5, utterances=900, **entry),
+        )
+        manifest = adapter.manifest
+        assert manifest is not None
+        return replace(adapter, manifest=manifest.model_copy(update={"data": data, **changes}))
+
+    adapter = load_adapter(base, make_adapter(tmp_path / "a", base, seed=4))
+    assert longest_window(None, 30.0) == 30.0
+    assert longest_window(with_data(timestamps=False), 30.0) == pytest.approx(2.0)
+    assert longest_window(with_data(timestamps=False), 1.5) == 1.5
+    assert longest_window(with_data(timestamps=True), 30.0) == 30.0
+    assert longest_window(with_data(timestamps=False, data=()), 30.0) == 30.0
+
+
+def test_a_stream_gives_the_same_segments_before_the_audio_is_read_to_its_end(
+    danish: Transcriber, tmp_path: Path
+) -> None:
+    samples = recording(30)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    (whole,) = danish.transcribe(tmp_path / "a.wav", beams=1)
+    stream = danish.stream(tmp_path / "a.wav", beams=1, batch_size=1)
+    first = next(stream)
+    assert facts([first, *stream]) == facts(whole.segments)
+
+
+def test_a_stream_of_what_cannot_be_read_raises_after_what_could_be(
+    danish: Transcriber, tmp_path: Path
+) -> None:
+    samples = recording(20)
+    samples[-1000] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    heard = []
+    with pytest.raises(InvalidInputError, match=r"a\.wav: sample \d+ is NaN"):
+        for segment in danish.stream(tmp_path / "a.wav", beams=1):
+            heard.append(segment)
+    assert heard
+    (found,) = danish.transcribe(tmp_path / "a.wav", beams=1)
+    assert found.error is not None
+    assert facts(found.segments) == facts(heard)
+    assert found.to_json()["error"] == found.error
+    assert found.to_json()["text"]
+
+
+def test_an_iterator_is_read_as_it_is_needed(danish: Transcriber) -> None:
+    taken = 0
+
+    def inputs() -> Iterator[np.ndarray]:
+        nonlocal taken
+        for i in range(400):
+            taken += 1
+            yield speech(1.0, i % 3)
+
+    results = danish.transcribe_each(inputs(), beams=1, batch_size=2)
+    assert next(results).source == "audio 1"
+    assert taken < 100
+    sources = [result.source for result in results]
+    assert sources == [f"audio {i}" for i in range(2, 401)]
+
+
+def test_languages_are_one_for_each_audio(danish: Transcriber) -> None:
+    found = danish.transcribe([speech(1.0, 1), speech(1.0, 2)], beams=1, languages=["da", "pl"])
+    assert [item.language for item in found] == ["da", "pl"]
+
+
+def test_the_text_before_is_the_condition_of_the_next_window(base: BaseModel) -> None:
+    phrases = [speech(1.0, 1), speech(1.5, 2), speech(1.2, 3)]
+    zeros = np.zeros(RATE, np.float32)
+    plain = Transcriber(base, FixedRoute(base, None, "pl"))
+    options = {"beams": 2, "window_seconds": 0.5, "no_speech": None}
+    samples = np.concatenate([part for phrase in phrases for part in (phrase, zeros)])
+    (found,) = plain.transcribe(samples, previous_text=True, **options)
+    session, previous = Session(base), list[int]()
+    for segment, window in zip(found.segments, _windows(samples), strict=True):
+        features = torch.from_numpy(log_mel(base.processor.feature_extractor, [window]))
+        (wanted,) = decode(
+            session,
+            features,
+            rows=[None],
+            languages=["pl"],
+            options=DecodingOptions(beams=2),
+            previous=[previous],
+        )
+        assert segment.tokens == wanted.tokens
+        previous += wanted.tokens
+    (without,) = plain.transcribe(samples, **options)
+    assert [s.tokens for s in found.segments] != [s.tokens for s in without.segments]
+    assert found.segments[0].tokens == without.segments[0].tokens
+
+
+def _windows(samples: np.ndarray) -> list:
+    from adapter_hub.speech.phrases import phrases
+
+    return [audio_from_samples(piece.samples, RATE) for piece in phrases([samples], longest=4.0)]
+
+
+def test_recordings_with_the_text_before_share_batches_too(base: BaseModel) -> None:
+    plain = Transcriber(base, FixedRoute(base, None, "pl"))
+    recordings = [recording(count, seed=count) for count in (5, 2, 3, 1)]
+    options = {"beams": 1, "previous_text": True, "window_seconds": 0.5}
+    seen: list[float] = []
+    together = plain.transcribe(
+        recordings, batch_size=3, progress=lambda _, seconds: seen.append(seconds), **options
+    )
+    # room for text, which is small in this model, depends on the longest text before in a batch
+    for samples, found in zip(recordings, together, strict=True):
+        (alone,) = plain.transcribe(samples, batch_size=1, **options)
+        assert found.segments[0].tokens[:8] == alone.segments[0].tokens[:8]
+        assert [s.start for s in found.segments] == [s.start for s in alone.segments]
+    batches = [seconds for seconds in seen if seconds]
+    assert 5 <= len(batches) < sum(len(item.segments) for item in together) == 11
+
+
+def test_timestamps_of_windows_are_on_the_time_axis_of_the_recording(base: BaseModel) -> None:
+    plain = Transcriber(base, FixedRoute(base, None, "pl"))
+    samples = recording(9)
+    (found,) = plain.transcribe(samples, beams=2, timestamps=True)
+    assert found.segments
+    for segment in found.segments:
+        assert segment.seek / 100 - 0.01 <= segment.start <= segment.end <= found.seconds
+    assert any(token >= base.model.generation_config.no_timestamps_token_id for token in found.tokens)
+
+
+def test_trained_timestamps_are_those_of_the_base_model_and_of_adapters_that_know_them(
+    base: BaseModel, danish: Transcriber
+) -> None:
+    stamps = base.model.generation_config.no_timestamps_token_id + 1
+    plain = Transcriber(base, FixedRoute(base, None, "pl"))
+    for transcriber, wanted in ((plain, True), (danish, False)):
+        (found,) = transcriber.transcribe(speech(2.0, 1), beams=1, timestamps="trained")
+        assert any(token >= stamps for token in found.tokens) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window_seconds": 0.0}, r"windows of 0\.0 s: expected more than 0"),
+        ({"no_speech": 2.0}, r"no speech 2\.0: expected a probability"),
+        ({"temperatures": ()}, "temperatures .*: expected one or more"),
+    ],
+)
+def test_options_that_fit_no_audio_are_refused(danish: Transcriber, options: dict, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        danish.transcribe(speech(1.0, 1), **options)
