@@ -122,10 +122,9 @@ def test_a_stream_of_what_cannot_be_read_raises_after_what_could_be(
     samples = recording(20)
     samples[-1000] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    heard = []
+    heard: list[Segment] = []
     with pytest.raises(InvalidInputError, match=r"a\.wav: sample \d+ is NaN"):
-        for segment in danish.stream(tmp_path / "a.wav", beams=1):
-            heard.append(segment)
+        heard.extend(danish.stream(tmp_path / "a.wav", beams=1))
     assert heard
     (found,) = danish.transcribe(tmp_path / "a.wav", beams=1)
     assert found.error is not None

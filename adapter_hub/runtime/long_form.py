@@ -90,7 +90,7 @@ class Pipeline:
         while True:
             windows = self._windows(reader)
             if done := reader.take_finished():
-                yield News((), 0.0, done)
+                yield _news((), (), done)
             if not windows and reader.exhausted and not reader.open:
                 return
             if not self.at_once:  # a batch is as slow as its longest text
@@ -98,7 +98,7 @@ class Pipeline:
             while windows:
                 batch, windows = windows[: self._size], windows[self._size :]
                 segments = self._within_memory(batch)
-                yield News(segments, sum(window.seconds for window in batch), reader.take_finished())
+                yield _news(segments, batch, reader.take_finished())
 
     def _known(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
         """Give a recording its route where that needs no hearing."""
@@ -273,6 +273,16 @@ class Pipeline:
             return self.options.timestamps
         adapter = window.route.adapter
         return adapter is None or (adapter.manifest is not None and adapter.manifest.timestamps)
+
+
+def _news(
+    segments: Sequence[tuple[Recording, Segment]], batch: Sequence[Window], finished: Sequence[Recording]
+) -> News:
+    """Count the seconds of windows, and at a recording's end those that none of its windows held."""
+    seconds = sum(window.seconds for window in batch)
+    for window in batch:
+        window.recording.told += window.seconds
+    return News(segments, seconds + sum(max(0.0, item.seconds - item.told) for item in finished), finished)
 
 
 def adapts_encoder(adapter: ResidentAdapter | None) -> bool:

@@ -111,6 +111,7 @@ class Recording:
         error: why it could not be read, or not any further.
         ended: there is nothing more to read.
         before: where its latest phrase went.
+        told: seconds of it whose result is known.
     """
 
     place: int
@@ -124,6 +125,7 @@ class Recording:
     error: str | None = None
     ended: bool = False
     before: Route | None = None
+    told: float = 0.0
     _open: list[Routed] = field(default_factory=list)
     _previous: deque[int] = field(default_factory=lambda: deque(maxlen=512))
     _last: Route | None = None
