@@ -167,17 +167,20 @@ class Pipeline:
             some = waiting.pop(0)
             try:
                 news += self._decode(some)
+                continue
             except OutOfMemoryError:
                 if len(some) == 1:
                     raise
-                half = (len(some) + 1) // 2
-                self.tell(
-                    f"out of memory with {len(some)} windows at once; going on with {half} "
-                    f"(--batch-size {half} does so from the start)"
-                )
-                self._size = min(self._size, half)
-                self._session = Session(self.base)
-                waiting[:0] = [some[:half], some[half:]]
+            # here the error, and all that its traceback holds, is gone
+            half = (len(some) + 1) // 2
+            self.tell(
+                f"out of memory with {len(some)} windows at once; going on with {half} "
+                f"(--batch-size {half} does so from the start)"
+            )
+            self._size, self._session = min(self._size, half), Session(self.base)
+            if self.base.device.type == "cuda":
+                torch.cuda.empty_cache()
+            waiting[:0] = [some[:half], some[half:]]
         return news
 
     def _decode(self, windows: Sequence[Window]) -> list[tuple[Recording, Segment]]:
@@ -195,11 +198,13 @@ class Pipeline:
     def _decode_alike(
         self, windows: Sequence[Window], options: DecodingOptions
     ) -> list[tuple[Recording, Segment]]:
-        heard = self._heard(windows)
+        known = any(phrase.heard is not None for window in windows for phrase in window.phrases[:1])
+        # where nothing is known yet, `decode` seats the rows once for encoder and decoder
+        heard = self._heard(windows) if known or self.options.words else None
         previous = [window.recording.previous_to(window) for window in windows]
         decoded = decode(
             self._session,
-            heard,
+            self._window_features(windows) if heard is None else heard,
             rows=[window.route.adapter for window in windows],
             languages=[window.route.decode_language for window in windows],
             options=options,
@@ -210,7 +215,7 @@ class Pipeline:
             segments_of(window, text, options.timestamps, self.options)
             for window, text in zip(windows, decoded, strict=True)
         ]
-        if self.options.words:
+        if heard is not None and self.options.words:
             found = self._with_words(windows, heard, found)
         news: list[tuple[Recording, Segment]] = []
         for window, text, segments in zip(windows, decoded, found, strict=True):
