@@ -29,7 +29,7 @@ from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.memory import memory_guard
 from adapter_hub.runtime.recordings import Reader
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
-from adapter_hub.runtime.stitching import segments_of, text_tokens, with_words
+from adapter_hub.runtime.stitching import segments_of, text_tokens, unheard, with_words
 from adapter_hub.runtime.transcript import Segment
 from adapter_hub.runtime.transcription_options import Task, TranscriptionOptions
 from adapter_hub.runtime.windows import Recording, Routed, Window
@@ -70,6 +70,7 @@ class Pipeline:
     at_once: bool = False
     _session: Session = field(init=False)
     _size: int = field(init=False)
+    _again: list[Window] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self._session, self._size = Session(self.base), self.options.batch_size
@@ -167,6 +168,9 @@ class Pipeline:
             some = waiting.pop(0)
             try:
                 news += self._decode(some)
+                if again := self._again:
+                    self._again = []
+                    waiting.append(again)
                 continue
             except OutOfMemoryError:
                 if len(some) == 1:
@@ -219,9 +223,15 @@ class Pipeline:
             found = self._with_words(windows, heard, found)
         news: list[tuple[Recording, Segment]] = []
         for window, text, segments in zip(windows, decoded, found, strict=True):
-            tokens = text.tokens if segments else ()
-            window.recording.remember(window, text_tokens(self.base, tokens), text.temperature)
-            news += [(window.recording, item) for item in window.recording.put(window, segments, tokens)]
+            window.segments += segments
+            window.tokens += text.tokens if segments else ()
+            if segments:
+                window.recording.remember(window, text_tokens(self.base, text.tokens), text.temperature)
+            rest = unheard(self.base, text.tokens, window.seconds) if options.timestamps else None
+            if rest is not None:
+                self._again.append(window.after(rest))
+                continue
+            news += [(window.recording, item) for item in window.recording.put(window)]
         return news
 
     def _with_words(
