@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapter_hub.runtime.opening import load, load_model
     from adapter_hub.runtime.transcriber import Transcriber
-    from adapter_hub.runtime.transcript import Transcript
+    from adapter_hub.runtime.transcript import Segment, Transcript, Word
 
-__all__ = ["Transcriber", "Transcript", "load", "load_model"]
+__all__ = ["Segment", "Transcriber", "Transcript", "Word", "load", "load_model"]
 
 _HOMES = {
     "load": "adapter_hub.runtime.opening",
     "load_model": "adapter_hub.runtime.opening",
     "Transcriber": "adapter_hub.runtime.transcriber",
+    "Segment": "adapter_hub.runtime.transcript",
     "Transcript": "adapter_hub.runtime.transcript",
+    "Word": "adapter_hub.runtime.transcript",
 }
 
 

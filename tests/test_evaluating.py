@@ -79,6 +79,18 @@ def test_languages_without_word_spaces_lead_with_cer_and_rows_may_differ(
     assert report.value == report.characters.rate
 
 
+def test_an_utterance_that_is_longer_than_the_chunk_is_evaluated_in_windows(
+    danish: Transcriber, tmp_path: Path
+) -> None:
+    folder = write_data(tmp_path / "long", [ROWS[0]])
+    write_speech(folder / "a.wav", seconds=10.0)
+    report = evaluate(danish, read_dataset(folder), EvaluationOptions(beams=1))
+    assert (report.rows[0].seconds, report.seconds) == (10.0, 10.0)
+    (found,) = danish.transcribe(folder / "a.wav", beams=1)
+    assert len(found.segments) == 3
+    assert report.rows[0].hypothesis == found.text
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -14,14 +14,15 @@ from small_whisper import make_adapter, speech
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import DataSource
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.decoding import DecodingOptions, decode
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.routing import FixedRoute
+from adapter_hub.runtime.stitching import unheard
 from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.runtime.transcript import Segment
-from adapter_hub.runtime.windows import longest_window
+from adapter_hub.runtime.windows import Window, longest_window
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
 
@@ -233,3 +234,46 @@ def test_trained_timestamps_are_those_of_the_base_model_and_of_adapters_that_kno
 def test_options_that_fit_no_audio_are_refused(danish: Transcriber, options: dict, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         danish.transcribe(speech(1.0, 1), **options)
+
+
+def test_a_segment_that_the_window_cuts_is_heard_again_from_its_start(base: BaseModel) -> None:
+    stamp = base.model.generation_config.no_timestamps_token_id + 1
+    text = [3, 4, 5]
+    assert unheard(base, [stamp, *text, stamp + 100, stamp + 100], 4.0) == 2.0
+    assert unheard(base, [stamp + 50], 4.0) == 1.0
+    for tokens, seconds in (
+        ([stamp, *text, stamp + 100], 4.0),  # closed
+        ([stamp, *text], 4.0),  # open, but its text is there
+        ([stamp, *text, stamp + 100, stamp + 100], 2.3),  # too little is left
+        ([stamp], 4.0),  # nothing before it: it would be the same again
+        ([], 4.0),
+    ):
+        assert unheard(base, tokens, seconds) is None
+
+
+def test_what_is_heard_again_gets_shorter_until_it_ends(
+    base: BaseModel, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says_one_second = load_base_model(base_folder, device="cpu")
+    config, decoder = base.model.generation_config, says_one_second.model.model.decoder
+    with torch.no_grad():  # whatever it hears: <|1.00|> first, the end as soon as that may come
+        decoder.layer_norm.weight.zero_()
+        decoder.layer_norm.bias.zero_()[:2] = 1.0
+        decoder.embed_tokens.weight.zero_()
+        decoder.embed_tokens.weight[config.no_timestamps_token_id + 1 + 50, 0] = 10.0
+        decoder.embed_tokens.weight[config.eos_token_id, 1] = 5.0
+    again: list[tuple[float, float]] = []
+
+    def after(window: Window, seconds: float) -> Window:
+        rest = cut(window, seconds)
+        again.append((round(rest.start, 2), round(rest.seconds, 2)))
+        return rest
+
+    cut = Window.after
+    monkeypatch.setattr(Window, "after", after)
+    plain = Transcriber(says_one_second, FixedRoute(says_one_second, None, "pl"))
+    for beams in (1, 2):
+        again.clear()
+        found = plain.transcribe([speech(3.2, 1), speech(1.2, 2)], beams=beams, timestamps=True, batch_size=2)
+        assert again == [(1.0, 2.2), (2.0, 1.2)]
+        assert [(item.text, item.error, item.seconds) for item in found] == [("", None, 3.2), ("", None, 1.2)]

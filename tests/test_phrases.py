@@ -93,3 +93,12 @@ def test_silence_is_trimmed_from_a_piece_only_where_it_is_long() -> None:
     piece = without_silence(Piece(100, short))
     assert piece is not None
     assert (piece.start, len(piece.samples)) == (100, len(short))
+
+
+def test_a_long_phrase_is_cut_at_its_short_pauses_too() -> None:
+    samples = np.concatenate([speech(2, 1), noise(0.3), speech(1.5, 2), noise(0.3), speech(2, 3)])
+    assert len(list(phrases([samples], longest=8.0))) == 1
+    assert len(list(phrases([samples], longest=8.0, usual=6.5))) == 1
+    pieces = list(phrases([samples], longest=8.0, usual=4.0))
+    assert [round(piece.start / RATE, 1) for piece in pieces] == [0.0, 2.2, 4.0]
+    np.testing.assert_array_equal(np.concatenate([piece.samples for piece in pieces]), samples)

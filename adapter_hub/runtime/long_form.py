@@ -29,7 +29,7 @@ from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.memory import memory_guard
 from adapter_hub.runtime.recordings import Reader
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
-from adapter_hub.runtime.stitching import segments_of, text_tokens, with_words
+from adapter_hub.runtime.stitching import segments_of, text_tokens, unheard, with_words
 from adapter_hub.runtime.transcript import Segment
 from adapter_hub.runtime.transcription_options import Task, TranscriptionOptions
 from adapter_hub.runtime.windows import Recording, Routed, Window
@@ -70,6 +70,7 @@ class Pipeline:
     at_once: bool = False
     _session: Session = field(init=False)
     _size: int = field(init=False)
+    _again: list[Window] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self._session, self._size = Session(self.base), self.options.batch_size
@@ -167,17 +168,23 @@ class Pipeline:
             some = waiting.pop(0)
             try:
                 news += self._decode(some)
+                if again := self._again:
+                    self._again = []
+                    waiting.append(again)
+                continue
             except OutOfMemoryError:
                 if len(some) == 1:
                     raise
-                half = (len(some) + 1) // 2
-                self.tell(
-                    f"out of memory with {len(some)} windows at once; going on with {half} "
-                    f"(--batch-size {half} does so from the start)"
-                )
-                self._size = min(self._size, half)
-                self._session = Session(self.base)
-                waiting[:0] = [some[:half], some[half:]]
+            # here the error, and all that its traceback holds, is gone
+            half = (len(some) + 1) // 2
+            self.tell(
+                f"out of memory with {len(some)} windows at once; going on with {half} "
+                f"(--batch-size {half} does so from the start)"
+            )
+            self._size, self._session = min(self._size, half), Session(self.base)
+            if self.base.device.type == "cuda":
+                torch.cuda.empty_cache()
+            waiting[:0] = [some[:half], some[half:]]
         return news
 
     def _decode(self, windows: Sequence[Window]) -> list[tuple[Recording, Segment]]:
@@ -195,11 +202,13 @@ class Pipeline:
     def _decode_alike(
         self, windows: Sequence[Window], options: DecodingOptions
     ) -> list[tuple[Recording, Segment]]:
-        heard = self._heard(windows)
+        known = any(phrase.heard is not None for window in windows for phrase in window.phrases[:1])
+        # where nothing is known yet, `decode` seats the rows once for encoder and decoder
+        heard = self._heard(windows) if known or self.options.words else None
         previous = [window.recording.previous_to(window) for window in windows]
         decoded = decode(
             self._session,
-            heard,
+            self._window_features(windows) if heard is None else heard,
             rows=[window.route.adapter for window in windows],
             languages=[window.route.decode_language for window in windows],
             options=options,
@@ -210,13 +219,19 @@ class Pipeline:
             segments_of(window, text, options.timestamps, self.options)
             for window, text in zip(windows, decoded, strict=True)
         ]
-        if self.options.words:
+        if heard is not None and self.options.words:
             found = self._with_words(windows, heard, found)
         news: list[tuple[Recording, Segment]] = []
         for window, text, segments in zip(windows, decoded, found, strict=True):
-            tokens = text.tokens if segments else ()
-            window.recording.remember(window, text_tokens(self.base, tokens), text.temperature)
-            news += [(window.recording, item) for item in window.recording.put(window, segments, tokens)]
+            window.segments += segments
+            window.tokens += text.tokens if segments else ()
+            if segments:
+                window.recording.remember(window, text_tokens(self.base, text.tokens), text.temperature)
+            rest = unheard(self.base, text.tokens, window.seconds) if options.timestamps else None
+            if rest is not None:
+                self._again.append(window.after(rest))
+                continue
+            news += [(window.recording, item) for item in window.recording.put(window)]
         return news
 
     def _with_words(

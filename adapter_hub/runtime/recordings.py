@@ -34,6 +34,7 @@ def open_recordings(
     inputs: Iterable[tuple[AudioInput, str | None]],
     options: TranscriptionOptions,
     chunk: float,
+    usual: float,
 ) -> Iterator[Recording]:
     """Yield a recording for every input and its language, opened when it is asked for.
 
@@ -41,20 +42,25 @@ def open_recordings(
         inputs: paths, arrays or `Audio`, each with its BCP 47 tag where that is known.
         options: how to transcribe.
         chunk: seconds that the base model hears at once.
+        usual: seconds from which on a phrase is cut at its short pauses, too.
     """
     detectors = Detectors() if options.skip_silence else None
     wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
     for place, (item, tag) in enumerate(inputs):
         source = str(item) if isinstance(item, str | Path) else f"audio {place + 1}"
         recording = Recording(place, source, tag, iter(()), chunk, wanted, options.task)
-        recording.pieces = _pieces(recording, item, detectors)
+        recording.pieces = _pieces(recording, item, usual, detectors)
         yield recording
 
 
-def _pieces(recording: Recording, item: AudioInput, detectors: Detectors | None) -> Iterator[Piece]:
+def _pieces(
+    recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None
+) -> Iterator[Piece]:
     blocks = _counted(recording, _blocks(item, recording.source))
-    cut = phrases if detectors is None else detectors.speech
-    yield from cut(blocks, recording.chunk)
+    if detectors is None:
+        yield from phrases(blocks, recording.chunk, usual)
+    else:
+        yield from detectors.speech(blocks, recording.chunk)
 
 
 def _counted(recording: Recording, blocks: Iterator[Samples]) -> Iterator[Samples]:

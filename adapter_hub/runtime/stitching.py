@@ -7,13 +7,15 @@ from dataclasses import replace
 
 from adapter_hub.runtime.alignment import words_of
 from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.decoding import Decoded
+from adapter_hub.runtime.decoding import TIMESTAMP_SECONDS, Decoded
+from adapter_hub.runtime.token_rules import first_timestamp
 from adapter_hub.runtime.transcript import Segment
 from adapter_hub.runtime.transcription_options import LOG_PROBABILITY, TranscriptionOptions
 from adapter_hub.runtime.windows import Window
 from adapter_hub.speech.audio import SAMPLE_RATE
 from adapter_hub.speech.phrases import Samples, sounding, speech_level
 
+LEAST = 0.5  # seconds at the end of a window that are worth hearing again
 LEAD = 0.1  # seconds of quiet that may belong to a word
 FRAME_SECONDS = 0.01  # of the features, in which `seek` counts
 
@@ -59,6 +61,19 @@ def segments_of(
         ]
     first, last = sounding(window.samples)
     return [replace(about, start=window.start + first / SAMPLE_RATE, end=window.start + last / SAMPLE_RATE)]
+
+
+def unheard(base: BaseModel, tokens: Sequence[int], seconds: float) -> float | None:
+    """Return from when on a window of so many seconds has to be heard again.
+
+    A base model that finds the last segment cut off says when that starts, and nothing of it: the text ends
+    with two timestamps, or has nothing but one.
+    """
+    stamp = first_timestamp(base)
+    if not tokens or tokens[-1] < stamp or (len(tokens) > 1 and tokens[-2] < stamp):
+        return None
+    start = (tokens[-1] - stamp) * TIMESTAMP_SECONDS
+    return start if 0.0 < start <= seconds - LEAST else None
 
 
 def with_words(

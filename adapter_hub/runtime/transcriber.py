@@ -29,8 +29,10 @@ from adapter_hub.runtime.recordings import AudioInput, open_recordings
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
 from adapter_hub.runtime.transcript import Segment, Transcript
 from adapter_hub.runtime.transcription_options import OptionWords, TranscriptionOptions
+from adapter_hub.runtime.windows import longest_window
 from adapter_hub.speech.audio import Audio
 
+SWITCHING = 6.0  # seconds: what is longer may hold two languages
 # called after every batch with the number of audios that it finished and the seconds that it took in
 Progress = Callable[[int, float], None]
 
@@ -99,7 +101,7 @@ class Transcriber:
         chosen = TranscriptionOptions(**options)
         chosen.check()
         inputs = _inputs(audio, languages)
-        recordings = open_recordings(inputs, chosen, self.base.chunk_seconds)
+        recordings = open_recordings(inputs, chosen, self.base.chunk_seconds, self._usual(chosen))
         waiting: dict[int, Transcript] = {}
         place = 0
         for news in Pipeline(self.base, self.router, chosen, self.tell).run(recordings):
@@ -126,13 +128,23 @@ class Transcriber:
         """
         chosen = TranscriptionOptions(**options)
         chosen.check()
-        recordings = open_recordings([(audio, language)], chosen, self.base.chunk_seconds)
+        recordings = open_recordings(
+            [(audio, language)], chosen, self.base.chunk_seconds, self._usual(chosen)
+        )
         for news in Pipeline(self.base, self.router, chosen, self.tell, at_once=True).run(recordings):
             for _, segment in news.segments:
                 yield segment
             for recording in news.finished:
                 if recording.error is not None:
                     raise InvalidInputError(recording.error)
+
+    def _usual(self, options: TranscriptionOptions) -> float:
+        """Return from how many seconds on phrases are cut at short pauses, too."""
+        if options.window_seconds is not None:
+            return options.window_seconds
+        if isinstance(self.router, LanguageRouter):
+            return SWITCHING if self.router.candidates else self.base.chunk_seconds
+        return longest_window(self.router.adapter, self.base.chunk_seconds)
 
 
 def _inputs(

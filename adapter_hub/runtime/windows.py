@@ -45,11 +45,21 @@ class Routed:
 
 @dataclass(eq=False)
 class Window:
-    """What is decoded at once: one or more phrases of a recording."""
+    """What is decoded at once: one or more phrases of a recording.
+
+    Attributes:
+        recording: that it is cut from.
+        number: among the windows of the recording.
+        phrases: one after another, all of one route.
+        segments: what was said before the part that is still to be decoded.
+        tokens: of those.
+    """
 
     recording: Recording
     number: int
     phrases: list[Routed]
+    segments: list[Segment] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
 
     @property
     def route(self) -> Route:
@@ -76,6 +86,13 @@ class Window:
         for phrase in self.phrases:
             samples[phrase.piece.start - first : phrase.piece.end - first] = phrase.piece.samples
         return samples
+
+    def after(self, seconds: float) -> Window:
+        """Return what is left of it from a time in it on."""
+        samples, first = self.samples, round(seconds * SAMPLE_RATE)
+        route = replace(self.route, probability=self.probability)
+        rest = Piece(self.phrases[0].piece.start + first, samples[first:])
+        return Window(self.recording, self.number, [Routed(rest, route)], self.segments, self.tokens)
 
     @property
     def probability(self) -> float | None:
@@ -189,9 +206,9 @@ class Recording:
         """Whether there is nothing more to come."""
         return self.ended and not self._open and not self.waiting
 
-    def put(self, window: Window, segments: Sequence[Segment], tokens: Sequence[int]) -> list[Segment]:
-        """Take in a window's result; returns the segments that are known up to here without a hole."""
-        self._out[window.number] = segments, tokens
+    def put(self, window: Window) -> list[Segment]:
+        """Take in a decoded window; returns the segments that are known up to here without a hole."""
+        self._out[window.number] = window.segments, window.tokens
         new: list[Segment] = []
         while self._done in self._out:
             ready, ids = self._out.pop(self._done)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from adapter_hub.speech.audio import SAMPLE_RATE
 
 FRAME = 320  # samples whose loudness is one number: 20 ms
 PAUSE = 0.5  # seconds of quiet that end a phrase; a pause within one is shorter
+SHORT_PAUSE = 0.2  # between words, longer than any sound has
 QUIET = 0.05  # of the loudness of speech around it: -26 dB
 SILENCE = 1 / 65536  # half of the least step of a 16-bit file: below it there is no sound
 MARGIN = 0.1  # seconds of quiet that stay before sound
@@ -46,23 +48,24 @@ class Piece:
         return len(self.samples) / SAMPLE_RATE
 
 
-def phrases(blocks: Iterable[Samples], longest: float, pause: float = PAUSE) -> Iterator[Piece]:
+def phrases(blocks: Iterable[Samples], longest: float, usual: float | None = None) -> Iterator[Piece]:
     """Yield the phrases of a recording in order; only one of `longest` seconds is in memory.
 
     Args:
         blocks: the recording's samples, a block at a time.
         longest: seconds of a piece, at most.
-        pause: seconds of quiet that end a phrase.
+        usual: seconds from which on a phrase is cut at its short pauses, too; by default it is not.
     """
     size, start = round(longest * SAMPLE_RATE), 0
+    usual = longest if usual is None else usual
     buffer = np.zeros(0, dtype=np.float32)
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         while len(buffer) > size:
-            cuts = pauses(buffer[:size], pause) or [quietest(buffer[:size])]
-            yield from _pieces(buffer, start, cuts)
+            cuts = pauses(buffer[:size]) or [quietest(buffer[:size])]
+            yield from _pieces(buffer, start, cuts, usual)
             start, buffer = start + cuts[-1], buffer[cuts[-1] :]
-    yield from _pieces(buffer, start, [*pauses(buffer, pause), len(buffer)])
+    yield from _pieces(buffer, start, [*pauses(buffer), len(buffer)], usual)
 
 
 def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
@@ -116,9 +119,14 @@ def loudness(samples: Samples) -> Samples:
     return np.sqrt(np.mean(np.square(frames), axis=1))
 
 
-def _pieces(buffer: Samples, start: int, cuts: list[int]) -> Iterator[Piece]:
+def _pieces(buffer: Samples, start: int, cuts: list[int], usual: float) -> Iterator[Piece]:
     """Yield what is between cuts, without digital silence on either side."""
+    places = [0]
     for first, last in zip([0, *cuts], cuts, strict=False):
+        long = last - first > usual * SAMPLE_RATE
+        short = pauses(buffer[first:last], SHORT_PAUSE) if long else []
+        places += [*(first + place for place in short), last]
+    for first, last in pairwise(places):
         if (piece := without_silence(Piece(start + first, buffer[first:last]))) is not None:
             yield piece
 
