@@ -24,7 +24,7 @@ from adapter_hub.errors import OutOfMemoryError
 from adapter_hub.runtime.alignment import align, alignment_heads
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode, prompt_tokens
+from adapter_hub.runtime.decoding import decode, prompt_tokens
 from adapter_hub.runtime.language_identification import hear, language_probabilities
 from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.memory import memory_guard
