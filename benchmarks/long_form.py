@@ -73,8 +73,9 @@ def measure(hours: float, alone: dict[str, str], options: tuple[str, ...]) -> di
             peak = max(peak, memory(process.pid, "VmHWM"))
             time.sleep(1)
         wall = time.monotonic() - started
+        _, errors = process.communicate()
         if process.returncode:
-            raise SystemExit(process.communicate()[1])
+            raise SystemExit(errors)
         (found,) = json.loads(out.read_bytes())
     wanted = [(language, alone[language]) for language in said]
     heard = [(item["language"], item["text"]) for item in found["segments"]]

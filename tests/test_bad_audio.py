@@ -205,17 +205,17 @@ def limited(megabytes: int, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},
     )
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by setrlimit")
 def test_out_of_memory_goes_on_with_smaller_batches_and_says_so() -> None:
-    files = [str(CLIPS / "da.flac")] * 32
-    done = limited(150, "mini/da", *files, "--beams", "5", "--batch-size", "32")
-    assert "warning: out of memory with 32 windows at once; going on with 16 (--batch-size 16" in done.stderr
+    files = [str(CLIPS / "da.flac")] * 96
+    done = limited(130, "mini/da", *files, "--beams", "5", "--batch-size", "96")
+    assert "warning: out of memory with 96 windows at once; going on with 48 (--batch-size 48" in done.stderr
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("firetusind trehundrede og otteogtredive") == 32
+    assert done.stdout.count("firetusind trehundrede og otteogtredive") == 96
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by setrlimit")

@@ -165,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         click.echo(f"error: {_explain(error)}", err=True)
         return 1
+    except MemoryError:
+        click.echo("error: out of memory; close other programs, or ask for less at once", err=True)
+        return 1
 
 
 def _explain(error: OSError) -> str:

@@ -12,6 +12,7 @@ come out in order.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from adapter_hub.errors import OutOfMemoryError
 from adapter_hub.runtime.alignment import align, alignment_heads
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode, prompt_tokens
+from adapter_hub.runtime.decoding import decode, prompt_tokens
 from adapter_hub.runtime.language_identification import hear, language_probabilities
 from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.memory import memory_guard
@@ -136,8 +137,8 @@ class Pipeline:
         unknown = [i for i, (recording, _) in enumerate(pieces) if self.router.identifies(recording.tag)]
         features, heard, languages = Tensor(), Tensor(), Tensor()
         if unknown:
-            features = self._features([pieces[i][1].samples for i in unknown])
             with self._memory(len(unknown)):
+                features = self._features([pieces[i][1].samples for i in unknown])
                 heard = hear(self.base, features)
             languages = language_probabilities(self.base, heard=heard)
         routed = []
@@ -163,45 +164,38 @@ class Pipeline:
     def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
         """Decode windows, in smaller batches from now on where the memory is not enough for these."""
         news: list[tuple[Recording, Segment]] = []
-        waiting = [list(batch)]
+        waiting = list(batch)
         while waiting:
-            some = waiting.pop(0)
+            kind = self._kind(waiting[0])
+            some = [window for window in waiting if self._kind(window) == kind][: self._size]
             try:
-                news += self._decode(some)
-                if again := self._again:
-                    self._again = []
-                    waiting.append(again)
+                with self._memory(len(some)):
+                    news += self._decode(some, *kind)
+                waiting = [window for window in waiting if window not in some] + self._again
+                self._again = []
                 continue
             except OutOfMemoryError:
                 if len(some) == 1:
                     raise
-            # here the error, and all that its traceback holds, is gone
-            half = (len(some) + 1) // 2
+            gc.collect()  # the error is gone, and now all that its traceback held
+            self._size, self._session = (len(some) + 1) // 2, Session(self.base)
             self.tell(
-                f"out of memory with {len(some)} windows at once; going on with {half} "
-                f"(--batch-size {half} does so from the start)"
+                f"out of memory with {len(some)} windows at once; going on with {self._size} "
+                f"(--batch-size {self._size} does so from the start)"
             )
-            self._size, self._session = min(self._size, half), Session(self.base)
             if self.base.device.type == "cuda":
                 torch.cuda.empty_cache()
-            waiting[:0] = [some[:half], some[half:]]
         return news
 
-    def _decode(self, windows: Sequence[Window]) -> list[tuple[Recording, Segment]]:
-        """Decode windows; those of another task, or with timestamps, by themselves."""
-        alike: dict[tuple[bool, Task], list[Window]] = {}
-        for window in windows:
-            task = self.options.task or window.route.task
-            alike.setdefault((self._stamped(window), task), []).append(window)
-        news: list[tuple[Recording, Segment]] = []
-        for (timestamps, task), some in alike.items():
-            with self._memory(len(some)):
-                news += self._decode_alike(some, self.options.decoding(timestamps=timestamps, task=task))
-        return news
+    def _kind(self, window: Window) -> tuple[bool, Task]:
+        """Return what all windows of a batch have to agree on: timestamps and task."""
+        return self._stamped(window), self.options.task or window.route.task
 
-    def _decode_alike(
-        self, windows: Sequence[Window], options: DecodingOptions
+    def _decode(
+        self, windows: Sequence[Window], timestamps: bool, task: Task
     ) -> list[tuple[Recording, Segment]]:
+        """Decode windows together; what is left of them to be heard again goes to `_again`."""
+        options = self.options.decoding(timestamps=timestamps, task=task)
         known = any(phrase.heard is not None for window in windows for phrase in window.phrases[:1])
         # where nothing is known yet, `decode` seats the rows once for encoder and decoder
         heard = self._heard(windows) if known or self.options.words else None

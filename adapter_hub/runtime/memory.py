@@ -11,8 +11,14 @@ from contextlib import contextmanager
 
 from adapter_hub.errors import OutOfMemoryError
 
-# how torch says it: the CPU's allocator, CUDA and its libraries, Apple's GPUs
-SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
+# how torch says it: the CPU's allocator, CUDA and its libraries, Apple's GPUs, oneDNN
+SIGNS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "alloc_failed",
+    "could not create a primitive",
+)
 
 
 @contextmanager
@@ -28,7 +34,7 @@ def memory_guard(what: str, *, alone: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ValueError) as error:
         if not is_out_of_memory(error):
             raise
         less = "fewer --beams" if alone else "a smaller --batch-size, fewer --beams"
@@ -37,6 +43,13 @@ def memory_guard(what: str, *, alone: bool = False) -> Iterator[None]:
         ) from None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory is lacking."""
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS)
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an error says that memory is lacking, or comes from one that does.
+
+    transformers' feature extractor makes a ValueError about padding of a lack of memory.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

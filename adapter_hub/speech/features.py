@@ -24,7 +24,7 @@ def log_mel(extractor: Any, audios: Sequence[Audio]) -> NDArray[np.float32]:
 
     Args:
         extractor: a `WhisperFeatureExtractor`.
-        audios: none longer than the chunk (the caller has refused those, see `check_seconds`).
+        audios: none longer than the chunk.
 
     Returns:
         `[len(audios), mels, frames]` float32, 10 ms a frame; a row does not depend on the others.
