@@ -166,9 +166,7 @@ def test_a_gated_repository_says_where_to_ask(
     publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
     HfApi(hub.endpoint, token=hub.token("alice")).update_repo_settings(NAME, gated="manual")
     bob = HubStore("alice", client=hub_client(hub, "bob"), cache=tmp_path / "bob")
-    with pytest.raises(
-        AccessError, match=r"gated; ask for access on its page .* `hf auth login`"
-    ):
+    with pytest.raises(AccessError, match=r"gated; ask for access on its page .* `hf auth login`"):
         bob.fetch(NAME, "1.0.0", tmp_path / "new")
     hub.grant(NAME, "bob")
     bob.fetch(NAME, "1.0.0", tmp_path / "new").verify()
