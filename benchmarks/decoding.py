@@ -74,7 +74,7 @@ class Bench:
         return run
 
     def generate(self, model: Any, rows: int, beams: int, **more: Any) -> Callable[[], list[list[int]]]:
-        heard = self.heard(rows)
+        heard = more.pop("heard", self.heard(rows))
 
         def run() -> list[list[int]]:
             # one model output a call: generate expands it in place
