@@ -17,6 +17,7 @@ from adapter_hub.canonical import canonical_bytes, digest_of, read_json, sha256_
 from adapter_hub.errors import IntegrityError, InvalidInputError
 
 MAXIMUM_HEADER = 16 * 2**20  # bytes; a header of 50 000 tensors is about 6 MB
+SMALL = 4 * 2**20  # bytes; up to this a file is read at once
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
@@ -81,10 +82,14 @@ def _entry(path: Path, name: str, item: Any, base: int) -> TensorEntry:
 def tensor_bytes(path: Path) -> Iterator[tuple[TensorEntry, memoryview]]:
     """Yield every tensor of a file with its raw bytes, in order of name.
 
-    The bytes are those of one buffer, and valid until the next tensor: a base model of gigabytes takes no
-    more memory than its largest tensor, and the buffer is warm.
+    The bytes are valid until the next tensor: those of a large file are read one by one into one buffer,
+    which is faster than fresh memory, and a base model of gigabytes takes no more than its largest tensor.
     """
     header = read_header(path)
+    if path.stat().st_size <= SMALL:
+        whole = memoryview(path.read_bytes())
+        yield from ((header[name], whole[header[name].start : header[name].stop]) for name in sorted(header))
+        return
     buffer = memoryview(bytearray(max((entry.stop - entry.start for entry in header.values()), default=0)))
     with path.open("rb", buffering=0) as file:
         for name in sorted(header):
