@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,3 +190,32 @@ def test_reports_and_children_travel_through_the_hub(tmp_path: Path) -> None:
         card = hub.files("alice/child", "main")["README.md"].decode()
         assert "model-index:" in card
         assert "10.0 %" in card
+
+
+def pulling(place: Place, cache: Path, **more: str) -> subprocess.Popen[str]:
+    """Start a process that pulls alice/da into a cache."""
+    command = [sys.executable, "-m", "adapter_hub", "--cache", str(cache), "pull", "hf://alice/da"]
+    environment = {**os.environ, **place.hub.environment("alice"), **more}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_processes_that_pull_at_once_download_once_and_offline_uses_what_is_there(
+    place: Place, tmp_path: Path
+) -> None:
+    cache = tmp_path / "shared"
+    running = [pulling(place, cache) for _ in range(4)]
+    outcomes = [(process.communicate(timeout=60), process.returncode) for process in running]
+    assert [code for _, code in outcomes] == [0] * 4, outcomes
+    assert len({out for (out, _), _ in outcomes}) == 1
+    assert place.hub.log.count("GET", r"/resolve/.*/adapter_model\.safetensors") == 1
+    place.hub.log.clear()
+    out, err = pulling(place, cache, HF_HUB_OFFLINE="1").communicate(timeout=60)
+    assert out.startswith("alice/da@1.1.0  ")
+    assert "HF_HUB_OFFLINE is set" in err
+    assert "using alice/da@1.1.0 from the cache" in err
+    elsewhere = pulling(place, tmp_path / "empty", HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set" in elsewhere.communicate(timeout=60)[1]
+    assert elsewhere.returncode == 1
+    assert len(place.hub.log) == 0
