@@ -116,7 +116,9 @@ def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
     if is_transient(error):
         return UnreachableError(f"{what}: {endpoint} cannot be used ({reason}){later}; try again later")
     if isinstance(error, ValueError):
-        return InvalidInputError(f"{what}: {_text(error)}")
+        return InvalidInputError(
+            f"{what}: {endpoint} or its client refuses it ({_text(error).rstrip(':')}); try again"
+        )
     return error
 
 
