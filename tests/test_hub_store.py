@@ -172,6 +172,24 @@ def test_a_gated_repository_says_where_to_ask(
     bob.fetch(NAME, "1.0.0", tmp_path / "new").verify()
 
 
+def test_versions_travel_through_xet_where_the_hub_speaks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_XET_CACHE", str(tmp_path / "xet"))
+    with LoopbackHub(tmp_path / "hub", xet=True) as hub:
+        monkeypatch.setattr("adapter_hub.hub.committing.XET_ENDPOINT", hub.endpoint)
+        store, arrived = hub_store(hub, "alice", tmp_path / "cache"), list[int]()
+        store.progress = arrived.append
+        artifact = make_artifact(tmp_path / "da", NAME, rank=64)
+        store.push(artifact)
+        store.fetch(NAME, "1.0.0", tmp_path / "new", digest=artifact.digest).verify()
+        assert hub.log.count(path="xet-write-token") > 0
+        assert hub.log.count(path="info/lfs") == 0
+    assert sum(arrived) > 0
+    assert capfd.readouterr().err == ""
+
+
 def test_somebody_else_s_namespace_is_not_written_to(hub: LoopbackHub, tmp_path: Path) -> None:
     artifact = made(tmp_path, "1.0.0")
     stranger = HubStore("alice", client=hub_client(hub, "bob"), cache=tmp_path / "bob")

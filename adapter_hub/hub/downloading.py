@@ -165,8 +165,9 @@ def _counter(progress: Progress | None, what: str, limit: int | None) -> Any:
 
     class Counter:
         def __init__(self, *_: Any, total: float | None = None, **__: Any) -> None:
-            self.n = 0
-            self._check(int(total or 0), 1)
+            self.n, self.total = 0, int(total or 0)
+            self.format_dict: dict[str, Any] = {}  # what Xet reads of a bar
+            self._check(self.total, 1)
 
         def update(self, count: float | None = 1) -> None:
             self.n += int(count or 0)
