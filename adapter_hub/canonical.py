@@ -119,6 +119,23 @@ def read_json(raw: bytes, where: str) -> Any:
         raise InvalidInputError(f"{where}: {error}") from None
 
 
+def check_schema(found: object, expected: str, where: str) -> None:
+    """Refuse a file of another schema than the `expected` one, like `registry/1`.
+
+    Raises:
+        InvalidInputError: written by a later program, or something else.
+    """
+    if found == expected:
+        return
+    kind = expected.partition("/")[0]
+    if isinstance(found, str) and re.fullmatch(rf"{kind}/[1-9]\d*", found):
+        raise InvalidInputError(
+            f"{where}: its schema {found} is newer than this program, which reads {expected}; "
+            "upgrade with `pip install --upgrade adapter-hub`"
+        )
+    raise InvalidInputError(f"{where}: schema {str(found)[:40]!r}, expected {expected!r}")
+
+
 def explain(error: ValidationError) -> str:
     """Return pydantic's complaints as one line: the field, what is wrong, what was given."""
     parts = []

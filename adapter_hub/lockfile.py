@@ -11,14 +11,13 @@ sorted by name. Only `requirements` is for hands to edit; `adapter-hub sync` bri
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from packaging.version import Version
 from pydantic import Field, model_validator
 
-from adapter_hub.canonical import Count, Digest, Record, Text, read_json
+from adapter_hub.canonical import Count, Digest, Record, Text, check_schema, read_json
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.manifest import BaseModelPin, FileEntry, Name, VersionText
 from adapter_hub.paths import write_atomically
@@ -152,22 +151,11 @@ def read_lock(path: Path) -> LockFile:
         raise InvalidInputError(f"{path}: larger than {MAXIMUM_SIZE} bytes; {damaged}")
     try:
         tree = read_json(raw, str(path))
-        _check_schema(tree.get("schema") if isinstance(tree, dict) else None, path)
+        check_schema(tree.get("schema") if isinstance(tree, dict) else None, LOCK_SCHEMA, str(path))
         return LockFile.parse(raw, str(path))
     except InvalidInputError as error:
         hint = "" if "upgrade with" in str(error) else f"; {damaged}"
         raise InvalidInputError(f"{error}{hint}") from None
-
-
-def _check_schema(schema: object, path: Path) -> None:
-    if schema == LOCK_SCHEMA:
-        return
-    if isinstance(schema, str) and re.fullmatch(r"lock/[1-9]\d*", schema):
-        raise InvalidInputError(
-            f"{path}: its schema {schema} is newer than this program, which reads {LOCK_SCHEMA}; "
-            "upgrade with `pip install --upgrade adapter-hub`"
-        )
-    raise InvalidInputError(f"{path}: schema {str(schema)[:40]!r}, expected {LOCK_SCHEMA!r}")
 
 
 def write_lock(path: Path, lock: LockFile) -> bool:

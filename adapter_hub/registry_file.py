@@ -11,13 +11,22 @@ is listed as unreadable and preserved as it is.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime, explain, read_json
+from adapter_hub.canonical import (
+    Count,
+    Digest,
+    Record,
+    Sha256,
+    Text,
+    UtcTime,
+    check_schema,
+    explain,
+    read_json,
+)
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import Method, Name, ParentRole, VersionText
 from adapter_hub.report import MetricName, Status
@@ -156,7 +165,7 @@ def parse_registry(raw: bytes, where: str) -> LoadedRegistry:
         raise InvalidInputError(f"{error}; {damaged}") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("adapters"), dict):
         raise InvalidInputError(f"{where}: no registry (an object with `adapters`); {damaged}")
-    _check_schema(tree.get("schema"), where)
+    check_schema(tree.get("schema"), REGISTRY_SCHEMA, where)
     unreadable = tuple(_unreadable(tree["adapters"]))
     try:
         if unreadable:
@@ -165,17 +174,6 @@ def parse_registry(raw: bytes, where: str) -> LoadedRegistry:
     except ValidationError as error:
         raise InvalidInputError(f"{where}: {explain(error)}; {damaged}") from None
     return LoadedRegistry(tree, file, unreadable)
-
-
-def _check_schema(schema: object, where: str) -> None:
-    if schema == REGISTRY_SCHEMA:
-        return
-    if isinstance(schema, str) and re.fullmatch(r"registry/[1-9]\d*", schema):
-        raise InvalidInputError(
-            f"{where}: its schema {schema} is newer than this program, which reads {REGISTRY_SCHEMA}; "
-            "upgrade with `pip install --upgrade adapter-hub`"
-        )
-    raise InvalidInputError(f"{where}: schema {str(schema)[:40]!r}, expected {REGISTRY_SCHEMA!r}")
 
 
 def _unreadable(adapters: dict[str, Any]) -> list[tuple[str, str]]:

@@ -51,7 +51,9 @@ def _console(body: str) -> str:
 
 def _python(body: str, names: dict[str, Any]) -> str:
     lines = []
-    for example in doctest.DocTestParser().get_examples(body):
+    examples = doctest.DocTestParser().get_examples(body)
+    assert examples, f"a python block without >>> lines would be emptied; indent what is not run: {body}"
+    for example in examples:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
             exec(compile(example.source, str(README), "single"), names)
