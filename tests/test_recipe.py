@@ -8,7 +8,8 @@ import pytest
 
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.trainers.recipe import PAPER_MODULES, new_recipe, read_recipe
+from adapter_hub.trainers.recipe import new_recipe, read_recipe
+from adapter_hub.trainers.recipe_tables import PAPER_MODULES
 
 GOOD = new_recipe("warm-start", language="da", namespace="mini", base_model=EMBEDDED_ID)
 BAD = {
@@ -18,7 +19,11 @@ BAD = {
         r"unknown key 'training.epoch', did you mean 'epochs'\?",
     ),
     "a typo in a table": ("[lora]", "[lore]", r"unknown key 'lore', did you mean 'lora'\?"),
-    "an unknown method": ('"warm-start"', '"warm"', r"adapter.method: .*'lora' or 'warm-start'"),
+    "an unknown method": (
+        '"warm-start"',
+        '"warm"',
+        r"adapter.method: .*'lora', 'warm-start', 'expert-pair' or 'full-fine-tuning'",
+    ),
     "a name without namespace": ('"mini/da"', '"da"', r"adapter.name: .*'da'"),
     "a reserved name": ('"mini/da"', '"mini/latest"', "'latest' is a reserved word"),
     "a version of two numbers": ('version = "1.0.0"', 'version = "1.0"', r"adapter.version: .*'1.0'"),
@@ -45,7 +50,7 @@ def test_a_wrong_recipe_is_answered_with_one_line(sentence: str, tmp_path: Path)
 def test_a_seed_goes_with_a_warm_start_only(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(GOOD.replace('"warm-start"', '"lora"'))
-    with pytest.raises(InvalidInputError, match=r"\[seed\] goes with method warm-start"):
+    with pytest.raises(InvalidInputError, match=r"\[seed\] does not go with method lora"):
         read_recipe(path)
     path.write_text(
         new_recipe("lora", language="da", namespace="a", base_model="x").replace('"lora"', '"warm-start"')

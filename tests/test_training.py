@@ -23,7 +23,7 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.engine import last_checkpoint
-from adapter_hub.trainers.recipe import NEAREST
+from adapter_hub.trainers.recipe_tables import NEAREST
 from adapter_hub.trainers.training import train
 
 

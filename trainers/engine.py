@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -27,6 +27,7 @@ from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, Traine
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.trainers.examples import Example, pad, targets
 from adapter_hub.trainers.spec_augment import mask
+from adapter_hub.trainers.trainee import lora_state
 from adapter_hub.trainers.variable_length import encode
 
 CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
@@ -176,12 +177,6 @@ def last_checkpoint(work: Path) -> Path | None:
         else:
             return path
     return None
-
-
-def lora_state(model: Any) -> dict[str, torch.Tensor]:
-    """Return the LoRA's tensors under the names that PEFT saves them by, on the CPU."""
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 class StopOnInterrupt(TrainerCallback):

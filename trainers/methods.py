@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.peft_format import WEIGHTS_FILE
-from adapter_hub.trainers.engine import lora_state
-from adapter_hub.trainers.recipe import Recipe
+from adapter_hub.trainers.recipe_tables import Recipe
+from adapter_hub.trainers.trainee import lora_state
 
 Start = Callable[[Any, Sequence[Artifact]], None]
 

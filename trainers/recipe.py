@@ -12,123 +12,17 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from adapter_hub.base_model import EMBEDDED_ID
-from adapter_hub.canonical import Record, Text, explain
+from adapter_hub.canonical import Record, explain
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.manifest import Name, VersionText
 from adapter_hub.reference import check_name
+from adapter_hub.trainers.recipe_tables import TABLES, Recipe, SourceTable
 
-PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-NEAREST = "nearest"
 MAXIMUM_RECIPE = 2**20  # bytes
-
-
-class AdapterTable(Record):
-    """`[adapter]`: what the adapter is called and what it is for."""
-
-    name: Name
-    version: VersionText
-    method: Literal["lora", "warm-start"]
-    language: Text
-    decode_language: Text | None = None
-    task: Literal["transcribe", "translate"] = "transcribe"
-    timestamps: bool = False
-    authors: tuple[Text, ...] = ()
-    license: Text
-
-
-class BaseModelTable(Record):
-    """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model."""
-
-    id: Text = EMBEDDED_ID
-    revision: Text | None = None
-
-
-class SeedTable(Record):
-    """`[seed]`, for warm starts: a reference, or `nearest` for the most similar base language."""
-
-    adapter: Text
-    among: tuple[Text, ...] = ()
-    segments: Annotated[int, Field(ge=1)] = 200
-    random_seed: int = 1
-
-
-class DataTable(Record):
-    """`[data]`: folders with `metadata.jsonl` or `.csv`; `dev` is watched, never trained on."""
-
-    train: Text
-    dev: Text | None = None
-    id: Text | None = None
-    revision: Text | None = None
-    license: Text | None = None
-
-
-class LoraTable(Record):
-    """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2)."""
-
-    rank: Annotated[int, Field(ge=1, le=4096)] = 32
-    alpha: Annotated[float, Field(gt=0)] | None = None  # default: twice the rank
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-
-
-class TrainingTable(Record):
-    """`[training]`; the defaults are LoRA-Whisper's where the paper gives them."""
-
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    spec_augment: bool = False
-    audio_length: Literal["batch", "chunk"] = "chunk"
-    random_seed: int = 1
-
-
-TABLES: Mapping[str, type[Record]] = {
-    "adapter": AdapterTable,
-    "base_model": BaseModelTable,
-    "seed": SeedTable,
-    "data": DataTable,
-    "lora": LoraTable,
-    "training": TrainingTable,
-}
-
-
-class Recipe(Record):
-    """A whole recipe; see the module's docstring."""
-
-    adapter: AdapterTable
-    data: DataTable
-    base_model: BaseModelTable = BaseModelTable()
-    seed: SeedTable | None = None
-    lora: LoraTable = LoraTable()
-    training: TrainingTable = TrainingTable()
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        check_name(self.adapter.name)
-        if self.adapter.method == "warm-start" and self.seed is None:
-            raise ValueError('method warm-start needs a table [seed] with adapter = "…"')
-        if self.adapter.method != "warm-start" and self.seed is not None:
-            raise ValueError(f"[seed] goes with method warm-start, not {self.adapter.method}")
-        return self
-
-    @property
-    def decode_language(self) -> str:
-        """The Whisper token's language: the adapter's own unless the recipe borrows one."""
-        return self.adapter.decode_language or self.adapter.language
-
-    @property
-    def alpha(self) -> float:
-        """LoRA's alpha; B·A is scaled by alpha / rank."""
-        return self.lora.alpha if self.lora.alpha is not None else 2.0 * self.lora.rank
 
 
 @dataclass(frozen=True)
@@ -166,6 +60,10 @@ def read_recipe(path: Path) -> RecipeFile:
         recipe = Recipe.model_validate(_tuples(tables), strict=False)
     except ValidationError as error:
         raise InvalidInputError(f"{path}: {explain(error)}") from None
+    try:
+        check_name(recipe.adapter.name)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{path}: adapter.name: {error}") from None
     return RecipeFile(recipe, text, path.parent)
 
 
@@ -178,6 +76,10 @@ def _unknown_keys(table: Mapping[str, Any], model: type[Record], place: str) -> 
             yield f"unknown key {place + key!r}{meant}"
         elif isinstance(value, dict) and key in TABLES:
             yield from _unknown_keys(value, TABLES[key], f"{key}.")
+        elif isinstance(value, list) and model is TABLES["data"]:
+            for number, source in enumerate(value, 1):
+                if isinstance(source, dict):
+                    yield from _unknown_keys(source, SourceTable, f"data.{key}[{number}].")
 
 
 def _tuples(value: Any) -> Any:

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,35 +14,14 @@ import torch
 from safetensors.torch import save_file
 
 from adapter_hub.artifact import Artifact, seal, write_ancestors
-from adapter_hub.canonical import canonical_bytes, sha256_hex
-from adapter_hub.manifest import DataSource, Language, Parent, Similarity, Training
+from adapter_hub.manifest import DataSource, Language, Parent, Training
 from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE
-from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.probe import measure_probe
-from adapter_hub.trainers.engine import lora_state
-from adapter_hub.trainers.examples import Prepared
+from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.methods import export_config
-from adapter_hub.trainers.recipe import RecipeFile
+from adapter_hub.trainers.trainee import lora_state
 
 PACKAGES = ("adapter-hub", "torch", "transformers", "peft", "accelerate", "numpy", "soundfile", "soxr")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that decides the outcome of a training."""
-
-    file: RecipeFile
-    base: BaseModel
-    train: Prepared
-    dev: Prepared | None
-    parents: tuple[Artifact, ...]
-    similarity: tuple[Similarity, ...]
-
-    @property
-    def key(self) -> str:
-        """Names the folder of checkpoints: other inputs, other folder."""
-        parts = [self.file.text, self.base.digest, self.train.sha256, *(p.digest for p in self.parents)]
-        return sha256_hex(canonical_bytes(parts))[:16]
 
 
 def write_adapter(folder: Path, model: Any, inputs: Inputs, *, steps: int, seconds: float) -> Artifact:

@@ -1,0 +1,80 @@
+"""What a training starts from: recipe, base model, examples and parents, gathered before the first step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.cache import Cache
+from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.manifest import Similarity
+from adapter_hub.reference import is_local
+from adapter_hub.registry import Registry
+from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.speech.dataset import Dataset, read_dataset
+from adapter_hub.trainers.examples import Prepared, prepare
+from adapter_hub.trainers.parents import find_parents
+from adapter_hub.trainers.recipe import RecipeFile
+
+TELL_SECONDS = 5.0  # between two lines of progress while data is read
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that decides the outcome of a training."""
+
+    file: RecipeFile
+    base: BaseModel
+    train: Prepared
+    dev: Prepared | None
+    parents: tuple[Artifact, ...]
+    similarity: tuple[Similarity, ...]
+
+    @property
+    def key(self) -> str:
+        """Names the folder of checkpoints: other inputs, other folder."""
+        parts = [self.file.text, self.base.digest, self.train.sha256, *(p.digest for p in self.parents)]
+        return sha256_hex(canonical_bytes(parts))[:16]
+
+
+def gather(
+    file: RecipeFile, registries: Sequence[Registry], cache: Cache, device: str | None, tell: Tell
+) -> Inputs:
+    """Read the data, load the base model and find the parents of a recipe."""
+    recipe = file.recipe
+    name = recipe.base_model.id
+    base = load_base_model(
+        file.resolve(name) if is_local(name) else name, revision=recipe.base_model.revision, device=device
+    )
+    base.check_languages([recipe.decode_language])
+    dataset = read_dataset(file.resolve(recipe.data.train))
+    train = _prepare("train", dataset, base, file, tell)
+    dev = None
+    if recipe.data.dev is not None:
+        dev = _prepare("dev", read_dataset(file.resolve(recipe.data.dev)), base, file, tell)
+    parents, similarity = find_parents(file, base, dataset, registries, cache, tell)
+    return Inputs(file, base, train, dev, parents, similarity)
+
+
+def _prepare(split: str, dataset: Dataset, base: BaseModel, file: RecipeFile, tell: Tell) -> Prepared:
+    adapter = file.recipe.adapter
+    if adapter.timestamps:
+        raise InvalidInputError("adapter.timestamps: a folder of clips has no word times; leave it false")
+    told = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            tell(f"{split}: {done}/{total} utterances read")
+
+    language = file.recipe.decode_language
+    prepared = prepare(dataset, base, language=language, task=adapter.task, progress=progress)
+    tell(f"{split}: {len(prepared.examples)} utterances, {prepared.hours:.2f} h, {dataset.folder}")
+    for row in prepared.dropped:
+        tell(f"{split}: dropped {row.id}: {row.reason}")
+    return prepared

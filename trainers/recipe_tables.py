@@ -1,0 +1,197 @@
+"""The tables of a recipe: what each key means, its default, and which combinations are possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.canonical import Record, Text
+from adapter_hub.manifest import Name, VersionText
+
+PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+NEAREST = "nearest"
+FULL_FINE_TUNING = "full-fine-tuning"
+
+Positive = Annotated[int, Field(ge=1)]
+Rank = Annotated[int, Field(ge=1, le=4096)]
+
+
+class AdapterTable(Record):
+    """`[adapter]`: what the adapter is called and what it is for.
+
+    Method `full-fine-tuning` trains every weight of the base model: a baseline of the papers, whose
+    outcome is a Whisper folder and never an adapter.
+    """
+
+    name: Name
+    version: VersionText
+    method: Literal["lora", "warm-start", "expert-pair", "full-fine-tuning"]
+    language: Text | None = None  # needed by adapters; a full fine-tune takes the languages of its data
+    decode_language: Text | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    timestamps: bool = False
+    authors: tuple[Text, ...] = ()
+    license: Text
+
+
+class BaseModelTable(Record):
+    """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model."""
+
+    id: Text = EMBEDDED_ID
+    revision: Text | None = None
+
+
+class ParentTable(Record):
+    """A parent: a reference, or `nearest` for the most similar base language (equation 4)."""
+
+    adapter: Text
+    among: tuple[Text, ...] = ()
+    segments: Positive = 200
+    random_seed: int = 1
+
+
+class GateTable(Record):
+    """`[gate]`, for expert pairs; the paper defines none, these are our readings.
+
+    `token`: softmax of a linear map of each token, per adapted linear. `static`: one learned pair of
+    weights per adapted linear; `adapter-hub fold` turns such a pair into one ordinary LoRA.
+    """
+
+    kind: Literal["token", "static"] = "token"
+
+
+class SourceTable(Record):
+    """One source of a mixture, `[[data.train]]` or `[[data.dev]]`: exactly one of the first three keys.
+
+    `folder` holds `metadata.jsonl` or `.csv` beside its audio; `manifest` is a JSONL file with
+    `audio_filepath`, `duration` and `text`; `dataset` is a data set on the Hub, read at `revision`.
+    """
+
+    folder: Text | None = None
+    manifest: Text | None = None
+    dataset: Text | None = None
+    config: Text | None = None  # of `dataset`: a configuration, "da_dk"
+    split: Text | None = None  # of `dataset`
+    revision: Text | None = None  # of `dataset`: a commit, 40 hexadecimal digits
+    audio_column: Text = "audio"
+    text_column: Text = "transcription"
+    language: Text | None = None  # of rows that do not name one; by default the adapter's
+    decode_language: Text | None = None
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0  # how often a row is seen in an epoch
+    hours: Annotated[float, Field(gt=0)] | None = None  # at most so much audio, chosen by random_seed
+    id: Text | None = None
+    license: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        named = [key for key in ("folder", "manifest", "dataset") if getattr(self, key) is not None]
+        if len(named) != 1:
+            found = " and ".join(named) or "none of them"
+            raise ValueError(f"a source needs exactly one of folder, manifest, dataset; found {found}")
+        if self.dataset is not None and (self.revision is None or self.split is None):
+            raise ValueError("a source with `dataset` needs its revision (a commit) and its split")
+        if self.dataset is None and (self.config or self.split or self.revision):
+            raise ValueError("config, split and revision of a source go with `dataset`")
+        return self
+
+
+Sources = Text | Annotated[tuple[SourceTable, ...], Field(min_length=1)]
+
+
+class DataTable(Record):
+    """`[data]`: a folder, or a list of sources; `dev` is watched, never trained on."""
+
+    train: Sources
+    dev: Sources | None = None
+    id: Text | None = None
+    revision: Text | None = None
+    license: Text | None = None
+    shortest_seconds: Annotated[float, Field(ge=0)] = 0.0  # shorter rows are dropped, and reported
+    longest_seconds: Annotated[float, Field(gt=0)] | None = None  # default: the base model's chunk
+
+
+class LoraTable(Record):
+    """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2)."""
+
+    rank: Rank = 32
+    alpha: Annotated[float, Field(gt=0)] | None = None  # default: twice the rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES
+    rank_pattern: dict[str, Rank] = Field(default_factory=dict)  # PEFT's: module name or pattern to rank
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+class TrainingTable(Record):
+    """`[training]`; the defaults are LoRA-Whisper's where the paper gives them."""
+
+    epochs: Positive = 10
+    steps: Positive | None = None  # optimiser steps, instead of epochs
+    batch_size: Positive = 16  # rows a step on each device and accumulated part
+    gradient_accumulation: Positive = 1
+    gradient_checkpointing: bool = False
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the arithmetic (autocast)
+    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stopping: Positive | None = None  # epochs without a lower dev loss; the best epoch is kept
+    spec_augment: bool = False
+    audio_length: Literal["batch", "chunk"] = "chunk"
+    random_seed: int = 1
+
+
+TABLES: Mapping[str, type[Record]] = {
+    "adapter": AdapterTable,
+    "base_model": BaseModelTable,
+    "seed": ParentTable,
+    "expert": ParentTable,
+    "gate": GateTable,
+    "data": DataTable,
+    "lora": LoraTable,
+    "training": TrainingTable,
+}
+
+
+class Recipe(Record):
+    """A whole recipe; see `adapter_hub.trainers.recipe`."""
+
+    adapter: AdapterTable
+    data: DataTable
+    base_model: BaseModelTable = BaseModelTable()
+    seed: ParentTable | None = None  # warm-start; expert-pair, for the child
+    expert: ParentTable | None = None  # expert-pair: the frozen parent
+    gate: GateTable | None = None
+    lora: LoraTable = LoraTable()
+    training: TrainingTable = TrainingTable()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        method = self.adapter.method
+        needed = {"warm-start": ("seed",), "expert-pair": ("expert",)}.get(method, ())
+        allowed = {"warm-start": {"seed"}, "expert-pair": {"seed", "expert", "gate"}}.get(method, set())
+        for table in ("seed", "expert", "gate"):
+            given = getattr(self, table) is not None
+            if table in needed and not given:
+                raise ValueError(f'method {method} needs a table [{table}] with adapter = "…"')
+            if given and table not in allowed:
+                raise ValueError(f"[{table}] does not go with method {method}")
+        if method != FULL_FINE_TUNING and self.adapter.language is None:
+            raise ValueError("adapter.language is missing")
+        if self.training.early_stopping is not None and self.data.dev is None:
+            raise ValueError("training.early_stopping needs data.dev, whose loss it watches")
+        if method == FULL_FINE_TUNING and "lora" in self.model_fields_set:
+            raise ValueError(f"[lora] does not go with method {FULL_FINE_TUNING}")
+        return self
+
+    @property
+    def decode_language(self) -> str | None:
+        """The Whisper token's language: the adapter's own unless the recipe borrows one."""
+        return self.adapter.decode_language or self.adapter.language
+
+    @property
+    def alpha(self) -> float:
+        """LoRA's alpha; B·A is scaled by alpha / rank."""
+        return self.lora.alpha if self.lora.alpha is not None else 2.0 * self.lora.rank

@@ -1,0 +1,44 @@
+"""What the training loop trains: a model, the Whisper inside it, and the tensors that a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+State = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model in training.
+
+    Attributes:
+        model: what the optimiser gets; only what it trains requires gradients.
+        whisper: the `WhisperForConditionalGeneration` in it; LoRA layers in it apply as usual.
+        state: returns the trained tensors on the CPU, by the names that a checkpoint uses.
+        load_state: puts such tensors back.
+    """
+
+    model: Any
+    whisper: Any
+    state: Callable[[], dict[str, torch.Tensor]]
+    load_state: Callable[[State], None]
+
+
+def lora_trainee(model: Any) -> Trainee:
+    """Return the trainee of a PEFT model with one LoRA."""
+
+    def load_state(state: State) -> None:
+        set_peft_model_state_dict(model, dict(state))
+
+    return Trainee(model, model.get_base_model(), lambda: lora_state(model), load_state)
+
+
+def lora_state(model: Any, name: str = "default") -> dict[str, torch.Tensor]:
+    """Return the tensors of a PEFT model's LoRA under the names that PEFT saves them by, on the CPU."""
+    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
