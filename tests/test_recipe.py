@@ -19,7 +19,7 @@ BAD = {
         r"unknown key 'training.epoch', did you mean 'epochs'\?",
     ),
     "a typo in a table": ("[lora]", "[lore]", r"unknown key 'lore', did you mean 'lora'\?"),
-    "an unknown method": (
+    "an unknown method": ('"warm-start"', '"warm"', r"adapter.method: .*'expert-pair' or 'full-fine-tuning'"),
         '"warm-start"',
         '"warm"',
         r"adapter.method: .*'lora', 'warm-start', 'expert-pair' or 'full-fine-tuning'",
