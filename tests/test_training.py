@@ -74,20 +74,20 @@ def test_plain_peft_loads_what_was_trained(
 def test_a_warm_start_begins_where_its_seed_stands_also_at_a_higher_rank(
     tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
 ) -> None:
-    from adapter_hub.trainers.methods import inject
+    from adapter_hub.trainers.methods import start
     from adapter_hub.trainers.recipe import read_recipe
 
     seed = make_adapter(tmp_path / "seed", base, seed=5, language="pl")
     extra = f'[seed]\nadapter = "{seed.path}"'
     file = read_recipe(recipe(tmp_path, base_folder, extra=extra, method='"warm-start"', rank=6))
     features = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 80, 400)).astype(np.float32))
-    start = torch.tensor([[1, 2, 3]])
+    ids = torch.tensor([[1, 2, 3]])
     plain = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
     theirs = PeftModel.from_pretrained(plain, seed.path).eval()
-    wanted = theirs(input_features=features, decoder_input_ids=start).logits
+    wanted = theirs(input_features=features, decoder_input_ids=ids).logits
     fresh = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
-    ours = inject(fresh, file.recipe, [seed]).eval()
-    torch.testing.assert_close(ours(input_features=features, decoder_input_ids=start).logits, wanted)
+    ours = start(fresh, file.recipe, {"seed": seed}).whisper.eval()
+    torch.testing.assert_close(ours(input_features=features, decoder_input_ids=ids).logits, wanted)
 
 
 def test_a_warm_start_records_its_seed_and_why_it_is_the_nearest(

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch.utils.data import Dataset, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -27,7 +26,7 @@ from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, Traine
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.trainers.examples import Example, pad, targets
 from adapter_hub.trainers.spec_augment import mask
-from adapter_hub.trainers.trainee import lora_state
+from adapter_hub.trainers.trainee import Trainee
 from adapter_hub.trainers.variable_length import encode
 
 CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
@@ -107,19 +106,21 @@ class Collator:
 
 
 class AdapterTrainer(Seq2SeqTrainer):
-    """Trains the LoRA of a PEFT model on variable-length features."""
+    """Trains what a method started, on variable-length features; the base class gets the other arguments."""
 
     data_collator: Any
 
-    def __init__(self, *args: Any, train_sampler: LikeLengths, dev_collator: Collator, **kwargs: Any) -> None:
-        self._sampler, self._dev_collator = train_sampler, dev_collator
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, *, trainee: Trainee, train_sampler: LikeLengths, dev_collator: Collator, **kwargs: Any
+    ) -> None:
+        self.trainee, self._sampler, self._dev_collator = trainee, train_sampler, dev_collator
+        super().__init__(model=trainee.model, **kwargs)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
     ) -> Any:
         """Return the mean cross-entropy over text tokens (nats)."""
-        whisper = self.accelerator.unwrap_model(model).get_base_model()
+        whisper = self.trainee.whisper
         hidden = encode(whisper.get_encoder(), inputs["input_features"].to(whisper.dtype))
         outputs = whisper(
             encoder_outputs=hidden, decoder_input_ids=inputs["decoder_input_ids"], use_cache=False
@@ -155,10 +156,10 @@ class AdapterTrainer(Seq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(lora_state(self.model), folder / CHECKPOINT_WEIGHTS)
+        save_file(self.trainee.state(), folder / CHECKPOINT_WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        set_peft_model_state_dict(self.model, load_file(Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS))
+        self.trainee.load_state(load_file(Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS))
 
 
 def last_checkpoint(work: Path) -> Path | None:

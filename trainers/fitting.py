@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers import PrinterCallback, Seq2SeqTrainingArguments, set_seed
 
@@ -20,7 +19,8 @@ from adapter_hub.trainers.engine import (
     last_checkpoint,
 )
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.methods import inject
+from adapter_hub.trainers.methods import start
+from adapter_hub.trainers.trainee import Trainee
 
 LOGS_AN_EPOCH = 10
 Tell = Callable[[str], None]
@@ -30,24 +30,24 @@ class TrainingInterruptedError(AdapterHubError):
     """Ctrl-C: a checkpoint was saved, the same command goes on from it."""
 
 
-def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Any, AdapterTrainer]:
+def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Trainee, AdapterTrainer]:
     """Run the training, from the last checkpoint if there is one."""
     settings = inputs.file.recipe.training
     set_seed(settings.random_seed)
-    # the loaded base model stays as it is for the probe: the LoRA goes into a copy of the modules
+    # the loaded base model stays as it is for the probe: training changes a copy
     whisper = load_base_model(
         inputs.base.folder if inputs.base.revision is None else inputs.base.id,
         revision=inputs.base.revision,
         device=str(inputs.base.device),
     ).model
-    model = inject(whisper, inputs.file.recipe, inputs.parents)
-    model.train()
+    trainee = start(whisper, inputs.file.recipe, inputs.parents)
+    trainee.model.train()
     sampler = LikeLengths(inputs.train.examples, settings.batch_size, settings.random_seed)
     end = inputs.base.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
     chunk = whisper.config.max_source_positions * 2 if settings.audio_length == "chunk" else None
     report, stop = ReportProgress(tell), StopOnInterrupt()
     trainer = AdapterTrainer(
-        model=model,
+        trainee=trainee,
         args=_arguments(inputs, work),
         train_dataset=Rows(inputs.train.examples),
         eval_dataset=Rows(inputs.dev.examples) if inputs.dev else None,
@@ -67,7 +67,7 @@ def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Any, AdapterTrainer]:
             f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
             f"checkpoint saved in {work}; run the same command to go on"
         )
-    return model, trainer
+    return trainee, trainer
 
 
 def _arguments(inputs: Inputs, work: Path) -> Seq2SeqTrainingArguments:

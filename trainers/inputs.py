@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapter_hub.artifact import Artifact
@@ -31,13 +31,14 @@ class Inputs:
     base: BaseModel
     train: Prepared
     dev: Prepared | None
-    parents: tuple[Artifact, ...]
+    parents: Mapping[str, Artifact]  # by role: seed, expert
     similarity: tuple[Similarity, ...]
 
     @property
     def key(self) -> str:
         """Names the folder of checkpoints: other inputs, other folder."""
-        parts = [self.file.text, self.base.digest, self.train.sha256, *(p.digest for p in self.parents)]
+        digests = [self.parents[role].digest for role in sorted(self.parents)]
+        parts = [self.file.text, self.base.digest, self.train.sha256, *digests]
         return sha256_hex(canonical_bytes(parts))[:16]
 
 

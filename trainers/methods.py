@@ -1,13 +1,14 @@
-"""How a LoRA starts: the methods of LoRA-Whisper (arXiv 2406.06619), by name.
+"""Where training starts from: the methods of LoRA-Whisper (arXiv 2406.06619), by name.
 
-A method takes the model with fresh LoRA layers and the parents' artifacts, and sets the weights that
-training starts from.
+    trainee = start(whisper, recipe, {"seed": artifact})
+
+A method takes a base model and the parents' artifacts, and makes what the training loop trains.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +19,89 @@ from safetensors.torch import load_file
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.peft_format import WEIGHTS_FILE
-from adapter_hub.trainers.recipe_tables import Recipe
-from adapter_hub.trainers.trainee import lora_state
+from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING, Recipe
+from adapter_hub.trainers.trainee import Trainee, lora_state, lora_trainee, whole_trainee
 
-Start = Callable[[Any, Sequence[Artifact]], None]
+Parents = Mapping[str, Artifact]  # by role: seed, expert
+Start = Callable[[Any, Recipe, Parents], Trainee]
 
 
-def from_scratch(model: Any, parents: Sequence[Artifact]) -> None:
+def from_scratch(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
     """`lora` (section 3.2): PEFT's own start, A random and B zero, so ΔW is zero."""
+    return lora_trainee(_inject(whisper, recipe))
 
 
-def warm_start(model: Any, parents: Sequence[Artifact]) -> None:
-    """`warm-start` (section 3.3): the LoRA of the most similar language.
+def warm_start(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
+    """`warm-start` (section 3.3): the LoRA of the most similar language."""
+    model = _inject(whisper, recipe)
+    _start_from(model, parents["seed"])
+    return lora_trainee(model)
+
+
+def full_fine_tuning(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
+    """`full-fine-tuning` (systems E2, E3, E5 and E6): every weight of the base model.
+
+    Only the encoder's positions stay: they are computed sines, in Whisper as in transformers.
+    """
+    whisper.requires_grad_(True)
+    whisper.get_encoder().embed_positions.requires_grad_(False)
+    return whole_trainee(whisper)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named start, with the paper's reference."""
+
+    start: Start
+    reference: str
+
+
+METHODS: Mapping[str, Method] = {
+    "lora": Method(from_scratch, "LoRA-Whisper, arXiv 2406.06619, section 3.2"),
+    "warm-start": Method(warm_start, "LoRA-Whisper, arXiv 2406.06619, section 3.3"),
+    FULL_FINE_TUNING: Method(full_fine_tuning, "LoRA-Whisper, arXiv 2406.06619, section 4.2"),
+}
+
+
+def start(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
+    """Make what the recipe's method trains out of a base model.
+
+    Args:
+        whisper: a frozen `WhisperForConditionalGeneration` that nothing else uses; it is changed.
+        recipe: names the method.
+        parents: by role, as the method needs them.
+
+    Raises:
+        InvalidInputError: modules that the base model lacks, or a parent that does not fit.
+    """
+    return METHODS[recipe.adapter.method].start(whisper, recipe, parents)
+
+
+def _inject(whisper: Any, recipe: Recipe) -> Any:
+    """Return a PEFT model on `whisper` with trainable LoRA layers.
+
+    `task_type` stays None: with SEQ_2_SEQ_LM PEFT calls Whisper with text inputs.
+    """
+    config = LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=list(recipe.lora.modules),
+        task_type=None,
+    )
+    try:
+        with warnings.catch_warnings():
+            # raised by transformers about PEFT's own use of it
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            model = get_peft_model(whisper, config)
+    except ValueError as error:
+        raise InvalidInputError(f"lora.modules {list(recipe.lora.modules)}: {_first_line(error)}") from None
+    _check_matched(model, recipe)
+    return model
+
+
+def _start_from(model: Any, seed: Artifact) -> None:
+    """Set a LoRA's weights to those of an artifact.
 
     A seed of a lower rank fills the first rows of A and columns of B; the rest starts as from scratch,
     so the model starts exactly where the seed stands.
@@ -37,7 +109,6 @@ def warm_start(model: Any, parents: Sequence[Artifact]) -> None:
     Raises:
         InvalidInputError: the seed adapts other modules or has a higher rank.
     """
-    seed = parents[0]
     sections = {module.path: module for module in seed.manifest.lora[0].modules}
     theirs = load_file(seed.path / WEIGHTS_FILE)
     state = _lora_weights(model)
@@ -61,47 +132,6 @@ def warm_start(model: Any, parents: Sequence[Artifact]) -> None:
             tensor.zero_()
             tensor[:, :rank] = theirs_here * (sections[path].scaling / scaling[path])
     set_peft_model_state_dict(model, state)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A named start, with the paper's reference."""
-
-    start: Start
-    reference: str
-
-
-METHODS: Mapping[str, Method] = {
-    "lora": Method(from_scratch, "LoRA-Whisper, arXiv 2406.06619, section 3.2"),
-    "warm-start": Method(warm_start, "LoRA-Whisper, arXiv 2406.06619, section 3.3"),
-}
-
-
-def inject(whisper: Any, recipe: Recipe, parents: Sequence[Artifact]) -> Any:
-    """Return a PEFT model on `whisper` with trainable LoRA layers, started by the recipe's method.
-
-    `task_type` stays None: with SEQ_2_SEQ_LM PEFT calls Whisper with text inputs.
-
-    Raises:
-        InvalidInputError: modules that the base model lacks, or a seed that does not fit.
-    """
-    config = LoraConfig(
-        r=recipe.lora.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.lora.dropout,
-        target_modules=list(recipe.lora.modules),
-        task_type=None,
-    )
-    try:
-        with warnings.catch_warnings():
-            # raised by transformers about PEFT's own use of it
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-            model = get_peft_model(whisper, config)
-    except ValueError as error:
-        raise InvalidInputError(f"lora.modules {list(recipe.lora.modules)}: {_first_line(error)}") from None
-    _check_matched(model, recipe)
-    METHODS[recipe.adapter.method].start(model, parents)
-    return model
 
 
 def export_config(recipe: Recipe) -> dict[str, Any]:

@@ -27,11 +27,11 @@ def find_parents(
     registries: Sequence[Registry],
     cache: Cache,
     tell: Tell,
-) -> tuple[tuple[Artifact, ...], tuple[Similarity, ...]]:
+) -> tuple[dict[str, Artifact], tuple[Similarity, ...]]:
     """Pull the seed of a warm start, and measure why it is the one."""
     seed = file.recipe.seed
     if seed is None:
-        return (), ()
+        return {}, ()
     known = candidates(registries, base, leave_out=file.recipe.decode_language)
     among = seed.among or tuple(sorted(known))
     if seed.adapter == NEAREST and not among:
@@ -62,4 +62,4 @@ def find_parents(
             f"digest {parent.manifest.base_model.digest}, not {base.digest}"
         )
     tell(f"seed: {parent.ref}")
-    return (parent,), similarity
+    return {"seed": parent}, similarity

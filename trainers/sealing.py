@@ -8,7 +8,6 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,30 +18,30 @@ from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE
 from adapter_hub.runtime.probe import measure_probe
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.methods import export_config
-from adapter_hub.trainers.trainee import lora_state
+from adapter_hub.trainers.trainee import Trainee
 
 PACKAGES = ("adapter-hub", "torch", "transformers", "peft", "accelerate", "numpy", "soundfile", "soxr")
 
 
-def write_adapter(folder: Path, model: Any, inputs: Inputs, *, steps: int, seconds: float) -> Artifact:
-    """Write the LoRA of `model` to `folder` and seal it.
+def write_adapter(folder: Path, trainee: Trainee, inputs: Inputs, *, steps: int, seconds: float) -> Artifact:
+    """Write the trained LoRA to `folder` and seal it.
 
     Args:
         folder: empty.
-        model: the trained PEFT model.
+        trainee: with the trained PEFT model.
         inputs: what it was trained from.
         steps: optimiser steps.
         seconds: wall-clock time of the training.
     """
     recipe = inputs.file.recipe
     dtype = getattr(torch, recipe.lora.dtype)
-    state = {name: tensor.to(dtype) for name, tensor in sorted(lora_state(model).items())}
+    state = {name: tensor.to(dtype) for name, tensor in sorted(trainee.state().items())}
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / WEIGHTS_FILE).chmod(0o644)
     config = json.dumps(export_config(recipe), indent=2, sort_keys=True) + "\n"
     (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
     if inputs.parents:
-        write_ancestors(folder, list(inputs.parents))
+        write_ancestors(folder, list(inputs.parents.values()))
     fields = {
         "name": recipe.adapter.name,
         "version": recipe.adapter.version,
@@ -53,7 +52,7 @@ def write_adapter(folder: Path, model: Any, inputs: Inputs, *, steps: int, secon
         "timestamps": recipe.adapter.timestamps,
         "languages": [Language(tag=recipe.adapter.language, decode_language=recipe.decode_language)],
         "base_model": inputs.base.pin,
-        "parents": [_parent("seed", parent) for parent in inputs.parents],
+        "parents": [_parent(role, parent) for role, parent in sorted(inputs.parents.items())],
         "similarity": inputs.similarity,
         "data": [_source(inputs)],
         "recipe": inputs.file.text,

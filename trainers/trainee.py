@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
+from adapter_hub.errors import IntegrityError
+
 State = Mapping[str, torch.Tensor]
 
 
@@ -36,6 +38,24 @@ def lora_trainee(model: Any) -> Trainee:
         set_peft_model_state_dict(model, dict(state))
 
     return Trainee(model, model.get_base_model(), lambda: lora_state(model), load_state)
+
+
+def whole_trainee(whisper: Any) -> Trainee:
+    """Return the trainee that is a whole Whisper; its state leaves out weights that are tied to others."""
+    tied = set(whisper.all_tied_weights_keys)
+
+    def state() -> dict[str, torch.Tensor]:
+        found = whisper.state_dict()
+        return {key: found[key].detach().cpu().contiguous() for key in found if key not in tied}
+
+    def load_state(state: State) -> None:
+        outcome = whisper.load_state_dict(dict(state), strict=False)
+        if outcome.unexpected_keys or set(outcome.missing_keys) - tied:
+            raise IntegrityError(
+                "checkpoint: not of this base model", [*outcome.unexpected_keys, *outcome.missing_keys]
+            )
+
+    return Trainee(whisper, whisper, state, load_state)
 
 
 def lora_state(model: Any, name: str = "default") -> dict[str, torch.Tensor]:

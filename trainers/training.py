@@ -65,11 +65,11 @@ def train(
     work = out.with_name(f"{out.name}.training")
     with _alone(work), _explained(work):
         began = time.monotonic()
-        model, trainer = fit(inputs, work / inputs.key, tell)
+        trainee, trainer = fit(inputs, work / inputs.key, tell)
         seconds = time.monotonic() - began
         try:
             with folder_in_the_making(out) as folder:
-                write_adapter(folder, model, inputs, steps=trainer.state.global_step, seconds=seconds)
+                write_adapter(folder, trainee, inputs, steps=trainer.state.global_step, seconds=seconds)
         except FileExistsError:
             raise ConflictError(f"{out}: appeared during training; choose another --out") from None
     shutil.rmtree(work, ignore_errors=True)
