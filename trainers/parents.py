@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
@@ -14,10 +15,11 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.speech.dataset import Dataset
 from adapter_hub.trainers.recipe import RecipeFile
-from adapter_hub.trainers.recipe_tables import NEAREST
+from adapter_hub.trainers.recipe_tables import EXPERT, NEAREST, ParentTable
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
 Tell = Callable[[str], None]
+EXPERT_METHODS = ("lora", "warm-start")
 
 
 def find_parents(
@@ -28,38 +30,79 @@ def find_parents(
     cache: Cache,
     tell: Tell,
 ) -> tuple[dict[str, Artifact], tuple[Similarity, ...]]:
-    """Pull the seed of a warm start, and measure why it is the one."""
-    seed = file.recipe.seed
-    if seed is None:
-        return {}, ()
-    known = candidates(registries, base, leave_out=file.recipe.decode_language)
-    among = seed.among or tuple(sorted(known))
-    if seed.adapter == NEAREST and not among:
-        raise NotFoundError(
-            f"seed.adapter = {NEAREST!r}: no registry holds a lora adapter for this base model; "
-            "name one, or train it first with method lora"
-        )
-    similarity: tuple[Similarity, ...] = ()
-    if among:
-        measured = measure_similarity(
-            base, dataset, among=among, segments=seed.segments, random_seed=seed.random_seed
-        )
-        similarity = (measured,)
-        tell("similarity: " + ", ".join(f"{k} {measured.scores[k]:.3f}" for k in ranked(measured)))
-    if seed.adapter != NEAREST:
-        ref = seed.adapter
-        if is_local(ref):
-            ref = str(file.resolve(ref).resolve())
-    else:
-        nearest = next((k for k in ranked(measured) if k in known), None)
+    """Pull the parents that a recipe names, by role, and measure why the nearest ones are.
+
+    Raises:
+        NotFoundError: no such adapter, or none that could be the nearest.
+        InvalidInputError: one for another base model, or an expert that is no ordinary LoRA.
+    """
+    search = _Search(file, base, dataset, registries, cache, tell)
+    recipe, parents = file.recipe, {}
+    if recipe.expert is not None:
+        parents["expert"] = search.find("expert", recipe.expert)
+        _check_expert(parents["expert"])
+    if recipe.seed is not None:
+        same = recipe.seed.adapter == EXPERT and "expert" in parents
+        parents["seed"] = parents["expert"] if same else search.find("seed", recipe.seed)
+    return parents, tuple(search.measured.values())
+
+
+@dataclass
+class _Search:
+    """Where parents are looked for, and what was measured on the way."""
+
+    file: RecipeFile
+    base: BaseModel
+    dataset: Dataset
+    registries: Sequence[Registry]
+    cache: Cache
+    tell: Tell
+    measured: dict[tuple[object, ...], Similarity] = field(default_factory=dict)
+
+    def find(self, role: str, table: ParentTable) -> Artifact:
+        """Return the parent of a role."""
+        parent = pull(self._ref(role, table), registries=self.registries, cache=self.cache)
+        pin = parent.manifest.base_model
+        if pin.digest != self.base.digest:
+            raise InvalidInputError(
+                f"{role} {parent.ref}: made for base model {pin.id}, digest {pin.digest}, "
+                f"not {self.base.digest}"
+            )
+        self.tell(f"{role}: {parent.ref}")
+        return parent
+
+    def _ref(self, role: str, table: ParentTable) -> str:
+        known = candidates(self.registries, self.base, leave_out=self.file.recipe.decode_language or "")
+        among = table.among or tuple(sorted(known))
+        if table.adapter == NEAREST and not among:
+            raise NotFoundError(
+                f"{role}.adapter = {NEAREST!r}: no registry holds a lora adapter for this base model; "
+                "name one, or train it first with method lora"
+            )
+        order = self._ranked(table, among) if among else []
+        if table.adapter != NEAREST:
+            local = is_local(table.adapter)
+            return str(self.file.resolve(table.adapter).resolve()) if local else table.adapter
+        nearest = next((k for k in order if k in known), None)
         if nearest is None:
-            raise NotFoundError(f"seed.among {list(among)}: no registry holds an adapter for any of them")
-        ref = str(known[nearest])
-    parent = pull(ref, registries=registries, cache=cache)
-    if parent.manifest.base_model.digest != base.digest:
+            raise NotFoundError(f"{role}.among {list(among)}: no registry holds an adapter for any of them")
+        return str(known[nearest])
+
+    def _ranked(self, table: ParentTable, among: Sequence[str]) -> list[str]:
+        key = (*among, table.segments, table.random_seed)
+        if key not in self.measured:
+            self.measured[key] = measure_similarity(
+                self.base, self.dataset, among=among, segments=table.segments, random_seed=table.random_seed
+            )
+            scores = self.measured[key].scores
+            self.tell("similarity: " + ", ".join(f"{k} {scores[k]:.3f}" for k in ranked(self.measured[key])))
+        return ranked(self.measured[key])
+
+
+def _check_expert(expert: Artifact) -> None:
+    method = expert.manifest.method
+    if method not in EXPERT_METHODS:
         raise InvalidInputError(
-            f"seed {parent.ref}: made for base model {parent.manifest.base_model.id}, "
-            f"digest {parent.manifest.base_model.digest}, not {base.digest}"
+            f"expert {expert.ref}: its method is {method}; the parent of a pair is a "
+            f"{' or '.join(EXPERT_METHODS)}"
         )
-    tell(f"seed: {parent.ref}")
-    return {"seed": parent}, similarity

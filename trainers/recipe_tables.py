@@ -13,6 +13,7 @@ from adapter_hub.manifest import Name, VersionText
 
 PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 NEAREST = "nearest"
+EXPERT = "expert"  # as a seed: the pair's own parent
 FULL_FINE_TUNING = "full-fine-tuning"
 
 Positive = Annotated[int, Field(ge=1)]
@@ -45,7 +46,10 @@ class BaseModelTable(Record):
 
 
 class ParentTable(Record):
-    """A parent: a reference, or `nearest` for the most similar base language (equation 4)."""
+    """A parent: a reference, or `nearest` for the most similar base language (equation 4).
+
+    The seed of an expert pair's child may also be `expert`: the pair's own parent.
+    """
 
     adapter: Text
     among: tuple[Text, ...] = ()
@@ -178,6 +182,8 @@ class Recipe(Record):
                 raise ValueError(f'method {method} needs a table [{table}] with adapter = "…"')
             if given and table not in allowed:
                 raise ValueError(f"[{table}] does not go with method {method}")
+        if method == "warm-start" and self.seed is not None and self.seed.adapter == EXPERT:
+            raise ValueError(f'seed.adapter = "{EXPERT}" goes with method expert-pair; name an adapter')
         if method != FULL_FINE_TUNING and self.adapter.language is None:
             raise ValueError("adapter.language is missing")
         if self.training.early_stopping is not None and self.data.dev is None:

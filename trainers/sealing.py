@@ -1,65 +1,110 @@
-"""Write what was trained as an artifact: PEFT's two files, the ancestors, the manifest."""
+"""Write what was trained as an artifact: weights in PEFT's format, the ancestors, the manifest."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from adapter_hub.artifact import Artifact, seal, write_ancestors
-from adapter_hub.manifest import DataSource, Language, Parent, Training
+from adapter_hub.manifest import MANIFEST_FILE, DataSource, GateSection, Parent, Training
 from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE
+from adapter_hub.runtime.loading import load_adapter
 from adapter_hub.runtime.probe import measure_probe
+from adapter_hub.trainers.expert_pairs import split_state
+from adapter_hub.trainers.injection import export_config
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.methods import export_config
-from adapter_hub.trainers.trainee import Trainee
+from adapter_hub.trainers.recipe_tables import GateTable
+from adapter_hub.trainers.trainee import State, Trainee
+from adapter_hub.weights import GATE_FILE, ROLE_FOLDERS, Role, lora_section
 
+HALVES: tuple[Role, Role] = ("parent", "child")
 PACKAGES = ("adapter-hub", "torch", "transformers", "peft", "accelerate", "numpy", "soundfile", "soxr")
 
 
 def write_adapter(folder: Path, trainee: Trainee, inputs: Inputs, *, steps: int, seconds: float) -> Artifact:
-    """Write the trained LoRA to `folder` and seal it.
+    """Write what was trained to `folder` and seal it.
 
     Args:
         folder: empty.
-        trainee: with the trained PEFT model.
+        trainee: of any method that makes an adapter.
         inputs: what it was trained from.
         steps: optimiser steps.
         seconds: wall-clock time of the training.
     """
-    recipe = inputs.file.recipe
-    dtype = getattr(torch, recipe.lora.dtype)
-    state = {name: tensor.to(dtype) for name, tensor in sorted(trainee.state().items())}
-    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    (folder / WEIGHTS_FILE).chmod(0o644)
-    config = json.dumps(export_config(recipe), indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
+    fields = _fields(inputs, steps, seconds)
     if inputs.parents:
         write_ancestors(folder, list(inputs.parents.values()))
-    fields = {
-        "name": recipe.adapter.name,
-        "version": recipe.adapter.version,
-        "authors": recipe.adapter.authors,
-        "license": recipe.adapter.license,
-        "method": recipe.adapter.method,
-        "task": recipe.adapter.task,
-        "timestamps": recipe.adapter.timestamps,
-        "languages": [Language(tag=recipe.adapter.language, decode_language=recipe.decode_language)],
+    if inputs.file.recipe.adapter.method == "expert-pair":
+        return _write_pair(folder, trainee, inputs, fields)
+    _write_lora(folder, trainee.state(), inputs)
+    return seal(folder, fields | {"probe": measure_probe(inputs.base, folder)})
+
+
+def _write_lora(folder: Path, state: State, inputs: Inputs) -> None:
+    """Write PEFT's two files."""
+    recipe = inputs.file.recipe
+    _write_tensors(folder / WEIGHTS_FILE, state, recipe.lora.dtype)
+    config = json.dumps(export_config(recipe, state), indent=2, sort_keys=True) + "\n"
+    (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
+
+
+def _write_tensors(path: Path, state: State, dtype: str) -> None:
+    to = getattr(torch, dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: state[name].to(to) for name in sorted(state)}, path, metadata={"format": "pt"})
+    path.chmod(0o644)
+
+
+def _write_pair(folder: Path, trainee: Trainee, inputs: Inputs, fields: dict[str, Any]) -> Artifact:
+    """Write both halves, the parent's byte for byte, and the gate."""
+    expert, recipe = inputs.parents["expert"], inputs.file.recipe
+    child, gate = split_state(trainee.state())
+    parent_folder, child_folder = (folder / ROLE_FOLDERS[role] for role in HALVES)
+    parent_folder.mkdir(parents=True)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        shutil.copyfile(expert.path / name, parent_folder / name)
+    _write_lora(child_folder, child, inputs)
+    _write_tensors(folder / GATE_FILE, gate, recipe.lora.dtype)
+    fields |= {
+        "lora": [lora_section(folder / ROLE_FOLDERS[role], role) for role in HALVES],
+        "gate": GateSection(
+            kind=(recipe.gate or GateTable()).kind, parameters=sum(tensor.numel() for tensor in gate.values())
+        ),
+    }
+    # the probe runs what users will run, and a pair is loaded by its manifest: sealed, measured, sealed
+    draft = seal(folder, fields)
+    probe = measure_probe(inputs.base, load_adapter(inputs.base, draft))
+    (folder / MANIFEST_FILE).unlink()
+    return seal(folder, fields | {"created": draft.manifest.created, "probe": probe})
+
+
+def _fields(inputs: Inputs, steps: int, seconds: float) -> dict[str, Any]:
+    adapter = inputs.file.recipe.adapter
+    return {
+        "name": adapter.name,
+        "version": adapter.version,
+        "authors": adapter.authors,
+        "license": adapter.license,
+        "method": adapter.method,
+        "task": adapter.task,
+        "timestamps": adapter.timestamps,
+        "languages": [{"tag": adapter.language, "decode_language": inputs.file.recipe.decode_language}],
         "base_model": inputs.base.pin,
         "parents": [_parent(role, parent) for role, parent in sorted(inputs.parents.items())],
         "similarity": inputs.similarity,
         "data": [_source(inputs)],
         "recipe": inputs.file.text,
-        "training": _training(inputs, steps, seconds),
-        "probe": measure_probe(inputs.base, folder),
+        "training": training_record(inputs, steps, seconds),
     }
-    return seal(folder, fields)
 
 
 def _parent(role: str, parent: Artifact) -> Parent:
@@ -89,7 +134,8 @@ def _source(inputs: Inputs) -> DataSource:
     )
 
 
-def _training(inputs: Inputs, steps: int, seconds: float) -> Training:
+def training_record(inputs: Inputs, steps: int, seconds: float) -> Training:
+    """Return how a training ran; `seconds` of wall-clock time."""
     revision, dirty = _code_revision()
     device = inputs.base.device
     hardware = (

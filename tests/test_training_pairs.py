@@ -1,0 +1,124 @@
+"""Expert pairs trained on a small real Whisper: the same numbers in training and in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import places, recipe
+from small_whisper import make_adapter
+from test_composition import features_of, logits_of
+from transformers import WhisperForConditionalGeneration
+
+from adapter_hub.audit import audit
+from adapter_hub.exchange import publish, pull
+from adapter_hub.registry import Registry
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.composition import Session
+from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.stores.folder import FolderStore
+from adapter_hub.trainers.fitting import fit
+from adapter_hub.trainers.inputs import gather
+from adapter_hub.trainers.methods import start
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.sealing import write_adapter
+from adapter_hub.trainers.training import train
+
+
+def pair_recipe(
+    folder: Path, base_folder: Path, expert: str, *, kind: str = "token", seed: str = "", **changes: Any
+) -> Path:
+    """Write a recipe of a pair, in float32 unless told otherwise."""
+    extra = f'[expert]\nadapter = "{expert}"\nsegments = 6\n[gate]\nkind = "{kind}"\n'
+    extra += f'[seed]\nadapter = "{seed}"\nsegments = 6\n' if seed else ""
+    settings = {"method": '"expert-pair"', "dtype": '"float32"'} | changes
+    return recipe(folder, base_folder, extra=extra, **settings)
+
+
+def plain(base_folder: Path) -> Any:
+    model = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
+    return model.requires_grad_(requires_grad=False).eval()
+
+
+@pytest.mark.parametrize("kind", ["token", "static"])
+def test_the_runtime_answers_as_the_trained_model_did(
+    kind: str, tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl", rank=3, targets=["q_proj", "fc1"])
+    file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path), kind=kind))
+    where = places(tmp_path)
+    inputs = gather(file, where["registries"], where["cache"], "cpu", lambda _: None)
+    trainee, trainer = fit(inputs, tmp_path / "work", lambda _: None)
+    (tmp_path / "out").mkdir()
+    artifact = write_adapter(tmp_path / "out", trainee, inputs, steps=trainer.state.global_step, seconds=1.0)
+    artifact.verify()
+    features = features_of(base, 2)
+    session = Session(base)
+    session.seat([load_adapter(base, artifact)] * 2)
+    ours = logits_of(session.model, base, features)
+    with torch.no_grad():
+        trained = logits_of(trainee.whisper.eval(), base, features)
+    torch.testing.assert_close(ours, trained, atol=1e-4, rtol=1e-4)
+    assert float((ours - logits_of(base.model, base, features)).abs().max()) > 0.01
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (artifact.path / "experts/parent" / name).read_bytes() == (parent.path / name).read_bytes()
+    assert artifact.manifest.gate is not None
+    assert artifact.manifest.gate.kind == kind
+    assert [(p.role, p.digest) for p in artifact.manifest.parents] == [("expert", parent.digest)]
+
+
+def logits_in_training(whisper: Any, base: BaseModel) -> torch.Tensor:
+    with torch.no_grad():
+        return logits_of(whisper.eval(), base, features_of(base, 2))
+
+
+def test_a_pair_whose_child_starts_from_the_parent_starts_where_the_parent_stands(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl")
+    session = Session(base)
+    session.seat([load_adapter(base, parent)] * 2)
+    wanted = logits_of(session.model, base, features_of(base, 2))
+    file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path), seed="expert", rank=6))
+    trainee = start(plain(base_folder), file.recipe, {"expert": parent, "seed": parent})
+    torch.testing.assert_close(logits_in_training(trainee.whisper, base), wanted, atol=1e-4, rtol=1e-4)
+    half = start(plain(base_folder), file.recipe, {"expert": parent})
+    assert float((logits_in_training(half.whisper, base) - wanted).abs().max()) > 0.01
+
+
+def test_only_child_and_gate_are_trained(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl", targets=["q_proj"])
+    file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path)))
+    trainee = start(plain(base_folder), file.recipe, {"expert": parent})
+    trained = {name for name, p in trainee.whisper.named_parameters() if p.requires_grad}
+    assert {name.rsplit(".", 1)[1] for name in trained} == {"child_a", "child_b", "gate_weight", "gate_bias"}
+    state = trainee.state()
+    count = sum(p.numel() for p in trainee.whisper.parameters() if p.requires_grad)
+    assert sum(tensor.numel() for tensor in state.values()) == count
+    again = start(plain(base_folder), file.recipe, {"expert": parent})
+    moved = {name: torch.randn_like(tensor) * 0.1 for name, tensor in state.items()}
+    again.load_state(moved)
+    assert all(torch.equal(tensor, moved[name]) for name, tensor in again.state().items())
+
+
+def test_the_whole_life_of_a_pair(tmp_path: Path, data: Path, base_folder: Path, base: BaseModel) -> None:
+    registry, store = Registry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
+    expert = make_adapter(tmp_path / "expert", base, seed=5, language="pl")
+    publish(expert.path, registry=registry, store=store)
+    path = pair_recipe(tmp_path, base_folder, "nearest", seed="expert", dtype='"float16"')
+    artifact = train(path, tmp_path / "out", **places(tmp_path))
+    assert {(p.role, p.digest) for p in artifact.manifest.parents} == {
+        ("expert", expert.digest),
+        ("seed", expert.digest),
+    }
+    assert [item.scores for item in artifact.manifest.similarity] == [{"pl": 1.0}]
+    assert [section.role for section in artifact.manifest.lora] == ["parent", "child"]
+    publish(artifact.path, registry=registry, store=store)
+    again = pull("small/da", registries=[registry], cache=places(tmp_path)["cache"])
+    assert again.digest == artifact.digest
+    found = audit(["small/da"], registries=[registry], cache=places(tmp_path)["cache"])
+    assert [item for item in found if item.severity == "error"] == []
