@@ -17,11 +17,14 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.speech.dataset import data_sha256, read_dataset
 from adapter_hub.stores.folder import FolderStore
+from adapter_hub.trainers.data.preparing import RowRules, prepare
+from adapter_hub.trainers.data.sources import Source
 from adapter_hub.trainers.data_check import check_data
 from adapter_hub.trainers.engine import LikeLengths
-from adapter_hub.trainers.examples import prepare
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 from adapter_hub.trainers.variable_length import encode
+
+DANISH = RowRules(language="da")
 
 
 def test_rows_that_cannot_be_used_are_dropped_with_their_reason(
@@ -37,7 +40,7 @@ def test_rows_that_cannot_be_used_are_dropped_with_their_reason(
     rows[-1]["file_name"] = "wordy.wav"
     write_speech(folder / "wordy.wav")
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    prepared = prepare(read_dataset(folder), base, language="da")
+    prepared = prepare([Source(read_dataset(folder))], base, DANISH)
     reasons = {row.id: row.reason for row in prepared.dropped}
     assert len(prepared.examples) == 12
     assert prepared.sha256 == data_sha256(read_dataset(folder))  # of all rows, as `evaluate` computes it
@@ -65,7 +68,7 @@ def test_a_data_set_without_one_usable_row_is_refused(tmp_path: Path, base: Base
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.wav", "text": "en"}\n')
     soundfile.write(tmp_path / "a.wav", np.zeros(100, np.float32), 16000)
     with pytest.raises(InvalidInputError, match="no row can be used, the first because of: a.wav: 0.006 s"):
-        prepare(read_dataset(tmp_path), base, language="da")
+        prepare([Source(read_dataset(tmp_path))], base, DANISH)
 
 
 def test_similarity_is_the_share_of_clips_whose_argmax_a_language_is(data: Path, base: BaseModel) -> None:
@@ -99,7 +102,7 @@ def test_the_encoder_for_variable_lengths_is_whispers_own_at_the_whole_chunk(bas
 
 
 def test_an_epoch_visits_every_row_once_in_an_order_of_its_own(data: Path, base: BaseModel) -> None:
-    examples = prepare(read_dataset(data / "train"), base, language="da").examples
+    examples = prepare([Source(read_dataset(data / "train"))], base, DANISH).examples
     sampler = LikeLengths(examples, 5, random_seed=1)
     first = list(sampler)
     assert sorted(first) == list(range(12))

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from adapter_hub.errors import AdapterHubError, NotFoundError
-from adapter_hub.speech.audio import check_seconds, read_audio
+from adapter_hub.speech.audio import check_seconds
 from adapter_hub.speech.dataset import METADATA, SPLITS, Dataset, read_dataset
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.trainers.examples import (
@@ -98,7 +98,7 @@ def _split(dataset: Dataset, base: Listener, language: str) -> SplitReport:
             tokens = len(encode_text(tokenizer, row.text, prompt))
             longest = max(longest, tokens)
             check_tokens(tokens, limit)
-            audio = read_audio(row.path)
+            audio = row.clip.read()
             check_seconds(audio.seconds, chunk_seconds(extractor), row.id)
             seconds.append(audio.seconds)
         except AdapterHubError as error:

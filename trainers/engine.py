@@ -24,6 +24,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.trainers.data.mixture import epoch_length, epoch_rows
 from adapter_hub.trainers.examples import Example, pad, targets
 from adapter_hub.trainers.spec_augment import mask
 from adapter_hub.trainers.trainee import Trainee
@@ -48,11 +49,13 @@ class Rows(Dataset[tuple[int, Example]]):
 class LikeLengths(Sampler[int]):
     """Shuffles every epoch anew, so that a batch holds examples of like length.
 
-    The order depends on `random_seed` and epoch alone; transformers calls `set_epoch`.
+    A row comes as often as its weight says. The order depends on `random_seed` and epoch alone;
+    transformers calls `set_epoch`.
     """
 
     def __init__(self, examples: Sequence[Example], batch_size: int, random_seed: int) -> None:
-        self.lengths = [example.features.shape[1] for example in examples]
+        self.lengths = np.array([example.features.shape[1] for example in examples])
+        self.weights = [example.weight for example in examples]
         self.batch_size, self.random_seed, self.epoch = batch_size, random_seed, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -60,12 +63,13 @@ class LikeLengths(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return epoch_length(self.weights)
 
     def __iter__(self) -> Iterator[int]:
+        rows = np.array(epoch_rows(self.weights, self.epoch, self.random_seed))
         rng = np.random.default_rng((self.random_seed, self.epoch))
-        blurred = np.array(self.lengths) * rng.uniform(0.8, 1.2, len(self.lengths))
-        order = np.argsort(blurred, kind="stable")
+        blurred = self.lengths[rows] * rng.uniform(0.8, 1.2, len(rows))
+        order = rows[np.argsort(blurred, kind="stable")]
         groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         # the last group may be short: it stays last, so that batches do not straddle groups
         whole = groups[:-1] if len(groups[-1]) < self.batch_size else groups
@@ -79,14 +83,13 @@ class Collator:
     """Stacks examples into a batch.
 
     Args:
-        prompt: tokens at the start of every sequence that are given, not predicted.
         end: id of end-of-text, the padding of decoder inputs.
         chunk: frames of the base model's chunk; None: as long as the longest example.
         sampler: tells the epoch, for the masks; None for no masks.
     """
 
-    def __init__(self, prompt: int, end: int, chunk: int | None, sampler: LikeLengths | None) -> None:
-        self.prompt, self.end, self.chunk, self.sampler = prompt, end, chunk, sampler
+    def __init__(self, end: int, chunk: int | None, sampler: LikeLengths | None) -> None:
+        self.end, self.chunk, self.sampler = end, chunk, sampler
 
     def __call__(self, rows: Sequence[tuple[int, Example]]) -> dict[str, torch.Tensor]:
         """Return `input_features` [batch, mels, frames], `decoder_input_ids` and `labels` [batch, tokens]."""
@@ -97,7 +100,7 @@ class Collator:
             for (index, example), row in zip(rows, features, strict=True):
                 seed = (self.sampler.random_seed, self.sampler.epoch, index)
                 mask(row[:, : example.features.shape[1]], np.random.default_rng(seed))
-        inputs, labels = targets(examples, self.prompt, self.end)
+        inputs, labels = targets(examples, self.end)
         return {
             "input_features": torch.from_numpy(features),
             "decoder_input_ids": torch.from_numpy(inputs),

@@ -1,26 +1,25 @@
-"""Training examples: features and labels of a data set's rows, with every dropped row accounted for.
+"""Training examples: features and tokens of one row each, and batches of them.
 
-prepared = prepare(dataset, base, language="da")
-prepared.dropped      # [Dropped("clip7.flac", "9.1 s of audio, …"), …]
+features, (inputs, labels) = pad(examples, frames), targets(examples, end)
+
+`adapter_hub.trainers.data.preparing` makes them from data sets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.speech.audio import check_seconds, read_audio
-from adapter_hub.speech.dataset import Dataset, Utterance, data_sha256
-from adapter_hub.speech.features import chunk_seconds, log_mel
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.manifest import DataSource
+from adapter_hub.speech.dataset import Dataset
+from adapter_hub.trainers.data.mixture import epoch_length
 
-SAMPLES_A_FRAME = 160
 IGNORED = -100  # a label that does not count
-Progress = Callable[[int, int], None]
 
 
 class Listener(Protocol):
@@ -45,6 +44,9 @@ class Example:
         silence: the value that the extractor gives to digital silence after it.
         tokens: the whole target sequence, start-of-transcript to end-of-text.
         seconds: of audio.
+        prompt: how many tokens at its start are given, not predicted.
+        language: the decode language, whose token is in the prompt.
+        weight: how often the row is seen in an epoch.
     """
 
     id: str
@@ -52,6 +54,9 @@ class Example:
     silence: float
     tokens: tuple[int, ...]
     seconds: float
+    prompt: int
+    language: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,29 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The examples of one split; `sha256` is of the whole data set, dropped rows included."""
+    """The examples of one split.
+
+    Attributes:
+        examples: in the order of the sources and of their rows.
+        dropped: rows that are not used.
+        sources: what the manifest says of every source: hours and utterances used, content, licence.
+        sha256: binds the content of all sources, dropped rows included.
+    """
 
     examples: tuple[Example, ...]
     dropped: tuple[Dropped, ...]
-    prompt: int  # tokens before the text; they are given, not predicted
+    sources: tuple[DataSource, ...]
     sha256: str
 
     @property
     def hours(self) -> float:
-        """Of the audio that is used."""
+        """Of the audio that is used, each row once."""
         return sum(example.seconds for example in self.examples) / 3600
+
+    @property
+    def rows_an_epoch(self) -> int:
+        """How many rows an epoch visits; a row of weight 2 counts twice."""
+        return epoch_length([example.weight for example in self.examples])
 
 
 def prompt_ids(tokenizer: Any, language: str, task: str, *, timestamps: bool = False) -> list[int]:
@@ -101,43 +118,6 @@ def encode_text(tokenizer: Any, text: str, prompt: Sequence[int]) -> tuple[int, 
     return (*prompt, *ids, tokenizer.convert_tokens_to_ids("<|endoftext|>"))
 
 
-def prepare(
-    dataset: Dataset,
-    base: Listener,
-    *,
-    language: str,
-    task: str = "transcribe",
-    progress: Progress | None = None,
-) -> Prepared:
-    """Read, check and featurise every row of a data set.
-
-    Rows that the base model cannot hear whole or spell within its decoder are dropped and listed, as
-    are unreadable files; the others are kept in order.
-
-    Raises:
-        InvalidInputError: no usable row at all.
-    """
-    tokenizer, extractor = base.processor.tokenizer, base.processor.feature_extractor
-    prompt = prompt_ids(tokenizer, language, task)
-    limit = int(base.model.config.max_target_positions)
-    examples: list[Example] = []
-    dropped: list[Dropped] = []
-    for count, row in enumerate(dataset.rows, 1):
-        try:
-            tokens = encode_text(tokenizer, row.text, prompt)
-            check_tokens(len(tokens), limit)
-            examples.append(_example(row, extractor, tokens))
-        except AdapterHubError as error:
-            dropped.append(Dropped(row.id, str(error)))
-        if progress is not None:
-            progress(count, len(dataset.rows))
-    if not examples:
-        raise InvalidInputError(
-            f"{dataset.folder}: no row can be used, the first because of: {dropped[0].reason}"
-        )
-    return Prepared(tuple(examples), tuple(dropped), len(prompt), data_sha256(dataset))
-
-
 def check_tokens(count: int, limit: int) -> None:
     """Refuse a text that the decoder has no room for.
 
@@ -146,16 +126,6 @@ def check_tokens(count: int, limit: int) -> None:
     """
     if count > limit:
         raise InvalidInputError(f"text of {count} tokens, the decoder holds {limit}; split the utterance")
-
-
-def _example(row: Utterance, extractor: Any, tokens: tuple[int, ...]) -> Example:
-    audio = read_audio(row.path)
-    check_seconds(audio.seconds, chunk_seconds(extractor), row.id)
-    features = log_mel(extractor, [audio])[0]
-    frames = min(features.shape[1], -(-len(audio.samples) // SAMPLES_A_FRAME) + 2)
-    return Example(
-        row.id, features[:, :frames].astype(np.float16), float(features.min()), tokens, audio.seconds
-    )
 
 
 def pad(examples: Sequence[Example], frames: int) -> NDArray[np.float32]:
@@ -168,10 +138,8 @@ def pad(examples: Sequence[Example], frames: int) -> NDArray[np.float32]:
     return features
 
 
-def targets(
-    examples: Sequence[Example], prompt: int, end: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return decoder inputs and labels `[batch, tokens]`; prompt and padding do not count.
+def targets(examples: Sequence[Example], end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return decoder inputs and labels `[batch, tokens]`; each row's prompt and the padding do not count.
 
     The mask follows the lengths, never the padding id: Whisper pads with the end-of-text token,
     which has to be learned.
@@ -182,7 +150,7 @@ def targets(
     for i, example in enumerate(examples):
         length = len(example.tokens) - 1
         inputs[i, :length] = example.tokens[:-1]
-        labels[i, prompt - 1 : length] = example.tokens[prompt:]
+        labels[i, example.prompt - 1 : length] = example.tokens[example.prompt :]
     return inputs, labels
 
 

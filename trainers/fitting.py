@@ -51,8 +51,8 @@ def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Trainee, AdapterTrainer
         args=_arguments(inputs, work),
         train_dataset=Rows(inputs.train.examples),
         eval_dataset=Rows(inputs.dev.examples) if inputs.dev else None,
-        data_collator=Collator(inputs.train.prompt, end, chunk, sampler if settings.spec_augment else None),
-        dev_collator=Collator(inputs.train.prompt, end, chunk, None),
+        data_collator=Collator(end, chunk, sampler if settings.spec_augment else None),
+        dev_collator=Collator(end, chunk, None),
         train_sampler=sampler,
         callbacks=[report, stop],
     )
@@ -72,7 +72,7 @@ def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Trainee, AdapterTrainer
 
 def _arguments(inputs: Inputs, work: Path) -> Seq2SeqTrainingArguments:
     settings = inputs.file.recipe.training
-    steps = -(-len(inputs.train.examples) // settings.batch_size)
+    steps = -(-inputs.train.rows_an_epoch // settings.batch_size)
     return Seq2SeqTrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=settings.batch_size,

@@ -14,8 +14,9 @@ from adapter_hub.manifest import Similarity
 from adapter_hub.reference import is_local
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.speech.dataset import Dataset, read_dataset
-from adapter_hub.trainers.examples import Prepared, prepare
+from adapter_hub.trainers.data.preparing import RowRules, prepare
+from adapter_hub.trainers.data.sources import Source, read_sources, speech_of
+from adapter_hub.trainers.examples import Prepared
 from adapter_hub.trainers.parents import find_parents
 from adapter_hub.trainers.recipe import RecipeFile
 
@@ -51,18 +52,20 @@ def gather(
     base = load_base_model(
         file.resolve(name) if is_local(name) else name, revision=recipe.base_model.revision, device=device
     )
-    base.check_languages([recipe.decode_language])
-    dataset = read_dataset(file.resolve(recipe.data.train))
-    train = _prepare("train", dataset, base, file, tell)
-    dev = None
-    if recipe.data.dev is not None:
-        dev = _prepare("dev", read_dataset(file.resolve(recipe.data.dev)), base, file, tell)
-    parents, similarity = find_parents(file, base, dataset, registries, cache, tell)
+    if recipe.decode_language is not None:
+        base.check_languages([recipe.decode_language])
+    sources = read_sources(file, "train")
+    train = _prepare("train", sources, base, file, tell)
+    watched = read_sources(file, "dev")
+    dev = _prepare("dev", watched, base, file, tell) if watched else None
+    parents, similarity = find_parents(file, base, speech_of(sources, file), registries, cache, tell)
     return Inputs(file, base, train, dev, parents, similarity)
 
 
-def _prepare(split: str, dataset: Dataset, base: BaseModel, file: RecipeFile, tell: Tell) -> Prepared:
-    adapter = file.recipe.adapter
+def _prepare(
+    split: str, sources: Sequence[Source], base: BaseModel, file: RecipeFile, tell: Tell
+) -> Prepared:
+    adapter, data = file.recipe.adapter, file.recipe.data
     if adapter.timestamps:
         raise InvalidInputError("adapter.timestamps: a folder of clips has no word times; leave it false")
     told = time.monotonic()
@@ -73,9 +76,17 @@ def _prepare(split: str, dataset: Dataset, base: BaseModel, file: RecipeFile, te
             told = time.monotonic()
             tell(f"{split}: {done}/{total} utterances read")
 
-    language = file.recipe.decode_language
-    prepared = prepare(dataset, base, language=language, task=adapter.task, progress=progress)
-    tell(f"{split}: {len(prepared.examples)} utterances, {prepared.hours:.2f} h, {dataset.folder}")
+    rules = RowRules(
+        language=adapter.language,
+        decode_language=adapter.decode_language,
+        task=adapter.task,
+        shortest_seconds=data.shortest_seconds,
+        longest_seconds=data.longest_seconds,
+        random_seed=file.recipe.training.random_seed,
+    )
+    prepared = prepare(sources, base, rules, progress=progress)
+    for source, record in zip(sources, prepared.sources, strict=True):
+        tell(f"{split}: {record.utterances} utterances, {record.hours:.2f} h, {source.dataset.folder}")
     for row in prepared.dropped:
         tell(f"{split}: dropped {row.id}: {row.reason}")
     return prepared

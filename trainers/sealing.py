@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from adapter_hub.artifact import Artifact, seal, write_ancestors
-from adapter_hub.manifest import MANIFEST_FILE, DataSource, GateSection, Parent, Training
+from adapter_hub.manifest import MANIFEST_FILE, GateSection, Parent, Training
 from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE
 from adapter_hub.runtime.loading import load_adapter
 from adapter_hub.runtime.probe import measure_probe
@@ -101,7 +101,7 @@ def _fields(inputs: Inputs, steps: int, seconds: float) -> dict[str, Any]:
         "base_model": inputs.base.pin,
         "parents": [_parent(role, parent) for role, parent in sorted(inputs.parents.items())],
         "similarity": inputs.similarity,
-        "data": [_source(inputs)],
+        "data": inputs.train.sources,
         "recipe": inputs.file.text,
         "training": training_record(inputs, steps, seconds),
     }
@@ -117,20 +117,6 @@ def _parent(role: str, parent: Artifact) -> Parent:
             "digest": parent.digest,
             "weights_digest": manifest.weights_digest,
         }
-    )
-
-
-def _source(inputs: Inputs) -> DataSource:
-    data = inputs.file.recipe.data
-    folder = inputs.file.resolve(data.train).resolve()
-    return DataSource(
-        id=data.id or folder.parent.name,
-        revision=data.revision,
-        split=folder.name,
-        license=data.license,
-        hours=round(inputs.train.hours, 4),
-        utterances=len(inputs.train.examples),
-        sha256=inputs.train.sha256,
     )
 
 

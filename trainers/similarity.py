@@ -23,7 +23,7 @@ from adapter_hub.registry import Registry
 from adapter_hub.resolution import resolve
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.language_identification import language_probabilities
-from adapter_hub.speech.audio import Audio, check_seconds, read_audio
+from adapter_hub.speech.audio import Audio, check_seconds
 from adapter_hub.speech.dataset import Dataset, data_sha256
 from adapter_hub.speech.features import log_mel
 
@@ -60,7 +60,7 @@ def measure_similarity(
     audios: list[Audio] = []
     for row in rows:
         try:
-            audio = read_audio(row.path)
+            audio = row.clip.read()
             check_seconds(audio.seconds, base.chunk_seconds, row.id)
             audios.append(audio)
         except AdapterHubError:

@@ -20,7 +20,7 @@ from adapter_hub.report import Decoding, EvaluationReport, Subject, UtteranceRow
 from adapter_hub.runtime.routing import FixedRoute, decode_language_of
 from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.runtime.transcript import Transcript
-from adapter_hub.speech.audio import Audio, audio_seconds, check_seconds, read_audio
+from adapter_hub.speech.audio import Audio, check_seconds
 from adapter_hub.speech.dataset import Dataset, Utterance, content_sha256, listed
 from adapter_hub.speech.languages import primary_metric
 from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
@@ -113,7 +113,7 @@ def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions
     plan, problems = [], []
     for row, tag in zip(dataset.rows, tags, strict=True):
         try:
-            seconds = audio_seconds(row.path)
+            seconds = row.clip.seconds()
             check_seconds(seconds, float("inf"), row.id)
             plan.append(_Planned(row, tag, seconds))
         except AdapterHubError as error:
@@ -155,7 +155,7 @@ def _run(
     readable: list[tuple[_Planned, Audio]] = []
     for planned in batch:
         try:
-            readable.append((planned, read_audio(planned.row.path)))
+            readable.append((planned, planned.row.clip.read()))
         except AdapterHubError as error:
             outcomes.append(f"line {planned.row.line}: {error}")
     if not readable:

@@ -20,7 +20,7 @@ from typing import Any
 
 from adapter_hub.canonical import sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.tensors import file_sha256
+from adapter_hub.speech.clips import Clip, FileClip
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 SPLITS = ("train", "dev", "validation", "test")
@@ -32,8 +32,8 @@ class Utterance:
     """One row: an audio file and what is said in it.
 
     Attributes:
-        id: `file_name` of the row, a relative POSIX path.
-        path: the audio file.
+        id: `file_name` of the row, a relative POSIX path; unique in the data set.
+        clip: its audio.
         text: the reference, never blank.
         language: BCP 47 tag, or None.
         speaker: any name, or None.
@@ -41,11 +41,16 @@ class Utterance:
     """
 
     id: str
-    path: Path
+    clip: Clip
     text: str
     language: str | None = None
     speaker: str | None = None
     line: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the audio."""
+        return self.clip.path
 
 
 @dataclass(frozen=True)
@@ -162,12 +167,13 @@ def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance |
     language, speaker = record.get("language") or None, record.get("speaker") or None
     if language is not None and not isinstance(language, str):
         return f"{name}: language is no text"
-    return Utterance(str(path), place / path, text, language, None if speaker is None else str(speaker), line)
+    speaker = None if speaker is None else str(speaker)
+    return Utterance(str(path), FileClip(place / path), text, language, speaker, line)
 
 
 def data_sha256(dataset: Dataset) -> str:
     """Return what binds a claim to the content of a data set; reads every audio file's bytes."""
-    return content_sha256((file_sha256(row.path), row.text) for row in dataset.rows)
+    return content_sha256((row.clip.sha256(), row.text) for row in dataset.rows)
 
 
 def content_sha256(rows: Iterable[tuple[str, str]]) -> str:

@@ -1,0 +1,1 @@
+"""What a training listens to: sources of several kinds, mixed, featurised once and kept."""

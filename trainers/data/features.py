@@ -1,0 +1,83 @@
+"""Log-mel features for training, by the content of the audio that they are of.
+
+features = MemoryFeatures(extractor)
+features.add(audio)
+features[audio.sha256].features       # [mels, frames] float16, up to where the audio ends
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapter_hub.speech.audio import SAMPLE_RATE, Audio
+from adapter_hub.speech.features import log_mel
+
+SAMPLES_A_FRAME = 160
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What the base model hears of some audio.
+
+    Attributes:
+        features: `[mels, frames]` float16 log-mel, up to where the audio ends.
+        silence: the value that the extractor gives to digital silence after it.
+        samples: of audio, 16 000 a second.
+    """
+
+    features: NDArray[np.float16]
+    silence: float
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        """The duration."""
+        return self.samples / SAMPLE_RATE
+
+
+def hear(extractor: Any, audio: Audio) -> Heard:
+    """Return the features of some audio that fits the base model's chunk."""
+    features = log_mel(extractor, [audio])[0]
+    frames = min(features.shape[1], -(-len(audio.samples) // SAMPLES_A_FRAME) + 2)
+    return Heard(features[:, :frames].astype(np.float16), float(features.min()), len(audio.samples))
+
+
+class Features(Protocol):
+    """Features by the sha256 of the audio's bytes."""
+
+    def __contains__(self, sha256: object) -> bool:
+        """Tell whether they are there."""
+
+    def __getitem__(self, sha256: str) -> Heard:
+        """Return them."""
+
+    def add(self, audio: Audio) -> None:
+        """Compute and keep those of some audio."""
+
+    def flush(self) -> None:
+        """Put what was added where it stays."""
+
+
+class MemoryFeatures:
+    """Features in the memory of this process."""
+
+    def __init__(self, extractor: Any) -> None:
+        self.extractor = extractor
+        self._heard: dict[str, Heard] = {}
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self._heard
+
+    def __getitem__(self, sha256: str) -> Heard:
+        return self._heard[sha256]
+
+    def add(self, audio: Audio) -> None:
+        """Compute and keep the features of some audio."""
+        self._heard[audio.sha256] = hear(self.extractor, audio)
+
+    def flush(self) -> None:
+        """Do nothing: memory is where they stay."""

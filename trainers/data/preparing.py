@@ -1,0 +1,257 @@
+"""From sources to training examples, with every row that is not used accounted for.
+
+prepared = prepare([Source(dataset)], base, RowRules(language="da"))
+prepared.dropped      # (Dropped("clip7.flac", "9.1 s of audio, …"), …)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.speech.audio import check_seconds
+from adapter_hub.speech.dataset import Utterance, content_sha256
+from adapter_hub.speech.features import chunk_seconds
+from adapter_hub.speech.languages import primary_subtag
+from adapter_hub.trainers.data.features import Features, MemoryFeatures
+from adapter_hub.trainers.data.mixture import choose_hours
+from adapter_hub.trainers.data.sources import Source
+from adapter_hub.trainers.examples import (
+    Dropped,
+    Example,
+    Listener,
+    Prepared,
+    check_tokens,
+    encode_text,
+    prompt_ids,
+)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """What a recipe says about all rows.
+
+    Attributes:
+        language: BCP 47 tag of rows for which neither they nor their source name one.
+        decode_language: the Whisper language whose token stands for `language`.
+        task: `transcribe` or `translate`.
+        shortest_seconds: shorter rows are dropped.
+        longest_seconds: longer rows are dropped; None for the base model's chunk.
+        random_seed: decides which rows stand for a source with `hours`.
+    """
+
+    language: str | None = None
+    decode_language: str | None = None
+    task: str = "transcribe"
+    shortest_seconds: float = 0.0
+    longest_seconds: float | None = None
+    random_seed: int = 1
+
+
+@dataclass(frozen=True)
+class _Spelled:
+    """A row whose text the decoder can hold."""
+
+    row: Utterance
+    language: str
+    tokens: tuple[int, ...]
+    prompt: int
+
+
+def prepare(
+    sources: Sequence[Source],
+    base: Listener,
+    rules: RowRules,
+    *,
+    features: Features | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Read, check and featurise the rows of all sources.
+
+    Rows that the base model cannot hear whole or spell within its decoder, that are outside the recipe's
+    lengths, or that cannot be read are dropped and listed; the others are kept in order.
+
+    Args:
+        sources: in the order of the recipe.
+        base: the base model, for its chunk, tokenizer and decoder length.
+        rules: what holds for all rows.
+        features: where features are kept; None for this process's memory.
+        progress: called with rows done and all rows.
+
+    Raises:
+        InvalidInputError: a row's language is not known or has no token, or a source without one
+            usable row.
+    """
+    reader = _Reader(base, rules, features or MemoryFeatures(base.processor.feature_extractor))
+    total, before = sum(len(source.dataset.rows) for source in sources), 0
+    parts: list[Prepared] = []
+    for source in sources:
+
+        def tell(done: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        parts.append(reader.source(source, tell))
+        before += len(source.dataset.rows)
+        tell(0, before)
+    return mix(parts)
+
+
+def mix(parts: Sequence[Prepared]) -> Prepared:
+    """Return the parts as one; a single part stays as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    return Prepared(
+        tuple(example for part in parts for example in part.examples),
+        tuple(row for part in parts for row in part.dropped),
+        tuple(source for part in parts for source in part.sources),
+        sha256_hex(canonical_bytes([part.sha256 for part in parts])),
+    )
+
+
+class _Reader:
+    """Makes examples of sources, one after the other."""
+
+    def __init__(self, base: Listener, rules: RowRules, features: Features) -> None:
+        self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
+        self.room = int(base.model.config.max_target_positions)  # tokens
+        self.rules, self.features = rules, features
+
+    def source(self, source: Source, tell: Callable[[int], None]) -> Prepared:
+        """Return the examples of one source.
+
+        Raises:
+            InvalidInputError: as `prepare`.
+        """
+        dropped: dict[str, str] = {}
+        spelled = {item.row.id: item for item in self._spelled(source, dropped)}
+        rows = source.dataset.rows if source.hours is None else self._chosen(source, spelled, dropped)
+        contents: list[tuple[str, str]] = []
+        usable: list[tuple[_Spelled, str]] = []
+        for count, row in enumerate(rows, 1):
+            sha256 = row.clip.sha256()
+            contents.append((sha256, row.text))
+            if row.id in spelled:
+                try:
+                    self._hear(row, sha256)
+                    usable.append((spelled[row.id], sha256))
+                except AdapterHubError as error:
+                    dropped[row.id] = str(error)
+            tell(count)
+        self.features.flush()
+        if not usable:
+            raise _nothing(source, dropped)
+        examples = tuple(self._example(item, sha256, source.weight) for item, sha256 in usable)
+        sha256 = content_sha256(contents)
+        seconds = sum(example.seconds for example in examples)
+        return Prepared(
+            examples,
+            tuple(Dropped(row.id, dropped[row.id]) for row in source.dataset.rows if row.id in dropped),
+            (source.record(hours=seconds / 3600, utterances=len(examples), sha256=sha256),),
+            sha256,
+        )
+
+    def _spelled(self, source: Source, dropped: dict[str, str]) -> Iterator[_Spelled]:
+        """Yield the rows whose text fits the decoder, each with the prompt of its language."""
+        prompts: dict[str, list[int]] = {}
+        for row in source.dataset.rows:
+            language = row_language(row, source, self.rules)
+            if language not in prompts:
+                try:
+                    prompts[language] = prompt_ids(self.tokenizer, language, self.rules.task)
+                except InvalidInputError as error:
+                    raise InvalidInputError(f"{source.dataset.folder}: {row.id}: {error}") from None
+            prompt = prompts[language]
+            tokens = encode_text(self.tokenizer, row.text, prompt)
+            try:
+                check_tokens(len(tokens), self.room)
+            except InvalidInputError as error:
+                dropped[row.id] = str(error)
+            else:
+                yield _Spelled(row, language, tokens, len(prompt))
+
+    def _chosen(
+        self, source: Source, spelled: dict[str, _Spelled], dropped: dict[str, str]
+    ) -> list[Utterance]:
+        """Return the rows that stand for a source with `hours`; rows known to be unusable never do."""
+        rows: list[Utterance] = []
+        seconds: list[float] = []
+        for item in spelled.values():
+            try:
+                found = item.row.clip.seconds()
+                self._check(found, item.row.id)
+            except AdapterHubError as error:
+                dropped[item.row.id] = str(error)
+            else:
+                rows.append(item.row)
+                seconds.append(found)
+        hours = source.hours or 0.0
+        chosen = choose_hours([row.id for row in rows], seconds, hours, self.rules.random_seed)
+        return [rows[i] for i in chosen]
+
+    def _hear(self, row: Utterance, sha256: str) -> None:
+        """See to it that a row's features are there, and that its length is allowed."""
+        if sha256 not in self.features:
+            self._check(row.clip.seconds(), row.id)  # before the work of decoding
+            audio = row.clip.read()
+            check_seconds(audio.seconds, chunk_seconds(self.extractor), row.id)
+            if audio.sha256 != sha256:
+                raise InvalidInputError(f"{row.path}: changed while it was read; leave the data alone")
+            self.features.add(audio)
+        self._check(self.features[sha256].seconds, row.id)
+
+    def _check(self, seconds: float, where: str) -> None:
+        check_seconds(seconds, chunk_seconds(self.extractor), where)
+        shortest, longest = self.rules.shortest_seconds, self.rules.longest_seconds
+        if seconds < shortest:
+            raise InvalidInputError(
+                f"{where}: {seconds:.2f} s of audio; data.shortest_seconds is {shortest:g}"
+            )
+        if longest is not None and seconds > longest:
+            raise InvalidInputError(f"{where}: {seconds:.2f} s of audio; data.longest_seconds is {longest:g}")
+
+    def _example(self, item: _Spelled, sha256: str, weight: float) -> Example:
+        heard = self.features[sha256]
+        return Example(
+            item.row.id,
+            heard.features,
+            heard.silence,
+            item.tokens,
+            heard.seconds,
+            item.prompt,
+            item.language,
+            weight,
+        )
+
+
+def row_language(row: Utterance, source: Source, rules: RowRules) -> str:
+    """Return the decode language of a row: of its own tag, else its source's, else the recipe's.
+
+    Where source or recipe borrow a token, rows of that very language borrow it too.
+
+    Raises:
+        InvalidInputError: nobody says what language it is.
+    """
+    tag = row.language or source.language or rules.language
+    if tag is None:
+        raise InvalidInputError(
+            f"{source.dataset.folder}: the language of {row.id} is not known; name it in the recipe "
+            '(adapter.language, or language = "…" of the source), or add a column `language`'
+        )
+    if tag == (source.language or rules.language) and source.decode_language:
+        return source.decode_language
+    if tag == rules.language and rules.decode_language:
+        return rules.decode_language
+    return primary_subtag(tag)
+
+
+def _nothing(source: Source, dropped: dict[str, str]) -> InvalidInputError:
+    where = f"{source.dataset.folder}: no row can be used"
+    if not dropped:
+        return InvalidInputError(f"{where}: the first row drawn is longer than hours = {source.hours:g}")
+    first = next(dropped[row.id] for row in source.dataset.rows if row.id in dropped)
+    return InvalidInputError(f"{where}, the first because of: {first}")

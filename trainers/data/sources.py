@@ -1,0 +1,103 @@
+"""The sources that a recipe names, opened: rows, languages, weights, where they came from.
+
+sources = read_sources(file, "train")
+sources[0].dataset.rows, sources[0].weight
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.manifest import DataSource
+from adapter_hub.speech.dataset import Dataset, read_dataset
+from adapter_hub.trainers.recipe import RecipeFile
+from adapter_hub.trainers.recipe_tables import SourceTable
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as a recipe wants it used.
+
+    Attributes:
+        dataset: the rows.
+        id: what the manifest calls it; None for the data set's own name.
+        revision: of a data set on the Hub, or as the recipe says.
+        license: an SPDX expression.
+        language: BCP 47 tag of rows that name none; None for the adapter's.
+        decode_language: the Whisper language whose token stands for it.
+        weight: how often a row is seen in an epoch.
+        hours: at most so much audio, randomly chosen; None for all of it.
+    """
+
+    dataset: Dataset
+    id: str | None = None
+    revision: str | None = None
+    license: str | None = None
+    language: str | None = None
+    decode_language: str | None = None
+    weight: float = 1.0
+    hours: float | None = None
+
+    def record(self, *, hours: float, utterances: int, sha256: str) -> DataSource:
+        """Return what the manifest says of it, with what of it was used."""
+        return DataSource(
+            id=self.id or self.dataset.name,
+            revision=self.revision,
+            split=self.dataset.split,
+            license=self.license,
+            hours=round(hours, 4),
+            utterances=utterances,
+            sha256=sha256,
+        )
+
+
+def read_sources(file: RecipeFile, split: Literal["train", "dev"]) -> tuple[Source, ...]:
+    """Open every source that the recipe names for training or for watching it.
+
+    Raises:
+        NotFoundError, InvalidInputError: a source that is not there or cannot be read.
+    """
+    data = file.recipe.data
+    named = data.train if split == "train" else data.dev
+    if named is None:
+        return ()
+    if isinstance(named, str):
+        dataset = read_dataset(file.resolve(named))
+        return (Source(dataset, id=data.id, revision=data.revision, license=data.license),)
+    return tuple(_source(file, table) for table in named)
+
+
+def _source(file: RecipeFile, table: SourceTable) -> Source:
+    if table.folder is None:
+        raise InvalidInputError(f"data: {table.manifest or table.dataset}: only folders can be read so far")
+    return Source(
+        read_dataset(file.resolve(table.folder)),
+        id=table.id,
+        revision=table.revision,
+        license=table.license or file.recipe.data.license,
+        language=table.language,
+        decode_language=table.decode_language,
+        weight=table.weight,
+        hours=table.hours,
+    )
+
+
+def speech_of(sources: Sequence[Source], file: RecipeFile) -> Dataset:
+    """Return the rows of the adapter's own language, whose similarity to base languages counts.
+
+    A full fine-tune, which has no language of its own, gets all rows.
+    """
+    if len(sources) == 1:
+        return sources[0].dataset
+    wanted = file.recipe.adapter.language
+    rows = [
+        row
+        for source in sources
+        for row in source.dataset.rows
+        if wanted is None or (row.language or source.language or wanted) == wanted
+    ]
+    first = sources[0].dataset
+    return Dataset(first.name, first.split, first.folder, tuple(rows))
