@@ -29,6 +29,7 @@ from adapter_hub.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE
 from adapter_hub.manifest import MANIFEST_FILE, SCHEMA, Manifest, Parent
 from adapter_hub.paths import TEMPORARY, folder_in_the_making, sync_file, write_atomically
 from adapter_hub.tensors import weights_digest
@@ -103,6 +104,11 @@ def _manifest_bytes(path: Path) -> bytes:
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if (path.parent / FULL_FINE_TUNE_FILE).is_file():
+            raise InvalidInputError(
+                f"{path.parent}: a full fine-tune, no adapter, and never published; "
+                f"`adapter-hub evaluate base-model --base-model {path.parent}` scores it"
+            ) from None
         raise NotFoundError(
             f"{path.parent}: no {MANIFEST_FILE}; expected an artifact's folder, as train or pull writes it"
         ) from None

@@ -181,16 +181,9 @@ def _train_both(stage: Stage) -> tuple[Artifact, Artifact]:
         recipe.write_text(RECIPE.format(name=name, method=method, seed=seed, data=DATA, epochs=epochs))
         with stage.step(f"Train demo/{name} ({method})", f"train {recipe} --out {stage.out / name}"):
             lines = _last_of_each(stage.say)
-            made.append(
-                train(
-                    recipe,
-                    stage.out / name,
-                    registries=stage.registries,
-                    cache=stage.cache,
-                    device="cpu",
-                    tell=lines,
-                )
-            )
+            out = stage.out / name
+            train(recipe, out, registries=stage.registries, cache=stage.cache, device="cpu", tell=lines)
+            made.append(Artifact.open(out))
     return made[0], made[1]
 
 

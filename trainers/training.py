@@ -2,8 +2,9 @@
 
     artifact = train(Path("recipes/mini/da.toml"), Path("out/da"), registries=…, cache=…)
 
-The artifact appears at once and whole. Until then everything lives in `<out>.training`, in a folder
-named after recipe, data, base model and seed: the same command goes on after an interruption, and
+A recipe of method full-fine-tuning gives a Whisper folder and its `FullFineTune` record instead. What
+was trained appears at once and whole. Until then everything lives in `<out>.training`, in a folder
+named after recipe, data, base model and parents: the same command goes on after an interruption, and
 changed inputs start anew.
 """
 
@@ -23,11 +24,14 @@ from transformers.utils import logging as transformers_logging
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, ConflictError
+from adapter_hub.full_fine_tune import FullFineTune
 from adapter_hub.paths import folder_in_the_making
 from adapter_hub.registry import Registry
 from adapter_hub.trainers.fitting import fit
+from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
 from adapter_hub.trainers.inputs import gather
 from adapter_hub.trainers.recipe import RecipeFile, read_recipe
+from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
 from adapter_hub.trainers.sealing import write_adapter
 
 Tell = Callable[[str], None]
@@ -41,8 +45,8 @@ def train(
     cache: Cache,
     device: str | None = None,
     tell: Tell = lambda _: None,
-) -> Artifact:
-    """Train what `recipe` describes and write the artifact to `out`.
+) -> Artifact | FullFineTune:
+    """Train what `recipe` describes and write the artifact, or the full fine-tune, to `out`.
 
     Args:
         recipe: a TOML file, see `adapter_hub.trainers.recipe`.
@@ -59,6 +63,7 @@ def train(
     """
     transformers_logging.set_verbosity_error()
     file = read_recipe(recipe)
+    full = file.recipe.adapter.method == FULL_FINE_TUNING
     if out.exists():
         return _finished(out, file, tell)
     inputs = gather(file, registries, cache, device, tell)
@@ -69,11 +74,12 @@ def train(
         seconds = time.monotonic() - began
         try:
             with folder_in_the_making(out) as folder:
-                write_adapter(folder, trainee, inputs, steps=trainer.state.global_step, seconds=seconds)
+                write = write_full_fine_tune if full else write_adapter
+                write(folder, trainee, inputs, steps=trainer.state.global_step, seconds=seconds)
         except FileExistsError:
             raise ConflictError(f"{out}: appeared during training; choose another --out") from None
     shutil.rmtree(work, ignore_errors=True)
-    return Artifact.open(out)
+    return FullFineTune.read(out) if full else Artifact.open(out)
 
 
 @contextlib.contextmanager
@@ -108,11 +114,17 @@ def _explained(work: Path) -> Iterator[None]:
         ) from None
 
 
-def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact:
-    """An artifact of this very recipe is the answer already."""
+def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTune:
+    """What this very recipe gave is the answer already."""
+    found: Artifact | FullFineTune
     with contextlib.suppress(AdapterHubError):
-        artifact = Artifact.open(out)
-        if artifact.manifest.recipe == file.text:
+        if file.recipe.adapter.method == FULL_FINE_TUNING:
+            found = FullFineTune.read(out)
+            same = found.recipe == file.text
+        else:
+            found = Artifact.open(out)
+            same = found.manifest.recipe == file.text
+        if same:
             tell(f"{out}: trained by this recipe already; remove it to train again")
-            return artifact
+            return found
     raise ConflictError(f"{out}: exists and was not made by this recipe; choose another --out or remove it")

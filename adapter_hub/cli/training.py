@@ -195,11 +195,12 @@ def train(settings: Settings, recipe_file: Path, out: Path, as_json: bool) -> No
     """Train an adapter as a recipe says.
 
     Ctrl-C saves a checkpoint; the same command goes on from it. The artifact appears whole or not at
-    all; publish it with `adapter-hub publish`.
+    all; publish it with `adapter-hub publish`. Method full-fine-tuning writes a Whisper folder instead.
     """
-    from adapter_hub.trainers.training import train as train_adapter
+    from adapter_hub.full_fine_tune import FullFineTune
+    from adapter_hub.trainers.training import train as run
 
-    artifact = train_adapter(
+    outcome = run(
         recipe_file,
         out,
         registries=settings.registries(),
@@ -207,11 +208,12 @@ def train(settings: Settings, recipe_file: Path, out: Path, as_json: bool) -> No
         device=settings.device,
         tell=tell,
     )
+    full = isinstance(outcome, FullFineTune)
     if as_json:
-        echo_json(artifact.manifest.to_json())
+        echo_json((outcome if isinstance(outcome, FullFineTune) else outcome.manifest).to_json())
     else:
-        click.echo(f"{artifact.ref} {artifact.digest} in {out}")
-    tell(f"next: adapter-hub publish {out}")
+        click.echo(f"{outcome.ref} {outcome.digest} in {out}")
+    tell(f"next: adapter-hub {'evaluate base-model --data FOLDER --base-model' if full else 'publish'} {out}")
 
 
 @click.command()

@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent
 def render_schemas() -> dict[str, str]:
     """Return the text of every schema file by its name."""
     from adapter_hub.canonical import Record
+    from adapter_hub.full_fine_tune import FullFineTune
     from adapter_hub.lockfile import LockFile
     from adapter_hub.manifest import Manifest
     from adapter_hub.registry_file import RegistryFile
@@ -25,6 +26,7 @@ def render_schemas() -> dict[str, str]:
         "adapter.json": Manifest,
         "evaluation.json": EvaluationReport,
         "finding.json": Finding,
+        "full-fine-tune.json": FullFineTune,
         "lock.json": LockFile,
         "registry.json": RegistryFile,
         "status-entry.json": StatusEntry,

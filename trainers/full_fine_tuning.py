@@ -1,0 +1,58 @@
+"""Write a full fine-tune: a folder that transformers opens, and the record of how it came to be.
+
+    record = write_full_fine_tune(folder, trainee, inputs, steps=…, seconds=…)
+
+The weights stay in float32, as they were trained: what is evaluated is what was trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapter_hub.artifact import utc_now
+from adapter_hub.base_model import base_model_digest
+from adapter_hub.canonical import canonical_bytes
+from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune
+from adapter_hub.runtime.quiet import quiet
+from adapter_hub.trainers.inputs import Inputs
+from adapter_hub.trainers.sealing import training_record
+from adapter_hub.trainers.trainee import Trainee
+
+
+def write_full_fine_tune(
+    folder: Path, trainee: Trainee, inputs: Inputs, *, steps: int, seconds: float
+) -> FullFineTune:
+    """Write the model with its processor to `folder`, and the record last.
+
+    Args:
+        folder: empty.
+        trainee: of method full-fine-tuning.
+        inputs: what it was trained from.
+        steps: optimiser steps.
+        seconds: wall-clock time of the training.
+    """
+    with quiet():
+        trainee.whisper.save_pretrained(str(folder))
+        inputs.base.processor.save_pretrained(str(folder))
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    adapter = inputs.file.recipe.adapter
+    fields = {
+        "schema": SCHEMA,
+        "name": adapter.name,
+        "version": adapter.version,
+        "created": utc_now(),
+        "authors": list(adapter.authors),
+        "license": adapter.license,
+        "task": adapter.task,
+        "timestamps": adapter.timestamps,
+        "decode_languages": sorted({example.language for example in inputs.train.examples}),
+        "base_model": inputs.base.pin.to_json(),
+        "digest": base_model_digest(folder),
+        "data": [source.to_json() for source in inputs.train.sources],
+        "recipe": inputs.file.text,
+        "training": training_record(inputs, steps, seconds).to_json(),
+    }
+    path = folder / FULL_FINE_TUNE_FILE
+    path.write_bytes(canonical_bytes(fields))
+    return FullFineTune.read(folder)
