@@ -78,9 +78,9 @@ def test_a_full_fine_tune_goes_on_from_its_checkpoint(tmp_path: Path, data: Path
 
     def stop(line: str) -> None:
         if line.startswith("step 6/6"):
-            raise Stopped
+            raise Stopped(line)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="step 6"):
         train(path, tmp_path / "out", tell=stop, **places(tmp_path))
     said: list[str] = []
     again = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
