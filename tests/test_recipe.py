@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.cli.training import METHODS as OFFERED
 from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.trainers.methods import METHODS
 from adapter_hub.trainers.recipe import new_recipe, read_recipe
 from adapter_hub.trainers.recipe_tables import PAPER_MODULES
 
@@ -55,6 +57,13 @@ def test_a_seed_goes_with_a_warm_start_only(tmp_path: Path) -> None:
         read_recipe(path)
 
 
+def test_a_seed_may_be_the_expert_in_a_pair_only(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD.replace('adapter = "nearest"', 'adapter = "expert"'))
+    with pytest.raises(InvalidInputError, match='seed.adapter = "expert" goes with method expert-pair'):
+        read_recipe(path)
+
+
 def test_a_missing_recipe_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="recipe new lora"):
         read_recipe(tmp_path / "nothing.toml")
@@ -62,7 +71,8 @@ def test_a_missing_recipe_says_how_to_get_one(tmp_path: Path) -> None:
 
 def test_new_recipes_can_be_read_and_have_the_papers_modules(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
-    for method in ("lora", "warm-start"):
+    assert set(METHODS) == set(OFFERED)
+    for method in METHODS:
         for base_model in (EMBEDDED_ID, "openai/whisper-small"):
             path.write_text(new_recipe(method, language="cy", namespace="me", base_model=base_model))
             recipe = read_recipe(path).recipe
@@ -81,5 +91,6 @@ def test_the_recipes_of_the_embedded_catalogue_can_be_read() -> None:
     folder = Path(__file__).parents[1] / "trainers" / "recipes" / "mini"
     names = {read_recipe(path).recipe.adapter.name for path in folder.glob("*.toml")}
     assert names == {f"mini/{name}" for name in (
-        "pl", "pt", "it", "zh", "da", "el", "cy", "ja", "da-scratch", "el-scratch", "cy-scratch", "ja-scratch"
+        "pl", "pt", "it", "zh", "da", "el", "cy", "ja", "da-scratch", "el-scratch", "cy-scratch",
+        "ja-scratch", "da-pair", "el-pair", "cy-pair", "ja-pair"
     )}  # fmt: skip

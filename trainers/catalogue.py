@@ -70,7 +70,7 @@ def make(work: Path, name: str) -> None:
 def main(work: Path, jobs: int) -> None:
     """Make the embedded catalogue from the recipes in recipes/mini."""
     names = sorted(path.stem for path in RECIPES.glob("*.toml"))
-    for language in sorted({name.removesuffix("-scratch") for name in names}):
+    for language in sorted({name.partition("-")[0] for name in names}):
         speech(work, language)
     with ThreadPoolExecutor(jobs) as pool:
         for group in (SEEDS, [name for name in names if name not in SEEDS]):

@@ -20,7 +20,7 @@ from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.canonical import Record, explain
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.reference import check_name
-from adapter_hub.trainers.recipe_tables import TABLES, Recipe, SourceTable
+from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING, TABLES, Recipe, SourceTable
 
 MAXIMUM_RECIPE = 2**20  # bytes
 
@@ -93,26 +93,22 @@ TEMPLATE = """\
 # A recipe of adapter-hub: everything that decides how the adapter is trained. Paths are relative to it.
 
 [adapter]
-name = "{namespace}/{language}"
+name = "{namespace}/{language}{suffix}"
 version = "1.0.0"
 method = "{method}"
 language = "{language}"        # BCP 47; if Whisper has no token for it, add decode_language = "…"
-license = "CC-BY-4.0"          # of the adapter (an SPDX expression); check your data's
+license = "CC-BY-4.0"          # of what is trained (an SPDX expression); check your data's
 authors = ["Your Name"]
 
 [base_model]
 id = "{base_model}"
-{seed}
+{parents}
 [data]
 train = "data/{language}/train"  # a folder with metadata.jsonl (file_name, text) and audio
 dev = "data/{language}/dev"
 license = "CC-BY-4.0"
 
-[lora]
-rank = {rank}
-dtype = "float16"              # of the published weights; training is in float32
-
-[training]
+{lora}[training]
 epochs = 10
 batch_size = 16
 peak_learning_rate = {rate}
@@ -121,9 +117,27 @@ spec_augment = {augment}
 random_seed = 1
 """
 
-_SEED = """
+_PARENTS = {
+    "warm-start": """
 [seed]
 adapter = "nearest"            # or a reference like "mini/pl@1.0.0"
+""",
+    "expert-pair": """
+[expert]                       # the frozen parent
+adapter = "nearest"            # or a reference like "mini/pl@1.0.0"
+
+[seed]                         # what the child starts from; without it, from scratch
+adapter = "expert"             # the parent itself, "nearest" or a reference
+
+[gate]
+kind = "token"                 # or "static", which `adapter-hub fold` turns into one ordinary LoRA
+""",
+}
+_LORA = """\
+[lora]
+rank = {rank}
+dtype = "float16"              # of the published weights; training is in float32
+
 """
 
 
@@ -131,20 +145,21 @@ def new_recipe(method: str, *, language: str, namespace: str, base_model: str) -
     """Return the text of a recipe to start from.
 
     Args:
-        method: `lora` or `warm-start`.
+        method: one of `adapter_hub.trainers.methods.METHODS`.
         language: BCP 47 tag of the new adapter.
         namespace: the first half of its name.
         base_model: the embedded model's id, a Hub id or a folder.
     """
-    mini = base_model == EMBEDDED_ID
+    mini, full = base_model == EMBEDDED_ID, method == FULL_FINE_TUNING
     return TEMPLATE.format(
         method=method,
         language=language,
         namespace=namespace,
+        suffix={"expert-pair": "-pair", FULL_FINE_TUNING: "-full"}.get(method, ""),
         base_model=base_model,
-        seed=_SEED if method == "warm-start" else "",
-        rank=8 if mini else 32,
-        rate="2e-3" if mini else "1e-4",
+        parents=_PARENTS.get(method, ""),
+        lora="" if full else _LORA.format(rank=8 if mini else 32),
+        rate=("1e-3" if mini else "1e-5") if full else ("2e-3" if mini else "1e-4"),
         audio_length="batch" if mini else "chunk",
         augment="true" if mini else "false",
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BASE_MODEL = click.option(
     "--base-model", default=EMBEDDED_ID, show_default=True, metavar="ID|FOLDER", help="The base model."
 )
+METHODS = ("lora", "warm-start", "expert-pair", "full-fine-tuning")  # trainers.methods.METHODS, without torch
 DATA = click.Path(path_type=Path)
 
 
@@ -33,7 +34,7 @@ def recipe() -> None:
 
 
 @recipe.command("new")
-@click.argument("method", type=click.Choice(["lora", "warm-start"]))
+@click.argument("method", type=click.Choice(METHODS))
 @click.option("--language", default="da", show_default=True, help="BCP 47 tag of the new adapter.")
 @click.option("--namespace", default="my-name", show_default=True, help="First half of its name.")
 @BASE_MODEL
@@ -41,7 +42,9 @@ def recipe() -> None:
 def recipe_new(method: str, language: str, namespace: str, base_model: str, out: Path | None) -> None:
     """Write a commented recipe to start from.
 
-    METHOD is lora (from scratch) or warm-start (from the adapter of a similar language).
+    METHOD is lora (from scratch), warm-start (from the adapter of a similar language), expert-pair (a
+    frozen adapter of a similar language beside a new one, weighed by a gate) or full-fine-tuning (a
+    baseline: every weight of the base model, nothing to publish).
     """
     from adapter_hub.paths import write_atomically
     from adapter_hub.trainers.recipe import new_recipe
