@@ -7,7 +7,8 @@
 
 A stamp holds size, modification time and inode of every file as verified. While they agree, getting an
 adapter costs a look at each file's entry and no hashing; otherwise it is verified again, and dropped if
-it is damaged, so that the next pull brings it anew.
+it is damaged, so that the next pull brings it anew. Beside them lies what training and evaluation make
+of data sets (`features/`), which this module lists and prunes, too.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ Row = tuple[str, int, int, int]  # path, size, mtime_ns, inode
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An adapter in the cache.
+    """An adapter in the cache, or some data.
 
     Attributes:
-        digest: of its manifest.
-        ref: `namespace/name@version`, or `damaged`.
+        digest: of the adapter's manifest; empty for data.
+        ref: `namespace/name@version`, or `damaged`; of data, what it is.
         size: bytes on disk.
         used: when it was last asked for, as `time.time()`.
-        path: its folder.
+        path: its folder, or its file.
     """
 
     digest: str
@@ -120,6 +121,13 @@ class Cache:
             found.append(CacheEntry(digest, ref, sum(size for _, size, _, _ in _rows(path)), used, path))
         return sorted(found, key=lambda entry: (entry.ref, entry.digest))
 
+    def data(self) -> list[CacheEntry]:
+        """Return what is kept of data sets: log-mel features, in packs of many clips."""
+        return [
+            CacheEntry("", "features", path.stat().st_size, path.stat().st_mtime, path)
+            for path in sorted((self.folder / "features").glob("*/*.safetensors"))
+        ]
+
     def prune(self, unused_days: float = 30.0, keep: Collection[str] = ()) -> list[CacheEntry]:
         """Remove what was not asked for in `unused_days`, except the digests in `keep`.
 
@@ -131,6 +139,10 @@ class Cache:
         for entry in gone:
             remove_folder(entry.path)
             self._stamp(entry.digest).unlink(missing_ok=True)
+        for entry in self.data():
+            if entry.used <= limit:
+                entry.path.unlink(missing_ok=True)
+                gone.append(entry)
         for name in ("artifacts", "stamps"):
             remove_stale(self.folder / name)
         for path in (self.folder / "downloads").glob("*"):  # unfinished ones that nobody went on with

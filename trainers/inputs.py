@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from filelock import FileLock
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
@@ -14,6 +17,8 @@ from adapter_hub.manifest import Similarity
 from adapter_hub.reference import is_local
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.trainers.data.feature_packs import FeaturePacks
+from adapter_hub.trainers.data.features import Features
 from adapter_hub.trainers.data.preparing import RowRules, prepare
 from adapter_hub.trainers.data.sources import Source, read_sources, speech_of
 from adapter_hub.trainers.examples import Prepared
@@ -55,15 +60,36 @@ def gather(
     if recipe.decode_language is not None:
         base.check_languages([recipe.decode_language])
     sources = read_sources(file, "train")
-    train = _prepare("train", sources, base, file, tell)
     watched = read_sources(file, "dev")
-    dev = _prepare("dev", watched, base, file, tell) if watched else None
+    with _features(file, base, cache) as features:
+        train = _prepare("train", sources, base, file, features, tell)
+        dev = _prepare("dev", watched, base, file, features, tell) if watched else None
     parents, similarity = find_parents(file, base, speech_of(sources, file), registries, cache, tell)
     return Inputs(file, base, train, dev, parents, similarity)
 
 
+@contextlib.contextmanager
+def _features(file: RecipeFile, base: BaseModel, cache: Cache) -> Iterator[Features]:
+    """Open the features on disk, after another process that computes those of the same data is done.
+
+    Processes that train together (torchrun) would otherwise compute them all at once.
+    """
+    folder = cache.folder / "features"
+    data = canonical_bytes([str(file.folder.resolve()), file.recipe.data.to_json()])
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a read-only cache: each for itself
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / f"{sha256_hex(data)[:16]}.lock"))
+        yield FeaturePacks(folder, base.processor.feature_extractor)
+
+
 def _prepare(
-    split: str, sources: Sequence[Source], base: BaseModel, file: RecipeFile, tell: Tell
+    split: str,
+    sources: Sequence[Source],
+    base: BaseModel,
+    file: RecipeFile,
+    features: Features,
+    tell: Tell,
 ) -> Prepared:
     adapter, data = file.recipe.adapter, file.recipe.data
     if adapter.timestamps:
@@ -84,7 +110,7 @@ def _prepare(
         longest_seconds=data.longest_seconds,
         random_seed=file.recipe.training.random_seed,
     )
-    prepared = prepare(sources, base, rules, progress=progress)
+    prepared = prepare(sources, base, rules, features=features, progress=progress)
     for source, record in zip(sources, prepared.sources, strict=True):
         tell(f"{split}: {record.utterances} utterances, {record.hours:.2f} h, {source.dataset.folder}")
     for row in prepared.dropped:

@@ -86,12 +86,13 @@ def cache() -> None:
 @json_option
 @click.pass_obj
 def list_entries(settings: Settings, as_json: bool) -> None:
-    """List the adapters that were pulled, with their size and when they were last used."""
-    entries = settings.open_cache().entries()
+    """List the adapters that were pulled, and what is kept of data, with size and last use."""
+    opened = settings.open_cache()
+    entries = [*opened.entries(), *opened.data()]
     rows = [
         {
             "ref": entry.ref,
-            "digest": entry.digest,
+            "digest": entry.digest or None,
             "size": entry.size,
             "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.used)) if entry.used else None,
             "path": str(entry.path),
@@ -102,7 +103,7 @@ def list_entries(settings: Settings, as_json: bool) -> None:
         echo_json(rows)
     elif rows:
         cells = [[row["ref"], size_text(int(row["size"] or 0)), row["used"], row["path"]] for row in rows]
-        click.echo(table(["adapter", "size", "last used", "folder"], cells))
+        click.echo(table(["adapter", "size", "last used", "place"], cells))
     else:
         click.echo("the cache is empty", err=True)
 
@@ -114,10 +115,10 @@ def list_entries(settings: Settings, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def prune(settings: Settings, unused_days: float, as_json: bool) -> None:
-    """Remove adapters that nobody asked for in a while; the next pull brings them back."""
+    """Remove what nobody asked for in a while; the next pull or training brings it back."""
     gone = settings.open_cache().prune(unused_days)
     if as_json:
-        echo_json([{"ref": entry.ref, "digest": entry.digest, "size": entry.size} for entry in gone])
+        echo_json([{"ref": entry.ref, "digest": entry.digest or None, "size": entry.size} for entry in gone])
         return
     for entry in gone:
         click.echo(f"removed {entry.ref}")

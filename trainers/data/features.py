@@ -1,8 +1,10 @@
 """Log-mel features for training, by the content of the audio that they are of.
 
-features = MemoryFeatures(extractor)
-features.add(audio)
+features = MemoryFeatures()
+features[audio.sha256] = hear(extractor, audio)
 features[audio.sha256].features       # [mels, frames] float16, up to where the audio ends
+
+`adapter_hub.trainers.data.feature_packs` keeps them on disk in the same way.
 """
 
 from __future__ import annotations
@@ -43,41 +45,25 @@ def hear(extractor: Any, audio: Audio) -> Heard:
     """Return the features of some audio that fits the base model's chunk."""
     features = log_mel(extractor, [audio])[0]
     frames = min(features.shape[1], -(-len(audio.samples) // SAMPLES_A_FRAME) + 2)
-    return Heard(features[:, :frames].astype(np.float16), float(features.min()), len(audio.samples))
+    kept = np.ascontiguousarray(features[:, :frames], dtype=np.float16)
+    return Heard(kept, float(features.min()), len(audio.samples))
 
 
 class Features(Protocol):
-    """Features by the sha256 of the audio's bytes."""
+    """Features by the sha256 of the audio's bytes; safe to ask from several threads."""
 
-    def __contains__(self, sha256: object) -> bool:
-        """Tell whether they are there."""
+    def get(self, sha256: str) -> Heard | None:
+        """Return them, or None if they have to be computed."""
 
-    def __getitem__(self, sha256: str) -> Heard:
-        """Return them."""
-
-    def add(self, audio: Audio) -> None:
-        """Compute and keep those of some audio."""
+    def __setitem__(self, sha256: str, heard: Heard) -> None:
+        """Keep them."""
 
     def flush(self) -> None:
         """Put what was added where it stays."""
 
 
-class MemoryFeatures:
+class MemoryFeatures(dict[str, Heard]):
     """Features in the memory of this process."""
-
-    def __init__(self, extractor: Any) -> None:
-        self.extractor = extractor
-        self._heard: dict[str, Heard] = {}
-
-    def __contains__(self, sha256: object) -> bool:
-        return sha256 in self._heard
-
-    def __getitem__(self, sha256: str) -> Heard:
-        return self._heard[sha256]
-
-    def add(self, audio: Audio) -> None:
-        """Compute and keep the features of some audio."""
-        self._heard[audio.sha256] = hear(self.extractor, audio)
 
     def flush(self) -> None:
         """Do nothing: memory is where they stay."""

@@ -6,8 +6,13 @@ prepared.dropped      # (Dropped("clip7.flac", "9.1 s of audio, …"), …)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
 
 from adapter_hub.canonical import canonical_bytes, sha256_hex
 from adapter_hub.errors import AdapterHubError, InvalidInputError
@@ -15,7 +20,7 @@ from adapter_hub.speech.audio import check_seconds
 from adapter_hub.speech.dataset import Utterance, content_sha256
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.speech.languages import primary_subtag
-from adapter_hub.trainers.data.features import Features, MemoryFeatures
+from adapter_hub.trainers.data.features import Features, MemoryFeatures, hear
 from adapter_hub.trainers.data.mixture import choose_hours
 from adapter_hub.trainers.data.sources import Source
 from adapter_hub.trainers.examples import (
@@ -29,6 +34,8 @@ from adapter_hub.trainers.examples import (
 )
 
 Progress = Callable[[int, int], None]
+Row = TypeVar("Row")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def prepare(
         InvalidInputError: a row's language is not known or has no token, or a source without one
             usable row.
     """
-    reader = _Reader(base, rules, features or MemoryFeatures(base.processor.feature_extractor))
+    reader = _Reader(base, rules, MemoryFeatures() if features is None else features)
     total, before = sum(len(source.dataset.rows) for source in sources), 0
     parts: list[Prepared] = []
     for source in sources:
@@ -132,15 +139,14 @@ class _Reader:
         rows = source.dataset.rows if source.hours is None else self._chosen(source, spelled, dropped)
         contents: list[tuple[str, str]] = []
         usable: list[tuple[_Spelled, str]] = []
-        for count, row in enumerate(rows, 1):
-            sha256 = row.clip.sha256()
+        for count, (row, sha256, problem) in enumerate(
+            in_order(lambda row: self._hear(row, row.id in spelled), rows), 1
+        ):
             contents.append((sha256, row.text))
-            if row.id in spelled:
-                try:
-                    self._hear(row, sha256)
-                    usable.append((spelled[row.id], sha256))
-                except AdapterHubError as error:
-                    dropped[row.id] = str(error)
+            if problem is not None:
+                dropped[row.id] = problem
+            elif row.id in spelled:
+                usable.append((spelled[row.id], sha256))
             tell(count)
         self.features.flush()
         if not usable:
@@ -193,16 +199,25 @@ class _Reader:
         chosen = choose_hours([row.id for row in rows], seconds, hours, self.rules.random_seed)
         return [rows[i] for i in chosen]
 
-    def _hear(self, row: Utterance, sha256: str) -> None:
-        """See to it that a row's features are there, and that its length is allowed."""
-        if sha256 not in self.features:
-            self._check(row.clip.seconds(), row.id)  # before the work of decoding
-            audio = row.clip.read()
-            check_seconds(audio.seconds, chunk_seconds(self.extractor), row.id)
-            if audio.sha256 != sha256:
-                raise InvalidInputError(f"{row.path}: changed while it was read; leave the data alone")
-            self.features.add(audio)
-        self._check(self.features[sha256].seconds, row.id)
+    def _hear(self, row: Utterance, wanted: bool) -> tuple[Utterance, str, str | None]:
+        """See to it that a row's features are there; return its content, and why it cannot be used."""
+        sha256 = row.clip.sha256()
+        if not wanted:
+            return row, sha256, None
+        try:
+            heard = self.features.get(sha256)
+            if heard is None:
+                self._check(row.clip.seconds(), row.id)  # before the work of decoding
+                audio = row.clip.read()
+                check_seconds(audio.seconds, chunk_seconds(self.extractor), row.id)
+                if audio.sha256 != sha256:
+                    raise InvalidInputError(f"{row.path}: changed while it was read; leave the data alone")
+                heard = hear(self.extractor, audio)
+                self.features[sha256] = heard
+            self._check(heard.seconds, row.id)
+        except AdapterHubError as error:
+            return row, sha256, str(error)
+        return row, sha256, None
 
     def _check(self, seconds: float, where: str) -> None:
         check_seconds(seconds, chunk_seconds(self.extractor), where)
@@ -215,7 +230,8 @@ class _Reader:
             raise InvalidInputError(f"{where}: {seconds:.2f} s of audio; data.longest_seconds is {longest:g}")
 
     def _example(self, item: _Spelled, sha256: str, weight: float) -> Example:
-        heard = self.features[sha256]
+        heard = self.features.get(sha256)
+        assert heard is not None  # kept by _hear a moment ago
         return Example(
             item.row.id,
             heard.features,
@@ -226,6 +242,22 @@ class _Reader:
             item.language,
             weight,
         )
+
+
+def in_order(work: Callable[[Row], Result], rows: Iterable[Row]) -> Iterator[Result]:
+    """Yield `work(row)` for every row, in order, computed by as many threads as torch uses.
+
+    Decoding and featurising leave Python free most of the time, so that threads are enough.
+    """
+    threads = torch.get_num_threads()
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for row in rows:
+            waiting.append(pool.submit(work, row))
+            if len(waiting) > 4 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def row_language(row: Utterance, source: Source, rules: RowRules) -> str:

@@ -1,0 +1,204 @@
+"""Features on disk, by content, so that no audio is decoded or featurised twice.
+
+    features = FeaturePacks(cache.folder / "features", extractor)
+    features.get(audio.sha256)            # a view of the mapped file, or None
+    features[audio.sha256] = heard
+    features.flush()
+
+    <cache>/features/<settings>/<content>.safetensors
+
+One pack holds the features of many clips, one tensor each, named by the sha256 of the audio's bytes;
+`settings` stands for the extractor and for every package that takes part in computing features. Packs
+are written whole or not at all and never changed. Every clip's features carry a checksum that is looked
+at before they are used: a damaged pack is removed, and what it held is computed anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import threading
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from safetensors.numpy import save
+
+from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.errors import AdapterHubError, IntegrityError
+from adapter_hub.paths import remove_stale, write_atomically
+from adapter_hub.tensors import TensorEntry, read_header
+from adapter_hub.trainers.data.features import Heard
+
+RULE = 1  # of what is kept of a clip; a change of `hear` changes it
+PACK_BYTES = 128 * 2**20  # features that wait in memory to be written, about 40 minutes of audio
+PACKAGES = ("numpy", "torch", "transformers", "soxr", "soundfile")
+INDEX = ("checksum", "samples", "silence")  # tensors beside the clips': one value a clip, in their order
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def settings_key(extractor: Any) -> str:
+    """Return what stands for everything that decides a clip's features but its audio."""
+    settings = {
+        "rule": RULE,
+        "extractor": {
+            key: value
+            for key, value in sorted(extractor.to_dict().items())
+            if isinstance(value, (bool, int, float, str))
+        },
+        "packages": {name: version(name) for name in PACKAGES}
+        | {"libsndfile": soundfile.__libsndfile_version__},
+    }
+    return sha256_hex(canonical_bytes(settings))[:16]
+
+
+@dataclass
+class _Pack:
+    """A pack, mapped into memory; pages are read when they are touched."""
+
+    path: Path
+    rows: Mapping[str, tuple[TensorEntry, int, int, float]]  # with checksum, samples, silence
+    data: memoryview
+    checked: set[str] = field(default_factory=set)
+
+    def heard(self, sha256: str) -> Heard:
+        """Return a clip's features, compared with their checksum the first time.
+
+        Raises:
+            IntegrityError: they are not what was written.
+        """
+        entry, checksum, samples, silence = self.rows[sha256]
+        raw = self.data[entry.start : entry.stop]
+        if sha256 not in self.checked:
+            if zlib.crc32(raw) != checksum:
+                raise IntegrityError(f"{self.path}: the features of {sha256[:12]}… changed since written")
+            if not self.checked:
+                with suppress(OSError):  # a read-only cache does not note when it was used
+                    os.utime(self.path)
+            self.checked.add(sha256)
+        return Heard(np.frombuffer(raw, np.float16).reshape(entry.shape), silence, samples)
+
+
+def _open(path: Path) -> _Pack:
+    """Map a pack.
+
+    Raises:
+        IntegrityError: half a file, or none of ours. OSError: gone.
+    """
+    entries = read_header(path)
+    with path.open("rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    clips = sorted(name for name in entries if name not in INDEX)
+    try:
+        checksum, samples, silence = (
+            np.frombuffer(data[entries[name].start : entries[name].stop], dtype)
+            for name, dtype in zip(INDEX, (np.int64, np.int64, np.float32), strict=True)
+        )
+        rows = {
+            name: (entries[name], int(checksum[i]), int(samples[i]), float(silence[i]))
+            for i, name in enumerate(clips)
+        }
+    except (KeyError, IndexError, ValueError):
+        raise IntegrityError(f"{path}: not a pack of features") from None
+    if any(entries[name].dtype != "F16" or len(entries[name].shape) != 2 for name in clips):
+        raise IntegrityError(f"{path}: not a pack of features")
+    return _Pack(path, rows, data)
+
+
+class FeaturePacks:
+    """Features in packs on disk; what is new waits in memory until there is enough for a pack."""
+
+    def __init__(self, folder: Path, extractor: Any) -> None:
+        """Open the packs of this extractor; damaged ones are removed."""
+        self.folder = folder / settings_key(extractor)
+        self._lock = threading.RLock()
+        self._packs: dict[str, _Pack] = {}  # by clip
+        self._waiting: dict[str, Heard] = {}
+        self._waiting_bytes = 0
+        if self.folder.is_dir():
+            remove_stale(self.folder)
+            for path in sorted(self.folder.glob("*.safetensors")):
+                self._take(path)
+
+    def get(self, sha256: str) -> Heard | None:
+        """Return the features of a clip, or None if there are none, or not as they were written."""
+        with self._lock:
+            if sha256 in self._waiting:
+                return self._waiting[sha256]
+            pack = self._packs.get(sha256)
+            try:
+                return None if pack is None else pack.heard(sha256)
+            except IntegrityError:
+                assert pack is not None
+                self._drop(pack)
+                return None
+
+    def __setitem__(self, sha256: str, heard: Heard) -> None:
+        """Keep the features of a clip; they are on disk after the next `flush` at the latest."""
+        with self._lock:
+            self._waiting[sha256] = heard
+            self._waiting_bytes += heard.features.nbytes
+            if self._waiting_bytes >= PACK_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what waits in memory as a pack.
+
+        Where the cache cannot be written to, it stays in memory.
+
+        Raises:
+            AdapterHubError: no room on the disk.
+        """
+        with self._lock:
+            if not self._waiting:
+                return
+            path = self.folder / f"{sha256_hex(canonical_bytes(sorted(self._waiting)))[:32]}.safetensors"
+            try:
+                write_atomically(path, _packed(self._waiting))
+            except OSError as error:
+                if error.errno in READ_ONLY:
+                    return
+                raise AdapterHubError(
+                    f"{self.folder}: {error.strerror}; features take about 60 MB an hour of audio: free "
+                    "some space, or choose another folder with --cache"
+                ) from None
+            self._waiting, self._waiting_bytes = {}, 0
+            self._take(path)
+
+    def _take(self, path: Path) -> None:
+        try:
+            pack = _open(path)
+        except (IntegrityError, OSError):
+            with suppress(OSError):
+                path.unlink()
+            return
+        for sha256 in pack.rows:
+            self._packs[sha256] = pack
+
+    def _drop(self, pack: _Pack) -> None:
+        """Forget a damaged pack, but for the clips in it that were looked at and are in use."""
+        self._packs = {
+            sha256: other
+            for sha256, other in self._packs.items()
+            if other is not pack or sha256 in pack.checked
+        }
+        with suppress(OSError):
+            pack.path.unlink()
+
+
+def _packed(clips: Mapping[str, Heard]) -> bytes:
+    """Return the bytes of a pack."""
+    ordered = [clips[name] for name in sorted(clips)]
+    index = {
+        "checksum": np.array([zlib.crc32(heard.features.data) for heard in ordered], np.int64),
+        "samples": np.array([heard.samples for heard in ordered], np.int64),
+        "silence": np.array([heard.silence for heard in ordered], np.float32),
+    }
+    return save({name: heard.features for name, heard in clips.items()} | index)
