@@ -33,6 +33,7 @@ COMMANDS = {
     "similarity": ("adapter_hub.cli.training:similarity", "Find the nearest base language of new speech."),
     "recipe": ("adapter_hub.cli.training:recipe", "Write a recipe, the input of train."),
     "train": ("adapter_hub.cli.training:train", "Train an adapter as a recipe says."),
+    "fold": ("adapter_hub.cli.composing:fold", "Make a static expert pair one ordinary LoRA."),
     "publish": ("adapter_hub.cli.exchange:publish", "Put an artifact into a store and list it."),
     "pull": ("adapter_hub.cli.exchange:pull", "Fetch adapters, verified from the bytes up."),
     "lock": ("adapter_hub.cli.locking:lock", "Pin to the byte what an application uses."),

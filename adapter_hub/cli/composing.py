@@ -1,0 +1,55 @@
+"""Commands that make adapters out of adapters, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
+
+
+@click.command()
+@click.argument("ref")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the new artifact; must not exist.",
+)
+@click.option(
+    "--as", "as_ref", metavar="NAME@VERSION", help="What to call it. Default: the pair's name with -folded."
+)
+@click.option("--base-model", metavar="ID|FOLDER", help="A copy of the base model. Default: the pair's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.pass_obj
+def fold(
+    settings: Settings, ref: str, out: Path, as_ref: str | None, base_model: str | None, as_json: bool
+) -> None:
+    """Turn an expert pair with a static gate into one ordinary LoRA, exactly.
+
+    REF is a registered pair or its folder. The LoRA's rank is the sum of both halves'; plain PEFT loads
+    it. A gate that weighs every token anew has no such form, and is refused.
+    """
+    from adapter_hub.exchange import pull
+    from adapter_hub.reference import AdapterRef
+    from adapter_hub.runtime.base_model import load_base_model
+    from adapter_hub.trainers.folding import fold as run
+
+    name = AdapterRef.parse(as_ref) if as_ref else None
+    pair = pull(
+        ref,
+        registries=settings.registries(),
+        cache=settings.open_cache(),
+        tell=lambda line: echo_warnings([line]),
+    )
+    pin = pair.manifest.base_model
+    base = load_base_model(
+        base_model or pin.id, revision=None if base_model else pin.revision, device=settings.device
+    )
+    folded = run(base, pair, out, name)
+    if as_json:
+        echo_json(folded.manifest.to_json())
+    else:
+        click.echo(f"{folded.ref} {folded.digest} in {out}")
+    click.echo(f"next: adapter-hub publish {out}", err=True)

@@ -1,0 +1,120 @@
+"""Fold a static expert pair into one ordinary LoRA.
+
+    folded = fold(base, pair, Path("out/da-folded"), AdapterRef.parse("mini/da-folded@1.0.0"))
+
+A static gate has the same two shares for every token, so the pair is the LoRA
+
+    A = [A_p; A_c],   B = [g₀·s_p·B_p, g₁·s_c·B_c]
+
+of rank r_p + r_c, exactly; plain PEFT and vLLM load it. It is a composition without training: method
+`average` with the pair as its one component, which brings the pair's whole lineage along.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from adapter_hub.artifact import Artifact, seal, write_ancestors
+from adapter_hub.errors import ConflictError, InvalidInputError
+from adapter_hub.manifest import LoraModule, Parent
+from adapter_hub.paths import folder_in_the_making
+from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE, PeftAdapter, canonical_config
+from adapter_hub.reference import AdapterRef
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.runtime.probe import measure_probe
+from adapter_hub.trainers.trainee import PREFIX
+
+
+def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = None) -> Artifact:
+    """Write a static pair as one LoRA in float32.
+
+    Args:
+        base: the pair's base model, in float32.
+        pair: an expert pair whose gate is static.
+        out: a folder that does not exist yet.
+        ref: name and version of the new adapter; by default the pair's with `-folded` behind its name.
+
+    Raises:
+        InvalidInputError: no pair, a gate that depends on the token, or the pair's own name.
+        ConflictError: `out` exists. IntegrityError: the pair is not sound.
+    """
+    manifest = pair.manifest
+    if manifest.gate is None:
+        raise InvalidInputError(
+            f"{pair.ref}: its method is {manifest.method}; only expert pairs can be folded"
+        )
+    if manifest.gate.kind != "static":
+        raise InvalidInputError(
+            f"{pair.ref}: its gate weighs the halves anew for every token, which no single LoRA does; "
+            'only a pair with gate.kind = "static" can be folded'
+        )
+    name, version = (ref.name, ref.version) if ref else (f"{manifest.name}-folded", manifest.version)
+    if version is None:
+        raise InvalidInputError(f"--as {name}: expected NAME@VERSION, like {name}@{manifest.version}")
+    if name == manifest.name:
+        raise InvalidInputError(
+            f"{name}: is the pair's own name, and a LoRA is no version of a pair; choose another"
+        )
+    if out.exists():
+        raise ConflictError(f"{out}: exists already; choose another --out or remove it")
+    adapter = load_adapter(base, pair)
+    try:
+        with folder_in_the_making(out) as folder:
+            _write(folder, adapter, pair)
+            write_ancestors(folder, [pair])
+            fields = _fields(pair, name, version) | {"probe": measure_probe(base, folder)}
+            seal(folder, fields)
+    except FileExistsError:
+        raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
+    return Artifact.open(out)
+
+
+def _write(folder: Path, adapter: ResidentAdapter, pair: Artifact) -> None:
+    """Write the buffer, where shares and scalings are in B already, as PEFT's two files."""
+    tensors, modules = {}, []
+    for part in adapter.layout.parts:
+        key = f"{PREFIX}{part.path}.lora_{{}}.weight"
+        tensors[key.format("A")] = part.a_of(adapter.buffer).float().cpu().contiguous()
+        tensors[key.format("B")] = part.b_of(adapter.buffer).float().cpu().contiguous()
+        modules.append(LoraModule(path=part.path, rank=part.rank, scaling=1.0))
+    save_file(dict(sorted(tensors.items())), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / WEIGHTS_FILE).chmod(0o644)
+    described = PeftAdapter(
+        config={},
+        dtype="float32",
+        dropout=0.0,
+        modules=tuple(modules),
+        shapes={part.path: (part.outputs, part.inputs) for part in adapter.layout.parts},
+    )
+    pin = pair.manifest.base_model
+    config = canonical_config(described, pin.id, pin.revision)
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _fields(pair: Artifact, name: str, version: str) -> dict[str, Any]:
+    manifest = pair.manifest
+    component = Parent(
+        role="component",
+        name=manifest.name,
+        version=manifest.version,
+        digest=pair.digest,
+        weights_digest=manifest.weights_digest,
+        weight=1.0,
+    )
+    return {
+        "name": name,
+        "version": version,
+        "authors": manifest.authors,
+        "license": manifest.license,
+        "method": "average",
+        "task": manifest.task,
+        "timestamps": manifest.timestamps,
+        "languages": manifest.languages,
+        "base_model": manifest.base_model,
+        "parents": [component],
+    }
