@@ -26,10 +26,11 @@ from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, Traine
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.trainers.data.mixture import epoch_length, epoch_rows
 from adapter_hub.trainers.examples import Example, pad, targets
+from adapter_hub.trainers.objective import Objective, text_tokens
 from adapter_hub.trainers.spec_augment import mask
 from adapter_hub.trainers.trainee import Trainee
-from adapter_hub.trainers.variable_length import encode
 
+BLUR = 0.05  # of the lengths that are sorted by: a twentieth of a batch is padding, none comes twice
 CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -68,7 +69,7 @@ class LikeLengths(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rows = np.array(epoch_rows(self.weights, self.epoch, self.random_seed))
         rng = np.random.default_rng((self.random_seed, self.epoch))
-        blurred = self.lengths[rows] * rng.uniform(0.8, 1.2, len(rows))
+        blurred = self.lengths[rows] * rng.uniform(1 - BLUR, 1 + BLUR, len(rows))
         order = rows[np.argsort(blurred, kind="stable")]
         groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         # the last group may be short: it stays last, so that batches do not straddle groups
@@ -112,38 +113,55 @@ class AdapterTrainer(Seq2SeqTrainer):
     """Trains what a method started, on variable-length features; the base class gets the other arguments."""
 
     data_collator: Any
+    control: TrainerControl
 
     def __init__(
-        self, *, trainee: Trainee, train_sampler: LikeLengths, dev_collator: Collator, **kwargs: Any
+        self,
+        *,
+        trainee: Trainee,
+        label_smoothing: float,
+        train_sampler: LikeLengths,
+        dev_collator: Collator,
+        **kwargs: Any,
     ) -> None:
         self.trainee, self._sampler, self._dev_collator = trainee, train_sampler, dev_collator
-        super().__init__(model=trainee.model, **kwargs)
+        super().__init__(model=Objective(trainee, label_smoothing), **kwargs)
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
-    ) -> Any:
-        """Return the mean cross-entropy over text tokens (nats)."""
-        whisper = self.trainee.whisper
-        hidden = encode(whisper.get_encoder(), inputs["input_features"].to(whisper.dtype))
-        outputs = whisper(
-            encoder_outputs=hidden, decoder_input_ids=inputs["decoder_input_ids"], use_cache=False
-        )
-        loss = torch.nn.functional.cross_entropy(
-            outputs.logits.float().flatten(0, 1),
-            inputs["labels"].flatten(),
-            label_smoothing=self.args.label_smoothing_factor if model.training else 0.0,
-        )
+        self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None, **_: Any
+    ) -> torch.Tensor:
+        """Return the cross-entropy of a batch's text (nats) over the text tokens of the whole step.
+
+        The step's other accumulated parts and processes add theirs, so that every token weighs the same.
+        """
+        loss: torch.Tensor = model(**inputs)
         if not torch.isfinite(loss):
             raise InvalidInputError(
                 f"training: the loss is {loss.item()} at step {self.state.global_step + 1}; "
                 "lower peak_learning_rate, or look for broken audio with `adapter-hub data check`"
             )
-        return (loss, outputs) if return_outputs else loss
+        # gradients are averaged over processes, and the count is of all of them
+        return loss * (self.accelerator.num_processes / num_items_in_batch)
 
-    def prediction_step(self, model: Any, inputs: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, None, None]:
-        """Return the dev loss of a batch; text is scored by `evaluate`, outside of training."""
-        with torch.no_grad():
-            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+    @torch.no_grad()
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Return the dev loss (nats a token); text is scored outside of training, by `evaluate`."""
+        model = self.model
+        model.eval()
+        total = torch.zeros(2, device=self.args.device)
+        for batch in self.get_eval_dataloader():
+            inputs = self._prepare_inputs(batch)
+            with self.compute_loss_context_manager():
+                total += torch.stack([model(**inputs), text_tokens(inputs["labels"])])
+        loss, count = self.accelerator.reduce(total).tolist()
+        metrics = {"eval_loss": loss / count}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: nobody asks, and transformers would count every weight at every step."""
+        return 0
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Return dev batches, never masked."""
@@ -164,6 +182,10 @@ class AdapterTrainer(Seq2SeqTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.trainee.load_state(load_file(Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS))
 
+    def _load_best_model(self) -> None:
+        best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+        self._load_from_checkpoint(str(best))
+
 
 def last_checkpoint(work: Path) -> Path | None:
     """Return the newest whole checkpoint in `work`; remove what a killed training left half-written.
@@ -181,6 +203,25 @@ def last_checkpoint(work: Path) -> Path | None:
         else:
             return path
     return None
+
+
+class StopEarly(TrainerCallback):
+    """Ends the training after so many epochs without a lower dev loss.
+
+    Counted from the log, which a checkpoint holds: a resumed run stops where an uninterrupted one does.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Ask for the end."""
+        losses = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
+        if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
+            control.should_training_stop = True
+        return control
 
 
 class StopOnInterrupt(TrainerCallback):
@@ -207,6 +248,14 @@ class StopOnInterrupt(TrainerCallback):
         """Ask for a checkpoint and the end."""
         if self.interrupted:
             control.should_save = control.should_training_stop = True
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Leave out the dev loss of an epoch that was cut short: its end comes after the resumption."""
+        if self.interrupted and state.epoch is not None and state.epoch != int(state.epoch):
+            control.should_evaluate = False
         return control
 
 

@@ -186,6 +186,8 @@ class Recipe(Record):
             raise ValueError(f'seed.adapter = "{EXPERT}" goes with method expert-pair; name an adapter')
         if method != FULL_FINE_TUNING and self.adapter.language is None:
             raise ValueError("adapter.language is missing")
+        if {"epochs", "steps"} <= self.training.model_fields_set:
+            raise ValueError("training.epochs and training.steps: both say how long; leave one out")
         if self.training.early_stopping is not None and self.data.dev is None:
             raise ValueError("training.early_stopping needs data.dev, whose loss it watches")
         if method == FULL_FINE_TUNING and "lora" in self.model_fields_set:
