@@ -65,7 +65,7 @@ class _Forward:
         y: Tensor = _Merged.apply(
             x, base.weight, base.bias, layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight,
             layer.scaling[ADAPTER],
-        )  # type: ignore[no-untyped-call]  # fmt: skip
+        )  # fmt: skip
         return y
 
 
@@ -80,20 +80,17 @@ def hasten(model: nn.Module) -> int:
     """
     found = [module for module in model.modules() if type(module) is Linear and _plain(module)]
     for layer in found:
-        layer.forward = _Forward(layer)  # type: ignore[method-assign]
+        layer.forward = _Forward(layer)
     return len(found)
 
 
 def _plain(layer: Any) -> bool:
-    base: Any = layer.base_layer
+    if list(layer.lora_A) != [ADAPTER] or type(layer.base_layer) is not nn.Linear:
+        return False
+    frozen = not any(parameter.requires_grad for parameter in layer.base_layer.parameters())
+    float32 = layer.base_layer.weight.dtype == torch.float32
+    no_dropout = isinstance(layer.lora_dropout[ADAPTER], nn.Identity)
+    no_bias = layer.lora_B[ADAPTER].bias is None
     return bool(
-        list(layer.lora_A) == [ADAPTER]
-        and type(base) is nn.Linear
-        and base.weight.dtype == torch.float32
-        and not base.weight.requires_grad
-        and not (base.bias is not None and base.bias.requires_grad)
-        and isinstance(layer.lora_dropout[ADAPTER], nn.Identity)
-        and layer.lora_B[ADAPTER].bias is None
-        and not layer.lora_variant
-        and not layer.fan_in_fan_out
+        frozen and float32 and no_dropout and no_bias and not layer.lora_variant and not layer.fan_in_fan_out
     )
