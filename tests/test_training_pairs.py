@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_line import Run
+from making import OTHER_BASE, manifest_fields
 from small_training import places, recipe
-from small_whisper import make_adapter
+from small_whisper import make_adapter, make_pair
 from test_composition import features_of, logits_of
 from transformers import WhisperForConditionalGeneration
 
+from adapter_hub.artifact import Artifact, seal
 from adapter_hub.audit import audit
+from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish, pull
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
@@ -105,7 +110,9 @@ def test_only_child_and_gate_are_trained(
     assert all(torch.equal(tensor, moved[name]) for name, tensor in again.state().items())
 
 
-def test_the_whole_life_of_a_pair(tmp_path: Path, data: Path, base_folder: Path, base: BaseModel) -> None:
+def test_the_whole_life_of_a_pair(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel, run: Run
+) -> None:
     registry, store = Registry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
     expert = make_adapter(tmp_path / "expert", base, seed=5, language="pl")
     publish(expert.path, registry=registry, store=store)
@@ -121,4 +128,110 @@ def test_the_whole_life_of_a_pair(tmp_path: Path, data: Path, base_folder: Path,
     again = pull("small/da", registries=[registry], cache=places(tmp_path)["cache"])
     assert again.digest == artifact.digest
     found = audit(["small/da"], registries=[registry], cache=places(tmp_path)["cache"])
-    assert [item for item in found if item.severity == "error"] == []
+    assert {item.code for item in found if item.severity != "info"} <= {"base-model-absent"}
+    said = run("--device", "cpu", "transcribe", "small/da", data / "dev/0.wav", "--json")
+    assert said.code == 0, said.err
+    report = run("--device", "cpu", "evaluate", "small/da", "--data", data, "--split", "dev", "--attach")
+    assert report.code == 0, report.err
+    shown = run("show", "small/da")
+    assert "expert" in shown.out
+    assert "expert: small/pl-5@1.0.0" in run("lineage", "small/da").out
+    assert "expert pair" in run("card", "small/da").out.lower()
+
+
+def pretending(artifact: Artifact, folder: Path, **changes: Any) -> Artifact:
+    """Return a copy of an adapter that is sealed with other fields."""
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).write_bytes((artifact.path / name).read_bytes())
+    fields = {"base_model": artifact.manifest.base_model, **changes}
+    return seal(folder, manifest_fields(artifact.manifest.name, **fields))
+
+
+def test_a_parent_that_cannot_be_one_is_refused(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    plain = make_adapter(tmp_path / "plain", base, seed=5, language="pl")
+    pair = make_pair(tmp_path / "pair", base, plain, kind="static", seed=6)
+    pin = base.pin.model_copy(update={"digest": OTHER_BASE})
+    elsewhere = pretending(plain, tmp_path / "elsewhere", base_model=pin)
+    average = pretending(plain, tmp_path / "imported", method="imported")
+    for parent, message in (
+        (pair, "its method is expert-pair; the parent of a pair is a lora or warm-start"),
+        (average, "its method is imported; the parent of a pair is a lora or warm-start"),
+        (
+            elsewhere,
+            f"expert small/pl-5@1.0.0: made for base model .*, digest {OTHER_BASE}, not {base.digest}",
+        ),
+    ):
+        path = pair_recipe(tmp_path, base_folder, str(parent.path))
+        with pytest.raises(InvalidInputError, match=message):
+            train(path, tmp_path / "out", **places(tmp_path))
+    path = recipe(tmp_path, base_folder, method='"warm-start"', extra=f'[seed]\nadapter = "{pair.path}"')
+    with pytest.raises(
+        InvalidInputError, match="seed .*: an expert pair has no LoRA of its own; name one of"
+    ):
+        train(path, tmp_path / "out", **places(tmp_path))
+    (plain.path / "adapter_model.safetensors").unlink()
+    with pytest.raises(IntegrityError, match="adapter_model.safetensors: missing"):
+        train(pair_recipe(tmp_path, base_folder, str(plain.path)), tmp_path / "out", **places(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pair_goes_on_from_its_checkpoint_to_the_same_weights(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl")
+    path = pair_recipe(tmp_path, base_folder, str(parent.path))
+    whole = train(path, tmp_path / "whole", **places(tmp_path))
+
+    def stop(line: str) -> None:
+        if line.startswith("step 6/6"):
+            raise KeyboardInterrupt(line)
+
+    with pytest.raises(KeyboardInterrupt, match="step 6/6"):
+        train(path, tmp_path / "out", tell=stop, **places(tmp_path))
+    said: list[str] = []
+    resumed = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
+    assert "going on from checkpoint-3" in said
+    assert resumed.manifest.weights_digest == whole.manifest.weights_digest
+
+
+def test_a_checkpoint_of_another_pair_is_refused(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl")
+    file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path)))
+    trainee = start(plain(base_folder), file.recipe, {"expert": parent})
+    state = trainee.state()
+    missing = state.pop("model.decoder.layers.0.fc1.bias")
+    with pytest.raises(IntegrityError, match="model.decoder.layers.0.fc1.bias: of one of the two only"):
+        trainee.load_state(state)
+    assert missing.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "part", ["experts/parent/adapter_model.safetensors", "experts/child", "gate.safetensors"]
+)
+def test_a_pair_without_one_of_its_parts_is_refused_by_every_command(
+    part: str, tmp_path: Path, data: Path, base_folder: Path, base: BaseModel, run: Run
+) -> None:
+    parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl")
+    path = pair_recipe(tmp_path, base_folder, str(parent.path), kind="static", epochs=1)
+    outcome = run("--device", "cpu", "train", path, "--out", "out", "--json")
+    assert outcome.code == 0, outcome.err
+    lost = tmp_path / "out" / part
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    for command in (
+        ["publish", "out"],
+        ["transcribe", "./out", data / "dev/0.wav"],
+        ["fold", "./out", "--out", "x"],
+    ):
+        refused = run("--device", "cpu", *command)
+        assert refused.code == 1, command
+        assert refused.err.splitlines()[-1].startswith("error: ")
+        assert f"{part}" in refused.err
+        assert "missing" in refused.err
+    found = run("audit", "./out")
+    assert found.code == 1
+    assert part in found.out

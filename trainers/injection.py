@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,6 +43,7 @@ def inject(whisper: Any, recipe: Recipe) -> Any:
         with warnings.catch_warnings():
             # raised by transformers about PEFT's own use of it
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
             model = get_peft_model(whisper, config)
     except ValueError as error:
         reason = str(error).splitlines()[0]
@@ -152,11 +152,7 @@ def _check_matched(model: Any, recipe: Recipe) -> None:
     for name in recipe.lora.modules:
         if not any(path == name or path.endswith(f".{name}") for path in paths):
             raise InvalidInputError(f"lora.modules: the base model has no linear named {name!r}")
-    _check_ranks(recipe.lora.rank_pattern, paths)
-
-
-def _check_ranks(patterns: Mapping[str, int], paths: list[str]) -> None:
-    for pattern in patterns:
+    for pattern in recipe.lora.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", path) for path in paths):  # as PEFT matches
             raise InvalidInputError(
                 f"lora.rank_pattern: {pattern!r} matches no adapted linear; expected a name like fc1, or the "
