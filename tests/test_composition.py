@@ -299,7 +299,7 @@ def test_cost_of_a_batch_does_not_depend_on_how_many_adapters_are_resident(
 ) -> None:
     session = Session(base)
     session.seat([resident[0], None])
-    places = {key: store.a.data_ptr() for key, store in session._stores.items()}
+    places = {key: store.a.data_ptr() for key, store in session._gathered._stores.items()}
     more = [load_adapter(base, make_adapter(tmp_path / str(i), base, seed=10 + i)) for i in range(2)]
     session.seat([more[1], None])
-    assert {key: store.a.data_ptr() for key, store in session._stores.items()} == places
+    assert {key: store.a.data_ptr() for key, store in session._gathered._stores.items()} == places

@@ -20,13 +20,11 @@ from adapter_hub.runtime.decoder import DecoderSteps
 from adapter_hub.runtime.loading import load_adapter
 
 
-def steps_of(
-    session: Session, rows: Sequence[Experts], beams: int, *, static: bool | None = None
-) -> DecoderSteps:
+def steps_of(session: Session, rows: Sequence[Experts], beams: int) -> DecoderSteps:
     session.seat(rows)
     features = features_of(session.base, len(rows)).to(session.base.dtype)
     heard = session.model.get_encoder()(features).last_hidden_state
-    return DecoderSteps(session, heard, beams=beams, static=static)
+    return DecoderSteps(session, heard, beams=beams)
 
 
 @torch.inference_mode()
@@ -114,30 +112,6 @@ def test_a_mixed_batch_runs_in_half_precision(
         found.append(steps.advance(torch.tensor([[3, 4]] * 5)))
     assert float((found[0] - found[1]).abs().mean()) < 0.05 * float(found[0].abs().mean())
     assert not torch.equal(found[1][0], found[1][1])
-
-
-@torch.inference_mode()
-def test_static_steps_give_the_same_and_compile_into_one_graph(
-    base: BaseModel, adapters: list[Artifact], tmp_path: Path
-) -> None:
-    """What a GPU needs, as far as it can be tried without one: one graph, no recompiling as texts grow."""
-    pair = load_adapter(base, make_pair(tmp_path, base, adapters[0], kind="token", seed=6))
-    rows, found = [load_adapter(base, adapters[0]), None, pair], []
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    for static, compiled in ((False, False), (True, False), (True, True)):
-        steps = steps_of(Session(base), rows, 2, static=static)
-        steps.begin([[1, 2, 3], [4], [5, 6]], 12)
-        if compiled:
-            steps._step = torch.compile(steps._step, backend="eager", fullgraph=True)
-        logits = []
-        for turn in range(5):
-            logits.append(steps.advance(torch.tensor([[turn, turn + 1]] * 3)))
-            steps.follow(torch.tensor([[1, 0], [0, 0], [1, 1]]))
-        found.append(torch.stack(logits))
-    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(found[2], found[0], atol=1e-4, rtol=1e-4)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 def test_a_prompt_without_room_for_text_is_refused(base: BaseModel) -> None:

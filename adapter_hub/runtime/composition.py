@@ -8,7 +8,9 @@ A session is a view of the base model: the same weights under modules of its own
 the session's rows ask for (see `adapter_hub.runtime.updates`). There is no global active adapter and no
 hook; nothing is injected, the base model is never touched, and two threads with a session each do not see
 one another. Seating a mixed batch costs a copy of its rows' decoder matrices, however many adapters are
-resident; a batch that carries one adapter, or none, costs nothing.
+resident; a batch that carries one adapter, or none, costs nothing. Where decoder steps are recorded (see
+`adapter_hub.runtime.graphs`) one adapter is copied once, too, so that steps find every batch's matrices at
+the same addresses.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from torch.nn import functional as F
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.gathering import Entry, Gathered, width_of
+from adapter_hub.runtime.graphs import Recorder, Replays, recorder_of, usual_rows
 from adapter_hub.runtime.layout import EXPERTS, RANKS, Part, padded_rank
 from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.packing import packed_linear
@@ -42,10 +46,12 @@ class Seat:
 
     Attributes:
         rows: how many; 0 where any number may come, all alike.
+        room: how many the linears of a step compute: these, and others to fill up to a usual number.
         updates: by path of the linear.
     """
 
     rows: int = 0
+    room: int = 0
     updates: dict[str, Update] = field(default_factory=dict)
 
 
@@ -54,13 +60,19 @@ class AdaptedLinear(nn.Linear):
 
     path: str
     seat: Seat
+    steps: bool  # whether it computes in every decoder step
     packed: Tensor | None  # the weight once more, for small batches on a CPU
 
     @classmethod
     def over(cls, linear: nn.Linear, path: str, seat: Seat) -> AdaptedLinear:
         """Return a view of `linear`; its weight and bias are the same tensors."""
         new = cls.__new__(cls)
-        new.__dict__ = _own_dictionary(linear) | {"path": path, "seat": seat, "packed": None}
+        new.__dict__ = _own_dictionary(linear) | {
+            "path": path,
+            "seat": seat,
+            "steps": of_a_step(path),
+            "packed": None,
+        }
         return new
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +86,7 @@ class AdaptedLinear(nn.Linear):
             return y
         if not rows:
             update.add_(x.reshape(1, -1, x.shape[-1]), y.view(1, -1, y.shape[-1]))
-        elif x.shape[0] == rows:
+        elif x.shape[0] == (self.seat.room if self.steps else rows):
             update.add_(x, y)
         else:
             raise InvalidInputError(
@@ -85,45 +97,33 @@ class AdaptedLinear(nn.Linear):
 
 
 @dataclass
-class _Store:
-    """The memory of one lane of one linear, kept from batch to batch."""
-
-    a: Tensor
-    b: Tensor
-    bias: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One adapter's share in one row of one linear."""
-
-    row: int
-    part: Part
-    adapter: ResidentAdapter
-    weight: float
-
-
-@dataclass
 class Session:
     """A view of the base model for one batch at a time; one per thread. No weight is copied.
 
     Attributes:
         base: the base model.
+        recorder: how decoder steps are recorded; None is the way of the base model's device, if it has one.
         model: a `WhisperForConditionalGeneration` over the base model's weights, with its own adapters.
+        replays: the steps that were recorded; None where none are.
     """
 
     base: BaseModel
+    recorder: Recorder | None = None
     model: Any = field(init=False)
+    replays: Replays | None = field(init=False)
     _rows: Seat = field(init=False, default_factory=Seat)
     _linears: dict[str, AdaptedLinear] = field(init=False, default_factory=dict)
     _alike: WeakKeyDictionary[ResidentAdapter, dict[int, dict[str, Update]]] = field(
         init=False, default_factory=WeakKeyDictionary
     )
     _buffers: dict[str, Tensor] = field(init=False, default_factory=dict)
-    _stores: dict[tuple[str, bool, int], _Store] = field(init=False, default_factory=dict)
+    _gathered: Gathered = field(init=False)
 
     def __post_init__(self) -> None:
         self.model = self._view(self.base.model, "", {})
+        record = self.recorder or recorder_of(self.base.device)
+        self.replays = None if record is None else Replays(record)
+        self._gathered = Gathered(self.base.dtype, self.base.device)
 
     def seat(self, rows: Sequence[Experts]) -> None:
         """Give every row of the next batches its adapters.
@@ -147,30 +147,55 @@ class Session:
         for path, packed in self.base.packed.items():
             self._linears[path].packed = packed
 
-    def keep(self, order: list[int]) -> None:
-        """Go on with some of the rows, in this order; a row that comes earlier now is moved there."""
-        self._rows.rows = len(order)
-        self._rows.updates = {path: update.keep(order) for path, update in self._rows.updates.items()}
+    def widen(self, room: int) -> None:
+        """Make the linears of a step compute `room` rows; those behind the seated ones carry nothing."""
+        self._rows.room = room
+        for path, update in self._rows.updates.items():
+            if of_a_step(path):
+                lanes = [self._gathered.widened(path, lane, room) for lane in update.lanes]
+                self._rows.updates[path] = Update(lanes, update.solos)
 
-    def buffer(self, name: str, shape: Sequence[int]) -> Tensor:
+    def keep(self, order: list[int], room: int | None = None) -> None:
+        """Go on with some of the rows, in this order; a row that comes earlier now is moved there.
+
+        Args:
+            order: the rows.
+            room: how many the linears of a step shall compute, these included; by default no others.
+        """
+        self._rows.rows = len(order)
+        self._rows.room = room or len(order)
+        self._rows.updates = {
+            path: update.keep(order, self._rows.room if of_a_step(path) else len(order))
+            for path, update in self._rows.updates.items()
+        }
+
+    def addresses(self) -> tuple[object, ...]:
+        """Return where the linears of a step find what the rows carry, and in which shapes."""
+        updates = sorted(self._rows.updates.items())
+        return tuple((path, *update.addresses()) for path, update in updates if of_a_step(path))
+
+    def buffer(self, name: str, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
         """Return memory for decoding, by name: that of earlier batches where it is enough."""
         size, found = math.prod(shape), self._buffers.get(name)
         if found is None or found.numel() < size:
-            found = self._buffers[name] = self._empty(size)
+            with torch.inference_mode(mode=False):  # written to whether or not inference mode is on then
+                found = torch.empty(size, dtype=dtype or self.base.dtype, device=self.base.device)
+            self._buffers[name] = found
         return found[:size].view(shape)
 
     def _seat(self, rows: Sequence[Experts], count: int) -> None:
         first = rows[0]
-        self._rows.rows = count
+        self._rows.rows = self._rows.room = count
         if isinstance(first, ResidentAdapter) and all(row is first for row in rows) and _whole(first):
             self._rows.updates = self._shared(first, len(rows))
-            return
-        entries: dict[str, list[_Entry]] = {}
-        for row, experts in enumerate(rows):
-            for adapter, weight in _pairs(experts):
-                for path, part in adapter.layout.items():
-                    entries.setdefault(path, []).append(_Entry(row, part, adapter, weight))
-        self._rows.updates = {path: self._update(path, own, len(rows)) for path, own in entries.items()}
+        else:
+            entries: dict[str, list[Entry]] = {}
+            for row, experts in enumerate(rows):
+                for adapter, weight in _pairs(experts):
+                    for path, part in adapter.layout.items():
+                        entries.setdefault(path, []).append(Entry(row, part, adapter, weight))
+            self._rows.updates = {path: self._update(path, own, len(rows)) for path, own in entries.items()}
+        self._gathered.copy()
 
     def _shared(self, adapter: ResidentAdapter, rows: int) -> dict[str, Update]:
         """Return the updates of rows that all carry one adapter: views of its buffer, remembered."""
@@ -182,67 +207,48 @@ class Session:
                 else Update(solos=[Solo.of(row, part, adapter.buffer, 1.0) for row in range(rows)])
                 for path, part in adapter.layout.items()
             }
-        return known[rows]
+        if self.replays is None:
+            return known[rows]
+        return known[rows] | {
+            path: self._copied(path, part, adapter, rows)
+            for path, part in adapter.layout.items()
+            if of_a_step(path)
+        }
 
-    def _update(self, path: str, entries: Sequence[_Entry], rows: int) -> Update:
+    def _copied(self, path: str, part: Part, adapter: ResidentAdapter, rows: int) -> Update:
+        """Return the update of rows that all carry one adapter, in memory of the session's own."""
+        if self._gathers(path, part.rank, gated=part.gated):
+            return Update(lanes=[self._gathered.shared(path, part, adapter, rows)])
+        alike = [Entry(row, part, adapter, 1.0) for row in range(rows)]
+        return Update(solos=self._gathered.solos(path, alike, alike=True))
+
+    def _update(self, path: str, entries: Sequence[Entry], rows: int) -> Update:
         """Sort the rows of one linear into lanes and rows by themselves."""
-        update = Update()
-        lanes: dict[tuple[bool, int], dict[int, list[_Entry]]] = {}
+        lanes: dict[tuple[bool, int], dict[int, list[Entry]]] = {}
+        alone: list[Entry] = []
         for (row, gated), own in _by_row(entries):
-            width = padded_rank(sum(entry.part.rank for entry in own))
+            width = width_of(own)
             if not self._gathers(path, width, gated=gated) or (gated and len(own) > 1):
-                update.solos += [Solo.of(row, e.part, e.adapter.buffer, e.weight) for e in own]
+                alone += own
             else:
                 lanes.setdefault((gated, width), {})[row] = own
+        recorded = self.replays is not None and of_a_step(path)
+        update = Update()
+        if recorded:
+            update.solos = self._gathered.solos(path, alone)
+        else:
+            update.solos = [Solo.of(e.row, e.part, e.adapter.buffer, e.weight) for e in alone]
+        room = usual_rows(rows) if recorded else rows
         for (gated, width), members in sorted(lanes.items()):
-            update.lanes.append(self._lane(path, gated, width, members, rows))
+            update.lanes.append(self._gathered.lane(path, gated, width, members, rows, room))
         return update
 
     def _gathers(self, path: str, width: int, *, gated: bool) -> bool:
         """Whether rows are computed side by side: see `adapter_hub.runtime.updates`."""
         if width > WIDEST_LANE * (EXPERTS if gated else 1):
             return False
-        of_a_step = ".decoder." in path and not path.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
         # on a GPU always: there a call costs more than what it computes for a row
-        return of_a_step or path == "proj_out" or self.base.device.type != "cpu"
-
-    def _lane(self, path: str, gated: bool, width: int, members: dict[int, list[_Entry]], rows: int) -> Lane:
-        part = next(iter(members.values()))[0].part
-        store = self._store(path, gated, width, part, rows)
-        for row in range(rows):
-            a, b, start = store.a[row], store.b[row], 0
-            for entry in members.get(row, ()):
-                stop = start + entry.part.rank
-                buffer = entry.adapter.buffer
-                a[start : stop + EXPERTS * gated] = entry.part.a_of(buffer)
-                if entry.weight == 1.0:
-                    b[:, start:stop] = entry.part.b_of(buffer)
-                else:
-                    torch.mul(entry.part.b_of(buffer), entry.weight, out=b[:, start:stop])
-                bias = entry.part.bias_of(buffer)
-                if store.bias is not None and bias is not None:
-                    store.bias[row, 0] = bias
-                start = stop
-            if start < width:  # what another batch left there
-                a[start:].zero_()
-                b[:, start:].zero_()
-        biases = None if store.bias is None else store.bias[:rows]
-        return Lane(store.a[:rows].transpose(1, 2), store.b[:rows].transpose(1, 2), biases)
-
-    def _store(self, path: str, gated: bool, width: int, part: Part, rows: int) -> _Store:
-        """Return memory for at least this many rows: that of earlier batches where it is enough."""
-        store = self._stores.get((path, gated, width))
-        if store is None or store.a.shape[0] < rows:
-            a = self._empty(rows, width + EXPERTS * gated, part.inputs)
-            b = self._empty(rows, part.outputs, width)
-            bias = self._empty(rows, 1, EXPERTS).zero_() if gated else None
-            store = self._stores[path, gated, width] = _Store(a, b, bias)
-        return store
-
-    def _empty(self, *shape: int) -> Tensor:
-        """Return new memory that may be written to whether or not inference mode is on then."""
-        with torch.inference_mode(mode=False):
-            return torch.empty(shape, dtype=self.base.dtype, device=self.base.device)
+        return of_a_step(path) or self.base.device.type != "cpu"
 
     def _view(self, module: nn.Module, path: str, memo: dict[int, nn.Module]) -> nn.Module:
         """Return the same tensors under modules of this session's own."""
@@ -262,9 +268,21 @@ class Session:
         return new
 
 
-def _by_row(entries: Sequence[_Entry]) -> Iterator[tuple[tuple[int, bool], list[_Entry]]]:
+def of_a_step(path: str) -> bool:
+    """Tell whether a linear computes in every decoder step; of the others a row is a thousand positions.
+
+    >>> of_a_step("model.decoder.layers.0.encoder_attn.q_proj")
+    True
+    >>> of_a_step("model.decoder.layers.0.encoder_attn.k_proj")
+    False
+    """
+    of_the_audio = path.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
+    return path == "proj_out" or (".decoder." in path and not of_the_audio)
+
+
+def _by_row(entries: Sequence[Entry]) -> Iterator[tuple[tuple[int, bool], list[Entry]]]:
     """Yield the gated and the plain adapters of every row."""
-    found: dict[tuple[int, bool], list[_Entry]] = {}
+    found: dict[tuple[int, bool], list[Entry]] = {}
     for entry in entries:
         found.setdefault((entry.row, entry.part.gated), []).append(entry)
     yield from found.items()

@@ -11,10 +11,8 @@ and the beams are that many queries of one attention. Those of the tokens are ke
 they were computed, for all beams of an audio together, and are never moved: a mask says which of them are a
 beam's own history. So reordering beams is a copy of a small mask.
 
-All buffers keep their addresses from step to step, and everything that changes between two steps is a
-tensor: tokens, positions, slots, mask. On a CPU a step attends to what is filled; on CUDA to the whole
-buffers, so that its shapes are always the same and it can be compiled whole, or captured in a graph (the
-first is tested, on a CPU; nothing here has run on a GPU yet).
+A step attends to what is filled. Where steps are recorded, `adapter_hub.runtime.static_steps` keeps their
+shapes the same.
 """
 
 from __future__ import annotations
@@ -44,16 +42,16 @@ class DecoderSteps:
         filled: how many slots of the caches are in use: the prompt's, then `beams` a step.
     """
 
-    def __init__(self, session: Session, heard: Tensor, *, beams: int, static: bool | None = None) -> None:
+    def __init__(self, session: Session, heard: Tensor, *, beams: int) -> None:
         """Compute the audio's keys and values.
 
         Args:
             session: seated for these rows.
             heard: what the encoder returned, `[rows, time, width]`.
             beams: candidates of each row.
-            static: whether all steps have the same shapes; None where that pays, on CUDA.
         """
         self.session, self.beams, self.rows = session, beams, heard.shape[0]
+        self._room = self._usual(self.rows)  # rows of the tensors
         session.pack()
         decoder = session.model.model.decoder
         self._embed, self._places = decoder.embed_tokens, decoder.embed_positions.weight
@@ -61,7 +59,6 @@ class DecoderSteps:
         self._heads: int = decoder.config.decoder_attention_heads
         self._layers: list[Any] = list(decoder.layers)
         self._device, self._dtype = heard.device, heard.dtype
-        self._static = heard.device.type == "cuda" if static is None else static
         # small products over long keys: faster than the fused kernel on a CPU with the keys transposed
         self._transposed = heard.device.type == "cpu" and heard.dtype == torch.float32
         self.length = self.prompt = self.filled = 0
@@ -102,7 +99,7 @@ class DecoderSteps:
         hidden = place[None, :] < padded  # [rows, prompt]
         self._plain = self.beams == 1 and not any(pads)
         mask = torch.full(
-            (self.rows, self.prompt, self.prompt), NEVER, dtype=self._dtype, device=self._device
+            (self._room, self.prompt, self.prompt), NEVER, dtype=self._dtype, device=self._device
         )
         mask = mask.triu(1).masked_fill_(hidden[:, None, :], NEVER)
         mask.diagonal(dim1=1, dim2=2).zero_()  # padding sees itself: no row of an attention may be empty
@@ -113,7 +110,7 @@ class DecoderSteps:
         if not peek:
             return self._logits(x[:, -1:])
         peeked = torch.tensor([pad + i for pad, i in zip(pads, peek, strict=True)], device=self._device)
-        return self._logits(torch.cat([x[:, -1:], x[torch.arange(self.rows), peeked][:, None]], dim=1))
+        return self._logits(torch.cat([x[:, -1:], x[torch.arange(self._room), peeked][:, None]], dim=1))
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Append a token to every beam.
@@ -124,102 +121,96 @@ class DecoderSteps:
         Returns:
             `[rows, beams, vocabulary]` float32 logits of what comes next.
         """
-        logits = self._step(tokens)
-        self.filled += self.beams
-        return logits
-
-    def _step(self, tokens: Tensor) -> Tensor:
-        """Compute one step; where static, of tensors with fixed addresses and shapes alone."""
         x = self._embed(tokens) + self._places[self._positions]
-        if self._slots is not None:
-            self._mask.index_copy_(2, self._slots, self._diagonal.expand(self.rows, -1, -1))
-            logits = self._logits(self._run(x, self._mask, self._slots))
-            self._slots += self.beams
-        else:
-            stop = self.filled + self.beams
-            self._mask[:, :, self.filled : stop] = self._diagonal
-            logits = self._logits(self._run(x, None if self._plain else self._mask[:, :, :stop]))
+        stop = self.filled + self.beams
+        self._mask[:, :, self.filled : stop] = self._diagonal
+        logits = self._logits(self._run(x, None if self._plain else self._mask[:, :, :stop]))
         self._positions += 1
+        self.filled = stop
         return logits
 
     def follow(self, parents: Tensor) -> None:
         """Let every beam go on from the history of `parents` `[rows, beams]`."""
-        seen = self._mask[:, :, : self.filled]
+        seen = self._mask[: self.rows, :, : self.filled]
         seen.copy_(seen.gather(1, parents[:, :, None].expand(-1, -1, self.filled)))
 
     def worth_leaving(self, left: int) -> bool:
-        """Whether to go on with `left` rows alone: where shapes are static, others are compiled anew."""
-        return not self._static or 2 * left <= self.rows
+        """Whether to go on with `left` rows alone."""
+        return left < self.rows
 
     def keep(self, order: list[int]) -> None:
         """Go on with some of the rows, in this order; a row that comes earlier now is moved there."""
-        self.session.keep(order)
         self.rows = len(order)
-        self._audio = [(move(k, order), move(v, order)) for k, v in self._audio]
-        self._own = [(move(k, order), move(v, order)) for k, v in self._own]
-        self._mask, self._positions = move(self._mask, order), move(self._positions, order)
+        self._room = room = self._usual(self.rows)
+        self.session.keep(order, room)
+        self._audio = [(move(k, order, room), move(v, order, room)) for k, v in self._audio]
+        self._own = [(move(k, order, room), move(v, order, room)) for k, v in self._own]
+        self._mask, self._positions = move(self._mask, order, room), move(self._positions, order, room)
+
+    def _usual(self, rows: int) -> int:
+        """Return how many rows are computed where `rows` are needed."""
+        return rows
+
+    def _capacity(self, slots: int) -> int:
+        """Return how many slots there are where `slots` are needed."""
+        return slots
 
     def _allocate(self) -> None:
-        slots = self.prompt + self.beams * (self.length - self.prompt)
-        shape = (self.rows, self._heads, slots, self._embed.weight.shape[1] // self._heads)
+        slots = self._capacity(self.prompt + self.beams * (self.length - self.prompt))
+        shape = (self._room, self._heads, slots, self._embed.weight.shape[1] // self._heads)
         buffer = self.session.buffer
         self._own = [
             (buffer(f"own keys {i}", shape), buffer(f"own values {i}", shape))
             for i in range(len(self._layers))
         ]
-        if self._static:  # what is masked is multiplied by zero, so it has to be a number
-            for keys, values in self._own:
-                keys.zero_()
-                values.zero_()
-        self._mask = buffer("mask", (self.rows, self.beams, slots)).fill_(NEVER)
+        self._mask = buffer("mask", (self._room, self.beams, slots)).fill_(NEVER)
         self._diagonal = torch.full((self.beams, self.beams), NEVER, dtype=self._dtype, device=self._device)
         self._diagonal.fill_diagonal_(0.0)
-        self._slots = (
-            None if not self._static else torch.arange(self.beams, device=self._device) + self.prompt
-        )
         self.filled = 0
 
     def _hear(self, number: int, attention: Any, heard: Tensor) -> tuple[Tensor, Tensor]:
         """Return one layer's keys and values of the audio, in buffers of the session."""
         keys, values = (self._split(linear(heard)) for linear in (attention.k_proj, attention.v_proj))
         keys = keys.transpose(2, 3) if self._transposed else keys
-        return (
-            self.session.buffer(f"audio keys {number}", keys.shape).copy_(keys),
-            self.session.buffer(f"audio values {number}", values.shape).copy_(values),
-        )
+        return self._kept(f"audio keys {number}", keys), self._kept(f"audio values {number}", values)
 
-    def _run(self, x: Tensor, mask: Tensor | None, slots: Tensor | None = None) -> Tensor:
+    def _kept(self, name: str, tensor: Tensor) -> Tensor:
+        """Copy a tensor of the rows to a buffer of the session."""
+        buffer = self.session.buffer(name, (self._room, *tensor.shape[1:]))
+        buffer[: self.rows].copy_(tensor)
+        buffer[self.rows :].zero_()
+        return buffer
+
+    def _run(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Return the last layer's output for `x` `[rows, n, width]`; its keys and values are stored.
 
         Args:
             x: embedded tokens.
             mask: `[rows, n, slots]`, added to the scores.
-            slots: where keys and values belong; None is behind the last, and attends to no further slots.
         """
         for number, layer in enumerate(self._layers):
-            x = x + self._attend_own(number, layer.self_attn, layer.self_attn_layer_norm(x), mask, slots)
+            x = x + self._attend_own(number, layer.self_attn, layer.self_attn_layer_norm(x), mask)
             x = x + self._attend_audio(number, layer.encoder_attn, layer.encoder_attn_layer_norm(x))
             x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
         return self._norm(x)
 
-    def _attend_own(
-        self, number: int, attention: Any, x: Tensor, mask: Tensor | None, slots: Tensor | None
-    ) -> Tensor:
+    def _attend_own(self, number: int, attention: Any, x: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = (
             self._split(linear(x)) for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
-        keys, values = self._own[number]
-        if slots is None:
-            stop = self.filled + x.shape[1]
-            keys, values = keys[:, :, :stop], values[:, :, :stop]
-            keys[:, :, self.filled :] = k
-            values[:, :, self.filled :] = v
-        else:
-            keys.index_copy_(2, slots, k)
-            values.index_copy_(2, slots, v)
+        keys, values = self._store(number, k, v)
         added = None if mask is None else mask[:, None]
         y = F.scaled_dot_product_attention(q, keys, values, attn_mask=added, scale=attention.scaling)
         return self._merged(attention, y)
+
+    def _store(self, number: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put keys and values of new tokens behind those of a layer; returns all that are there now."""
+        own_keys, own_values = self._own[number]
+        stop = self.filled + keys.shape[2]
+        own_keys, own_values = own_keys[:, :, :stop], own_values[:, :, :stop]
+        own_keys[:, :, self.filled :] = keys
+        own_values[:, :, self.filled :] = values
+        return own_keys, own_values
 
     def _attend_audio(self, number: int, attention: Any, x: Tensor) -> Tensor:
         q = self._split(attention.q_proj(x))

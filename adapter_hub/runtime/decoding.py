@@ -19,8 +19,8 @@ from torch import Tensor
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.decoder import DecoderSteps
 from adapter_hub.runtime.search import Found, SearchLimits, beam_search, token_by_token
+from adapter_hub.runtime.static_steps import decoder_steps
 from adapter_hub.runtime.token_rules import TokenRules, first_timestamp
 from adapter_hub.runtime.transcript import Segment
 
@@ -177,7 +177,7 @@ def search(
         early_stopping=options.early_stopping,
         shrink=options.shrink,
     )
-    steps = DecoderSteps(session, heard, beams=beams)
+    steps = decoder_steps(session, heard, beams=beams)
     start = base.model.generation_config.decoder_start_token_id
     peek = [list(prompt).index(start) if start in prompt else 0 for prompt in prompts]
     logits = steps.begin(prompts, limits.length, peek)

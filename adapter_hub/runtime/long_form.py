@@ -1,6 +1,6 @@
 """Transcribing recordings of any length, in batches of windows of whichever recordings they are.
 
-    pipeline = Pipeline(base, router, options, tell)
+    pipeline = Pipeline(sessions, router, options, tell)
     for news in pipeline.run(recordings):               # after every batch
         news.segments, news.seconds, news.finished
 
@@ -30,6 +30,7 @@ from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.memory import memory_guard
 from adapter_hub.runtime.recordings import Reader
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
+from adapter_hub.runtime.sessions import Sessions
 from adapter_hub.runtime.stitching import segments_of, text_tokens, unheard, with_words
 from adapter_hub.runtime.transcript import Segment
 from adapter_hub.runtime.transcription_options import Task, TranscriptionOptions
@@ -57,24 +58,25 @@ class Pipeline:
     """The stages from recordings to segments, for one thread.
 
     Attributes:
-        base: the base model.
+        sessions: of the base model, to borrow one from.
         router: which adapter for which speech.
         options: how to transcribe.
         tell: called with what the user should know.
         at_once: as few windows are read ahead as one batch needs, so that results come early.
     """
 
-    base: BaseModel
+    sessions: Sessions
     router: FixedRoute | LanguageRouter
     options: TranscriptionOptions
     tell: Callable[[str], None]
     at_once: bool = False
+    base: BaseModel = field(init=False)
     _session: Session = field(init=False)
     _size: int = field(init=False)
     _again: list[Window] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self._session, self._size = Session(self.base), self.options.batch_size
+        self.base, self._size = self.sessions.base, self.options.batch_size
 
     def run(self, recordings: Iterable[Recording]) -> Iterator[News]:
         """Transcribe recordings; yields whenever something is new.
@@ -88,7 +90,13 @@ class Pipeline:
                 f"{self.base.id} names no alignment heads: the times of words are those of all heads of the "
                 "later half of its layers, and less exact"
             )
-        reader = Reader(self._known(recordings), self._size, self.options.previous_text)
+        self._session = self.sessions.take()
+        try:
+            yield from self._run(Reader(self._known(recordings), self._size, self.options.previous_text))
+        finally:
+            self.sessions.give_back(self._session)
+
+    def _run(self, reader: Reader) -> Iterator[News]:
         while True:
             windows = self._windows(reader)
             if done := reader.take_finished():
@@ -178,7 +186,7 @@ class Pipeline:
                 if len(some) == 1:
                     raise
             gc.collect()  # the error is gone, and now all that its traceback held
-            self._size, self._session = (len(some) + 1) // 2, Session(self.base)
+            self._size, self._session = (len(some) + 1) // 2, self.sessions.renew()
             self.tell(
                 f"out of memory with {len(some)} windows at once; going on with {self._size} "
                 f"(--batch-size {self._size} does so from the start)"

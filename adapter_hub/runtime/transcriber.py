@@ -8,7 +8,7 @@
 
 `load("auto")` lets the base model identify the language and picks the adapter for every stretch of speech;
 `load("base-model", language="pl")` uses none. Audio of any length is cut at its pauses and transcribed in
-windows. Thread safe: a call has a session of its own.
+windows. Thread safe: a call has a session to itself.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
@@ -27,6 +28,7 @@ from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.long_form import Pipeline
 from adapter_hub.runtime.recordings import AudioInput, open_recordings
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
+from adapter_hub.runtime.sessions import Sessions
 from adapter_hub.runtime.transcript import Segment, Transcript
 from adapter_hub.runtime.transcription_options import OptionWords, TranscriptionOptions
 from adapter_hub.runtime.windows import longest_window
@@ -55,6 +57,10 @@ class Transcriber:
     def adapter(self) -> ResidentAdapter | None:
         """The one adapter, or None for the base model alone and for routing."""
         return self.router.adapter if isinstance(self.router, FixedRoute) else None
+
+    @cached_property
+    def _sessions(self) -> Sessions:
+        return Sessions(self.base)
 
     def transcribe(
         self,
@@ -104,7 +110,7 @@ class Transcriber:
         recordings = open_recordings(inputs, chosen, self.base.chunk_seconds, self._usual(chosen))
         waiting: dict[int, Transcript] = {}
         place = 0
-        for news in Pipeline(self.base, self.router, chosen, self.tell).run(recordings):
+        for news in Pipeline(self._sessions, self.router, chosen, self.tell).run(recordings):
             for recording in news.finished:
                 waiting[recording.place] = recording.transcript()
             if progress:
@@ -131,7 +137,8 @@ class Transcriber:
         recordings = open_recordings(
             [(audio, language)], chosen, self.base.chunk_seconds, self._usual(chosen)
         )
-        for news in Pipeline(self.base, self.router, chosen, self.tell, at_once=True).run(recordings):
+        pipeline = Pipeline(self._sessions, self.router, chosen, self.tell, at_once=True)
+        for news in pipeline.run(recordings):
             for _, segment in news.segments:
                 yield segment
             for recording in news.finished:

@@ -68,11 +68,15 @@ class Lane:
             h = gate(h, self.bias)
         y.baddbmm_(h, self.b)
 
-    def keep(self, order: list[int]) -> Lane:
-        """Return the lane of the rows `order`, moved to the front in place."""
-        first = range(len(order)) if self.shared else order
-        a, b = move(self.a, first), move(self.b, first)
-        return Lane(a, b, None if self.bias is None else move(self.bias, first), self.shared)
+    def keep(self, order: list[int], room: int) -> Lane:
+        """Return the lane of the rows `order`, moved to the front in place, and others up to `room`."""
+        moved = [] if self.shared else order
+        a, b = move(self.a, moved, room), move(self.b, moved, room)
+        return Lane(a, b, None if self.bias is None else move(self.bias, moved, room), self.shared)
+
+    def addresses(self) -> tuple[object, ...]:
+        """Return where its matrices are, and in which shapes."""
+        return address(self.a), address(self.b), None if self.bias is None else address(self.bias)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class Solo:
             h = gate(h, self.bias)
         y[self.row].addmm_(h, self.b, alpha=self.weight)
 
+    def addresses(self) -> tuple[object, ...]:
+        """Return which row it is of, with which weight, and where its matrices are."""
+        bias = None if self.bias is None else address(self.bias)
+        return self.row, self.weight, address(self.a), address(self.b), bias
+
 
 @dataclass
 class Update:
@@ -114,19 +123,28 @@ class Update:
         for solo in self.solos:
             solo.add_(x, y)
 
-    def keep(self, order: list[int]) -> Update:
+    def keep(self, order: list[int], room: int) -> Update:
         """Return the update of the rows `order`; those that fell behind the end have moved forward."""
         places = {source: place for place, source in enumerate(order)}
         solos = [replace(solo, row=places[solo.row]) for solo in self.solos if solo.row in places]
-        return Update([lane.keep(order) for lane in self.lanes], solos)
+        return Update([lane.keep(order, room) for lane in self.lanes], solos)
+
+    def addresses(self) -> tuple[object, ...]:
+        """Return where its matrices are, and in which shapes."""
+        return (*(lane.addresses() for lane in self.lanes), *(solo.addresses() for solo in self.solos))
 
 
-def move(tensor: Tensor, order: Sequence[int]) -> Tensor:
-    """Return the rows `order` of a tensor, moved to its front in place.
+def address(tensor: Tensor) -> tuple[object, ...]:
+    """Return where a tensor is and how it lies there."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+
+
+def move(tensor: Tensor, order: Sequence[int], room: int | None = None) -> Tensor:
+    """Return the rows `order` of a tensor, moved to its front in place, and others up to `room`.
 
     A row that is moved must come from behind the front, where nothing is needed any more.
     """
     for place, source in enumerate(order):
         if place != source:
             tensor[place].copy_(tensor[source])
-    return tensor[: len(order)]
+    return tensor[: len(order) if room is None else room]
