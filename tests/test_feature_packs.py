@@ -24,7 +24,8 @@ from adapter_hub.tensors import read_header
 from adapter_hub.trainers.data import feature_packs
 from adapter_hub.trainers.data.feature_packs import FeaturePacks, settings_key
 from adapter_hub.trainers.data.features import Features, Heard, hear
-from adapter_hub.trainers.data.preparing import RowRules, prepare
+from adapter_hub.trainers.data.preparing import prepare
+from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
 from adapter_hub.trainers.examples import Prepared
 from adapter_hub.trainers.training import train

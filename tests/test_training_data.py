@@ -17,14 +17,20 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.speech.dataset import data_sha256, read_dataset
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.data.preparing import RowRules, prepare
+from adapter_hub.trainers.data.preparing import prepare
+from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.data_check import check_data
+from adapter_hub.trainers.data_check import DataReport, check_data, sources_at
 from adapter_hub.trainers.engine import LikeLengths
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 from adapter_hub.trainers.variable_length import encode
 
 DANISH = RowRules(language="da")
+
+
+def check(place: Path, base: BaseModel) -> DataReport:
+    sources, rules = sources_at(place)
+    return check_data(sources, base, rules)
 
 
 def test_rows_that_cannot_be_used_are_dropped_with_their_reason(
@@ -48,7 +54,7 @@ def test_rows_that_cannot_be_used_are_dropped_with_their_reason(
     assert "expected at least 0.1 s" in reasons["short.wav"]
     assert "empty" in reasons["empty.wav"]
     assert "the decoder holds 40" in reasons["wordy.wav"]
-    report = check_data(data, base, language="da")
+    report = check(data, base)
     assert not report.clean
     assert {row.id for split in report.splits for row in split.dropped} == set(reasons)
 
@@ -58,7 +64,7 @@ def test_data_check_tells_which_speakers_the_splits_share(
 ) -> None:
     text = (data / "dev" / "metadata.jsonl").read_text()
     (data / "dev" / "metadata.jsonl").write_text(text.replace("dev1", "train1"))
-    report = check_data(data, base, language="da")
+    report = check(data, base)
     assert report.clean
     assert report.shared_speakers == {"train and dev": ["train1"]}
     assert report.shared_transcripts["train and dev"] == 4

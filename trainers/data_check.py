@@ -1,27 +1,24 @@
 """Look over a data set before training on it: what will be used, what will not, and why.
 
-report = check_data(Path("data/da"), base)
+sources, rules = sources_at(Path("data/da"))       # or a JSONL file, or a recipe
+report = check_data(sources, base, rules)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from adapter_hub.errors import AdapterHubError, NotFoundError
-from adapter_hub.speech.audio import check_seconds
+from adapter_hub.errors import AdapterHubError
 from adapter_hub.speech.dataset import METADATA, SPLITS, Dataset, read_dataset
-from adapter_hub.speech.features import chunk_seconds
-from adapter_hub.trainers.examples import (
-    Dropped,
-    Listener,
-    check_tokens,
-    encode_text,
-    prompt_ids,
-    speakers_in_both,
-)
+from adapter_hub.trainers.data.rows import RowReader, RowRules
+from adapter_hub.trainers.data.sources import Source, read_sources
+from adapter_hub.trainers.examples import Dropped, Listener, speakers_in_both
+from adapter_hub.trainers.recipe import read_recipe
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,7 @@ class SplitReport:
     """What one split holds; seconds are of the usable utterances."""
 
     split: str
+    place: str
     utterances: int
     usable: int
     hours: float
@@ -44,7 +42,6 @@ class SplitReport:
 class DataReport:
     """All splits, and what they share."""
 
-    folder: str
     splits: tuple[SplitReport, ...]
     shared_speakers: dict[str, list[str]]
     shared_transcripts: dict[str, int]
@@ -59,60 +56,81 @@ class DataReport:
         return not any(split.dropped for split in self.splits)
 
 
-def check_data(folder: Path, base: Listener, *, language: str = "en") -> DataReport:
-    """Read every row of every split, as training would.
+def check_data(sources: Mapping[str, Source], base: Listener, rules: RowRules) -> DataReport:
+    """Read every row of every source, as training would.
 
     Args:
-        folder: a data set, with or without sub-folders for its splits.
+        sources: by what the report calls them, such as `train` and `dev`.
         base: the base model, for its chunk, tokenizer and decoder length.
-        language: a decode language; it decides the prompt's tokens, not their number.
+        rules: of the recipe; where none is given, any language that the base model has a token for.
 
     Raises:
-        NotFoundError: no metadata anywhere in `folder`.
-        InvalidInputError: metadata that cannot be read, with line numbers.
+        NotFoundError, InvalidInputError: audio that vanished meanwhile.
     """
-    names = [name for name in SPLITS if any((folder / name / file).is_file() for file in METADATA)]
-    if names:
-        datasets = [read_dataset(folder, name) for name in names]
-    elif folder.is_dir() or not folder.exists():
-        datasets = [read_dataset(folder)]
-    else:
-        raise NotFoundError(f"{folder}: expected a folder with {' or '.join(METADATA)}")
-    pairs = [(a, b) for i, a in enumerate(datasets) for b in datasets[i + 1 :]]
+    reader = RowReader(base, rules)
     return DataReport(
-        str(folder),
-        tuple(_split(dataset, base, language) for dataset in datasets),
-        {f"{a.split} and {b.split}": shared for a, b in pairs if (shared := list(speakers_in_both(a, b)))},
-        {f"{a.split} and {b.split}": count for a, b in pairs if (count := _same_texts(a, b))},
+        tuple(_split(name, source, reader) for name, source in sources.items()),
+        {
+            f"{a} and {b}": shared
+            for a, b in combinations(sources, 2)
+            if (shared := list(speakers_in_both(sources[a].dataset, sources[b].dataset)))
+        },
+        {
+            f"{a} and {b}": count
+            for a, b in combinations(sources, 2)
+            if (count := _same_texts(sources[a].dataset, sources[b].dataset))
+        },
     )
 
 
-def _split(dataset: Dataset, base: Listener, language: str) -> SplitReport:
-    tokenizer, extractor = base.processor.tokenizer, base.processor.feature_extractor
-    prompt = prompt_ids(tokenizer, language, "transcribe")
-    limit, longest = int(base.model.config.max_target_positions), 0
-    seconds: list[float] = []
+def sources_at(place: Path) -> tuple[dict[str, Source], RowRules]:
+    """Return what `data check` is to look at, and the rules for it.
+
+    Args:
+        place: a data set's folder, with or without sub-folders for its splits; a JSONL file; or a
+            recipe, of which all sources are meant.
+
+    Raises:
+        NotFoundError: nothing is there. InvalidInputError: metadata that cannot be read.
+    """
+    if place.suffix == ".toml":
+        file = read_recipe(place)
+        named = [
+            (f"{split} {number}" if len(sources) > 1 else split, source)
+            for split in ("train", "dev")
+            for sources in [read_sources(file, split)]
+            for number, source in enumerate(sources, 1)
+        ]
+        return dict(named), RowRules.of(file.recipe)
+    names = [name for name in SPLITS if any((place / name / file).is_file() for file in METADATA)]
+    datasets = [read_dataset(place, name) for name in names] or [read_dataset(place)]
+    return {dataset.split: Source(dataset) for dataset in datasets}, RowRules(language="en")
+
+
+def _split(name: str, source: Source, reader: RowReader) -> SplitReport:
+    longest, seconds = 0, []
     dropped: list[Dropped] = []
-    for row in dataset.rows:
+    for row in source.dataset.rows:
         try:
-            tokens = len(encode_text(tokenizer, row.text, prompt))
-            longest = max(longest, tokens)
-            check_tokens(tokens, limit)
+            spelled = reader.spell(row, source)
             audio = row.clip.read()
-            check_seconds(audio.seconds, chunk_seconds(extractor), row.id)
+            reader.check(audio.seconds, row.id)
+            row.check_stated(audio.seconds)
+            longest = max(longest, len(spelled.tokens))
             seconds.append(audio.seconds)
         except AdapterHubError as error:
             dropped.append(Dropped(row.id, str(error)))
     return SplitReport(
-        split=dataset.split,
-        utterances=len(dataset.rows),
+        split=name,
+        place=str(source.dataset.folder),
+        utterances=len(source.dataset.rows),
         usable=len(seconds),
         hours=round(sum(seconds) / 3600, 4),
         shortest_seconds=round(min(seconds, default=0.0), 2),
         median_seconds=round(median(seconds), 2) if seconds else 0.0,
         longest_seconds=round(max(seconds, default=0.0), 2),
         longest_tokens=longest,
-        speakers=len({row.speaker for row in dataset.rows} - {None}),
+        speakers=len({row.speaker for row in source.dataset.rows} - {None}),
         dropped=tuple(dropped),
     )
 

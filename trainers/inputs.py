@@ -19,7 +19,8 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.trainers.data.feature_packs import FeaturePacks
 from adapter_hub.trainers.data.features import Features
-from adapter_hub.trainers.data.preparing import RowRules, prepare
+from adapter_hub.trainers.data.preparing import prepare
+from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources, speech_of
 from adapter_hub.trainers.examples import Prepared
 from adapter_hub.trainers.parents import find_parents
@@ -91,8 +92,7 @@ def _prepare(
     features: Features,
     tell: Tell,
 ) -> Prepared:
-    adapter, data = file.recipe.adapter, file.recipe.data
-    if adapter.timestamps:
+    if file.recipe.adapter.timestamps:
         raise InvalidInputError("adapter.timestamps: a folder of clips has no word times; leave it false")
     told = time.monotonic()
 
@@ -102,14 +102,7 @@ def _prepare(
             told = time.monotonic()
             tell(f"{split}: {done}/{total} utterances read")
 
-    rules = RowRules(
-        language=adapter.language,
-        decode_language=adapter.decode_language,
-        task=adapter.task,
-        shortest_seconds=data.shortest_seconds,
-        longest_seconds=data.longest_seconds,
-        random_seed=file.recipe.training.random_seed,
-    )
+    rules = RowRules.of(file.recipe)
     prepared = prepare(sources, base, rules, features=features, progress=progress)
     for source, record in zip(sources, prepared.sources, strict=True):
         tell(f"{split}: {record.utterances} utterances, {record.hours:.2f} h, {source.dataset.folder}")

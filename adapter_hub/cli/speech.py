@@ -49,7 +49,10 @@ timestamps_option = click.option("--timestamps", is_flag=True, help="Find when e
 @click.command()
 @click.argument("ref")
 @click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="Folder with metadata and audio."
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with metadata and audio, or a JSONL file.",
 )
 @click.option(
     "--split", help="Sub-folder to evaluate on. Default: `test`, unless the folder is a split itself."
@@ -84,8 +87,9 @@ def evaluate(
     """Measure the error rates of the adapter REF, or of `base-model`, on a data set.
 
     The data set is a folder with metadata.jsonl or metadata.csv (file_name, text, optionally language and
-    speaker) and audio. Rates are pooled over all utterances, with a 95 % interval by resampling speakers.
-    CER leads for languages written without word spaces; their spaces do not count as characters.
+    speaker) and audio, or a JSONL file (audio_filepath, duration, text). Rates are pooled over all
+    utterances, with a 95 % interval by resampling speakers. CER leads for languages written without word
+    spaces; their spaces do not count as characters.
     """
     from adapter_hub.errors import InvalidInputError
     from adapter_hub.evaluation.evaluating import EvaluationOptions

@@ -65,25 +65,27 @@ def data() -> None:
 
 
 @data.command("check")
-@click.argument("folder", type=DATA)
+@click.argument("place", metavar="FOLDER|FILE.jsonl|RECIPE.toml", type=DATA)
 @BASE_MODEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def data_check(folder: Path, base_model: str, as_json: bool) -> None:
-    """Tell what of a data set can be trained on, and why the rest cannot.
+@click.pass_context
+def data_check(ctx: click.Context, place: Path, base_model: str, as_json: bool) -> None:
+    """Tell what of some data can be trained on, and why the rest cannot.
 
-    Reads every file of FOLDER (one split, or sub-folders train, dev and test) as training would. Exits
-    with 1 if a row would be dropped.
+    Reads every file of a folder (one split, or sub-folders train, dev and test), of a JSONL file or of
+    all sources of a recipe, as training would. Exits with 1 if a row would be dropped.
     """
     from adapter_hub.runtime.base_model import load_base_model
-    from adapter_hub.trainers.data_check import check_data
+    from adapter_hub.trainers.data_check import check_data, sources_at
 
-    report = check_data(folder, load_base_model(base_model))
+    sources, rules = sources_at(place)
+    report = check_data(sources, load_base_model(base_model), rules)
     if as_json:
         echo_json(report.to_json())
     else:
         _print_report(report)
     if not report.clean:
-        raise SystemExit(1)
+        ctx.exit(1)
 
 
 def _print_report(report: DataReport) -> None:

@@ -115,6 +115,7 @@ def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions
         try:
             seconds = row.clip.seconds()
             check_seconds(seconds, float("inf"), row.id)
+            row.check_stated(seconds)
             plan.append(_Planned(row, tag, seconds))
         except AdapterHubError as error:
             problems.append(f"line {row.line}: {error}")

@@ -68,6 +68,35 @@ def read_audio(path: Path) -> Audio:
         return audio_from_samples(samples, file.samplerate, where=str(path), sha256=sha256_hex(data))
 
 
+def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) -> Audio:
+    """Read a part of an audio file as `read_audio` reads a whole one, without decoding what is before it.
+
+    Args:
+        path: the file.
+        offset: where the part begins, in seconds.
+        duration: of the part in seconds; it may end with the file.
+        sha256: what identifies the part.
+
+    Raises:
+        NotFoundError, InvalidInputError: as `read_audio`; or the file ends before the part begins.
+    """
+    _check_file(path)
+    with _opened(path, str(path)) as file:
+        rate = file.samplerate
+        start = min(round(offset * rate), file.frames)
+        try:
+            file.seek(start)
+            samples = file.read(round(duration * rate), dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, TypeError) as error:
+            raise _unreadable(path, error) from None
+        if len(samples) < min(round(duration * rate), file.frames - start):
+            raise InvalidInputError(
+                f"{path}: ends {len(samples) / rate:.1f} s after {offset:g} s; "
+                "the file is truncated or damaged, get it again"
+            )
+        return audio_from_samples(samples, rate, where=f"{path} from {offset:g} s", sha256=sha256)
+
+
 def audio_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
     """Yield the samples of an audio file as `read_audio` gives them, a few seconds at a time.
 

@@ -9,11 +9,16 @@ So that data sets of any kind look alike to training, evaluation and similarity.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from adapter_hub.speech.audio import Audio, audio_seconds, read_audio
+from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.speech.audio import Audio, audio_seconds, read_audio, read_audio_part
 from adapter_hub.tensors import file_sha256
+
+END_SECONDS = 0.05  # that a part may reach beyond the end: offsets are rounded
 
 
 class Clip(Protocol):
@@ -62,3 +67,39 @@ class FileClip:
     def read(self) -> Audio:
         """Read and decode the file, once."""
         return read_audio(self.path)
+
+
+@dataclass(frozen=True)
+class SegmentClip:
+    """A part of a longer recording: `duration` seconds from `offset` on."""
+
+    path: Path
+    offset: float
+    duration: float
+
+    def seconds(self) -> float:
+        """Return the duration, after a look at the header: the recording has to be long enough."""
+        whole = audio_seconds(self.path)
+        if self.offset + self.duration > whole + END_SECONDS:
+            raise InvalidInputError(
+                f"{self.path}: {self.duration:g} s from {self.offset:g} s on, but it ends after {whole:.2f} s"
+            )
+        return self.duration
+
+    def sha256(self) -> str:
+        """Return the sha256 of what names the part: the file's content, offset and duration."""
+        status = self.path.stat()
+        whole = _file_sha256(self.path, status.st_size, status.st_mtime_ns)
+        part = {"file": whole, "offset": self.offset, "duration": self.duration}
+        return sha256_hex(canonical_bytes(part))
+
+    def read(self) -> Audio:
+        """Decode the part."""
+        self.seconds()
+        return read_audio_part(self.path, self.offset, self.duration, sha256=self.sha256())
+
+
+@lru_cache(maxsize=1024)
+def _file_sha256(path: Path, size: int, modified: int) -> str:
+    """Hash a recording once for all of its parts, as long as it stays as it is."""
+    return file_sha256(path)

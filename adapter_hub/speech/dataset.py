@@ -1,10 +1,14 @@
-"""Data sets as folders: audio files beside `metadata.jsonl` or `metadata.csv`.
+"""Data sets: folders of audio beside `metadata.jsonl` or `metadata.csv`, and JSONL files that name audio.
 
     dataset = read_dataset(Path("english-digits"), split="test")
+    dataset = read_dataset(Path("lists/train.jsonl"))
     dataset.rows[0].text, data_sha256(dataset)
 
-Columns: `file_name` and `text`, optionally `language` (BCP 47) and `speaker`; others are left alone, so
-that a Hub "audio folder" works as it is. A folder may hold its splits as sub-folders (train, dev, test).
+Columns of a folder: `file_name` and `text`, optionally `language` (BCP 47) and `speaker`; others are left
+alone, so that a Hub "audio folder" works as it is. A folder may hold its splits as sub-folders (train, dev,
+test). A JSONL file is what NeMo and others call a manifest: `audio_filepath` (absolute, or relative to the
+file), `text` and `duration` in seconds, optionally `offset` for a part of a long recording, `language` or
+`lang`, and `speaker`.
 """
 
 from __future__ import annotations
@@ -12,19 +16,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adapter_hub.canonical import sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.speech.clips import Clip, FileClip
+from adapter_hub.speech.clips import Clip, FileClip, SegmentClip
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 SPLITS = ("train", "dev", "validation", "test")
+LIST_SUFFIXES = (".jsonl", ".json", ".ndjson")  # of files that name audio
 SHOWN = 5  # problems listed in one error
+STATED = 0.1, 0.01  # seconds, and share of the duration, that a stated duration may be off
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,13 @@ class Utterance:
     """One row: an audio file and what is said in it.
 
     Attributes:
-        id: `file_name` of the row, a relative POSIX path; unique in the data set.
+        id: unique in the data set; of a folder's row its `file_name`, a relative POSIX path.
         clip: its audio.
         text: the reference, never blank.
         language: BCP 47 tag, or None.
         speaker: any name, or None.
         line: where the row stands in the metadata file, from 1.
+        stated_seconds: the duration that the row states, or None.
     """
 
     id: str
@@ -46,6 +55,20 @@ class Utterance:
     language: str | None = None
     speaker: str | None = None
     line: int = 0
+    stated_seconds: float | None = None
+
+    def check_stated(self, seconds: float) -> None:
+        """Compare the duration of the audio with the stated one.
+
+        Raises:
+            InvalidInputError: they differ by more than 0.1 s and 1 %.
+        """
+        stated = self.stated_seconds
+        if stated is not None and abs(seconds - stated) > STATED[0] + STATED[1] * stated:
+            raise InvalidInputError(
+                f"{self.id}: duration {stated:g} s is stated, but the file holds {seconds:.2f} s; "
+                "correct it, or add offset if a part is meant"
+            )
 
     @property
     def path(self) -> Path:
@@ -55,7 +78,14 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The rows of one split; `name` is the folder's name, without the path."""
+    """The rows of one split.
+
+    Attributes:
+        name: the folder's name, without the path.
+        split: `train`, `test`, …, or `all`.
+        folder: where it is, for messages; of a JSONL file, the file.
+        rows: in order.
+    """
 
     name: str
     split: str
@@ -72,14 +102,18 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     """Read a data set's metadata; audio files are checked to exist, not opened.
 
     Args:
-        folder: the data set, or one split of it.
+        folder: the data set, or one split of it, or a JSONL file.
         split: the sub-folder to read; None if `folder` holds the metadata itself.
 
     Raises:
-        NotFoundError: no such folder, split or metadata; the message lists the splits that exist.
+        NotFoundError: no such folder, file, split or metadata; the message lists the splits that exist.
         InvalidInputError: rows that cannot be used, with their line numbers.
     """
     folder = Path(folder)
+    if folder.is_file():
+        return _read_list(folder, split)
+    if not folder.is_dir() and folder.suffix in LIST_SUFFIXES:
+        raise NotFoundError(f"{folder}: no such file; expected JSONL with audio_filepath, duration and text")
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no such folder; expected a data set with {' or '.join(METADATA)}")
     place = folder if split is None else folder / split
@@ -88,11 +122,24 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
         raise NotFoundError(f"{place}: no {' or '.join(METADATA)}; {_splits_of(folder)}")
     if len(found) > 1:
         raise InvalidInputError(f"{place}: both {' and '.join(METADATA)}; keep the one that is right")
-    rows = _read_rows(place, found[0])
+    rows = _read_rows(found[0], _utterance)
     here = place.resolve()
     if split is None and here.name in SPLITS:
         return Dataset(here.parent.name, here.name, place, rows)
     return Dataset(folder.resolve().name, split or "all", place, rows)
+
+
+def _read_list(file: Path, split: str | None) -> Dataset:
+    if file.suffix not in LIST_SUFFIXES:
+        raise InvalidInputError(
+            f"{file}: a file; expected a data set's folder, or JSONL ({', '.join(LIST_SUFFIXES)})"
+        )
+    if split not in (None, file.stem):
+        raise InvalidInputError(f"{file}: one file is one split; leave out the split {split!r}")
+    rows = _read_rows(file, _listed_utterance)
+    if file.stem in SPLITS:
+        return Dataset(file.resolve().parent.name, file.stem, file, rows)
+    return Dataset(file.stem, "all", file, rows)
 
 
 def _splits_of(folder: Path) -> str:
@@ -100,12 +147,14 @@ def _splits_of(folder: Path) -> str:
     return f"splits here: {', '.join(inside)}" if inside else "expected columns file_name and text"
 
 
-def _read_rows(place: Path, metadata: Path) -> tuple[Utterance, ...]:
+def _read_rows(
+    metadata: Path, read: Callable[[Path, int, Mapping[str, Any]], Utterance | str]
+) -> tuple[Utterance, ...]:
     problems: list[str] = []
     rows: list[Utterance] = []
     seen: dict[str, int] = {}
     for line, record in _records(metadata):
-        row = record if isinstance(record, str) else _utterance(place, line, record)
+        row = record if isinstance(record, str) else read(metadata.parent, line, record)
         if isinstance(row, str):
             problems.append(f"line {line}: {row}")
         elif row.id in seen:
@@ -156,19 +205,63 @@ def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance |
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return f"file_name {name!r} leaves the folder"
-    if not isinstance(text, str):
-        return f"{name}: no text"
-    if not text.strip():
-        return f"{name}: an empty reference; remove the row or transcribe it"
-    if "\n" in text or "\r" in text:
-        return f"{name}: a line break in the text"
+    if problem := _text_problem(text):
+        return f"{name}: {problem}"
     if not (place / path).is_file():
         return f"{name}: no such audio file"
     language, speaker = record.get("language") or None, record.get("speaker") or None
     if language is not None and not isinstance(language, str):
         return f"{name}: language is no text"
-    speaker = None if speaker is None else str(speaker)
-    return Utterance(str(path), FileClip(place / path), text, language, speaker, line)
+    return Utterance(str(path), FileClip(place / path), str(text), language, _text(speaker), line)
+
+
+def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
+    """Return the row of a JSONL file, or what is wrong with it."""
+    name, text = record.get("audio_filepath"), record.get("text")
+    if not isinstance(name, str) or not name:
+        return "no audio_filepath"
+    path = place / Path(name).expanduser()
+    row_id = Path(os.path.relpath(path, place)).as_posix()  # reports carry it: no path of this machine
+    seconds, offset = record.get("duration"), record.get("offset")
+    if problem := _text_problem(text):
+        return f"{name}: {problem}"
+    if seconds is not None and not _is_number(seconds, above=0.0):
+        return f"{name}: duration {seconds!r}, expected seconds above 0"
+    if not path.is_file():
+        return f"{name}: no such audio file"
+    language = record.get("language") or record.get("lang") or None
+    if language is not None and not isinstance(language, str):
+        return f"{name}: language is no text"
+    speaker = _text(record.get("speaker") or None)
+    if offset is None:
+        return Utterance(row_id, FileClip(path), str(text), language, speaker, line, seconds)
+    if not _is_number(offset, above=-1e-9) or seconds is None:
+        return f"{name}: offset {offset!r}, duration {seconds!r}, expected seconds in both, offset from 0"
+    clip = SegmentClip(path, float(offset), float(seconds))
+    part = f"{row_id}@{offset:.12g}+{seconds:.12g}"
+    return Utterance(part, clip, str(text), language, speaker, line)
+
+
+def _text_problem(text: object) -> str | None:
+    """Return what is wrong with a reference."""
+    if not isinstance(text, str):
+        return "no text"
+    if not text.strip():
+        return "an empty reference; remove the row or transcribe it"
+    return "a line break in the text" if "\n" in text or "\r" in text else None
+
+
+def _is_number(value: object, above: float) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > above
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def data_sha256(dataset: Dataset) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -19,54 +18,15 @@ from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.speech.audio import check_seconds
 from adapter_hub.speech.dataset import Utterance, content_sha256
 from adapter_hub.speech.features import chunk_seconds
-from adapter_hub.speech.languages import primary_subtag
 from adapter_hub.trainers.data.features import Features, MemoryFeatures, hear
 from adapter_hub.trainers.data.mixture import choose_hours
+from adapter_hub.trainers.data.rows import RowReader, RowRules, Spelled
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.examples import (
-    Dropped,
-    Example,
-    Listener,
-    Prepared,
-    check_tokens,
-    encode_text,
-    prompt_ids,
-)
+from adapter_hub.trainers.examples import Dropped, Example, Listener, Prepared
 
 Progress = Callable[[int, int], None]
 Row = TypeVar("Row")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class RowRules:
-    """What a recipe says about all rows.
-
-    Attributes:
-        language: BCP 47 tag of rows for which neither they nor their source name one.
-        decode_language: the Whisper language whose token stands for `language`.
-        task: `transcribe` or `translate`.
-        shortest_seconds: shorter rows are dropped.
-        longest_seconds: longer rows are dropped; None for the base model's chunk.
-        random_seed: decides which rows stand for a source with `hours`.
-    """
-
-    language: str | None = None
-    decode_language: str | None = None
-    task: str = "transcribe"
-    shortest_seconds: float = 0.0
-    longest_seconds: float | None = None
-    random_seed: int = 1
-
-
-@dataclass(frozen=True)
-class _Spelled:
-    """A row whose text the decoder can hold."""
-
-    row: Utterance
-    language: str
-    tokens: tuple[int, ...]
-    prompt: int
 
 
 def prepare(
@@ -124,9 +84,7 @@ class _Reader:
     """Makes examples of sources, one after the other."""
 
     def __init__(self, base: Listener, rules: RowRules, features: Features) -> None:
-        self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
-        self.room = int(base.model.config.max_target_positions)  # tokens
-        self.rules, self.features = rules, features
+        self.rows, self.features = RowReader(base, rules), features
 
     def source(self, source: Source, tell: Callable[[int], None]) -> Prepared:
         """Return the examples of one source.
@@ -138,7 +96,7 @@ class _Reader:
         spelled = {item.row.id: item for item in self._spelled(source, dropped)}
         rows = source.dataset.rows if source.hours is None else self._chosen(source, spelled, dropped)
         contents: list[tuple[str, str]] = []
-        usable: list[tuple[_Spelled, str]] = []
+        usable: list[tuple[Spelled, str]] = []
         for count, (row, sha256, problem) in enumerate(
             in_order(lambda row: self._hear(row, row.id in spelled), rows), 1
         ):
@@ -161,27 +119,17 @@ class _Reader:
             sha256,
         )
 
-    def _spelled(self, source: Source, dropped: dict[str, str]) -> Iterator[_Spelled]:
+    def _spelled(self, source: Source, dropped: dict[str, str]) -> Iterator[Spelled]:
         """Yield the rows whose text fits the decoder, each with the prompt of its language."""
-        prompts: dict[str, list[int]] = {}
         for row in source.dataset.rows:
-            language = row_language(row, source, self.rules)
-            if language not in prompts:
-                try:
-                    prompts[language] = prompt_ids(self.tokenizer, language, self.rules.task)
-                except InvalidInputError as error:
-                    raise InvalidInputError(f"{source.dataset.folder}: {row.id}: {error}") from None
-            prompt = prompts[language]
-            tokens = encode_text(self.tokenizer, row.text, prompt)
+            self.rows.prompt(row, source)  # a language that is not known is a mistake in the recipe
             try:
-                check_tokens(len(tokens), self.room)
+                yield self.rows.spell(row, source)
             except InvalidInputError as error:
                 dropped[row.id] = str(error)
-            else:
-                yield _Spelled(row, language, tokens, len(prompt))
 
     def _chosen(
-        self, source: Source, spelled: dict[str, _Spelled], dropped: dict[str, str]
+        self, source: Source, spelled: dict[str, Spelled], dropped: dict[str, str]
     ) -> list[Utterance]:
         """Return the rows that stand for a source with `hours`; rows known to be unusable never do."""
         rows: list[Utterance] = []
@@ -189,14 +137,14 @@ class _Reader:
         for item in spelled.values():
             try:
                 found = item.row.clip.seconds()
-                self._check(found, item.row.id)
+                self.rows.check(found, item.row.id)
             except AdapterHubError as error:
                 dropped[item.row.id] = str(error)
             else:
                 rows.append(item.row)
                 seconds.append(found)
         hours = source.hours or 0.0
-        chosen = choose_hours([row.id for row in rows], seconds, hours, self.rules.random_seed)
+        chosen = choose_hours([row.id for row in rows], seconds, hours, self.rows.rules.random_seed)
         return [rows[i] for i in chosen]
 
     def _hear(self, row: Utterance, wanted: bool) -> tuple[Utterance, str, str | None]:
@@ -207,29 +155,20 @@ class _Reader:
         try:
             heard = self.features.get(sha256)
             if heard is None:
-                self._check(row.clip.seconds(), row.id)  # before the work of decoding
+                self.rows.check(row.clip.seconds(), row.id)  # before the work of decoding
                 audio = row.clip.read()
-                check_seconds(audio.seconds, chunk_seconds(self.extractor), row.id)
+                check_seconds(audio.seconds, chunk_seconds(self.rows.extractor), row.id)
                 if audio.sha256 != sha256:
                     raise InvalidInputError(f"{row.path}: changed while it was read; leave the data alone")
-                heard = hear(self.extractor, audio)
+                heard = hear(self.rows.extractor, audio)
                 self.features[sha256] = heard
-            self._check(heard.seconds, row.id)
+            self.rows.check(heard.seconds, row.id)
+            row.check_stated(heard.seconds)
         except AdapterHubError as error:
             return row, sha256, str(error)
         return row, sha256, None
 
-    def _check(self, seconds: float, where: str) -> None:
-        check_seconds(seconds, chunk_seconds(self.extractor), where)
-        shortest, longest = self.rules.shortest_seconds, self.rules.longest_seconds
-        if seconds < shortest:
-            raise InvalidInputError(
-                f"{where}: {seconds:.2f} s of audio; data.shortest_seconds is {shortest:g}"
-            )
-        if longest is not None and seconds > longest:
-            raise InvalidInputError(f"{where}: {seconds:.2f} s of audio; data.longest_seconds is {longest:g}")
-
-    def _example(self, item: _Spelled, sha256: str, weight: float) -> Example:
+    def _example(self, item: Spelled, sha256: str, weight: float) -> Example:
         heard = self.features.get(sha256)
         assert heard is not None  # kept by _hear a moment ago
         return Example(
@@ -258,27 +197,6 @@ def in_order(work: Callable[[Row], Result], rows: Iterable[Row]) -> Iterator[Res
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def row_language(row: Utterance, source: Source, rules: RowRules) -> str:
-    """Return the decode language of a row: of its own tag, else its source's, else the recipe's.
-
-    Where source or recipe borrow a token, rows of that very language borrow it too.
-
-    Raises:
-        InvalidInputError: nobody says what language it is.
-    """
-    tag = row.language or source.language or rules.language
-    if tag is None:
-        raise InvalidInputError(
-            f"{source.dataset.folder}: the language of {row.id} is not known; name it in the recipe "
-            '(adapter.language, or language = "…" of the source), or add a column `language`'
-        )
-    if tag == (source.language or rules.language) and source.decode_language:
-        return source.decode_language
-    if tag == rules.language and rules.decode_language:
-        return rules.decode_language
-    return primary_subtag(tag)
 
 
 def _nothing(source: Source, dropped: dict[str, str]) -> InvalidInputError:

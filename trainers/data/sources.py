@@ -71,10 +71,8 @@ def read_sources(file: RecipeFile, split: Literal["train", "dev"]) -> tuple[Sour
 
 
 def _source(file: RecipeFile, table: SourceTable) -> Source:
-    if table.folder is None:
-        raise InvalidInputError(f"data: {table.manifest or table.dataset}: only folders can be read so far")
     return Source(
-        read_dataset(file.resolve(table.folder)),
+        _dataset(file, table),
         id=table.id,
         revision=table.revision,
         license=table.license or file.recipe.data.license,
@@ -83,6 +81,20 @@ def _source(file: RecipeFile, table: SourceTable) -> Source:
         weight=table.weight,
         hours=table.hours,
     )
+
+
+def _dataset(file: RecipeFile, table: SourceTable) -> Dataset:
+    if table.folder is not None:
+        folder = file.resolve(table.folder)
+        if folder.is_file():
+            raise InvalidInputError(f"data: folder = {table.folder!r} is a file; name it with manifest = …")
+        return read_dataset(folder)
+    if table.manifest is not None:
+        listed = file.resolve(table.manifest)
+        if listed.is_dir():
+            raise InvalidInputError(f"data: manifest = {table.manifest!r} is a folder, expected a JSONL file")
+        return read_dataset(listed)
+    raise InvalidInputError(f"data: {table.dataset}: data sets on the Hub cannot be read yet")
 
 
 def speech_of(sources: Sequence[Source], file: RecipeFile) -> Dataset:

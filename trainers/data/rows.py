@@ -1,0 +1,133 @@
+"""What decides whether a row can be trained on, and as what: its language, its text, its length.
+
+reader = RowReader(base, RowRules(language="da"))
+spelled = reader.spell(row, source)       # or an error that says why not
+reader.check(audio.seconds, row.id)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.speech.audio import check_seconds
+from adapter_hub.speech.dataset import Utterance
+from adapter_hub.speech.features import chunk_seconds
+from adapter_hub.speech.languages import primary_subtag
+from adapter_hub.trainers.data.sources import Source
+from adapter_hub.trainers.examples import Listener, check_tokens, encode_text, prompt_ids
+from adapter_hub.trainers.recipe_tables import Recipe
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """What a recipe says about all rows.
+
+    Attributes:
+        language: BCP 47 tag of rows for which neither they nor their source name one.
+        decode_language: the Whisper language whose token stands for `language`.
+        task: `transcribe` or `translate`.
+        shortest_seconds: shorter rows are dropped.
+        longest_seconds: longer rows are dropped; None for the base model's chunk.
+        random_seed: decides which rows stand for a source with `hours`.
+    """
+
+    language: str | None = None
+    decode_language: str | None = None
+    task: str = "transcribe"
+    shortest_seconds: float = 0.0
+    longest_seconds: float | None = None
+    random_seed: int = 1
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> RowRules:
+        """Return the rules of a recipe."""
+        return cls(
+            language=recipe.adapter.language,
+            decode_language=recipe.adapter.decode_language,
+            task=recipe.adapter.task,
+            shortest_seconds=recipe.data.shortest_seconds,
+            longest_seconds=recipe.data.longest_seconds,
+            random_seed=recipe.training.random_seed,
+        )
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A row whose text the decoder can hold: decode language, whole target sequence, length of the prompt."""
+
+    row: Utterance
+    language: str
+    tokens: tuple[int, ...]
+    prompt: int
+
+
+class RowReader:
+    """Applies the rules of a recipe and the limits of a base model to rows."""
+
+    def __init__(self, base: Listener, rules: RowRules) -> None:
+        self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
+        self.room = int(base.model.config.max_target_positions)  # tokens
+        self.rules = rules
+        self._prompts: dict[str, list[int]] = {}
+
+    def prompt(self, row: Utterance, source: Source) -> tuple[str, list[int]]:
+        """Return the decode language of a row and the tokens that its transcript starts with.
+
+        Raises:
+            InvalidInputError: nobody says what language it is, or the base model has no token for it.
+        """
+        language = row_language(row, source, self.rules)
+        if language not in self._prompts:
+            try:
+                self._prompts[language] = prompt_ids(self.tokenizer, language, self.rules.task)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{source.dataset.folder}: {row.id}: {error}") from None
+        return language, self._prompts[language]
+
+    def spell(self, row: Utterance, source: Source) -> Spelled:
+        """Return the row as tokens.
+
+        Raises:
+            InvalidInputError: as `prompt`, or more tokens than the decoder holds.
+        """
+        language, prompt = self.prompt(row, source)
+        tokens = encode_text(self.tokenizer, row.text, prompt)
+        check_tokens(len(tokens), self.room)
+        return Spelled(row, language, tokens, len(prompt))
+
+    def check(self, seconds: float, where: str) -> None:
+        """Refuse audio that the base model cannot hear whole, or outside of the recipe's lengths.
+
+        Raises:
+            InvalidInputError: with the limit.
+        """
+        check_seconds(seconds, chunk_seconds(self.extractor), where)
+        shortest, longest = self.rules.shortest_seconds, self.rules.longest_seconds
+        if seconds < shortest:
+            raise InvalidInputError(
+                f"{where}: {seconds:.2f} s of audio; data.shortest_seconds is {shortest:g}"
+            )
+        if longest is not None and seconds > longest:
+            raise InvalidInputError(f"{where}: {seconds:.2f} s of audio; data.longest_seconds is {longest:g}")
+
+
+def row_language(row: Utterance, source: Source, rules: RowRules) -> str:
+    """Return the decode language of a row: of its own tag, else its source's, else the recipe's.
+
+    Where source or recipe borrow a token, rows of that very language borrow it too.
+
+    Raises:
+        InvalidInputError: nobody says what language it is.
+    """
+    tag = row.language or source.language or rules.language
+    if tag is None:
+        raise InvalidInputError(
+            f"{source.dataset.folder}: the language of {row.id} is not known; name it in the recipe "
+            '(adapter.language, or language = "…" of the source), or add a column `language`'
+        )
+    if tag == (source.language or rules.language) and source.decode_language:
+        return source.decode_language
+    if tag == rules.language and rules.decode_language:
+        return rules.decode_language
+    return primary_subtag(tag)
