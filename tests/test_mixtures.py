@@ -19,7 +19,7 @@ from adapter_hub.trainers.data.mixture import choose_hours, epoch_length, epoch_
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.engine import LikeLengths
+from adapter_hub.trainers.engine import BLUR, LikeLengths
 from adapter_hub.trainers.examples import IGNORED, targets
 from adapter_hub.trainers.training import train
 
@@ -164,7 +164,7 @@ def test_weights_of_one_leave_the_order_as_it_always_was(tmp_path: Path, base: B
     examples = prepare([source(write_data(tmp_path / "da", 10))], base, RowRules(language="da")).examples
     lengths = np.array([example.features.shape[1] for example in examples])
     rng = np.random.default_rng((5, 2))
-    order = np.argsort(lengths * rng.uniform(0.8, 1.2, 10), kind="stable")
+    order = np.argsort(lengths * rng.uniform(1 - BLUR, 1 + BLUR, 10), kind="stable")
     groups = [order[i : i + 4] for i in range(0, 10, 4)]
     wanted = [int(row) for i in rng.permutation(2) for row in groups[i]] + [int(row) for row in groups[2]]
     sampler = LikeLengths(examples, 4, random_seed=5)

@@ -109,7 +109,7 @@ def test_the_encoder_for_variable_lengths_is_whispers_own_at_the_whole_chunk(bas
 
 def test_an_epoch_visits_every_row_once_in_an_order_of_its_own(data: Path, base: BaseModel) -> None:
     examples = prepare([Source(read_dataset(data / "train"))], base, DANISH).examples
-    sampler = LikeLengths(examples, 5, random_seed=1)
+    sampler = LikeLengths(examples, 2, random_seed=1)
     first = list(sampler)
     assert sorted(first) == list(range(12))
     assert list(sampler) == first
