@@ -1,0 +1,199 @@
+"""What a worker does with one cell: render, measure, train, publish, evaluate.
+
+Everything goes through the project's own functions, the ones behind `train`, `publish` and `evaluate`, on a
+registry and a store of the run's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.cache import Cache
+from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
+from adapter_hub.exchange import publish
+from adapter_hub.paths import write_atomically
+from adapter_hub.registry import Registry
+from adapter_hub.report import EvaluationReport
+from adapter_hub.runtime.base_model import load_base_model
+from adapter_hub.runtime.opening import BASE_MODEL, load
+from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.speech.dataset import read_dataset
+from adapter_hub.stores.folder import FolderStore
+from adapter_hub.trainers.corpus.render import write_corpus
+from adapter_hub.trainers.reproduction.cells import Cell, slug_of
+from adapter_hub.trainers.reproduction.recipes import METHODS, adapter_ref, speech_folder
+from adapter_hub.trainers.reproduction.settings import Settings
+from adapter_hub.trainers.reproduction.untouched import compare_beside
+from adapter_hub.trainers.similarity import measure_similarity, ranked
+from adapter_hub.trainers.training import train
+
+Tell = Callable[[str], None]
+Outcome = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The folder of a run, as a worker sees it.
+
+    Attributes:
+        folder: of the run.
+        settings: of the run.
+        device: torch's name; None for a GPU if there is one.
+        tell: receives lines of progress.
+    """
+
+    folder: Path
+    settings: Settings
+    device: str | None
+    tell: Tell
+
+    @property
+    def registry(self) -> Registry:
+        """The run's registry, read anew: other workers publish, too."""
+        return Registry(self.folder / "registry.json")
+
+    @property
+    def cache(self) -> Path:
+        """Where pulled adapters and remembered digests are."""
+        return self.folder / "cache"
+
+    def speech(self, language: str) -> Path:
+        """The data set of a language."""
+        return self.folder / "speech" / speech_folder(language)
+
+    def trained(self, training: str) -> Path:
+        """What a training cell makes."""
+        return self.folder / "trained" / slug_of(training)
+
+    def run(self, cell: Cell, recipe: str | None) -> Outcome:
+        """Do a cell's work and return what shall be remembered of it."""
+        return RUNNERS[cell.kind](self, cell, recipe)
+
+    def transcriber(self, training: str | None, language: str) -> Transcriber:
+        """Load what a training made; None for the base model itself."""
+        places: dict[str, Any] = {
+            "registry": str(self.folder / "registry.json"),
+            "cache": str(self.cache),
+            "device": self.device,
+            "language": language,
+        }
+        if training is None:
+            return load(BASE_MODEL, base_model=self.settings.base_model, **places)
+        if self.trained(training).joinpath("adapter.json").is_file():
+            return load(adapter_ref(training), base_model=self.settings.base_model, **places)
+        return load(BASE_MODEL, base_model=str(self.trained(training)), **places)
+
+    def evaluate(
+        self, training: str | None, language: str, split: str, beams: int, out: Path
+    ) -> EvaluationReport:
+        """Decode a split and write the report to `out`."""
+        options = EvaluationOptions(
+            language=language, beams=beams, batch_size=self.settings.decoding.batch_size
+        )
+        report = evaluate(
+            self.transcriber(training, language), read_dataset(self.speech(language), split), options
+        )
+        write_atomically(out, report.to_bytes())
+        return report
+
+
+def _speech(place: Workplace, cell: Cell, _: str | None) -> Outcome:
+    language, settings = cell.work.languages[0], place.settings.speech
+    sizes = {"train": settings.train[language], "dev": settings.dev, "test": settings.test}
+    folder = place.speech(language)
+    write_corpus(folder, language, sizes, seed=settings.random_seed, progress=lambda *_: None)
+    return {"hours": {split: _hours(folder, split) for split in sizes}, "utterances": sizes}
+
+
+def _hours(folder: Path, split: str) -> float:
+    from adapter_hub.speech.audio import audio_seconds
+
+    return sum(audio_seconds(row.path) for row in read_dataset(folder, split).rows) / 3600
+
+
+def _similarity(place: Workplace, cell: Cell, _: str | None) -> Outcome:
+    settings = place.settings
+    measured = measure_similarity(
+        load_base_model(settings.base_model, device=place.device, cache=place.cache),
+        read_dataset(place.speech(cell.work.languages[0]), "train"),
+        among=settings.base_languages,
+        segments=settings.similarity.segments,
+        random_seed=settings.similarity.random_seed,
+    )
+    return {"similarity": measured.to_json(), "nearest": ranked(measured)[0]}
+
+
+def _training(place: Workplace, cell: Cell, recipe: str | None) -> Outcome:
+    assert recipe is not None
+    path = place.folder / "recipes" / f"{cell.slug}.toml"
+    write_atomically(path, recipe.encode())
+    out = place.trained(cell.name)
+    began = time.monotonic()
+    made: Any = train(
+        path,
+        out,
+        registries=(place.registry,),
+        cache=Cache(place.cache),
+        device=place.device,
+        tell=place.tell,
+    )
+    seconds = time.monotonic() - began
+    outcome: Outcome = {"seconds": round(seconds, 1)}
+    if cell.work.system in METHODS:
+        manifest = Artifact.open(out).manifest
+        publish(out, registry=place.registry, store=FolderStore(place.folder / "store"))
+        trained = [section.parameters for section in manifest.lora if section.role != "parent"]
+        gate = manifest.gate.parameters if manifest.gate else 0
+        outcome |= {"digest": made.digest, "parameters": sum(trained) + gate, "gate_parameters": gate}
+        training = manifest.training
+    else:
+        model = load_base_model(out, device=place.device, cache=place.cache)
+        outcome |= {"digest": model.digest, "parameters": sum(p.numel() for p in model.model.parameters())}
+        training = made.training
+    assert training is not None
+    outcome |= {"steps": training.steps, "training_seconds": training.wall_seconds}
+    outcome["dev"] = {}
+    for language in cell.work.dev:
+        report = place.evaluate(
+            cell.name,
+            language,
+            "dev",
+            place.settings.decoding.dev_beams,
+            place.folder / "evaluations" / f"dev-{cell.slug}-{language}.json",
+        )
+        outcome["dev"][language] = report.value
+    return outcome
+
+
+def _test(place: Workplace, cell: Cell, _: str | None) -> Outcome:
+    out = place.folder / "evaluations" / f"{cell.slug}.json"
+    language = cell.work.languages[0]
+    report = place.evaluate(cell.work.of, language, "test", place.settings.decoding.test_beams, out)
+    return {"value": report.value, "metric": report.primary, "report": out.name}
+
+
+def _untouched(place: Workplace, cell: Cell, _: str | None) -> Outcome:
+    language, of = cell.work.languages[0], cell.work.of
+    assert of is not None
+    new = [name for name in cell.needs if name.startswith(("E7/", "E8/", "E9/"))]
+    return compare_beside(
+        place.transcriber(of, language),
+        [(name, place.transcriber(name, name.split("/")[1])) for name in new],
+        read_dataset(place.speech(language), "test"),
+        language,
+        place.settings,
+    )
+
+
+RUNNERS: dict[str, Callable[[Workplace, Cell, str | None], Outcome]] = {
+    "speech": _speech,
+    "similarity": _similarity,
+    "training": _training,
+    "test": _test,
+    "untouched": _untouched,
+}
