@@ -27,8 +27,8 @@ from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.corpus.render import write_corpus
 from adapter_hub.trainers.reproduction.cells import Cell, slug_of
 from adapter_hub.trainers.reproduction.recipes import METHODS, adapter_ref, speech_folder
-from adapter_hub.trainers.reproduction.settings import Settings
-from adapter_hub.trainers.reproduction.untouched import compare_beside
+from adapter_hub.trainers.reproduction.settings import EXPANSION, Settings
+from adapter_hub.trainers.reproduction.untouched import Neighbour, compare_beside
 from adapter_hub.trainers.similarity import measure_similarity, ranked
 from adapter_hub.trainers.training import train
 
@@ -180,13 +180,24 @@ def _test(place: Workplace, cell: Cell, _: str | None) -> Outcome:
 def _untouched(place: Workplace, cell: Cell, _: str | None) -> Outcome:
     language, of = cell.work.languages[0], cell.work.of
     assert of is not None
-    new = [name for name in cell.needs if name.startswith(("E7/", "E8/", "E9/"))]
+    own = place.transcriber(of, language)
+    neighbours = []
+    for name in cell.needs:
+        system, _, rest = name.partition("/")
+        if system in EXPANSION:
+            new = rest.partition("/")[0]
+            adapter = place.transcriber(name, new).adapter
+            assert adapter is not None
+            neighbours.append(Neighbour(name, adapter, new, read_dataset(place.speech(new), "test")))
+    assert own.adapter is not None
     return compare_beside(
-        place.transcriber(of, language),
-        [(name, place.transcriber(name, name.split("/")[1])) for name in new],
-        read_dataset(place.speech(language), "test"),
+        own.base,
+        own.adapter,
         language,
-        place.settings,
+        read_dataset(place.speech(language), "test"),
+        neighbours,
+        utterances=place.settings.statistics.forgetting_utterances,
+        beams=place.settings.decoding.test_beams,
     )
 
 
