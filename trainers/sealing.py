@@ -6,8 +6,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,12 @@ from adapter_hub.runtime.probe import measure_probe
 from adapter_hub.trainers.expert_pairs import split_state
 from adapter_hub.trainers.injection import export_config
 from adapter_hub.trainers.inputs import Inputs
+from adapter_hub.trainers.provenance import code_revision, package_versions
 from adapter_hub.trainers.recipe_tables import GateTable
 from adapter_hub.trainers.trainee import State, Trainee
 from adapter_hub.weights import GATE_FILE, ROLE_FOLDERS, Role, lora_section
 
 HALVES: tuple[Role, Role] = ("parent", "child")
-PACKAGES = ("adapter-hub", "torch", "transformers", "peft", "accelerate", "numpy", "soundfile", "soxr")
 
 
 def write_adapter(folder: Path, trainee: Trainee, inputs: Inputs, *, steps: int, seconds: float) -> Artifact:
@@ -122,7 +120,7 @@ def _parent(role: str, parent: Artifact) -> Parent:
 
 def training_record(inputs: Inputs, steps: int, seconds: float) -> Training:
     """Return how a training ran; `seconds` of wall-clock time."""
-    revision, dirty = _code_revision()
+    revision, dirty = code_revision()
     device = inputs.base.device
     hardware = (
         torch.cuda.get_device_name(device)
@@ -134,34 +132,7 @@ def training_record(inputs: Inputs, steps: int, seconds: float) -> Training:
         random_seed=inputs.file.recipe.training.random_seed,
         hardware=hardware,
         wall_seconds=round(seconds, 1),
-        packages={name: found for name in PACKAGES if (found := _version(name))},
+        packages=package_versions(),
         code_revision=revision,
         dirty=dirty,
     )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _code_revision() -> tuple[str | None, bool | None]:
-    """Return the commit of this code and whether it was changed since; None outside of a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "adapter_hub", "trainers"],
-            cwd=here.parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return head, bool(status.strip())

@@ -46,6 +46,7 @@ COMMANDS = {
     "audit": ("adapter_hub.cli.checking:audit", "Check every promise, from the bytes up."),
     "registry": ("adapter_hub.cli.maintenance:registry", "Check the registry, or make it anew."),
     "cache": ("adapter_hub.cli.maintenance:cache", "List, prune or verify what was pulled."),
+    "reproduce": ("adapter_hub.cli.reproducing:reproduce", "Print a paper's tables, trained anew."),
     "demo": ("adapter_hub.cli.training:demo", "Live the whole life of an adapter, offline."),
 }
 

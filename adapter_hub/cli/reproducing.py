@@ -1,0 +1,80 @@
+"""The command that reproduces the papers' tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.tables import table
+from adapter_hub.errors import InvalidInputError
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InvalidInputError(f"--tables {text!r}: expected numbers, like 3,4") from None
+
+
+@click.command()
+@click.argument("paper", type=click.Choice(["lora-whisper"]))
+@click.option(
+    "--scale",
+    type=click.Choice(["mini", "paper"]),
+    default="mini",
+    show_default=True,
+    help="In miniature, on two cores and synthesised speech, or at the paper's size.",
+)
+@click.option("--settings", "file", type=click.Path(path_type=Path), help="Settings of your own, TOML.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; kept, and gone on with.")
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells at a time.")
+@click.option("--tables", help="Some of 2,3,4,5. Default: all that the settings name.")
+@click.option("--minutes", type=click.FloatRange(0), help="Begin no further cell after that; gaps are marked.")
+@click.option("--dry-run", is_flag=True, help="Print the cells and their sizes, run nothing.")
+@click.option("--report-only", is_flag=True, help="Write the report again from what is finished.")
+@click.pass_obj
+def reproduce(
+    settings: Settings,
+    paper: str,
+    scale: str,
+    file: Path | None,
+    out: Path | None,
+    jobs: int,
+    tables: str | None,
+    minutes: float | None,
+    dry_run: bool,
+    report_only: bool,
+) -> None:
+    """Train and evaluate every system of a paper, and print its tables next to the paper's numbers.
+
+    PAPER is lora-whisper. Kill it whenever you like: the same command goes on with what is not finished.
+    """
+    from adapter_hub.trainers.reproduction import reproducing
+
+    options = reproducing.ReproduceOptions(
+        scale=scale,
+        settings=file,
+        jobs=jobs,
+        tables=_numbers(tables),
+        minutes=minutes,
+        device=settings.device,
+        command=reproducing.command_line(),
+    )
+    if dry_run:
+        chosen, cells = reproducing.planned(options)
+        rows = [[kind, name, f"{seconds:.0f}"] for kind, name, seconds in cells]
+        click.echo(table(["kind", "cell", "about s"], rows))
+        hours = sum(seconds for *_, seconds in cells) / 3600 / jobs
+        click.echo(f"{chosen.name}: {len(cells)} cells, about {hours:.1f} h with {jobs} at a time", err=True)
+        return
+    if out is None:
+        raise InvalidInputError("--out is missing: the folder of the run")
+    if report_only:
+        report = reproducing.rebuild_report(out, options.tables)
+    else:
+        report = reproducing.reproduce(out, options, tell=lambda line: click.echo(line, err=True))
+    click.echo(report)

@@ -1,0 +1,114 @@
+"""What a run found, gathered from its finished cells: scores by system, similarity, forgetting, times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapter_hub.report import EvaluationReport
+from adapter_hub.trainers.reproduction.cells import Cell, Known
+from adapter_hub.trainers.reproduction.choices import Choice
+from adapter_hub.trainers.reproduction.comparing import System, TestScore
+from adapter_hub.trainers.reproduction.queueing import Queue
+from adapter_hub.trainers.reproduction.run import Run
+from adapter_hub.trainers.reproduction.settings import Settings
+
+SCRATCH = "scratch"
+
+
+@dataclass
+class Findings:
+    """Everything that the report is made of.
+
+    Attributes:
+        settings: of the run.
+        tables: that the report is about.
+        cells: the plan as it is now.
+        outcomes: of finished cells.
+        known: chosen rates, nearest languages.
+        choices: how the rates were chosen.
+        systems: E1 to E9.
+        initialisations: table 5, by new language and initialisation (a base language or `scratch`).
+        ranks: table 2.
+        gaps: cells of these tables that are not finished.
+    """
+
+    settings: Settings
+    tables: Sequence[int]
+    cells: Sequence[Cell]
+    outcomes: Mapping[str, Mapping[str, Any]]
+    known: Known
+    choices: Mapping[str, Choice]
+    systems: dict[str, System] = field(default_factory=dict)
+    initialisations: dict[str, dict[str, System]] = field(default_factory=dict)
+    ranks: dict[int, System] = field(default_factory=dict)
+    gaps: list[str] = field(default_factory=list)
+
+    def trained(self, system: str, language: str | None = None) -> list[Mapping[str, Any]]:
+        """Return the outcomes of a system's trainings at the chosen rate."""
+        rate = self.known.rates.get(system)
+        found = []
+        for cell in self.cells:
+            work = cell.work
+            if cell.kind != "training" or work.system != system or work.rate != rate:
+                continue
+            if language is not None and language not in work.languages:
+                continue
+            plain = work.parent in (None, self.known.nearest.get(work.languages[0]))
+            if plain and work.rank in (0, self.settings.lora.rank) and cell.name in self.outcomes:
+                found.append(self.outcomes[cell.name])
+        return found
+
+
+def gather_findings(run: Run, tables: Sequence[int]) -> Findings:
+    """Read what a run has finished.
+
+    Args:
+        run: opened.
+        tables: that the report is about.
+    """
+    queue = Queue(run, tables, lambda _: None)
+    queue.look()
+    findings = Findings(run.settings, tables, queue.cells, queue.finished, queue.known, queue.choices)
+    findings.gaps = [cell.name for cell in queue.cells if cell.name not in queue.finished]
+    scores: dict[tuple[str, str], dict[str, dict[int, TestScore]]] = {}
+    for cell in queue.cells:
+        if cell.kind == "test" and cell.name in queue.finished:
+            path = run.folder / "evaluations" / queue.finished[cell.name]["report"]
+            score = TestScore.of(EvaluationReport.parse(path.read_bytes(), str(path)))
+            language, seed = cell.work.languages[0], cell.work.random_seed
+            for row in _rows_of(cell, findings):
+                scores.setdefault(row, {}).setdefault(language, {})[seed] = score
+    for (table, name), found in scores.items():
+        ordered = {k: [by_seed[seed] for seed in sorted(by_seed)] for k, by_seed in found.items()}
+        _place(findings, table, name, ordered)
+    return findings
+
+
+def _rows_of(cell: Cell, findings: Findings) -> list[tuple[str, str]]:
+    """Return which rows of which tables a test belongs to."""
+    work, settings = cell.work, findings.settings
+    rows, language = [], work.languages[0]
+    nearest = findings.known.nearest.get(language)
+    if work.rank in (0, settings.lora.rank) and work.parent in (None, nearest):
+        rows.append(("system", work.system))
+    if work.system in ("E7", "E8"):
+        rows.append(("start", work.parent or SCRATCH))
+    if work.system == "E4" and language == settings.rank_sweep.language:
+        rows.append(("rank", str(work.rank)))
+    return rows
+
+
+def _place(findings: Findings, table: str, name: str, scores: Mapping[str, Sequence[TestScore]]) -> None:
+    if table == "system":
+        findings.systems[name] = System(name, scores)
+    elif table == "rank":
+        findings.ranks[int(name)] = System(f"rank {name}", scores)
+    else:
+        # the same draws of seeds as in table 4 where it is the same model
+        for language, found in scores.items():
+            nearest = findings.known.nearest.get(language)
+            label = {SCRATCH: "E7", nearest: "E8"}.get(name, f"from {name}")
+            systems = findings.initialisations.setdefault(language, {})
+            systems[name] = System(label, {language: found})

@@ -1,0 +1,171 @@
+"""The report of a run: README.md with the tables, results.json with every number, and plots.
+
+    write_report(Run.open(folder), tables=(2, 3, 4, 5))
+
+It is made of finished cells alone, so it can be made again at any time; what is missing is marked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.paths import write_atomically
+from adapter_hub.trainers.reproduction import tables as rendering
+from adapter_hub.trainers.reproduction.comparing import Resampler
+from adapter_hub.trainers.reproduction.findings import Findings, gather_findings
+from adapter_hub.trainers.reproduction.orderings import Ordering, orderings
+from adapter_hub.trainers.reproduction.results import results
+from adapter_hub.trainers.reproduction.run import Run
+from adapter_hub.trainers.reproduction.tables import GAP, markdown, number
+
+TITLES = {
+    2: "WER under different LoRA ranks",
+    3: "Base languages",
+    4: "Language expansion",
+    5: "Initialisation of the warm start",
+}
+RENDERERS = {2: rendering.table2, 3: rendering.table3, 4: rendering.table4, 5: rendering.table5}
+
+
+def write_report(run: Run, tables: Sequence[int]) -> Path:
+    """Write README.md and results.json into a run's folder; return the former.
+
+    Args:
+        run: opened.
+        tables: to render.
+    """
+    findings = gather_findings(run, tables)
+    statistics = run.settings.statistics
+    sampler = Resampler(statistics.resamples, statistics.random_seed)
+    claims = orderings(findings, sampler)
+    numbers = results(findings, claims, sampler, run)
+    content = json.dumps(numbers, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    write_atomically(run.folder / "results.json", content.encode())
+    report = run.folder / "README.md"
+    write_atomically(report, render(run, findings, claims, numbers).encode())
+    return report
+
+
+def render(
+    run: Run, findings: Findings, claims: Sequence[Ordering], numbers: Mapping[str, Any]
+) -> str:
+    """Return the report as Markdown."""
+    parts = [_introduction(run, findings), "## Table 1: data, in hours\n\n" + rendering.table1(findings)]
+    for number_ in findings.tables:
+        parts.append(f"## Table {number_}: {TITLES[number_]}\n\n" + RENDERERS[number_](findings))
+    parts.append("## The paper's orderings\n\n" + _claims(claims))
+    if findings.known.nearest:
+        parts.append("## Similarity (equation 4)\n\n" + _similarity(findings))
+    if 4 in findings.tables:
+        parts.append("## Forgetting\n\n" + _forgetting(findings, numbers))
+    if findings.choices:
+        parts.append("## Learning rates, chosen on dev\n\n" + _choices(findings))
+    parts.append("## Training times\n\n" + _times(numbers))
+    parts.append("## How it was made\n\n" + _provenance(run))
+    return "\n".join(parts)
+
+
+def _introduction(run: Run, findings: Findings) -> str:
+    settings = run.settings
+    text = (
+        f"# LoRA-Whisper, reproduced ({settings.name})\n\n"
+        f"Base model {settings.base_model}; error rates in per cent: WER, for zh and ja CER (an average mixes "
+        "both, as the paper's does). Mean over random seeds ± standard deviation where there are several; the "
+        "paper's number below each, in italics. Best of a column in bold. "
+        f"Test sets of {settings.speech.test} utterances a language, beam {settings.decoding.test_beams}.\n"
+    )
+    if findings.gaps:
+        text += f"\n**{len(findings.gaps)} cells are not finished; what they would show is marked {GAP}.**\n"
+    return text
+
+
+def _claims(claims: Sequence[Ordering]) -> str:
+    counts = {v: sum(c.verdict == v for c in claims) for v in ("held", "not held", "cannot tell")}
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    rows = [[str(c.table), c.claim, f"**{c.verdict}**", c.evidence or GAP] for c in claims]
+    return (
+        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers (paired) and "
+        "random seeds resampled; `held` and `not held` only where the interval leaves out 0.\n\n"
+        + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
+    )
+
+
+def _similarity(findings: Findings) -> str:
+    base = findings.settings.base_languages
+    rows = []
+    for language in findings.settings.new_languages:
+        found = findings.outcomes.get(f"similarity/{language}")
+        if found is None:
+            continue
+        scores, means = found["similarity"]["scores"], found["similarity"]["mean_probabilities"]
+        cells = [f"{scores[k]:.3f} ({means[k]:.3f})" for k in base]
+        rows.append([language.upper(), *cells, findings.known.nearest[language].upper()])
+    return (
+        f"Share of {findings.settings.similarity.segments} training utterances whose most probable base language "
+        "it is (mean probability in brackets).\n\n"
+        + markdown(["", *(k.upper() for k in base), "nearest"], rows)
+    )
+
+
+def _forgetting(findings: Findings, numbers: Mapping[str, Any]) -> str:
+    rows = [
+        [system, number(values["average"]), f"{values['against']} {number(values['before'])}", f"{values['change']:+.2f}"]
+        for system, values in numbers["forgetting"].items()
+    ]
+    text = markdown(["ID", "Base languages, average", "Before", "Change in points"], rows) if rows else ""
+    lines = []
+    for language, found in numbers["untouched"].items():
+        lines.append(
+            f"- {language}: {found['utterances']} utterances beside {len(found['neighbours'])} new adapters in "
+            f"other rows: {found['different_tokens']} differ in tokens, {found['different_scores']} in scores, "
+            f"{found['different_logits']} in a logit (largest difference {found['largest_logit_difference']:g}); "
+            f"{found['neighbour_rows_changed']} of {found['neighbour_rows']} neighbours did say something else.\n"
+        )
+    if lines:
+        text += (
+            "\nE7, E8 and E9 cannot forget: the rows of table 4 repeat E4's, because the base languages' adapters "
+            "answer bit for bit the same with new adapters active in the other rows of the batch:\n\n"
+        )
+    return text + "".join(lines)
+
+
+def _choices(findings: Findings) -> str:
+    rows = []
+    for system, choice in sorted(findings.choices.items()):
+        tried = ", ".join(f"{rate:g}: {100 * value:.2f}" for rate, value in choice.averages.items())
+        edge = "yes" if choice.at_the_edge else "no"
+        rows.append([system, f"{choice.rate:g}", tried, edge])
+    return (
+        f"Average dev error with beam {findings.settings.decoding.dev_beams}, first random seed, chosen before any "
+        "test set was decoded (`choices.json` has the times).\n\n"
+        + markdown(["ID", "Chosen", "Dev error of each", "At the edge of the grid"], rows)
+    )
+
+
+def _times(numbers: Mapping[str, Any]) -> str:
+    rows = [
+        [system, str(t["trainings"]), f"{t['steps']:.0f}", f"{t['seconds']:.0f}", f"{t['seconds_a_step']:.2f}"]
+        for system, t in numbers["training_times"].items()
+    ]
+    return markdown(["ID", "Trainings", "Steps each", "Seconds each", "Seconds a step"], rows) + (
+        f"\nAll cells together: {numbers['seconds'] / 3600:.2f} hours of one worker.\n"
+    )
+
+
+def _provenance(run: Run) -> str:
+    lines = []
+    for start in run.starts():
+        revision = f"{start.get('code_revision') or 'unknown'}{' (changed)' if start.get('dirty') else ''}"
+        lines.append(
+            f"- {start['time']}: `{start['command']}`, {start['jobs']} workers of one thread, "
+            f"{start['machine']}, Python {start['python']}, code {revision}\n"
+        )
+    packages = run.starts()[-1]["packages"] if run.starts() else {}
+    versions = ", ".join(f"{name} {found}" for name, found in packages.items())
+    return "".join(lines) + (
+        f"\n{versions}\n\nSettings: `settings.toml`; every number: `results.json`; made again from the finished "
+        "cells by `adapter-hub reproduce lora-whisper --report-only --out FOLDER`.\n"
+    )
