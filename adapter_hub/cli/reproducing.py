@@ -33,7 +33,9 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; kept, and gone on with.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells at a time.")
 @click.option("--tables", help="Some of 2,3,4,5. Default: all that the settings name.")
-@click.option("--minutes", type=click.FloatRange(0), help="Begin no further cell after that; gaps are marked.")
+@click.option(
+    "--minutes", type=click.FloatRange(0), help="Begin no further cell after that; gaps are marked."
+)
 @click.option("--dry-run", is_flag=True, help="Print the cells and their sizes, run nothing.")
 @click.option("--report-only", is_flag=True, help="Write the report again from what is finished.")
 @click.pass_obj

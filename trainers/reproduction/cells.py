@@ -50,7 +50,8 @@ class Work:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Work:
         """Return what `to_json` wrote."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

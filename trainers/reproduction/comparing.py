@@ -161,9 +161,7 @@ def interval(sampler: Resampler, system: System, languages: Sequence[str]) -> tu
     return float(low), float(high)
 
 
-def difference(
-    sampler: Resampler, one: System, other: System, languages: Sequence[str]
-) -> Difference | None:
+def difference(sampler: Resampler, one: System, other: System, languages: Sequence[str]) -> Difference | None:
     """Return the difference of two averages, or None where something is not measured."""
     first, second = one.average(languages), other.average(languages)
     if first is None or second is None:

@@ -108,7 +108,5 @@ class Crew:
             self.reports.put(Report(worker, cell, None, error=error))
             return
         self.reports.put(
-            Report(
-                worker, cell, answer.get("outcome"), answer.get("seconds", 0.0), answer.get("error", "")
-            )
+            Report(worker, cell, answer.get("outcome"), answer.get("seconds", 0.0), answer.get("error", ""))
         )

@@ -142,9 +142,7 @@ def _ranks(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
     yield compared(f"rank {middle}", f"rank {ranks[0]}", "", 2, found)
 
 
-def _together(
-    table: int, claim: str, names: Sequence[str], pairs: Sequence[Difference | None]
-) -> Ordering:
+def _together(table: int, claim: str, names: Sequence[str], pairs: Sequence[Difference | None]) -> Ordering:
     """Return "below all of them": held if below each, not held if above one."""
     known = tuple(pair for pair in pairs if pair is not None)
     if len(known) < len(pairs):

@@ -207,7 +207,8 @@ class Planner:
     ) -> Cell:
         settings, needs = self.settings, [f"speech/{k}" for k in languages]
         name = [system, *languages] if len(languages) == 1 else [system]
-        start, replay = None, ()
+        start: str | None = None
+        replay: tuple[str, ...] = ()
         if rate is None:
             needs.append(CHOICE + system)
         if system in WARM:

@@ -8,8 +8,9 @@ Paths are relative to the recipe, so that a run's folder can be moved.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from adapter_hub.trainers.recipe_tables import EXPERT, FULL_FINE_TUNING
 from adapter_hub.trainers.reproduction.cells import Cell, Work, slug_of
 from adapter_hub.trainers.reproduction.settings import Settings
 
@@ -37,15 +38,17 @@ def recipe_text(settings: Settings, cell: Cell, parent: str | None = None) -> st
         parent: the training whose adapter E8 and E9 start from.
     """
     work = cell.work
-    method = METHODS.get(work.system, "full-fine-tuning")
+    method = METHODS.get(work.system, FULL_FINE_TUNING)
     tables = [_adapter(cell, method), _base_model(settings, work)]
     if parent is not None:
         if method == "expert-pair":
             tables.append(_table("expert", _parent(settings, parent)))
             tables.append(_table("gate", {"kind": settings.gate.kind}))
-        tables.append(_table("seed", _parent(settings, parent)))
+            tables.append(_table("seed", {"adapter": EXPERT}))
+        else:
+            tables.append(_table("seed", _parent(settings, parent)))
     tables += _data(settings, work, method)
-    if method != "full-fine-tuning":
+    if method != FULL_FINE_TUNING:
         lora = {"rank": work.rank, "alpha": 2.0 * work.rank, "dtype": settings.lora.dtype}
         tables.append(_table("lora", lora))
     tables.append(_table("training", _training(settings, work)))
@@ -54,7 +57,7 @@ def recipe_text(settings: Settings, cell: Cell, parent: str | None = None) -> st
 
 def _adapter(cell: Cell, method: str) -> str:
     values = {"name": f"{NAMESPACE}/{cell.slug}", "version": VERSION, "method": method, "license": LICENSE}
-    if method != "full-fine-tuning":
+    if method != FULL_FINE_TUNING:
         values["language"] = cell.work.languages[0]
     return _table("adapter", values)
 
@@ -76,7 +79,7 @@ def _parent(settings: Settings, training: str) -> dict[str, object]:
 def _data(settings: Settings, work: Work, method: str) -> Iterable[str]:
     """Return `[data]`: one folder, or the sources of a mixture."""
     first = f"../speech/{speech_folder(work.languages[0])}/train"
-    if method != "full-fine-tuning":
+    if method != FULL_FINE_TUNING:
         return [_table("data", {"train": first, "license": LICENSE})]
     sources = []
     for language in (*work.languages, *work.replay):
@@ -104,10 +107,10 @@ def _training(settings: Settings, work: Work) -> dict[str, object]:
     }
 
 
-def _table(name: str, values: dict[str, object] | dict[str, str]) -> str:
+def _table(name: str, values: Mapping[str, object]) -> str:
     return f"[{name}]\n" + _lines(values)
 
 
-def _lines(values: dict[str, object] | dict[str, str]) -> str:
+def _lines(values: Mapping[str, object]) -> str:
     # what JSON and TOML write alike: strings, numbers, true and false, arrays
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

@@ -49,9 +49,7 @@ def write_report(run: Run, tables: Sequence[int]) -> Path:
     return report
 
 
-def render(
-    run: Run, findings: Findings, claims: Sequence[Ordering], numbers: Mapping[str, Any]
-) -> str:
+def render(run: Run, findings: Findings, claims: Sequence[Ordering], numbers: Mapping[str, Any]) -> str:
     """Return the report as Markdown."""
     parts = [_introduction(run, findings), "## Table 1: data, in hours\n\n" + rendering.table1(findings)]
     for number_ in findings.tables:
@@ -72,9 +70,9 @@ def _introduction(run: Run, findings: Findings) -> str:
     settings = run.settings
     text = (
         f"# LoRA-Whisper, reproduced ({settings.name})\n\n"
-        f"Base model {settings.base_model}; error rates in per cent: WER, for zh and ja CER (an average mixes "
-        "both, as the paper's does). Mean over random seeds ± standard deviation where there are several; the "
-        "paper's number below each, in italics. Best of a column in bold. "
+        f"Base model {settings.base_model}; error rates in per cent: WER, for zh and ja CER (an average "
+        "mixes both, as the paper's does). Mean over random seeds ± standard deviation where there are "
+        "several; the paper's number below each, in italics. Best of a column in bold. "
         f"Test sets of {settings.speech.test} utterances a language, beam {settings.decoding.test_beams}.\n"
     )
     if findings.gaps:
@@ -87,8 +85,9 @@ def _claims(claims: Sequence[Ordering]) -> str:
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     rows = [[str(c.table), c.claim, f"**{c.verdict}**", c.evidence or GAP] for c in claims]
     return (
-        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers (paired) and "
-        "random seeds resampled; `held` and `not held` only where the interval leaves out 0.\n\n"
+        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers (paired) "
+        "and random seeds resampled; `held` and `not held` only where the interval leaves out 0. Where a "
+        "system was trained once, its interval knows nothing of random seeds.\n\n"
         + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
     )
 
@@ -104,30 +103,36 @@ def _similarity(findings: Findings) -> str:
         cells = [f"{scores[k]:.3f} ({means[k]:.3f})" for k in base]
         rows.append([language.upper(), *cells, findings.known.nearest[language].upper()])
     return (
-        f"Share of {findings.settings.similarity.segments} training utterances whose most probable base language "
-        "it is (mean probability in brackets).\n\n"
+        f"Share of {findings.settings.similarity.segments} training utterances whose most probable base "
+        "language it is (mean probability in brackets).\n\n"
         + markdown(["", *(k.upper() for k in base), "nearest"], rows)
     )
 
 
 def _forgetting(findings: Findings, numbers: Mapping[str, Any]) -> str:
     rows = [
-        [system, number(values["average"]), f"{values['against']} {number(values['before'])}", f"{values['change']:+.2f}"]
+        [
+            system,
+            number(values["average"]),
+            f"{values['against']} {number(values['before'])}",
+            f"{values['change']:+.2f}",
+        ]
         for system, values in numbers["forgetting"].items()
     ]
     text = markdown(["ID", "Base languages, average", "Before", "Change in points"], rows) if rows else ""
     lines = []
     for language, found in numbers["untouched"].items():
         lines.append(
-            f"- {language}: {found['utterances']} utterances beside {len(found['neighbours'])} new adapters in "
-            f"other rows: {found['different_tokens']} differ in tokens, {found['different_scores']} in scores, "
-            f"{found['different_logits']} in a logit (largest difference {found['largest_logit_difference']:g}); "
-            f"{found['neighbour_rows_changed']} of {found['neighbour_rows']} neighbours did say something else.\n"
+            f"- {language}: {found['utterances']} utterances beside {len(found['neighbours'])} new adapters "
+            f"in other rows: {found['different_tokens']} differ in tokens, {found['different_scores']} in "
+            f"scores, {found['different_logits']} in a logit (largest difference "
+            f"{found['largest_logit_difference']:g}); {found['neighbour_rows_changed']} of "
+            f"{found['neighbour_rows']} neighbours did say something else.\n"
         )
     if lines:
         text += (
-            "\nE7, E8 and E9 cannot forget: the rows of table 4 repeat E4's, because the base languages' adapters "
-            "answer bit for bit the same with new adapters active in the other rows of the batch:\n\n"
+            "\nE7, E8 and E9: the rows of table 4 repeat E4's. Base-language speech was decoded with E4's "
+            "adapters, with the base model and then with the new adapters in the other rows of the batch:\n\n"
         )
     return text + "".join(lines)
 
@@ -139,15 +144,21 @@ def _choices(findings: Findings) -> str:
         edge = "yes" if choice.at_the_edge else "no"
         rows.append([system, f"{choice.rate:g}", tried, edge])
     return (
-        f"Average dev error with beam {findings.settings.decoding.dev_beams}, first random seed, chosen before any "
-        "test set was decoded (`choices.json` has the times).\n\n"
+        f"Average dev error with beam {findings.settings.decoding.dev_beams}, first random seed, chosen "
+        "before any test set was decoded (`choices.json` has the times).\n\n"
         + markdown(["ID", "Chosen", "Dev error of each", "At the edge of the grid"], rows)
     )
 
 
 def _times(numbers: Mapping[str, Any]) -> str:
     rows = [
-        [system, str(t["trainings"]), f"{t['steps']:.0f}", f"{t['seconds']:.0f}", f"{t['seconds_a_step']:.2f}"]
+        [
+            system,
+            str(t["trainings"]),
+            f"{t['steps']:.0f}",
+            f"{t['seconds']:.0f}",
+            f"{t['seconds_a_step']:.2f}",
+        ]
         for system, t in numbers["training_times"].items()
     ]
     return markdown(["ID", "Trainings", "Steps each", "Seconds each", "Seconds a step"], rows) + (
@@ -166,6 +177,6 @@ def _provenance(run: Run) -> str:
     packages = run.starts()[-1]["packages"] if run.starts() else {}
     versions = ", ".join(f"{name} {found}" for name, found in packages.items())
     return "".join(lines) + (
-        f"\n{versions}\n\nSettings: `settings.toml`; every number: `results.json`; made again from the finished "
-        "cells by `adapter-hub reproduce lora-whisper --report-only --out FOLDER`.\n"
+        f"\n{versions}\n\nSettings: `settings.toml`; every number: `results.json`; made again from the "
+        "finished cells by `adapter-hub reproduce lora-whisper --report-only --out FOLDER`.\n"
     )

@@ -81,8 +81,8 @@ def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
         blocked = [c.name for c, reason in queue.left() if reason.startswith("needs ")]
         first, reason = next(iter(queue.failed.items()))
         raise AdapterHubError(
-            f"{len(queue.failed)} cells failed, {len(blocked)} depend on them; the first is {first}: {reason}; "
-            "run the same command to try them again"
+            f"{len(queue.failed)} cells failed, {len(blocked)} depend on them; the first is {first}: "
+            f"{reason}; run the same command to try them again"
         )
     return report
 

@@ -14,9 +14,7 @@ from adapter_hub.trainers.reproduction.run import Run
 from adapter_hub.trainers.reproduction.settings import paper_numbers
 
 
-def results(
-    findings: Findings, claims: Sequence[Ordering], sampler: Resampler, run: Run
-) -> dict[str, Any]:
+def results(findings: Findings, claims: Sequence[Ordering], sampler: Resampler, run: Run) -> dict[str, Any]:
     """Return all that was found, as JSON data; rates are fractions."""
     settings = findings.settings
     groups = {"base": settings.base_languages, "new": settings.new_languages}
@@ -36,9 +34,13 @@ def results(
         "starts": run.starts(),
         "gaps": findings.gaps,
         "systems": systems,
-        "ranks": {str(r): _rank(findings, r, system, sampler) for r, system in sorted(findings.ranks.items())},
+        "ranks": {
+            str(r): _rank(findings, r, system, sampler) for r, system in sorted(findings.ranks.items())
+        },
         "initialisations": {
-            language: {name: _system(system, sampler)["languages"][language] for name, system in found.items()}
+            language: {
+                name: _system(system, sampler)["languages"][language] for name, system in found.items()
+            }
             for language, found in sorted(findings.initialisations.items())
         },
         "nearest": findings.known.nearest,

@@ -138,7 +138,9 @@ class Run:
     def note_start(self, values: Mapping[str, Any]) -> None:
         """Append to the record of how this run was made."""
         path = self.folder / "run.json"
-        record = json.loads(path.read_bytes()) if path.is_file() else {"schema": "reproduction/1", "starts": []}
+        record: dict[str, Any] = {"schema": "reproduction/1", "starts": []}
+        if path.is_file():
+            record = json.loads(path.read_bytes())
         record["starts"].append({**values, "time": utc_now()})
         write_atomically(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
@@ -147,5 +149,3 @@ class Run:
         path = self.folder / "run.json"
         starts: list[dict[str, Any]] = json.loads(path.read_bytes())["starts"] if path.is_file() else []
         return starts
-
-

@@ -8,8 +8,8 @@ from typing import Any
 
 from adapter_hub.trainers.reproduction.comparing import System
 from adapter_hub.trainers.reproduction.findings import SCRATCH, Findings
-from adapter_hub.trainers.reproduction.shapes import lora_parameters
 from adapter_hub.trainers.reproduction.settings import paper_numbers
+from adapter_hub.trainers.reproduction.shapes import lora_parameters
 
 GAP = "…"  # not finished in this run
 FINETUNE = {
@@ -59,7 +59,9 @@ def table1(findings: Findings) -> str:
     rows = []
     for language in findings.settings.languages:
         found = findings.outcomes.get(f"speech/{language}")
-        hours = {split: f"{found['hours'][split]:.2f}" if found else GAP for split in ("train", "dev", "test")}
+        hours = {
+            split: f"{found['hours'][split]:.2f}" if found else GAP for split in ("train", "dev", "test")
+        }
         count = findings.settings.speech.train[language]
         base = language in findings.settings.base_languages
         rows.append(
@@ -140,9 +142,7 @@ def table4(findings: Findings) -> str:
         new_cells = left.get(system, ["-"] * (len(new) + 1))
         about = ["No" if system == "E2" else FINETUNE[system], SEED_MODEL[system]]
         count = "-" if system == "E2" else _trained(findings, system)
-        rows.append(
-            [system, _model(findings, system), *about, count, *new_cells, *right[system]]
-        )
+        rows.append([system, _model(findings, system), *about, count, *new_cells, *right[system]])
     return markdown(headings, rows)
 
 
@@ -183,10 +183,8 @@ def _group(
         else [None] * (len(languages) + 1)
         for s, system in found.items()
     }
-    best = [
-        min((row[i] for row in values.values() if row[i] is not None), default=None)
-        for i in range(len(languages) + 1)
-    ]
+    columns = zip(*values.values(), strict=True)
+    best = [min((v for v in column if v is not None), default=None) for column in columns]
     out: dict[str, list[str]] = {}
     for s in systems:
         theirs: dict[str, Any] = paper.get(stand_in.get(s, s), {})

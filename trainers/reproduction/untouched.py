@@ -17,7 +17,6 @@ from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode, prompt_tokens
 from adapter_hub.runtime.loading import ResidentAdapter
-from adapter_hub.speech.audio import read_audio
 from adapter_hub.speech.dataset import Dataset
 from adapter_hub.speech.features import log_mel
 
@@ -77,7 +76,7 @@ def compare_beside(
         audios, languages, before, after = [], [], [], []
         for i, (row, guest) in enumerate(zip(batch, guests, strict=True)):
             other = guest.dataset.rows[(start + i) % len(guest.dataset.rows)]
-            audios += [read_audio(row.path), read_audio(other.path)]
+            audios += [row.clip.read(), other.clip.read()]
             languages += [language, guest.language]
             before += [own, None]
             after += [own, guest.adapter]

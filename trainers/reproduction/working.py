@@ -111,9 +111,7 @@ def _speech(place: Workplace, cell: Cell, _: str | None) -> Outcome:
 
 
 def _hours(folder: Path, split: str) -> float:
-    from adapter_hub.speech.audio import audio_seconds
-
-    return sum(audio_seconds(row.path) for row in read_dataset(folder, split).rows) / 3600
+    return sum(row.clip.seconds() for row in read_dataset(folder, split).rows) / 3600
 
 
 def _similarity(place: Workplace, cell: Cell, _: str | None) -> Outcome:
