@@ -11,6 +11,11 @@ from adapter_hub.cli.tables import table
 from adapter_hub.errors import InvalidInputError
 
 
+def tell(line: str) -> None:
+    """Say something on stderr; stdout is for data."""
+    click.echo(line, err=True)
+
+
 def _numbers(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -76,7 +81,7 @@ def reproduce(
     if out is None:
         raise InvalidInputError("--out is missing: the folder of the run")
     if report_only:
-        report = reproducing.rebuild_report(out, options.tables)
+        report = reproducing.rebuild_report(out, options.tables, tell=tell)
     else:
-        report = reproducing.reproduce(out, options, tell=lambda line: click.echo(line, err=True))
+        report = reproducing.reproduce(out, options, tell=tell)
     click.echo(report)

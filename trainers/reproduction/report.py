@@ -8,19 +8,22 @@ It is made of finished cells alone, so it can be made again at any time; what is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapter_hub.errors import MissingExtraError
 from adapter_hub.paths import write_atomically
 from adapter_hub.trainers.reproduction import tables as rendering
 from adapter_hub.trainers.reproduction.comparing import Resampler
 from adapter_hub.trainers.reproduction.findings import Findings, gather_findings
 from adapter_hub.trainers.reproduction.orderings import Ordering, orderings
+from adapter_hub.trainers.reproduction.plots import draw
 from adapter_hub.trainers.reproduction.results import results
 from adapter_hub.trainers.reproduction.run import Run
 from adapter_hub.trainers.reproduction.tables import GAP, markdown, number
 
+Tell = Callable[[str], None]
 TITLES = {
     2: "WER under different LoRA ranks",
     3: "Base languages",
@@ -30,12 +33,13 @@ TITLES = {
 RENDERERS = {2: rendering.table2, 3: rendering.table3, 4: rendering.table4, 5: rendering.table5}
 
 
-def write_report(run: Run, tables: Sequence[int]) -> Path:
-    """Write README.md and results.json into a run's folder; return the former.
+def write_report(run: Run, tables: Sequence[int], tell: Tell) -> Path:
+    """Write README.md, results.json and plots into a run's folder; return the first.
 
     Args:
         run: opened.
         tables: to render.
+        tell: told why there are no plots, if so.
     """
     findings = gather_findings(run, tables)
     statistics = run.settings.statistics
@@ -44,17 +48,30 @@ def write_report(run: Run, tables: Sequence[int]) -> Path:
     numbers = results(findings, claims, sampler, run)
     content = json.dumps(numbers, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
     write_atomically(run.folder / "results.json", content.encode())
+    plots: list[Path] = []
+    try:
+        plots = draw(numbers, run.folder)
+    except MissingExtraError as error:
+        tell(str(error))
     report = run.folder / "README.md"
-    write_atomically(report, render(run, findings, claims, numbers).encode())
+    write_atomically(report, render(run, findings, claims, numbers, plots).encode())
     return report
 
 
-def render(run: Run, findings: Findings, claims: Sequence[Ordering], numbers: Mapping[str, Any]) -> str:
+def render(
+    run: Run,
+    findings: Findings,
+    claims: Sequence[Ordering],
+    numbers: Mapping[str, Any],
+    plots: Sequence[Path] = (),
+) -> str:
     """Return the report as Markdown."""
     parts = [_introduction(run, findings), "## Table 1: data, in hours\n\n" + rendering.table1(findings)]
     for number_ in findings.tables:
         parts.append(f"## Table {number_}: {TITLES[number_]}\n\n" + RENDERERS[number_](findings))
     parts.append("## The paper's orderings\n\n" + _claims(claims))
+    if plots:
+        parts.append("## Plots\n\n" + "\n".join(f"![{plot.stem}]({plot.name})\n" for plot in plots))
     if findings.known.nearest:
         parts.append("## Similarity (equation 4)\n\n" + _similarity(findings))
     if 4 in findings.tables:

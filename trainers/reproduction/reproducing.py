@@ -73,7 +73,7 @@ def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
     try:
         with FileLock(folder / "lock", timeout=0):
             queue = _run(run, options, tables, tell)
-            report = write_report(run, tables)
+            report = write_report(run, tables, tell)
     except Timeout:
         raise ConflictError(f"{folder}: another run works there; wait, or choose another --out") from None
     tell(f"report: {report}")
@@ -111,10 +111,10 @@ def _run(run: Run, options: ReproduceOptions, tables: Sequence[int], tell: Tell)
     return queue
 
 
-def rebuild_report(folder: Path, tables: tuple[int, ...] | None) -> Path:
+def rebuild_report(folder: Path, tables: tuple[int, ...] | None, *, tell: Tell) -> Path:
     """Write the report again from what is finished, without running anything."""
     run = Run.open(folder)
-    return write_report(run, chosen_tables(run.settings, tables))
+    return write_report(run, chosen_tables(run.settings, tables), tell)
 
 
 def chosen_tables(settings: Settings, wanted: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -1,0 +1,163 @@
+"""Plots of a report, as SVG: errors by system, forgetting, ranks, initialisations.
+
+    draw(numbers, folder)      # numbers: the content of results.json
+
+matplotlib is an extra: `pip install "adapter-hub[plots]"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapter_hub.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#a0aec0"
+Numbers = Mapping[str, Any]
+
+
+def draw(numbers: Numbers, folder: Path) -> list[Path]:
+    """Draw what the numbers are there for; return the files.
+
+    Args:
+        numbers: of `results.json`.
+        folder: where the plots go.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError:
+        raise MissingExtraError(
+            'plots: matplotlib is not installed; `pip install "adapter-hub[plots]"`, then run '
+            "`adapter-hub reproduce lora-whisper --report-only --out FOLDER`"
+        ) from None
+    matplotlib.use("svg")
+    # equal numbers give equal files
+    matplotlib.rcParams.update({"svg.hashsalt": "adapter-hub", "font.size": 9, "axes.axisbelow": True})
+    drawn = []
+    for name, plot in PLOTS.items():
+        path = folder / f"{name}.svg"
+        if _save(plot, numbers, path):
+            drawn.append(path)
+        else:
+            path.unlink(missing_ok=True)  # of an earlier report
+    return drawn
+
+
+def _save(plot: Any, numbers: Numbers, path: Path) -> bool:
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
+    try:
+        if not plot(axes, numbers):
+            return False
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.savefig(path, metadata={"Date": None})
+        return True
+    finally:
+        pyplot.close(figure)
+
+
+def _expansion(axes: Axes, numbers: Numbers) -> bool:
+    """New languages' average error by system, with 95 % intervals, and every language as a dot."""
+    found = {s: v for s, v in numbers["systems"].items() if "new" in v["averages"]}
+    if not found:
+        return False
+    languages = numbers["settings"]["new_languages"]
+    for x, values in enumerate(found.values()):
+        _bar(axes, x, values["averages"]["new"], BLUE)
+        for i, language in enumerate(languages):
+            mean = 100 * values["languages"][language]["mean"]
+            axes.plot(x + 0.12 * (i - (len(languages) - 1) / 2), mean, "o", color="black", markersize=3)
+            axes.annotate(language, (x + 0.12 * (i - 1.5), mean), fontsize=6, ha="center", va="bottom")
+    axes.set_xticks(range(len(found)), list(found))
+    axes.set_ylabel("error rate, % (WER; CER for zh, ja)")
+    axes.set_title("New languages: average with 95 % interval, languages as dots")
+    return True
+
+
+def _forgetting(axes: Axes, numbers: Numbers) -> bool:
+    """Base languages' average error before and after the expansion."""
+    systems = numbers["systems"]
+    rows = [(s, systems[s]["averages"].get("base")) for s in ("E2", "E5", "E6", "E4") if s in systems]
+    known = [(s, average) for s, average in rows if average]
+    if len(known) < 2:
+        return False
+    labels = {
+        "E2": "E2 before",
+        "E5": "E5 new only",
+        "E6": "E6 replay",
+        "E4": "E4 before and\nE7, E8, E9 after",
+    }
+    for x, (system, average) in enumerate(known):
+        _bar(axes, x, average, GREY if system == "E2" else BLUE if system == "E4" else ORANGE)
+    axes.set_xticks(range(len(known)), [labels[s] for s, _ in known])
+    axes.set_ylabel("error rate, %")
+    axes.set_title("Base languages before and after the expansion")
+    return True
+
+
+def _ranks(axes: Axes, numbers: Numbers) -> bool:
+    """Error by rank, ours and the paper's at four times the rank."""
+    found = {int(rank): values for rank, values in numbers["ranks"].items()}
+    if len(found) < 2:
+        return False
+    ranks = sorted(found)
+    means = [100 * found[rank]["mean"] for rank in ranks]
+    ends = [
+        [m - 100 * found[rank]["low"] for rank, m in zip(ranks, means, strict=True)],
+        [100 * found[rank]["high"] - m for rank, m in zip(ranks, means, strict=True)],
+    ]
+    axes.errorbar(ranks, means, yerr=ends, marker="o", capsize=3, color=BLUE, label="this run")
+    paper = numbers["paper"]["table2"]
+    if ranks == [rank // 4 for rank in paper["ranks"]]:
+        axes.plot(ranks, paper["wer"], "s--", color=GREY, label="the paper, at four times the rank")
+    axes.set_xticks(ranks)
+    axes.set_xlabel("rank")
+    axes.set_ylabel(f"WER, % ({numbers['settings']['rank_sweep']['language']})")
+    axes.set_title("Ranks")
+    axes.legend(frameon=False)
+    return True
+
+
+def _initialisations(axes: Axes, numbers: Numbers) -> bool:
+    """Table 5 as a heat map: change against training from scratch, in points."""
+    rows = numbers["initialisations"]
+    columns = ["scratch", *numbers["settings"]["base_languages"]]
+    languages = [k for k in numbers["settings"]["new_languages"] if set(columns) <= set(rows.get(k, ()))]
+    if not languages:
+        return False
+    changes = [[100 * (rows[k][c]["mean"] - rows[k]["scratch"]["mean"]) for c in columns] for k in languages]
+    reach = max(0.1, *(abs(value) for row in changes for value in row))
+    axes.imshow(changes, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+    for y, language in enumerate(languages):
+        for x, column in enumerate(columns):
+            nearest = numbers["nearest"].get(language) == column
+            text = f"{100 * rows[language][column]['mean']:.1f}\n({changes[y][x]:+.1f})"
+            axes.text(x, y, text, ha="center", va="center", fontweight="bold" if nearest else "normal")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(languages)), languages)
+    axes.set_title("Warm starts: error rate, % (points against scratch); the nearest in bold")
+    return True
+
+
+def _bar(axes: Axes, x: int, average: Mapping[str, float], colour: str) -> None:
+    mean = 100 * average["mean"]
+    ends = [[mean - 100 * average["low"]], [100 * average["high"] - mean]]
+    axes.bar(x, mean, width=0.6, color=colour, alpha=0.75)
+    axes.errorbar(x, mean, yerr=ends, color="black", capsize=4, linewidth=1)
+
+
+PLOTS = {
+    "new-languages": _expansion,
+    "forgetting": _forgetting,
+    "ranks": _ranks,
+    "initialisations": _initialisations,
+}
