@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.settings import Settings, echo_json
 from adapter_hub.cli.tables import table
 from adapter_hub.errors import InvalidInputError
 
@@ -43,6 +43,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells and their sizes, run nothing.")
 @click.option("--report-only", is_flag=True, help="Write the report again from what is finished.")
+@click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
 @click.pass_obj
 def reproduce(
     settings: Settings,
@@ -55,6 +56,7 @@ def reproduce(
     minutes: float | None,
     dry_run: bool,
     report_only: bool,
+    as_json: bool,
 ) -> None:
     """Train and evaluate every system of a paper, and print its tables next to the paper's numbers.
 
@@ -73,8 +75,11 @@ def reproduce(
     )
     if dry_run:
         chosen, cells = reproducing.planned(options)
-        rows = [[kind, name, f"{seconds:.0f}"] for kind, name, seconds in cells]
-        click.echo(table(["kind", "cell", "about s"], rows))
+        if as_json:
+            echo_json([{"kind": kind, "name": name, "seconds": seconds} for kind, name, seconds in cells])
+        else:
+            rows = [[kind, name, f"{seconds:.0f}"] for kind, name, seconds in cells]
+            click.echo(table(["kind", "cell", "about s"], rows))
         hours = sum(seconds for *_, seconds in cells) / 3600 / jobs
         click.echo(f"{chosen.name}: {len(cells)} cells, about {hours:.1f} h with {jobs} at a time", err=True)
         return
@@ -84,4 +89,4 @@ def reproduce(
         report = reproducing.rebuild_report(out, options.tables, tell=tell)
     else:
         report = reproducing.reproduce(out, options, tell=tell)
-    click.echo(report)
+    click.echo(report.with_name("results.json").read_text(encoding="utf-8") if as_json else report)
