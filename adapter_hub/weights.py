@@ -8,13 +8,14 @@ adapter without opening its weights; here the two are held against each other.
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Literal
 
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.manifest import LoraSection, Manifest
 from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft, section_differences
-from adapter_hub.tensors import all_finite, tensor_bytes, weights_digest
+from adapter_hub.tensors import all_finite, read_header, tensor_bytes, weights_digest
 
 Role = Literal["self", "parent", "child"]
 # where the weights of each role are in the artifact's folder
@@ -51,6 +52,9 @@ def layout_problems(manifest: Manifest) -> list[str]:
     """Return which files the manifest's method needs and lacks, or has in a place without a meaning."""
     roles = sorted(section.role for section in manifest.lora)
     expected = ["child", "parent"] if manifest.method == "expert-pair" else ["self"]
+    if (manifest.gate is not None) != (manifest.method == "expert-pair"):
+        found = "describes no gate" if manifest.gate is None else "describes a gate"
+        return [f"gate: the manifest {found}, but its method is {manifest.method}"]
     if roles != expected:
         return [f"lora: roles {', '.join(roles)}, but method {manifest.method} has {', '.join(expected)}"]
     tensors = {f"{ROLE_FOLDERS[section.role]}{WEIGHTS_FILE}" for section in manifest.lora}
@@ -76,7 +80,7 @@ def weights_problems(folder: Path, manifest: Manifest) -> list[str]:
             problems.append("weights_digest is not the digest of the tensors")
         for path in tensor_files(manifest):
             problems += value_problems(folder, path)
-        problems += _expert_problems(folder, manifest)
+        problems += expert_problems(folder, manifest) + gate_problems(folder, manifest)
     except AdapterHubError as error:
         problems.append(str(error).replace(f"{folder}/", ""))
     return list(dict.fromkeys(problems))
@@ -105,8 +109,8 @@ def value_problems(folder: Path, path: str) -> list[str]:
     ]
 
 
-def _expert_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """An expert pair carries its parent's very bytes."""
+def expert_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Return whether an expert pair carries other weights than its parent's very own."""
     experts = [parent for parent in manifest.parents if parent.role == "expert"]
     if manifest.method != "expert-pair" or not experts:
         return []
@@ -114,3 +118,35 @@ def _expert_problems(folder: Path, manifest: Manifest) -> list[str]:
     if carried == experts[0].weights_digest:
         return []
     return [f"experts/parent: its weights are not those of {experts[0].name}@{experts[0].version}"]
+
+
+def gate_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Return how an expert pair's gate differs from what the manifest and the two halves say.
+
+    For every linear that either half adapts, kind token has `<path>.weight` [2, inputs] and, for all or
+    none, `<path>.bias` [2]; kind static has the bias alone.
+    """
+    if manifest.gate is None:
+        return []
+    halves = [read_peft(folder / ROLE_FOLDERS[section.role]) for section in manifest.lora]
+    inputs = {path: shape[1] for half in halves for path, shape in half.shapes.items()}
+    found = {name: entry.shape for name, entry in read_header(folder / GATE_FILE).items()}
+    wanted: dict[str, tuple[int, ...]] = {f"{path}.weight": (2, width) for path, width in inputs.items()}
+    if manifest.gate.kind == "static":
+        wanted = {}
+    if not wanted or any(name.endswith(".bias") for name in found):
+        wanted |= {f"{path}.bias": (2,) for path in inputs}
+    problems = [f"{GATE_FILE}: {name}: missing" for name in sorted(set(wanted) - set(found))]
+    problems += [
+        f"{GATE_FILE}: {name}: no place for it in a {manifest.gate.kind} gate of these linears"
+        for name in sorted(set(found) - set(wanted))
+    ]
+    problems += [
+        f"{GATE_FILE}: {name}: shape {list(found[name])}, expected {list(wanted[name])}"
+        for name in sorted(set(found) & set(wanted))
+        if tuple(found[name]) != wanted[name]
+    ]
+    count = sum(prod(shape) for shape in found.values())
+    if count != manifest.gate.parameters:
+        problems.append(f"{GATE_FILE}: {count} parameters, the manifest says {manifest.gate.parameters}")
+    return problems

@@ -28,6 +28,10 @@ METHODS = {
     "average": "a weighted average of adapters",
     "imported": "a LoRA made elsewhere and taken in as it was",
 }
+GATES = {
+    "token": "weighs parent and child for every token and adapted linear",
+    "static": "one learned pair of weights for every adapted linear",
+}
 # SPDX ids that the Hub knows, in its own spelling; any other expression becomes `other` with its name
 SPDX_LICENCES = [
     (spdx, hub)
@@ -74,6 +78,7 @@ def render_card(
         method=METHODS[manifest.method],
         plain_peft=manifest.method != "expert-pair",
         ranks=sorted({module.rank for section in manifest.lora for module in section.modules}),
+        gate=manifest.gate and f"{GATES[manifest.gate.kind]}; {manifest.gate.parameters} parameters",
         fence=_fence(manifest.recipe or ""),
     )
 
@@ -88,7 +93,7 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> lis
         *([] if licence else [f"license_name: {_quoted(manifest.license)}"]),
         f"base_model: {_quoted(manifest.base_model.id)}",
         "base_model_relation: adapter",
-        "library_name: peft",
+        f"library_name: {'adapter-hub' if manifest.method == 'expert-pair' else 'peft'}",
         "pipeline_tag: automatic-speech-recognition",
         "tags:",
         *(f"- {tag}" for tag in dict.fromkeys(("adapter-hub", "whisper", "lora", manifest.method))),

@@ -21,7 +21,7 @@ from adapter_hub.stores.folder import FolderStore
 from adapter_hub.versions import sort_versions
 
 # with tests of their own, below and in test_hub_commands.py
-ELSEWHERE = {"bytes-elsewhere", "probe-differs", "probe-missing", "version-conflict"}
+ELSEWHERE = {"bytes-elsewhere", "pair-differs", "probe-differs", "probe-missing", "version-conflict"}
 
 
 @pytest.fixture

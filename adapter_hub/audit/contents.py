@@ -15,7 +15,14 @@ from adapter_hub.peft_format import (
     shape_differences,
 )
 from adapter_hub.tensors import weights_digest
-from adapter_hub.weights import ROLE_FOLDERS, layout_problems, tensor_files, value_problems
+from adapter_hub.weights import (
+    ROLE_FOLDERS,
+    expert_problems,
+    gate_problems,
+    layout_problems,
+    tensor_files,
+    value_problems,
+)
 
 
 @check("files-differ", "error", needs="files", hint="pull it again; if it stays, the store was tampered with")
@@ -89,6 +96,28 @@ def lora_differs(subject: Subject) -> Iterator[str]:
             yield _without(subject, error)
             continue
         yield from (f"{place}{difference}" for difference in section_differences(adapter, section))
+
+
+@check(
+    "pair-differs",
+    "error",
+    needs="bytes",
+    hint="quarantine it: half of it is not what it says; make it anew with `train`",
+)
+def pair_differs(subject: Subject) -> Iterator[str]:
+    """An expert pair's frozen half is not its parent's very weights, or its gate does not fit the halves.
+
+    A pair carries its parent, so that pulling is never recursive; the parent is frozen, so its weights
+    have the digest of the expert that the manifest names. The gate has one entry for every linear that
+    either half adapts, of the manifest's kind.
+    """
+    if layout_problems(subject.manifest):
+        return  # layout has told
+    for problems in (expert_problems, gate_problems):
+        try:
+            yield from problems(subject.folder, subject.manifest)
+        except AdapterHubError as error:
+            yield _without(subject, error)
 
 
 @check(

@@ -157,8 +157,7 @@ def _facts(found: Looked) -> Iterator[tuple[str, str]]:
         role = "" if section.role == "self" else f"{section.role}: "
         count = f"{section.parameters} parameters in {len(section.modules)} modules"
         yield "lora", f"{role}rank {section.rank}, {section.dtype}, {count}"
-    for parent in manifest.parents:
-        yield parent.role, f"{parent.name}@{parent.version}"
+    yield from _composition(manifest)
     for source in manifest.data:
         yield "data", f"{source.id} {source.split}: {source.utterances} utterances, {source.hours:.2f} h"
     for similarity in manifest.similarity:
@@ -175,6 +174,14 @@ def _facts(found: Looked) -> Iterator[tuple[str, str]]:
     yield "weights", manifest.weights_digest
     for location in block.locations if block else ():
         yield "location", " ".join(filter(None, (location.store, location.path, location.repo)))
+
+
+def _composition(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if manifest.gate:
+        yield "gate", f"{manifest.gate.kind}, {manifest.gate.parameters} parameters"
+    for parent in manifest.parents:
+        weight = "" if parent.weight is None else f", weight {parent.weight:g}"
+        yield parent.role, f"{parent.name}@{parent.version}{weight}"
 
 
 def _result(report: EvaluationReport) -> str:
