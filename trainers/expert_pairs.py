@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.trainers.injection import lora_layers, own_section
+from adapter_hub.trainers.low_rank import add_wide, narrow
 from adapter_hub.trainers.trainee import PREFIX, State, Trainee
 
 EXPERTS = 2  # the parent, then the child
@@ -76,18 +76,37 @@ class GatedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `[…, outputs]` for `[…, inputs]`."""
         y: Tensor = self.linear(x)
-        x = x.to(self.gate_bias.dtype)
-        logits: Tensor = self.gate_bias
-        if self.gate_weight is not None:
-            logits = functional.linear(x, self.gate_weight, self.gate_bias)
-        shares = logits.softmax(-1)
-        update: Tensor | float = 0.0
+        thin = self._thin(x)
+        logits = self.gate_bias[:, None]
+        if "gate" in thin:
+            logits = logits + thin["gate"]
+        shares = logits.softmax(0)
+        weighted, ups = [], []
         if self.has_parent:
-            update = functional.linear(functional.linear(x, self.parent_a) * shares[..., :1], self.parent_b)
+            weighted.append(thin["parent"] * shares[:1])
+            ups.append(self.parent_b)
         if self.has_child:
-            low = functional.linear(self.dropout(x), self.child_a) * (shares[..., 1:] * self.scaling)
-            update = update + functional.linear(low, self.child_b)
-        return (y + update).to(y.dtype)
+            weighted.append(thin["child"] * (shares[1:] * self.scaling))
+            ups.append(self.child_b)
+        return add_wide(y, torch.cat(weighted), torch.cat(ups, dim=1))
+
+    def _thin(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the thin side of everything that looks at the input, `[rank, tokens]`, in one product."""
+        downs: dict[str, Tensor] = {}
+        if self.gate_weight is not None:
+            downs["gate"] = self.gate_weight
+        if self.has_parent:
+            downs["parent"] = self.parent_a
+        dropout = self.has_child and self.training and self.dropout.p > 0  # the child's own view of x
+        if self.has_child and not dropout:
+            downs["child"] = self.child_a
+        thin: dict[str, Tensor] = {}
+        if downs:
+            parts = narrow(x, torch.cat(list(downs.values()))).float().split([len(a) for a in downs.values()])
+            thin = dict(zip(downs, parts, strict=True))
+        if dropout:
+            thin["child"] = narrow(self.dropout(x), self.child_a).float()
+        return thin
 
 
 def pair_trainee(model: Any, parent: Artifact, kind: str) -> Trainee:

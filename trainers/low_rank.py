@@ -1,12 +1,14 @@
-"""LoRA's forward and backward pass with the matrix products in the order that computers like.
+"""LoRA's products, forwards and backwards, in the order that computers like.
 
     hasten(model)        # of PEFT; the layers stay PEFT's, weights and names as they are
+    y = add_wide(y, narrow(x, down) * scaling, up)        # the same for layers of our own
 
 PEFT computes `W x + scaling * B(A x)` layer by layer and leaves the gradients to autograd: two thin products
 and three passes over the outputs forwards, and backwards products of a tall matrix with a thin one in the
-orientation that MKL is slowest at (a step of the embedded base model spends as long on the LoRA as on
-Whisper). Here the forward pass multiplies once, with W + scaling * B A, and the backward pass keeps the thin
-side first. Only the input is kept for the backward pass, where PEFT's way keeps two more tensors a layer.
+orientation that MKL is slowest at (a step of the embedded base model spends half as long on the LoRA as on
+Whisper). Here what is thin is `[rank, tokens]`, never `[tokens, rank]`, and in float32 the forward pass
+multiplies once, with W + scaling * B A; bfloat16 would round a small B A away. For the backward pass only
+the input is kept, where PEFT's way keeps two more tensors a layer.
 
 Same function, other order of summation: results agree to rounding.
 """
@@ -50,6 +52,74 @@ class _Merged(torch.autograd.Function):
         return for_x, None, None, for_down, for_up, None
 
 
+class _Narrow(torch.autograd.Function):
+    """`A x'`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, down: Tensor) -> Tensor:
+        dtype = _arithmetic(x)
+        rows, down = x.reshape(-1, x.shape[-1]).to(dtype), down.to(dtype)
+        ctx.save_for_backward(rows, down)
+        ctx.shape = x.shape
+        return torch.mm(down, rows.t())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, down = ctx.saved_tensors
+        for_x = torch.mm(grad.t(), down).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return for_x, torch.mm(grad, rows)
+
+
+class _AddWide(torch.autograd.Function):
+    """`y + thin' B'`."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, thin: Tensor, up: Tensor) -> Tensor:
+        thin, up = thin.to(y.dtype), up.to(y.dtype)
+        ctx.save_for_backward(thin, up)
+        return torch.addmm(y.reshape(-1, y.shape[-1]), thin.t(), up.t()).view_as(y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        thin, up = ctx.saved_tensors
+        grads = grad.reshape(-1, grad.shape[-1])
+        return grad, torch.mm(up.t(), grads.t()), torch.mm(thin, grads).t()
+
+
+def _arithmetic(x: Tensor) -> torch.dtype:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def narrow(x: Tensor, down: Tensor) -> Tensor:
+    """Return `down x'`.
+
+    Args:
+        x: `[…, inputs]`.
+        down: `[rank, inputs]`.
+
+    Returns:
+        `[rank, tokens]`, tokens being all of x's other dimensions; in autocast's type under autocast.
+    """
+    thin: Tensor = _Narrow.apply(x, down)
+    return thin
+
+
+def add_wide(y: Tensor, thin: Tensor, up: Tensor) -> Tensor:
+    """Return `y + (up thin)'` in y's type.
+
+    Args:
+        y: `[…, outputs]`.
+        thin: `[rank, tokens]`.
+        up: `[outputs, rank]`.
+    """
+    with torch.autocast(y.device.type, enabled=False):
+        wide: Tensor = _AddWide.apply(y, thin, up)
+    return wide
+
+
 class _Forward:
     """Stands in for the `forward` of one of PEFT's linears."""
 
@@ -59,13 +129,13 @@ class _Forward:
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         layer: Any = self.layer
         simple = not (args or kwargs or layer.disable_adapters or layer.merged)
-        if not simple or layer.active_adapters != [ADAPTER] or torch.is_autocast_enabled(x.device.type):
+        if not simple or layer.active_adapters != [ADAPTER]:
             return self.theirs(x, *args, **kwargs)
-        base = layer.base_layer
-        y: Tensor = _Merged.apply(
-            x, base.weight, base.bias, layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight,
-            layer.scaling[ADAPTER],
-        )  # fmt: skip
+        base, scaling = layer.base_layer, layer.scaling[ADAPTER]
+        down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        if torch.is_autocast_enabled(x.device.type):
+            return add_wide(base(x), narrow(x, down) * scaling, up)
+        y: Tensor = _Merged.apply(x, base.weight, base.bias, down, up, scaling)
         return y
 
 
@@ -73,7 +143,7 @@ def hasten(model: nn.Module) -> int:
     """Make the plain LoRA layers of a PEFT model compute as described above.
 
     Layers with dropout, with a bias of their own or a variant such as DoRA, and those on a base layer that
-    is trained or not float32, keep PEFT's way, and so does everything under autocast.
+    is trained or not float32, keep PEFT's way.
 
     Returns:
         The number of layers that compute so.
