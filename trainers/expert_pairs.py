@@ -25,11 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from adapter_hub.artifact import Artifact
-from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.errors import InvalidInputError
 from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.trainers.injection import lora_layers, own_section
 from adapter_hub.trainers.low_rank import add_wide, narrow
-from adapter_hub.trainers.trainee import PREFIX, State, Trainee
+from adapter_hub.trainers.trainee import PREFIX, State, Trainee, check_names
 
 EXPERTS = 2  # the parent, then the child
 
@@ -184,7 +184,6 @@ def _state(gated: Mapping[str, GatedLinear]) -> dict[str, Tensor]:
 @torch.no_grad()
 def _load(gated: Mapping[str, GatedLinear], state: State) -> None:
     tensors = _tensors(gated)
-    if strange := sorted(set(tensors) ^ set(state)):
-        raise IntegrityError("checkpoint", [f"{name}: of one of the two only" for name in strange])
+    check_names(state, tensors)
     for name, tensor in tensors.items():
         tensor.copy_(state[name])

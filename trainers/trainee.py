@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Trainee:
     Attributes:
         model: what the optimiser gets; only what it trains requires gradients.
         whisper: the `WhisperForConditionalGeneration` in it; LoRA layers in it apply as usual.
-        state: returns the trained tensors on the CPU, by the names that a checkpoint uses.
+        state: returns a copy of the trained tensors on the CPU, by the names that a checkpoint uses.
         load_state: puts such tensors back.
     """
 
@@ -36,6 +36,7 @@ def lora_trainee(model: Any) -> Trainee:
     """Return the trainee of a PEFT model with one LoRA."""
 
     def load_state(state: State) -> None:
+        check_names(state, lora_state(model))
         set_peft_model_state_dict(model, dict(state))
 
     return Trainee(model, model.get_base_model(), lambda: lora_state(model), load_state)
@@ -47,14 +48,11 @@ def whole_trainee(whisper: Any) -> Trainee:
 
     def state() -> dict[str, torch.Tensor]:
         found = whisper.state_dict()
-        return {key: found[key].detach().cpu().contiguous() for key in found if key not in tied}
+        return {key: _copied(found[key]) for key in found if key not in tied}
 
     def load_state(state: State) -> None:
-        outcome = whisper.load_state_dict(dict(state), strict=False)
-        if outcome.unexpected_keys or set(outcome.missing_keys) - tied:
-            raise IntegrityError(
-                "checkpoint: not of this base model", [*outcome.unexpected_keys, *outcome.missing_keys]
-            )
+        check_names(state, whisper.state_dict().keys() - tied)
+        whisper.load_state_dict(dict(state), strict=False)
 
     return Trainee(whisper, whisper, state, load_state)
 
@@ -62,4 +60,20 @@ def whole_trainee(whisper: Any) -> Trainee:
 def lora_state(model: Any, name: str = "default") -> dict[str, torch.Tensor]:
     """Return the tensors of a PEFT model's LoRA under the names that PEFT saves them by, on the CPU."""
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    return {key: _copied(tensor) for key, tensor in state.items()}
+
+
+def check_names(found: Collection[str], wanted: Collection[str]) -> None:
+    """Refuse a checkpoint's tensors unless their names are exactly the wanted ones.
+
+    Raises:
+        IntegrityError: with every name that only one of the two has.
+    """
+    missing = [f"{name}: missing" for name in sorted(set(wanted) - set(found))]
+    strange = [f"{name}: not in this model" for name in sorted(set(found) - set(wanted))]
+    if missing or strange:
+        raise IntegrityError("checkpoint", [*missing, *strange])
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
