@@ -39,7 +39,9 @@ def draw(numbers: Numbers, folder: Path) -> list[Path]:
         ) from None
     matplotlib.use("svg")
     # equal numbers give equal files
-    matplotlib.rcParams.update({"svg.hashsalt": "adapter-hub", "svg.fonttype": "none", "font.size": 9, "axes.axisbelow": True})
+    matplotlib.rcParams.update(
+        {"svg.hashsalt": "adapter-hub", "svg.fonttype": "none", "font.size": 9, "axes.axisbelow": True}
+    )
     drawn = []
     for name, plot in PLOTS.items():
         path = folder / f"{name}.svg"

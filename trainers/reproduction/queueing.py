@@ -70,7 +70,7 @@ class Queue:
             news = False
             for cell in self.cells:
                 record = self.run.records.get(cell.name)
-                if record is None or cell.name in self.finished or not self._ready(cell):
+                if record is None or cell.name in self.finished or not self.ready(cell):
                     continue
                 if record["key"] == self.run.key(cell, self.recipe(cell)):
                     self.finished[cell.name] = record["outcome"]
@@ -102,7 +102,8 @@ class Queue:
             return need.removeprefix(CHOICE) in self.choices
         return need in self.finished
 
-    def _ready(self, cell: Cell) -> bool:
+    def ready(self, cell: Cell) -> bool:
+        """Whether everything that a cell needs is there."""
         return all(map(self._there, cell.needs)) and "?" not in cell.name
 
     def _next(self, busy: set[str]) -> Cell | None:
@@ -110,7 +111,7 @@ class Queue:
             return None
         for cell in self.cells:
             waits = cell.name not in self.finished and cell.name not in self.failed
-            if waits and cell.name not in busy and self._ready(cell):
+            if waits and cell.name not in busy and self.ready(cell):
                 return cell
         return None
 

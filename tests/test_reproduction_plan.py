@@ -1,0 +1,209 @@
+"""The plan of a reproduction: which cells there are, what they need, and the recipes that they train by."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command_line import Run
+
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known, Work, rate_text
+from adapter_hub.trainers.reproduction.choices import choose
+from adapter_hub.trainers.reproduction.plan import plan
+from adapter_hub.trainers.reproduction.recipes import recipe_text
+from adapter_hub.trainers.reproduction.settings import (
+    EXPANSION,
+    TABLES,
+    Settings,
+    parse_settings,
+    settings_text,
+)
+
+TEXT = settings_text("mini")
+NEAREST = {"da": "it", "el": "pt", "cy": "pl", "ja": "zh"}
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return parse_settings(TEXT, "settings")
+
+
+def known(settings: Settings) -> Known:
+    return Known({s: settings.rates(s)[-1] for s in ("E2", "E3", "E4", "E5", "E6", *EXPANSION)}, NEAREST)
+
+
+def named(cells: list[Cell], pattern: str) -> list[Cell]:
+    return [cell for cell in cells if re.fullmatch(pattern, cell.name)]
+
+
+def test_the_number_of_cells_is_known_before_anything_is_chosen_or_measured(settings: Settings) -> None:
+    for tables in (TABLES, (2,), (3,), (4,), (5,), (3, 4), (4, 5)):
+        before = plan(settings, tables, Known())
+        halfway = plan(settings, tables, Known({"E4": settings.rates("E4")[0]}, {"da": "pt"}))
+        after = plan(settings, tables, known(settings))
+        assert len(before) == len(halfway) == len(after)
+        assert any("?" in cell.name for cell in before)
+        assert not any("?" in cell.name for cell in after)
+
+
+def test_everything_that_a_cell_needs_is_a_cell_or_a_choice_of_the_plan(settings: Settings) -> None:
+    for tables in (TABLES, (2,), (3,), (4,), (5,)):
+        cells = plan(settings, tables, known(settings))
+        names = {cell.name for cell in cells}
+        chosen = {CHOICE + cell.work.system for cell in cells if cell.work.dev}
+        for cell in cells:
+            assert set(cell.needs) <= names | chosen, cell.name
+
+
+def test_the_three_expansions_have_the_same_steps_grid_seeds_and_dev_sets(settings: Settings) -> None:
+    cells = plan(settings, (4,), known(settings))
+
+    def outline(system: str) -> set[tuple[object, ...]]:
+        return {
+            (c.work.languages, c.work.rate, c.work.random_seed, c.work.dev)
+            for c in cells
+            if c.kind == "training" and c.work.system == system
+        }
+
+    assert outline("E7") == outline("E8") == outline("E9")
+    assert len(outline("E7")) == 4 * (len(settings.rates("E7")) + len(settings.training.random_seeds) - 1)
+    recipes = {
+        system: recipe_text(settings, named(cells, f"{system}/da/.*seed-1")[0], "E4/it/rate-2e-3/seed-1")
+        for system in EXPANSION
+    }
+    trainings = {text.partition("[training]")[2] for text in recipes.values()}
+    loras = {text.partition("[lora]")[2].partition("[training]")[0] for text in recipes.values()}
+    assert len(trainings) == len(loras) == 1
+    assert len(settings.training.random_seeds) >= 3
+
+
+def test_no_test_set_is_decoded_before_every_learning_rate_is_chosen(settings: Settings) -> None:
+    cells = plan(settings, TABLES, known(settings))
+    choices = {CHOICE + f"E{number}" for number in range(2, 10)}
+    tests = [cell for cell in cells if cell.kind in ("test", "untouched")]
+    assert len(tests) > 80
+    assert all(choices <= set(cell.needs) for cell in tests)
+    assert not any("test" in cell.work.dev for cell in cells)
+
+
+def test_tables_3_and_4_come_first_and_table_2_last(settings: Settings) -> None:
+    cells = plan(settings, TABLES, known(settings))
+    assert [cell.phase for cell in cells] == sorted(cell.phase for cell in cells)
+    order = {cell.name: place for place, cell in enumerate(cells)}
+    last_of_4 = max(order[cell.name] for cell in plan(settings, (3, 4), known(settings)))
+    ablation = named(cells, r"E8/da/from-zh/.*")
+    seeds = [order[cell.name] for cell in sorted(ablation, key=lambda cell: cell.work.random_seed)]
+    assert seeds == sorted(seeds)
+    assert seeds[0] > last_of_4
+    assert min(order[c.name] for c in named(cells, r"E4/pl/rank-16/.*")) > max(seeds)
+
+
+def test_full_fine_tuning_of_new_languages_goes_on_from_the_multilingual_one(settings: Settings) -> None:
+    cells = plan(settings, (4,), known(settings))
+    start = named(cells, f"E2/rate-{rate_text(known(settings).rates['E2'])}/seed-1")[0]
+    for cell in named(cells, "E[56]/.*"):
+        assert cell.work.start == start.name
+        assert start.name in cell.needs
+        assert f'id = "../trained/{start.slug}"' in recipe_text(settings, cell)
+    replayed = recipe_text(settings, named(cells, "E6/.*")[0])
+    assert replayed.count("hours = ") == len(settings.base_languages)
+
+
+def test_a_plan_of_table_5_alone_holds_what_it_compares(settings: Settings) -> None:
+    cells = plan(settings, (5,), known(settings))
+    tests = {(c.work.languages[0], c.work.system, c.work.parent) for c in cells if c.kind == "test"}
+    assert tests == {
+        (language, *start)
+        for language in settings.new_languages
+        for start in [("E7", None), *(("E8", parent) for parent in settings.base_languages)]
+    }
+    assert not named(cells, "E[2356]/.*")
+
+
+@pytest.mark.parametrize("system", ["E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9"])
+def test_the_recipe_of_every_system_is_one_that_train_reads(
+    settings: Settings, tmp_path: Path, system: str
+) -> None:
+    cell = next(c for c in plan(settings, TABLES, known(settings)) if c.work.system == system and c.work.dev)
+    parent = None if cell.work.parent is None else f"E4/{cell.work.parent}/rate-2e-3/seed-1"
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe_text(settings, cell, parent), encoding="utf-8")
+    recipe = read_recipe(path).recipe
+    assert recipe.training.peak_learning_rate == cell.work.rate
+    method = {"E4": "lora", "E7": "lora", "E8": "warm-start", "E9": "expert-pair"}
+    assert recipe.adapter.method == method.get(system, "full-fine-tuning")
+
+
+def test_the_chosen_rate_has_the_lowest_average_and_of_equals_is_the_smaller() -> None:
+    choice = choose(
+        "E8", {4e-3: {"da": 0.1, "el": 0.3}, 1e-3: {"da": 0.2, "el": 0.2}, 2e-3: {"da": 0.5, "el": 0}}
+    )
+    assert choice.rate == 1e-3
+    assert choice.at_the_edge
+    assert not replace(choice, rate=2e-3).at_the_edge
+
+
+def test_a_cell_travels_as_json() -> None:
+    work = Work("E8", ("da",), 1e-3, 2, "it", 8, dev=("da", "el"))
+    assert Work.from_json(work.to_json()) == work
+    assert rate_text(1e-4) == "1e-4"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('name = "mini"', "name = mini", "not TOML"),
+        ("dev = 100", "dve = 100", "unknown field 'speech.dve'"),
+        ("dev = 100", "dev = 0", "speech.dev"),
+        ("da = 300\n", "", "no number of utterances for da"),
+        ('"ja"]', '"ja", "pl"]', "pl: both a base and a new language"),
+        ("ranks = [2, 4, 8, 12, 16]", "ranks = [2, 4]", "lora.rank, 8, is missing"),
+        ("tables = [2, 3, 4, 5]", "tables = [1]", "tables: 1 is none of 2, 3, 4, 5"),
+        ('language = "pl"', 'language = "da"', "'da' is no base language"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(before: str, after: str, message: str) -> None:
+    assert before in TEXT
+    with pytest.raises(InvalidInputError, match=re.escape(message)) as caught:
+        parse_settings(TEXT.replace(before, after, 1), "settings.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scale_without_settings_is_refused() -> None:
+    with pytest.raises(NotFoundError, match="choose one of mini, paper"):
+        settings_text("huge")
+
+
+def test_a_dry_run_prints_the_cells_and_their_sizes_and_makes_nothing(run: Run, tmp_path: Path) -> None:
+    done = run("reproduce", "lora-whisper", "--dry-run", "--tables", "3")
+    assert done.code == 0
+    assert "E3/pl/rate-" in done.out
+    assert "h with 2 at a time" in done.err
+    cells = run("reproduce", "lora-whisper", "--dry-run", "--tables", "3", "--json").json
+    assert {"kind": "speech", "name": "speech/pl"}.items() <= cells[0].items()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "x", "--tables", "1"], "table 1: none that can be reproduced; choose among 2, 3, 4, 5"),
+        (["--out", "x", "--tables", "two"], "--tables 'two': expected numbers, like 3,4"),
+        ([], "--out is missing"),
+        (["--out", "x", "--report-only"], "no run of a reproduction; start one without --report-only"),
+        (["--out", "."], "exists and is no run of a reproduction"),
+        (["--out", "x", "--settings", "nothing.toml"], "nothing.toml: no settings of a reproduction"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_said_in_one_line(
+    run: Run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "something").touch()
+    done = run("reproduce", "lora-whisper", *arguments)
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert message in done.err

@@ -1,0 +1,243 @@
+"""The report of a reproduction, from cells made up for the purpose: tables, verdicts, gaps, plots."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapter_hub.errors import ConflictError, InvalidInputError
+from adapter_hub.report import EvaluationReport
+from adapter_hub.trainers.reproduction.cells import Cell
+from adapter_hub.trainers.reproduction.queueing import Queue
+from adapter_hub.trainers.reproduction.report import write_report
+from adapter_hub.trainers.reproduction.run import Run
+from adapter_hub.trainers.reproduction.settings import TABLES, settings_text
+from adapter_hub.trainers.reproduction.working import Outcome
+
+RATES = {"E1": 30, "E2": 25, "E3": 10, "E4": 12, "E5": 40, "E6": 35, "E7": 30, "E8": 20, "E9": 20}  # per cent
+SIMILAR = {"da": "it", "el": "pt", "cy": "pl", "ja": "zh"}
+DIGEST = "sha256:" + "0" * 64
+WORDS = 100  # of an utterance
+
+
+def report(rate: int, language: str) -> EvaluationReport:
+    """Return a report of two speakers who made `rate` errors in a hundred, give or take one."""
+    rows = []
+    for i, errors in enumerate((rate - 1, rate + 1)):
+        counts = {"hits": WORDS - errors, "substitutions": errors, "deletions": 0, "insertions": 0}
+        rows.append({"id": f"{i}", "audio_sha256": "0" * 64, "seconds": 2.0, "language": language,
+                     "speaker": f"s{i}", "reference": "a", "hypothesis": "b", "words": counts,
+                     "characters": counts})  # fmt: skip
+    pooled = {key: sum(row["words"][key] for row in rows) for key in rows[0]["words"]}  # type: ignore[index]
+    metric = "cer" if language in ("zh", "ja") else "wer"
+    return EvaluationReport.model_validate(
+        {"schema": "evaluation/1", "created": "2026-01-01T00:00:00Z", "subject": {},
+         "base_model_digest": DIGEST, "data": "made-up", "data_sha256": "0" * 64, "split": "test",
+         "languages": (language,), "normaliser": "basic/1",
+         "decoding": {"beams": 5, "timestamps": False, "language": language}, "primary": metric,
+         "words": pooled, "characters": pooled,
+         "interval": {"low": 0.0, "high": 1.0, "resamples": 1, "unit": "speaker", "random_seed": 0},
+         "seconds": 4.0, "wall_seconds": 1.0, "packages": {}, "rows": tuple(rows)},
+        strict=False,
+    )  # fmt: skip
+
+
+def outcome(run: Run, cell: Cell) -> Outcome:
+    """Return what a cell might have found."""
+    work, language = cell.work, cell.work.languages[0]
+    if cell.kind == "speech":
+        return {"hours": {"train": 1.5, "dev": 0.1, "test": 0.25}, "utterances": {}}
+    if cell.kind == "similarity":
+        scores = {k: float(k == SIMILAR[language]) for k in run.settings.base_languages}
+        found = {"scores": scores, "mean_probabilities": scores, "segments": 9}
+        return {"similarity": found, "nearest": SIMILAR[language]}
+    if cell.kind == "training":
+        rates = run.settings.rates(work.system)
+        dev = dict.fromkeys(work.dev, 0.1 if work.rate == rates[0] else 0.2)
+        return {"parameters": 1000 * (work.rank or 1), "steps": 10, "training_seconds": 5.0, "dev": dev}
+    if cell.kind == "untouched":
+        return {"utterances": 8, "different_tokens": 0, "different_scores": 0, "different_logits": 0,
+                "largest_logit_difference": 0.0, "neighbours": ["a", "b"], "neighbour_rows": 8,
+                "neighbour_rows_changed": 7}  # fmt: skip
+    rate = RATES[work.system]
+    if work.system == "E8" and work.parent != SIMILAR[language]:
+        rate = 33
+    if work.system == "E4" and work.rank != run.settings.lora.rank:
+        rate = 20
+    rate += (work.random_seed == 2) - (work.random_seed == 3)
+    found = report(rate, language)
+    path = run.folder / "evaluations" / f"{cell.slug}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(found.to_bytes())
+    return {"value": found.value, "metric": found.primary, "report": path.name}
+
+
+def make_up(folder: Path, wanted: Callable[[Cell], bool] = lambda _: True) -> Run:
+    """Return a run whose cells, as far as they are wanted, are finished."""
+    run = Run.start(folder, settings_text("mini"), "mini")
+    queue = Queue(run, TABLES, lambda _: None)
+    queue.look()
+    while ready := [c for c in queue.cells if wanted(c) and c.name not in queue.finished and queue.ready(c)]:
+        for cell in ready:
+            run.finish(cell, run.key(cell, queue.recipe(cell)), 2.0, outcome(run, cell))
+        queue.look()
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = make_up(tmp_path_factory.mktemp("reports") / "whole")
+    write_report(run, TABLES, lambda _: None)
+    return run
+
+
+def row(run: Run, title: str, first: str) -> list[str]:
+    """Return the cells of a table's row, without the paper's numbers."""
+    text = (run.folder / "README.md").read_text(encoding="utf-8")
+    part = text.partition(f"## {title}")[2].partition("\n## ")[0]
+    line = next(line for line in part.splitlines() if line.startswith(f"| {first}"))
+    return [re.sub(r"<br>.*", "", cell.strip()) for cell in line.strip("|").split("|")]
+
+
+def numbers(run: Run) -> Any:
+    return json.loads((run.folder / "results.json").read_bytes())
+
+
+def test_table_3_has_the_paper_s_rows_with_the_best_of_a_column_in_bold(whole: Run) -> None:
+    assert row(whole, "Table 3", "E1") == ["E1", "whisper-mini", "No", "-", *["30.00"] * 5]
+    assert row(whole, "Table 3", "E3")[3:] == ["1K×4", *["**10.00**"] * 5]
+    assert row(whole, "Table 3", "E4")[3:] == ["8K×4", *["12.00"] * 5]
+
+
+def test_every_cell_stands_above_the_paper_s_number(whole: Run) -> None:
+    text = (whole.folder / "README.md").read_text(encoding="utf-8")
+    assert "12.00<br>*7.94* | 12.00<br>*10.81* | 12.00<br>*10.49* | 12.00<br>*8.82* | 12.00<br>*9.52*" in text
+    assert "| DA | IT<br>*PT* |" in text
+    assert "| 1.50<br>*103.0* | 0.25<br>*2.0* |" in text
+
+
+def test_table_4_has_mean_and_spread_over_seeds_and_repeats_e4_for_the_base_languages(whole: Run) -> None:
+    e8 = row(whole, "Table 4", "E8")
+    assert e8[:5] == ["E8", "LoRA-Whisper (whisper-mini)", "Warm start", "E4", "8K×4"]
+    assert e8[5:10] == [*["**20.00 ± 1.00**"] * 4, "**20.00**"]
+    assert e8[10:] == ["**12.00**"] * 5
+    assert row(whole, "Table 4", "E2")[4:10] == ["-"] * 6
+    assert row(whole, "Table 4", "E5")[10:] == ["40.00"] * 5
+
+
+def test_table_5_and_table_2_show_every_initialisation_and_rank(whole: Run) -> None:
+    assert row(whole, "Table 5", "DA") == [
+        "DA", "IT", "30.00 ± 1.00", "33.00 ± 1.00", "33.00 ± 1.00", "**20.00 ± 1.00**", "33.00 ± 1.00",
+    ]  # fmt: skip
+    assert row(whole, "Table 2", "WER") == ["WER (PL)", "20.00", "20.00", "12.00", "20.00", "20.00"]
+    recomputed = row(whole, "Table 2", "#LoRA param recomputed")
+    assert recomputed[1:] == ["3.244M", "6.488M", "12.976M", "19.464M", "25.952M"]
+
+
+def test_the_orderings_are_judged_one_by_one(whole: Run) -> None:
+    verdicts = {item["claim"]: item["verdict"] for item in numbers(whole)["orderings"]}
+    assert verdicts["E3 below E2, average of the base languages"] == "held"
+    assert verdicts["E5 below E6, average of the new languages"] == "not held"
+    assert verdicts["E8 below E7, average of the new languages"] == "held"
+    assert verdicts["E1 below E2, zh"] == "not held"
+    assert verdicts["da from it (nearest) below every other base language"] == "held"
+    assert verdicts["da: some less similar base language is a worse start than none"] == "held"
+    assert verdicts["rank 8 (a quarter of the paper's 32) below every other"] == "held"
+    untouched = next(claim for claim in verdicts if claim.startswith("base languages untouched"))
+    assert verdicts[untouched] == "held"
+    equal = next(claim for claim in verdicts if claim.startswith("E8 and E9 equal within 1 points"))
+    assert verdicts[equal] == "held"
+
+
+def test_a_difference_in_one_bit_is_forgetting(tmp_path: Path) -> None:
+    run = make_up(tmp_path / "run")
+    path = run.folder / "cells" / "untouched-pl.json"
+    record = json.loads(path.read_bytes())
+    record["outcome"]["different_logits"] = 1
+    path.write_text(json.dumps(record))
+    write_report(Run.open(run.folder), (4,), lambda _: None)
+    verdicts = [item["verdict"] for item in numbers(run)["orderings"] if "untouched" in item["claim"]]
+    assert verdicts == ["not held"]
+
+
+def test_results_hold_every_number_of_the_tables(whole: Run) -> None:
+    found = numbers(whole)
+    assert found["systems"]["E7"]["languages"]["ja"]["seeds"] == pytest.approx([0.30, 0.31, 0.29])
+    assert found["systems"]["E7"]["languages"]["ja"]["metric"] == "cer"
+    assert found["systems"]["E8"]["averages"]["new"]["mean"] == pytest.approx(0.2)
+    assert found["forgetting"]["E5"]["change"] == pytest.approx(15.0)
+    assert found["choices"]["E7"]["rate"] == whole.settings.rates("E7")[0]
+    assert found["training_times"]["E4"]["seconds_a_step"] == pytest.approx(0.5)
+    assert found["gaps"] == []
+
+
+def test_a_partial_run_is_reported_with_gaps(tmp_path: Path) -> None:
+    run = make_up(tmp_path / "run", lambda cell: cell.kind != "test" or cell.work.system in ("E1", "E4"))
+    write_report(run, TABLES, lambda _: None)
+    assert row(run, "Table 3", "E3")[4:] == ["…"] * 5
+    assert row(run, "Table 3", "E4")[4:] == ["**12.00**"] * 5
+    assert "cells are not finished" in (run.folder / "README.md").read_text(encoding="utf-8")
+    verdicts = {item["claim"]: item["verdict"] for item in numbers(run)["orderings"]}
+    assert verdicts["E3 below E2, average of the base languages"] == "not measured"
+    assert len(numbers(run)["gaps"]) > 50
+
+
+def test_a_run_that_has_only_begun_can_be_reported(tmp_path: Path) -> None:
+    run = make_up(tmp_path / "run", lambda _: False)
+    write_report(run, TABLES, lambda _: None)
+    assert row(run, "Table 5", "DA")[1:] == ["…"] * 6
+
+
+def test_the_report_says_which_plots_there_are_or_how_to_get_them(whole: Run, tmp_path: Path) -> None:
+    said: list[str] = []
+    run = Run.open(whole.folder)
+    write_report(run, TABLES, said.append)
+    text = (run.folder / "README.md").read_text(encoding="utf-8")
+    drawn = sorted(path.name for path in run.folder.glob("*.svg"))
+    if drawn:
+        assert drawn == ["forgetting.svg", "initialisations.svg", "new-languages.svg", "ranks.svg"]
+        assert all(f"({name})" in text for name in drawn)
+    else:
+        assert len(said) == 1
+        assert 'pip install "adapter-hub[plots]"' in said[0]
+        assert "## Plots" not in text
+
+
+def test_a_finished_cell_whose_inputs_changed_counts_no_more(tmp_path: Path) -> None:
+    run = make_up(tmp_path / "run", lambda cell: cell.kind in ("speech", "similarity"))
+    path = run.folder / "cells" / "speech-da.json"
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps(record | {"key": "of another plan"}))
+    queue = Queue(Run.open(run.folder), TABLES, lambda _: None)
+    queue.look()
+    assert "speech/da" not in queue.finished
+    assert "similarity/da" not in queue.finished  # it needs the speech
+    assert "similarity/el" in queue.finished
+
+
+def test_choices_are_written_down_with_their_time_and_kept(tmp_path: Path) -> None:
+    run = make_up(tmp_path / "run", lambda cell: cell.kind != "test")
+    noted = json.loads((run.folder / "choices.json").read_bytes())
+    assert sorted(noted) == [f"E{number}" for number in range(2, 10)]
+    before = (run.folder / "choices.json").read_bytes()
+    Queue(Run.open(run.folder), TABLES, lambda _: None).look()
+    assert (run.folder / "choices.json").read_bytes() == before
+
+
+def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
+    Run.start(tmp_path / "run", settings_text("mini"), "mini")
+    Run.start(tmp_path / "run", "# a comment changes nothing\n" + settings_text("mini"), "mini")
+    with pytest.raises(ConflictError, match="a run of other settings .mini. than mine; choose another --out"):
+        Run.start(tmp_path / "run", settings_text("mini").replace("dev = 100", "dev = 90"), "mine")
+
+
+def test_a_broken_record_is_named(tmp_path: Path) -> None:
+    run = make_up(tmp_path / "run", lambda cell: cell.kind == "speech")
+    (run.folder / "cells" / "speech-da.json").write_text("{")
+    with pytest.raises(InvalidInputError, match="speech-da.json: no record of a cell; remove it"):
+        Run.open(run.folder)
