@@ -23,7 +23,7 @@ SYSTEMS = {
     5: ("E4", "E7", "E8"),
 }
 WARM = ("E8", "E9")
-SPEECH, BASE, NEW, TESTS, ABLATION, LAST, SWEEP = range(7)  # phases
+SPEECH, BASE, NEW, TESTS, ABLATION, SWEEP, LAST = range(7)  # phases
 STEP_SECONDS = 0.4  # on one of two busy threads; only for the time left, and only at first
 TEST_SECONDS, CELL_SECONDS = 0.08, 4.0  # an utterance; what a cell costs beside its steps
 
