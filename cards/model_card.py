@@ -28,6 +28,7 @@ METHODS = {
     "average": "a weighted average of adapters",
     "imported": "a LoRA made elsewhere and taken in as it was",
 }
+FOLDED = "another adapter's function as one LoRA"
 GATES = {
     "token": "weighs parent and child for every token and adapted linear",
     "static": "one learned pair of weights for every adapted linear",
@@ -75,7 +76,7 @@ def render_card(
         reports=own,
         status=status,
         front_matter=front_matter(manifest, own),
-        method=METHODS[manifest.method],
+        method=FOLDED if _is_folded(manifest) else METHODS[manifest.method],
         plain_peft=manifest.method != "expert-pair",
         ranks=sorted({module.rank for section in manifest.lora for module in section.modules}),
         gate=manifest.gate and f"{GATES[manifest.gate.kind]}; {manifest.gate.parameters} parameters",
@@ -156,6 +157,10 @@ def percent(value: float) -> str:
     '12.3 %'
     """
     return f"{100 * value:.1f} %"
+
+
+def _is_folded(manifest: Manifest) -> bool:
+    return manifest.method == "average" and [parent.weight for parent in manifest.parents] == [1.0]
 
 
 def _quoted(text: str) -> str:

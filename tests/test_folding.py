@@ -93,3 +93,5 @@ def test_a_folded_pair_is_published_audited_and_looked_at(pair: Artifact, tmp_pa
     lineage = run("lineage", "small/one").out
     assert f"component: {pair.ref} (expert-pair, da)" in lineage
     assert "expert: small/ja-3@1.0.0" in lineage
+    assert "another adapter's function as one LoRA, rank 3, 11, for da" in run("card", "small/one").out
+    assert f"{pair.ref}, weight 1" in run("show", "small/one").out

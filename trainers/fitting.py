@@ -47,7 +47,7 @@ def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Trainee, AdapterTrainer
     trainee = start(whisper, inputs.file.recipe, inputs.parents)
     hasten(trainee.model)
     if settings.gradient_checkpointing:
-        whisper.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        whisper.activation_checkpointing_enable({"use_reentrant": False})
     sampler = LikeLengths(inputs.train.examples, settings.batch_size, settings.random_seed)
     end = inputs.base.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
     chunk = whisper.config.max_source_positions * 2 if settings.audio_length == "chunk" else None
