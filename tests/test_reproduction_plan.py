@@ -90,7 +90,7 @@ def test_no_test_set_is_decoded_before_every_learning_rate_is_chosen(settings: S
     assert not any("test" in cell.work.dev for cell in cells)
 
 
-def test_tables_3_and_4_come_first_and_table_2_last(settings: Settings) -> None:
+def test_tables_3_and_4_come_first_and_the_other_seeds_of_table_5_last(settings: Settings) -> None:
     cells = plan(settings, TABLES, known(settings))
     assert [cell.phase for cell in cells] == sorted(cell.phase for cell in cells)
     order = {cell.name: place for place, cell in enumerate(cells)}
@@ -99,7 +99,8 @@ def test_tables_3_and_4_come_first_and_table_2_last(settings: Settings) -> None:
     seeds = [order[cell.name] for cell in sorted(ablation, key=lambda cell: cell.work.random_seed)]
     assert seeds == sorted(seeds)
     assert seeds[0] > last_of_4
-    assert min(order[c.name] for c in named(cells, r"E4/pl/rank-16/.*")) > max(seeds)
+    sweep = [order[cell.name] for cell in named(cells, r"E4/pl/rank-16/.*")]
+    assert seeds[0] < min(sweep) <= max(sweep) < seeds[1]
 
 
 def test_full_fine_tuning_of_new_languages_goes_on_from_the_multilingual_one(settings: Settings) -> None:
