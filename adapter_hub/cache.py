@@ -8,7 +8,7 @@
 A stamp holds size, modification time and inode of every file as verified. While they agree, getting an
 adapter costs a look at each file's entry and no hashing; otherwise it is verified again, and dropped if
 it is damaged, so that the next pull brings it anew. Beside them lies what training and evaluation make
-of data sets (`features/`), which this module lists and prunes, too.
+of data sets (`features/`, `datasets/`), which this module lists and prunes, too.
 """
 
 from __future__ import annotations
@@ -122,11 +122,13 @@ class Cache:
         return sorted(found, key=lambda entry: (entry.ref, entry.digest))
 
     def data(self) -> list[CacheEntry]:
-        """Return what is kept of data sets: log-mel features, in packs of many clips."""
-        return [
+        """Return what is kept of data: log-mel features, in packs of many clips, and data sets of the Hub."""
+        packs = [
             CacheEntry("", "features", path.stat().st_size, path.stat().st_mtime, path)
             for path in sorted((self.folder / "features").glob("*/*.safetensors"))
         ]
+        plans = sorted((self.folder / "datasets").glob("*/dataset.json"))
+        return packs + [_data_set(plan) for plan in plans]
 
     def prune(self, unused_days: float = 30.0, keep: Collection[str] = ()) -> list[CacheEntry]:
         """Remove what was not asked for in `unused_days`, except the digests in `keep`.
@@ -141,9 +143,9 @@ class Cache:
             self._stamp(entry.digest).unlink(missing_ok=True)
         for entry in self.data():
             if entry.used <= limit:
-                entry.path.unlink(missing_ok=True)
+                remove_folder(entry.path) if entry.path.is_dir() else entry.path.unlink(missing_ok=True)
                 gone.append(entry)
-        for name in ("artifacts", "stamps"):
+        for name in ("artifacts", "stamps", "datasets"):
             remove_stale(self.folder / name)
         for path in (self.folder / "downloads").glob("*"):  # unfinished ones that nobody went on with
             if path.lstat().st_mtime <= min(limit, time.time() - DAY):
@@ -176,6 +178,17 @@ class Cache:
     def _write_stamp(self, digest: str, rows: list[Row]) -> None:
         with suppress(PermissionError):  # a read-only cache is verified on every use
             write_atomically(self._stamp(digest), json.dumps(rows).encode())
+
+
+def _data_set(plan: Path) -> CacheEntry:
+    folder = plan.parent
+    try:
+        row = json.loads(plan.read_bytes())
+        ref = f"{row['repo']}:{row['config']} {row['split']} @{row['commit'][:12]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        ref = "damaged"
+    size = sum(size for _, size, _, _ in _rows(folder))
+    return CacheEntry("", ref, size, plan.stat().st_mtime, folder)
 
 
 def _rows(folder: Path) -> list[Row]:

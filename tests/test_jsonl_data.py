@@ -186,7 +186,7 @@ def test_durations_that_are_not_the_files_are_dropped_and_told(
         "duration 2.5 s is stated, but the file holds 1.00 s; correct it, or add offset" in reasons["b.wav"]
     )
     assert "0.8 s from 0.5 s on, but it ends after 1.00 s" in reasons["c.wav@0.5+0.8"]
-    sources, rules = sources_at(path)
+    sources, rules = sources_at(path, tmp_path)
     report = check_data(sources, base, rules)
     assert {row.id: row.reason for row in report.splits[0].dropped} == reasons
     assert (report.splits[0].split, report.splits[0].usable) == ("train", 2)

@@ -29,7 +29,7 @@ DANISH = RowRules(language="da")
 
 
 def check(place: Path, base: BaseModel) -> DataReport:
-    sources, rules = sources_at(place)
+    sources, rules = sources_at(place, place)
     return check_data(sources, base, rules)
 
 

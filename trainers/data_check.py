@@ -1,6 +1,6 @@
 """Look over a data set before training on it: what will be used, what will not, and why.
 
-sources, rules = sources_at(Path("data/da"))       # or a JSONL file, or a recipe
+sources, rules = sources_at(Path("data/da"), cache_folder())       # or a JSONL file, or a recipe
 report = check_data(sources, base, rules)
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from adapter_hub.errors import AdapterHubError
+from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.speech.dataset import METADATA, SPLITS, Dataset, read_dataset
 from adapter_hub.trainers.data.rows import RowReader, RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources
@@ -83,12 +83,13 @@ def check_data(sources: Mapping[str, Source], base: Listener, rules: RowRules) -
     )
 
 
-def sources_at(place: Path) -> tuple[dict[str, Source], RowRules]:
+def sources_at(place: Path, cache: Path) -> tuple[dict[str, Source], RowRules]:
     """Return what `data check` is to look at, and the rules for it.
 
     Args:
         place: a data set's folder, with or without sub-folders for its splits; a JSONL file; or a
             recipe, of which all sources are meant.
+        cache: the cache folder, for data sets on the Hub.
 
     Raises:
         NotFoundError: nothing is there. InvalidInputError: metadata that cannot be read.
@@ -98,7 +99,7 @@ def sources_at(place: Path) -> tuple[dict[str, Source], RowRules]:
         named = [
             (f"{split} {number}" if len(sources) > 1 else split, source)
             for split in ("train", "dev")
-            for sources in [read_sources(file, split)]
+            for sources in [read_sources(file, split, cache)]
             for number, source in enumerate(sources, 1)
         ]
         return dict(named), RowRules.of(file.recipe)
@@ -109,7 +110,7 @@ def sources_at(place: Path) -> tuple[dict[str, Source], RowRules]:
 
 def _split(name: str, source: Source, reader: RowReader) -> SplitReport:
     longest, seconds = 0, []
-    dropped: list[Dropped] = []
+    dropped = [Dropped(*item) for item in source.dataset.unusable]
     for row in source.dataset.rows:
         try:
             spelled = reader.spell(row, source)
@@ -118,12 +119,14 @@ def _split(name: str, source: Source, reader: RowReader) -> SplitReport:
             row.check_stated(audio.seconds)
             longest = max(longest, len(spelled.tokens))
             seconds.append(audio.seconds)
+        except IntegrityError:
+            raise  # the cache is damaged, not the row
         except AdapterHubError as error:
             dropped.append(Dropped(row.id, str(error)))
     return SplitReport(
         split=name,
         place=str(source.dataset.folder),
-        utterances=len(source.dataset.rows),
+        utterances=len(source.dataset.rows) + len(source.dataset.unusable),
         usable=len(seconds),
         hours=round(sum(seconds) / 3600, 4),
         shortest_seconds=round(min(seconds, default=0.0), 2),

@@ -60,8 +60,8 @@ def gather(
     )
     if recipe.decode_language is not None:
         base.check_languages([recipe.decode_language])
-    sources = read_sources(file, "train")
-    watched = read_sources(file, "dev")
+    sources = read_sources(file, "train", cache.folder, tell)
+    watched = read_sources(file, "dev", cache.folder, tell)
     with _features(file, base, cache) as features:
         train = _prepare("train", sources, base, file, features, tell)
         dev = _prepare("dev", watched, base, file, features, tell) if watched else None

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.canonical import Record, Text
+from adapter_hub.hub.names import check_pin
 from adapter_hub.manifest import Name, VersionText
 
 PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -97,6 +98,8 @@ class SourceTable(Record):
             raise ValueError(f"a source needs exactly one of folder, manifest, dataset; found {found}")
         if self.dataset is not None and (self.revision is None or self.split is None):
             raise ValueError("a source with `dataset` needs its revision (a commit) and its split")
+        if self.dataset is not None and self.revision is not None:
+            check_pin(self.dataset, self.revision)
         if self.dataset is None and (self.config or self.split or self.revision):
             raise ValueError("config, split and revision of a source go with `dataset`")
         return self
@@ -115,6 +118,17 @@ class DataTable(Record):
     license: Text | None = None
     shortest_seconds: Annotated[float, Field(ge=0)] = 0.0  # shorter rows are dropped, and reported
     longest_seconds: Annotated[float, Field(gt=0)] | None = None  # default: the base model's chunk
+
+    @model_validator(mode="after")
+    def _fits_its_sources(self) -> Self:
+        if not isinstance(self.train, str) and (self.id or self.revision):
+            raise ValueError("id and revision go with one folder; give them to the sources instead")
+        for number, source in enumerate(self.dev or () if not isinstance(self.dev, str) else (), 1):
+            if source.weight != 1:
+                raise ValueError(f"dev[{number}].weight: every row of dev is looked at once; leave it out")
+        if self.longest_seconds is not None and self.longest_seconds <= self.shortest_seconds:
+            raise ValueError(f"longest_seconds {self.longest_seconds:g} is not above shortest_seconds")
+        return self
 
 
 class LoraTable(Record):

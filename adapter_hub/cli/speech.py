@@ -5,9 +5,9 @@ adapter-hub evaluate mini/da --data danish --split test --out report.json
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 
@@ -18,6 +18,9 @@ from adapter_hub.cli.tables import table
 if TYPE_CHECKING:
     from adapter_hub.report import EvaluationReport
     from adapter_hub.runtime.transcriber import Transcriber
+    from adapter_hub.speech.dataset import Dataset
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 class Choices(TypedDict, total=False):
@@ -46,17 +49,33 @@ batch_size_option = click.option(
 timestamps_option = click.option("--timestamps", is_flag=True, help="Find when each segment starts and ends.")
 
 
+def data_options(command: Command) -> Command:
+    """Add the options that name a split of a data set, wherever it is."""
+    for option in reversed(
+        (
+            click.option(
+                "--data",
+                required=True,
+                metavar="PLACE",
+                help="Folder with metadata and audio, JSONL file, or hf://datasets/NAMESPACE/NAME@COMMIT.",
+            ),
+            click.option(
+                "--split", help="Split of the data. Default: `test`, unless PLACE is one split itself."
+            ),
+            click.option("--config", help="Configuration of a data set on the Hub, such as da_dk."),
+            click.option(
+                "--text-column", default="transcription", show_default=True, help="Its column of references."
+            ),
+            click.option("--audio-column", default="audio", show_default=True, help="Its column of audio."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("ref")
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder with metadata and audio, or a JSONL file.",
-)
-@click.option(
-    "--split", help="Sub-folder to evaluate on. Default: `test`, unless the folder is a split itself."
-)
+@data_options
 @click.option("--language", metavar="TAG", help="BCP 47 tag of rows that name none. Default: the adapter's.")
 @decode_language_option
 @base_model_option
@@ -71,8 +90,11 @@ timestamps_option = click.option("--timestamps", is_flag=True, help="Find when e
 def evaluate(
     settings: Settings,
     ref: str,
-    data: Path,
+    data: str,
     split: str | None,
+    config: str | None,
+    text_column: str,
+    audio_column: str,
     language: str | None,
     decode_language: str | None,
     base_model: str | None,
@@ -87,23 +109,21 @@ def evaluate(
     """Measure the error rates of the adapter REF, or of `base-model`, on a data set.
 
     The data set is a folder with metadata.jsonl or metadata.csv (file_name, text, optionally language and
-    speaker) and audio, or a JSONL file (audio_filepath, duration, text). Rates are pooled over all
-    utterances, with a 95 % interval by resampling speakers. CER leads for languages written without word
-    spaces; their spaces do not count as characters.
+    speaker) and audio, a JSONL file (audio_filepath, duration, text), or parquet on the Hub at a commit.
+    Rates are pooled over all utterances, with a 95 % interval by resampling speakers. CER leads for
+    languages written without word spaces; their spaces do not count as characters.
     """
     from adapter_hub.errors import InvalidInputError
     from adapter_hub.evaluation.evaluating import EvaluationOptions
     from adapter_hub.evaluation.evaluating import evaluate as run
     from adapter_hub.runtime.opening import AUTO, BASE_MODEL
-    from adapter_hub.speech.dataset import METADATA, read_dataset
 
     if ref == AUTO:
         raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
     if attach and ref == BASE_MODEL:
         raise InvalidInputError("evaluate --attach: the base model has no place for reports; name an adapter")
-    if split is None and data.is_dir() and not any((data / name).is_file() for name in METADATA):
-        split = "test"
-    dataset = read_dataset(data, split)
+    columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
+    dataset = open_data(settings, data, split, **columns)
     transcriber = open_transcriber(settings, ref, language, decode_language, base_model)
     options = EvaluationOptions(
         language=language,
@@ -125,6 +145,30 @@ def evaluate(
         echo_json(report.to_json())
     else:
         click.echo(summary(ref, report))
+
+
+def open_data(settings: Settings, place: str, split: str | None, **options: Any) -> Dataset:
+    """Return the rows of a split of a data set.
+
+    Args:
+        settings: of the command line, for the cache.
+        place: a folder, a JSONL file, or `hf://datasets/namespace/name@commit`.
+        split: None for `test`, where the place has splits.
+        options: config, text_column and audio_column of a data set on the Hub.
+    """
+    from adapter_hub.hub import is_hub
+    from adapter_hub.speech.dataset import METADATA, read_dataset
+    from adapter_hub.speech.hub_dataset import HubSplit, read_hub_dataset
+
+    if is_hub(place):
+        wanted = HubSplit.parse(place, split=split or "test", **options)
+        return read_hub_dataset(
+            wanted, settings.open_cache().folder, tell=lambda line: click.echo(line, err=True)
+        )
+    folder = Path(place)
+    if split is None and folder.is_dir() and not any((folder / name).is_file() for name in METADATA):
+        split = "test"
+    return read_dataset(folder, split)
 
 
 def summary(ref: str, report: EvaluationReport) -> str:

@@ -78,7 +78,7 @@ def data_check(ctx: click.Context, place: Path, base_model: str, as_json: bool) 
     from adapter_hub.runtime.base_model import load_base_model
     from adapter_hub.trainers.data_check import check_data, sources_at
 
-    sources, rules = sources_at(place)
+    sources, rules = sources_at(place, ctx.obj.open_cache().folder)
     report = check_data(sources, load_base_model(base_model), rules)
     if as_json:
         echo_json(report.to_json())

@@ -110,7 +110,7 @@ def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions
     tags = _tags(transcriber, dataset, options.language)
     for tag in sorted(set(tags)):
         _decode_language(transcriber, tag)
-    plan, problems = [], []
+    plan, problems = [], [f"{row_id}: {reason}" for row_id, reason in dataset.unusable]
     for row, tag in zip(dataset.rows, tags, strict=True):
         try:
             seconds = row.clip.seconds()

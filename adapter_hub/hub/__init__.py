@@ -20,6 +20,7 @@ from adapter_hub.hub.names import (
     RepoState,
     Wanted,
     check_commit,
+    check_pin,
     check_revision,
     is_hub,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "RepoState",
     "Wanted",
     "check_commit",
+    "check_pin",
     "check_revision",
     "is_hub",
     "make_way",

@@ -40,6 +40,22 @@ def check_commit(commit: str) -> str:
     return commit
 
 
+def check_pin(repo: str, revision: str) -> str:
+    """Return the commit that a data set is read at.
+
+    Raises:
+        InvalidInputError: a branch or tag, whose content changes; the message says how to get the commit.
+    """
+    try:
+        return check_commit(revision)
+    except InvalidInputError:
+        raise InvalidInputError(
+            f"revision {revision[:60]!r} of {repo}: expected a commit's 40 hexadecimal digits, so that it "
+            f"stays the same; `git ls-remote https://huggingface.co/datasets/{repo}` prints those of main "
+            "and refs/convert/parquet"
+        ) from None
+
+
 def check_revision(revision: str) -> str:
     """Return the name of a branch or tag, or a commit, if it is safe to pass on.
 

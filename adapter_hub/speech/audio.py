@@ -61,7 +61,19 @@ def read_audio(path: Path) -> Audio:
         InvalidInputError: a folder, empty, no audio, truncated, no samples, NaN or infinite samples.
     """
     _check_file(path)
-    data = path.read_bytes()
+    return decode_audio(path.read_bytes(), path)
+
+
+def decode_audio(data: bytes, path: Path) -> Audio:
+    """Decode the bytes of an audio file as `read_audio` does.
+
+    Args:
+        data: the whole file.
+        path: what to call it in an error.
+
+    Raises:
+        InvalidInputError: as `read_audio`.
+    """
     with _opened(path, io.BytesIO(data)) as file:
         blocks = list(_decoded(path, file, BLOCK_SECONDS * file.samplerate))
         samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), dtype=np.float32)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from adapter_hub.canonical import canonical_bytes, sha256_hex
-from adapter_hub.errors import InvalidInputError
-from adapter_hub.speech.audio import Audio, audio_seconds, read_audio, read_audio_part
+from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.speech.audio import Audio, audio_seconds, decode_audio, read_audio, read_audio_part
 from adapter_hub.tensors import file_sha256
 
 END_SECONDS = 0.05  # that a part may reach beyond the end: offsets are rounded
@@ -97,6 +97,49 @@ class SegmentClip:
         """Decode the part."""
         self.seconds()
         return read_audio_part(self.path, self.offset, self.duration, sha256=self.sha256())
+
+
+@dataclass(frozen=True)
+class PackedClip:
+    """An audio file among others in one large file, which holds their bytes one after another.
+
+    Attributes:
+        path: the large file.
+        start: where its bytes begin.
+        size: how many there are.
+        content: their sha256 when they were written.
+        stated_seconds: the duration that its header stated then; None if it could not be read.
+    """
+
+    path: Path
+    start: int
+    size: int
+    content: str
+    stated_seconds: float | None
+
+    def seconds(self) -> float:
+        """Return what the header states."""
+        return self.stated_seconds if self.stated_seconds is not None else self.read().seconds
+
+    def sha256(self) -> str:
+        """Return the sha256 of the bytes."""
+        return self.content
+
+    def read(self) -> Audio:
+        """Decode the bytes.
+
+        Raises:
+            IntegrityError: they are not what was written. InvalidInputError: no audio.
+        """
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            data = file.read(self.size)
+        audio_sha256 = sha256_hex(data)
+        if audio_sha256 != self.content:
+            raise IntegrityError(
+                f"{self.path}: damaged at byte {self.start}", (), f"remove {self.path.parent} to get it anew"
+            )
+        return decode_audio(data, self.path)
 
 
 @lru_cache(maxsize=1024)

@@ -85,12 +85,14 @@ class Dataset:
         split: `train`, `test`, …, or `all`.
         folder: where it is, for messages; of a JSONL file, the file.
         rows: in order.
+        unusable: rows of a foreign data set without audio or text: id, and what is missing.
     """
 
     name: str
     split: str
     folder: Path
     rows: tuple[Utterance, ...]
+    unusable: tuple[tuple[str, str], ...] = ()
 
     @property
     def languages(self) -> tuple[str, ...]:

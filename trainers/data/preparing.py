@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from adapter_hub.canonical import canonical_bytes, sha256_hex
-from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
 from adapter_hub.speech.audio import check_seconds
 from adapter_hub.speech.dataset import Utterance, content_sha256
 from adapter_hub.speech.features import chunk_seconds
@@ -92,7 +92,7 @@ class _Reader:
         Raises:
             InvalidInputError: as `prepare`.
         """
-        dropped: dict[str, str] = {}
+        dropped = dict(source.dataset.unusable)
         spelled = {item.row.id: item for item in self._spelled(source, dropped)}
         rows = source.dataset.rows if source.hours is None else self._chosen(source, spelled, dropped)
         contents: list[tuple[str, str]] = []
@@ -114,7 +114,7 @@ class _Reader:
         seconds = sum(example.seconds for example in examples)
         return Prepared(
             examples,
-            tuple(Dropped(row.id, dropped[row.id]) for row in source.dataset.rows if row.id in dropped),
+            tuple(Dropped(*item) for item in dropped.items()),
             (source.record(hours=seconds / 3600, utterances=len(examples), sha256=sha256),),
             sha256,
         )
@@ -164,6 +164,8 @@ class _Reader:
                 self.features[sha256] = heard
             self.rows.check(heard.seconds, row.id)
             row.check_stated(heard.seconds)
+        except IntegrityError:
+            raise  # the cache is damaged, not the row
         except AdapterHubError as error:
             return row, sha256, str(error)
         return row, sha256, None

@@ -6,15 +6,20 @@ sources[0].dataset.rows, sources[0].weight
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.hub import RepoId
 from adapter_hub.manifest import DataSource
 from adapter_hub.speech.dataset import Dataset, read_dataset
+from adapter_hub.speech.hub_dataset import HubSplit, read_hub_dataset
 from adapter_hub.trainers.recipe import RecipeFile
 from adapter_hub.trainers.recipe_tables import SourceTable
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,20 @@ class Source:
         )
 
 
-def read_sources(file: RecipeFile, split: Literal["train", "dev"]) -> tuple[Source, ...]:
+def read_sources(
+    file: RecipeFile, split: Literal["train", "dev"], cache: Path, tell: Tell = lambda _: None
+) -> tuple[Source, ...]:
     """Open every source that the recipe names for training or for watching it.
+
+    Args:
+        file: the recipe.
+        split: which of its sources.
+        cache: the cache folder, for data sets on the Hub.
+        tell: receives lines of progress.
 
     Raises:
         NotFoundError, InvalidInputError: a source that is not there or cannot be read.
+        IntegrityError, AccessError, UnreachableError, MissingExtraError: a data set on the Hub.
     """
     data = file.recipe.data
     named = data.train if split == "train" else data.dev
@@ -67,12 +81,12 @@ def read_sources(file: RecipeFile, split: Literal["train", "dev"]) -> tuple[Sour
     if isinstance(named, str):
         dataset = read_dataset(file.resolve(named))
         return (Source(dataset, id=data.id, revision=data.revision, license=data.license),)
-    return tuple(_source(file, table) for table in named)
+    return tuple(_source(file, table, cache, tell) for table in named)
 
 
-def _source(file: RecipeFile, table: SourceTable) -> Source:
+def _source(file: RecipeFile, table: SourceTable, cache: Path, tell: Tell) -> Source:
     return Source(
-        _dataset(file, table),
+        _dataset(file, table, cache, tell),
         id=table.id,
         revision=table.revision,
         license=table.license or file.recipe.data.license,
@@ -83,7 +97,7 @@ def _source(file: RecipeFile, table: SourceTable) -> Source:
     )
 
 
-def _dataset(file: RecipeFile, table: SourceTable) -> Dataset:
+def _dataset(file: RecipeFile, table: SourceTable, cache: Path, tell: Tell) -> Dataset:
     if table.folder is not None:
         folder = file.resolve(table.folder)
         if folder.is_file():
@@ -94,7 +108,15 @@ def _dataset(file: RecipeFile, table: SourceTable) -> Dataset:
         if listed.is_dir():
             raise InvalidInputError(f"data: manifest = {table.manifest!r} is a folder, expected a JSONL file")
         return read_dataset(listed)
-    raise InvalidInputError(f"data: {table.dataset}: data sets on the Hub cannot be read yet")
+    split = HubSplit(
+        RepoId(str(table.dataset), "dataset"),
+        str(table.revision),
+        str(table.split),
+        table.config,
+        table.audio_column,
+        table.text_column,
+    )
+    return read_hub_dataset(split, cache, tell=tell)
 
 
 def speech_of(sources: Sequence[Source], file: RecipeFile) -> Dataset:
