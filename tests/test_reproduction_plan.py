@@ -125,6 +125,14 @@ def test_a_plan_of_table_5_alone_holds_what_it_compares(settings: Settings) -> N
     assert not named(cells, "E[2356]/.*")
 
 
+def test_a_full_fine_tune_on_one_new_language_is_tested_on_the_base_languages_too() -> None:
+    changed = TEXT.replace('new_languages = ["da", "el", "cy", "ja"]', 'new_languages = ["da"]')
+    settings = parse_settings(changed, "settings")
+    cells = plan(settings, (4,), known(settings))
+    tested = {cell.work.languages[0] for cell in named(cells, "test/E5/.*")}
+    assert tested == set(settings.languages)
+
+
 @pytest.mark.parametrize("system", ["E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9"])
 def test_the_recipe_of_every_system_is_one_that_train_reads(
     settings: Settings, tmp_path: Path, system: str

@@ -77,8 +77,11 @@ def _expansion(axes: Axes, numbers: Numbers) -> bool:
         _bar(axes, x, values["averages"]["new"], BLUE)
         for i, language in enumerate(languages):
             mean = 100 * values["languages"][language]["mean"]
-            axes.plot(x + 0.12 * (i - (len(languages) - 1) / 2), mean, "o", color="black", markersize=3)
-            axes.annotate(language, (x + 0.12 * (i - 1.5), mean), fontsize=6, ha="center", va="bottom")
+            place = x + 0.13 * (i - (len(languages) - 1) / 2)
+            axes.plot(place, mean, "o", color="black", markersize=3)
+            axes.annotate(
+                language, (place, mean), (0, 3), textcoords="offset points", fontsize=6, ha="center"
+            )
     axes.set_xticks(range(len(found)), list(found))
     axes.set_ylabel("error rate, % (WER; CER for zh, ja)")
     axes.set_title("New languages: average with 95 % interval, languages as dots")
@@ -143,10 +146,12 @@ def _initialisations(axes: Axes, numbers: Numbers) -> bool:
         for x, column in enumerate(columns):
             nearest = numbers["nearest"].get(language) == column
             text = f"{100 * rows[language][column]['mean']:.1f}\n({changes[y][x]:+.1f})"
-            axes.text(x, y, text, ha="center", va="center", fontweight="bold" if nearest else "normal")
+            weight = "bold" if nearest else "normal"
+            colour = "white" if abs(changes[y][x]) > 0.7 * reach else "black"
+            axes.text(x, y, text, ha="center", va="center", fontweight=weight, color=colour)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(languages)), languages)
-    axes.set_title("Warm starts: error rate, % (points against scratch); the nearest in bold")
+    axes.set_title("Warm starts: error rate, % (points against scratch), nearest in bold")
     return True
 
 

@@ -66,7 +66,10 @@ class Queue:
     def look(self) -> None:
         """Learn what follows from the finished cells, until nothing new does."""
         while True:
+            before = set(self.choices)
             self.known, self.choices, self.cells = learn(self.run.settings, self.tables, self.finished)
+            for system in sorted(set(self.choices) - before):
+                self.tell(_chosen(self.choices[system]))
             news = False
             for cell in self.cells:
                 record = self.run.records.get(cell.name)
@@ -131,6 +134,11 @@ class Queue:
         place = f"[{len(self.finished)}/{len(self.cells)}]"
         said = _said(report.outcome)
         self.tell(f"{place} {cell.name}  {report.seconds:.0f} s{said}  {_clock(left)} left")
+
+
+def _chosen(choice: Choice) -> str:
+    tried = ", ".join(f"{rate:g}: {100 * value:.2f} %" for rate, value in choice.averages.items())
+    return f"learning rate of {choice.system}: {choice.rate:g} (on dev {tried})"
 
 
 def _said(outcome: dict[str, Any]) -> str:

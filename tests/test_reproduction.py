@@ -1,0 +1,192 @@
+"""A whole reproduction on a handful of utterances: killed, gone on with, reported, audited."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_whisper import write_speech
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.audit import audit
+from adapter_hub.registry import Registry
+from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.speech.dataset import Dataset, read_dataset
+from adapter_hub.trainers.reproduction.cells import Cell, Work
+from adapter_hub.trainers.reproduction.crew import Crew
+from adapter_hub.trainers.reproduction.settings import settings_text
+from adapter_hub.trainers.reproduction.untouched import Neighbour, compare_beside, is_untouched
+
+CHANGES = {
+    "base_languages = .*": 'base_languages = ["pl", "zh"]',
+    "new_languages = .*": 'new_languages = ["da"]',
+    "dev = 100": "dev = 4",
+    "test = 300": "test = 6",
+    "(pl|pt|it|zh|da|el|cy|ja) = .*": r"\1 = 16",
+    "hours = .*": "hours = 0.005",
+    "random_seeds = .*": "random_seeds = [1, 2]",
+    "(base|full_expansion|expansion) = \\d.*": r"\1 = 1",
+    "(E\\d) = .*": r"\1 = [1e-3]",
+    "expansion = \\[.*": "expansion = [1e-3, 2e-3]",
+    "segments = .*": "segments = 8",
+    "ranks = .*": "ranks = [2, 8]",
+    "forgetting_utterances = .*": "forgetting_utterances = 4",
+}
+
+
+def little(folder: Path) -> Path:
+    """Write settings of a reproduction that takes a minute or two."""
+    text = settings_text("mini")
+    for pattern, replacement in CHANGES.items():
+        text = re.sub(f"^{pattern}", replacement, text, flags=re.MULTILINE)
+    path = folder / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def command(folder: Path) -> list[str]:
+    words = ["reproduce", "lora-whisper", "--settings", str(little(folder)), "--out", str(folder / "run")]
+    return [sys.executable, "-m", "adapter_hub", *words]
+
+
+def finished(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "run" / "cells").glob("*.json")}
+
+
+def workers(folder: Path) -> list[int]:
+    """Return the processes that work in a run's folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has just ended
+        if b"adapter_hub.trainers.reproduction.worker" in words and str(folder / "run").encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_a_reproduction_that_is_killed_goes_on_and_ends_with_a_report(tmp_path: Path) -> None:
+    environment = os.environ | {"ADAPTER_HUB_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(command(tmp_path), cwd=tmp_path, env=environment) as process:
+        deadline = time.monotonic() + 600
+        while sum(name.startswith("e") for name in finished(tmp_path)) < 4:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGKILL)
+    before = finished(tmp_path)
+    while workers(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    done = subprocess.run(command(tmp_path), cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "run" / "README.md")
+    assert f"{len(before)} of " in done.stderr
+    after = finished(tmp_path)
+    assert before.items() <= after.items()  # nothing finished was done again
+    _check_outcome(tmp_path / "run")
+
+    again = subprocess.run(command(tmp_path), cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert finished(tmp_path) == after
+
+
+def _check_outcome(run: Path) -> None:
+    numbers = json.loads((run / "results.json").read_bytes())
+    assert numbers["gaps"] == []
+    assert sorted(numbers["systems"]) == [f"E{number}" for number in range(1, 10)]
+    assert len(numbers["systems"]["E9"]["languages"]["da"]["seeds"]) == 2
+    assert set(numbers["initialisations"]["da"]) == {"scratch", "pl", "zh"}
+    assert set(numbers["ranks"]) == {"2", "8"}
+    assert all(is_untouched(found) for found in numbers["untouched"].values())
+    assert all(found["neighbour_rows_changed"] for found in numbers["untouched"].values())
+    steps = numbers["training_times"]
+    assert steps["E7"]["steps"] == steps["E8"]["steps"] == steps["E9"]["steps"]
+    text = (run / "README.md").read_text(encoding="utf-8")
+    assert "…" not in text
+    _check_times(run)
+    _check_lineage(run, numbers["nearest"]["da"])
+
+
+def _check_times(run: Path) -> None:
+    """No test before the last choice."""
+    choices = json.loads((run / "choices.json").read_bytes())
+    last = max(choice["chosen"] for choice in choices.values())
+    records = [json.loads(path.read_bytes()) for path in (run / "cells").glob("test-*.json")]
+    assert min(record["finished"] for record in records) >= last
+
+
+def _check_lineage(run: Path, nearest: str) -> None:
+    """Every adapter is in the run's registry, sound, with the parent that was the nearest."""
+    registry = Registry(run / "registry.json")
+    assert [f for f in audit(registries=(registry,)) if f.severity == "error"] == []
+    methods = [block.method for versions in registry.adapters.values() for block in versions.values()]
+    assert {method: methods.count(method) for method in methods} == {
+        "lora": 2 + 1 + 3,  # E4, a rank, E7 at two rates and with another seed
+        "warm-start": 3 + 2,  # E8, and two from the other base language
+        "expert-pair": 3,
+    }
+    pair = next(run.glob("trained/e9-da-*seed-2"))
+    (parent,) = [p for p in Artifact.open(pair).manifest.parents if p.role == "expert"]
+    assert parent.name.startswith(f"reproduction/e4-{nearest}-")
+
+
+def test_a_worker_says_in_one_line_what_a_cell_was_refused_for_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(little(tmp_path).read_text())
+    cell = Cell("test/E1/da", "test", Work(system="E1", languages=("da",)))
+    with Crew(tmp_path, 1, "cpu") as crew:
+        reports = []
+        for _ in range(2):
+            crew.give(1, cell, None)
+            reports.append(crew.reports.get(timeout=120))
+        assert workers(tmp_path.parent) == []  # of another folder
+    assert [report.outcome for report in reports] == [None, None]
+    assert all("spoken-numbers-da: no such folder" in report.error for report in reports)
+    assert not any("\n" in report.error for report in reports)
+
+
+def test_a_worker_that_dies_is_reported_with_its_log(tmp_path: Path) -> None:
+    cell = Cell("speech/da", "speech", Work(languages=("da",)))
+    with Crew(tmp_path, 1, "cpu") as crew:  # no settings: it cannot even begin
+        crew.give(1, cell, None)
+        report = crew.reports.get(timeout=120)
+    assert report.outcome is None
+    assert "its worker ended with exit code 1; see" in report.error
+    assert "settings.toml" in (tmp_path / "logs" / "worker-1.log").read_text()
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Dataset:
+    """Six clips."""
+    rows: list[dict[str, Any]] = []
+    for i in range(6):
+        write_speech(tmp_path / f"{i}.wav", seconds=0.6 + 0.2 * i, seed=i)
+        rows.append({"file_name": f"{i}.wav", "text": "en to tre"})
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_dataset(tmp_path)
+
+
+def test_new_adapters_in_other_rows_leave_every_bit_of_base_language_rows(
+    base: BaseModel, adapters: list[Artifact], speech: Dataset
+) -> None:
+    danish, polish, japanese = (load_adapter(base, artifact) for artifact in adapters)
+    new = [Neighbour("a", danish, "da", speech), Neighbour("b", japanese, "ja", speech)]
+    found = compare_beside(base, polish, "pl", speech, new, utterances=5, beams=2)
+    assert is_untouched(found)
+    assert found["utterances"] == found["neighbour_rows"] == 5
+    assert found["neighbour_rows_changed"] > 0
+    assert found["largest_logit_difference"] == 0.0
