@@ -11,12 +11,15 @@ from command_line import Run
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_tables import SourceTable
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known, Work, rate_text
 from adapter_hub.trainers.reproduction.choices import choose
+from adapter_hub.trainers.reproduction.full_size import data_recipe, full_size_recipe
 from adapter_hub.trainers.reproduction.plan import plan
 from adapter_hub.trainers.reproduction.recipes import recipe_text
 from adapter_hub.trainers.reproduction.settings import (
     EXPANSION,
+    SPLITS,
     TABLES,
     Settings,
     parse_settings,
@@ -134,17 +137,53 @@ def test_a_full_fine_tune_on_one_new_language_is_tested_on_the_base_languages_to
 
 
 @pytest.mark.parametrize("system", ["E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9"])
-def test_the_recipe_of_every_system_is_one_that_train_reads(
-    settings: Settings, tmp_path: Path, system: str
-) -> None:
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_the_recipe_of_every_system_is_one_that_train_reads(tmp_path: Path, scale: str, system: str) -> None:
+    settings = parse_settings(settings_text(scale), scale)
+    write = recipe_text if scale == "mini" else full_size_recipe
     cell = next(c for c in plan(settings, TABLES, known(settings)) if c.work.system == system and c.work.dev)
     parent = None if cell.work.parent is None else f"E4/{cell.work.parent}/rate-2e-3/seed-1"
     path = tmp_path / "recipe.toml"
-    path.write_text(recipe_text(settings, cell, parent), encoding="utf-8")
+    path.write_text(write(settings, cell, parent), encoding="utf-8")
     recipe = read_recipe(path).recipe
     assert recipe.training.peak_learning_rate == cell.work.rate
+    assert recipe.adapter.name == f"reproduction/{cell.slug}"
+    assert recipe.lora.rank in (cell.work.rank, 32)
     method = {"E4": "lora", "E7": "lora", "E8": "warm-start", "E9": "expert-pair"}
     assert recipe.adapter.method == method.get(system, "full-fine-tuning")
+    role = {"E8": recipe.seed, "E9": recipe.expert}.get(system)
+    if role is not None and cell.work.parent is not None:
+        assert role.adapter.startswith(f"reproduction/e4-{cell.work.parent}-")
+    if system in ("E5", "E6"):
+        assert recipe.base_model.id.startswith("../trained/e2-")
+    elif scale == "paper":
+        assert (recipe.base_model.id, recipe.base_model.revision) == (
+            settings.base_model, settings.base_model_revision,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["pl", "da"])
+def test_at_full_size_every_split_is_opened_by_a_recipe(tmp_path: Path, language: str) -> None:
+    settings = parse_settings(settings_text("paper"), "paper")
+    for split in SPLITS:
+        path = tmp_path / f"{split}.toml"
+        path.write_text(data_recipe(settings, language, split), encoding="utf-8")
+        (source,) = read_recipe(path).recipe.data.train
+        assert isinstance(source, SourceTable)
+        dev = "dev" if language == "pl" else "validation"
+        assert source.split == {"dev": dev}.get(split, split)
+        assert source.dataset is not None
+        assert source.language == language
+
+
+def test_recipes_that_are_not_there_are_named() -> None:
+    changed = settings_text("paper").replace('recipes = "lora-whisper"', 'recipes = "nothing"')
+    settings = parse_settings(changed, "paper")
+    cell = next(c for c in plan(settings, (3,), known(settings)) if c.kind == "training")
+    with pytest.raises(
+        NotFoundError, match=r"nothing/e2\.toml: no such recipe; full_size\.recipes has to name"
+    ):
+        full_size_recipe(settings, cell)
 
 
 def test_the_chosen_rate_has_the_lowest_average_and_of_equals_is_the_smaller() -> None:
@@ -180,6 +219,17 @@ def test_settings_that_cannot_be_are_refused_in_one_line(before: str, after: str
     with pytest.raises(InvalidInputError, match=re.escape(message)) as caught:
         parse_settings(TEXT.replace(before, after, 1), "settings.toml")
     assert "\n" not in str(caught.value)
+
+
+def test_settings_have_speech_to_synthesise_or_recipes_and_not_both() -> None:
+    paper = settings_text("paper")
+    speech = "\n[speech]\nrandom_seed = 0\ndev = 1\ntest = 1\ntrain = {}\n"
+    with pytest.raises(
+        InvalidInputError, match="exactly one of .speech., to be synthesised, and .full_size."
+    ):
+        parse_settings(paper + speech, "settings.toml")
+    with pytest.raises(InvalidInputError, match="full_size.hours: none for ja"):
+        parse_settings(paper.replace("ja = 7.4\n", ""), "settings.toml")
 
 
 def test_a_scale_without_settings_is_refused() -> None:

@@ -31,6 +31,7 @@ PAIRS = (
     ("E4", "E6", "base", 4),
 )
 NOTHING = System("nothing", {})
+PAPER_RANK = 32
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def _ranks(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
     best = findings.ranks.get(middle, NOTHING)
     others = [rank for rank in ranks if rank != middle]
     pairs = [difference(sampler, best, findings.ranks.get(rank, NOTHING), (language,)) for rank in others]
-    claim = f"rank {middle} (a quarter of the paper's 32) below every other"
+    quarter = " (a quarter of the paper's 32)" if 4 * middle == PAPER_RANK else ""
+    claim = f"rank {middle}{quarter} below every other"
     yield _together(2, claim, [f"rank {rank}" for rank in others], pairs)
     found = difference(sampler, best, findings.ranks.get(ranks[0], NOTHING), (language,))
     yield compared(f"rank {middle}", f"rank {ranks[0]}", "", 2, found)

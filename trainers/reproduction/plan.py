@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Kind, Known, Work, rate_text
-from adapter_hub.trainers.reproduction.settings import EXPANSION, FULL, Settings
+from adapter_hub.trainers.reproduction.settings import EXPANSION, FULL, SPLITS, Settings
 
 # the systems that a table's rows come from, and those that they start from
 SYSTEMS = {
@@ -25,6 +25,7 @@ SYSTEMS = {
 WARM = ("E8", "E9")
 SPEECH, BASE, NEW, TESTS, ABLATION, SWEEP, LAST = range(7)  # phases
 STEP_SECONDS = 0.4  # on one of two busy threads; only for the time left, and only at first
+UTTERANCE_SECONDS = 3.0  # of synthesised speech
 TEST_SECONDS, CELL_SECONDS = 0.08, 4.0  # an utterance; what a cell costs beside its steps
 
 
@@ -85,7 +86,7 @@ class Planner:
         settings = self.settings
         used = settings.languages if set(self.tables) & {4, 5} else settings.base_languages
         for language in used:
-            count = settings.speech.train[language] + settings.speech.dev + settings.speech.test
+            count = sum(settings.utterances(language, split) for split in SPLITS)
             self._add(f"speech/{language}", "speech", Work(languages=(language,)), (), SPEECH, count * 0.03)
         for language in used[len(settings.base_languages) :]:
             work = Work(languages=(language,))
@@ -243,10 +244,13 @@ class Planner:
 
     def _seconds(self, work: Work) -> float:
         settings = self.settings
-        rows = sum(settings.speech.train[k] for k in work.languages)
-        rows += len(work.replay) * round(settings.replay.hours * 3600 / 3)
+        full, step, utterance = settings.full_size, STEP_SECONDS, UTTERANCE_SECONDS
+        if full is not None:
+            step, utterance = full.step_seconds, full.utterance_seconds
+        rows = sum(settings.utterances(k, "train") for k in work.languages)
+        rows += len(work.replay) * round(settings.replay.hours * 3600 / utterance)
         steps = -(-rows // settings.training.batch_size) * settings.epochs_of(work.system)
-        return CELL_SECONDS + steps * STEP_SECONDS * (1.4 if work.system == "E9" else 1.0)
+        return CELL_SECONDS + steps * step * (1.4 if work.system == "E9" else 1.0)
 
     def _test(self, cell: Cell | None, language: str, phase: int, system: str = "") -> None:
         """Add a test; it waits for every choice."""
@@ -257,7 +261,7 @@ class Planner:
             work = replace(work, rank=cell.work.rank)
         needs = (*([of] if of else []), f"speech/{language}", *self._choices())
         name = f"test/{of or system}/{language}"
-        seconds = CELL_SECONDS / 2 + self.settings.speech.test * TEST_SECONDS
+        seconds = CELL_SECONDS / 2 + self.settings.utterances(language, "test") * TEST_SECONDS
         self._add(name, "test", work, needs, phase, seconds)
 
     def _add(

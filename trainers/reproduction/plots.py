@@ -122,8 +122,10 @@ def _ranks(axes: Axes, numbers: Numbers) -> bool:
     ]
     axes.errorbar(ranks, means, yerr=ends, marker="o", capsize=3, color=BLUE, label="this run")
     paper = numbers["paper"]["table2"]
-    if ranks == [rank // 4 for rank in paper["ranks"]]:
-        axes.plot(ranks, paper["wer"], "s--", color=GREY, label="the paper, at four times the rank")
+    quarter = ranks == [rank // 4 for rank in paper["ranks"]]
+    if quarter or ranks == paper["ranks"]:
+        label = "the paper, at four times the rank" if quarter else "the paper"
+        axes.plot(ranks, paper["wer"], "s--", color=GREY, label=label)
     axes.set_xticks(ranks)
     axes.set_xlabel("rank")
     axes.set_ylabel(f"WER, % ({numbers['settings']['rank_sweep']['language']})")

@@ -14,6 +14,7 @@ from typing import Any
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known
 from adapter_hub.trainers.reproduction.choices import Choice, learn
 from adapter_hub.trainers.reproduction.crew import Crew, Report
+from adapter_hub.trainers.reproduction.full_size import full_size_recipe
 from adapter_hub.trainers.reproduction.recipes import recipe_text
 from adapter_hub.trainers.reproduction.run import Run
 
@@ -89,7 +90,8 @@ class Queue:
         parent = None
         if cell.work.parent is not None:
             parent = next(name for name in cell.needs if name.startswith(f"E4/{cell.work.parent}/"))
-        return recipe_text(self.run.settings, cell, parent)
+        write = recipe_text if self.run.settings.full_size is None else full_size_recipe
+        return write(self.run.settings, cell, parent)
 
     def left(self) -> Iterator[tuple[Cell, str]]:
         """Yield the cells that did not run, each with the reason."""

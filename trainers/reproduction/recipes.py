@@ -51,7 +51,7 @@ def recipe_text(settings: Settings, cell: Cell, parent: str | None = None) -> st
     if method != FULL_FINE_TUNING:
         lora = {"rank": work.rank, "alpha": 2.0 * work.rank, "dtype": settings.lora.dtype}
         tables.append(_table("lora", lora))
-    tables.append(_table("training", _training(settings, work)))
+    tables.append(_table("training", training_table(settings, work)))
     return f"# {cell.name}: a cell of `adapter-hub reproduce`\n\n" + "\n".join(tables)
 
 
@@ -94,7 +94,8 @@ def _data(settings: Settings, work: Work, method: str) -> Iterable[str]:
     return [_table("data", {"license": LICENSE}), *sources]
 
 
-def _training(settings: Settings, work: Work) -> dict[str, object]:
+def training_table(settings: Settings, work: Work) -> dict[str, object]:
+    """Return `[training]` of a cell, as far as the settings decide it."""
     training = settings.training
     return {
         "epochs": settings.epochs_of(work.system),
@@ -105,6 +106,23 @@ def _training(settings: Settings, work: Work) -> dict[str, object]:
         "spec_augment": training.spec_augment,
         "random_seed": work.random_seed,
     }
+
+
+def toml_text(tables: Mapping[str, object]) -> str:
+    """Return tables as TOML: values of their own first, then arrays of tables."""
+    parts = []
+    for name, table in tables.items():
+        assert isinstance(table, Mapping)
+        arrays = {key: rows for key, rows in table.items() if _is_array_of_tables(rows)}
+        own = {key: value for key, value in table.items() if key not in arrays}
+        if own or not arrays:
+            parts.append(_table(name, own))
+        parts += [f"[[{name}.{key}]]\n{_lines(row)}" for key, rows in arrays.items() for row in rows]
+    return "\n".join(parts)
+
+
+def _is_array_of_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
 def _table(name: str, values: Mapping[str, object]) -> str:

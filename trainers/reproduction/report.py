@@ -85,12 +85,13 @@ def render(
 
 def _introduction(run: Run, findings: Findings) -> str:
     settings = run.settings
+    sizes = f"of {settings.speech.test} utterances a language" if settings.speech else "whole"
     text = (
         f"# LoRA-Whisper, reproduced ({settings.name})\n\n"
         f"Base model {settings.base_model}; error rates in per cent: WER, for zh and ja CER (an average "
         "mixes both, as the paper's does). Mean over random seeds ± standard deviation where there are "
         "several; the paper's number below each, in italics. Best of a column in bold. "
-        f"Test sets of {settings.speech.test} utterances a language, beam {settings.decoding.test_beams}.\n"
+        f"Test sets {sizes}, beam {settings.decoding.test_beams}.\n"
     )
     if findings.gaps:
         text += f"\n**{len(findings.gaps)} cells are not finished; what they would show is marked {GAP}.**\n"

@@ -91,7 +91,7 @@ class Run:
         needs = {name: self.records[name]["key"] for name in sorted(cell.needs) if name in self.records}
         shared = self.settings.to_json()
         used = {
-            "speech": ("speech",),
+            "speech": ("speech",) if self.settings.full_size is None else ("full_size",),
             "similarity": ("similarity", "base_languages", "base_model"),
             "training": ("decoding", "base_model"),
             "test": ("decoding", "base_model"),

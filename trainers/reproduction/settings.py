@@ -19,6 +19,8 @@ FOLDER = Path(__file__).parent / "lora_whisper"
 FILES = {"mini": FOLDER / "settings.toml", "paper": FOLDER / "settings-paper.toml"}
 TABLES = (2, 3, 4, 5)
 EXPANSION = ("E7", "E8", "E9")
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 FULL = ("E2", "E3", "E5", "E6")
 
 Positive = Annotated[int, Field(ge=1)]
@@ -33,6 +35,17 @@ class SpeechSettings(Record):
     dev: Positive
     test: Positive
     train: dict[str, Positive]
+
+
+class FullSizeSettings(Record):
+    """Data, base model and training options by recipes; numbers that only the time left is guessed from."""
+
+    recipes: Text  # a folder of trainers/recipes
+    test_split: Text
+    hours: dict[str, Annotated[float, Field(gt=0)]]  # to train on
+    test_hours: dict[str, Annotated[float, Field(gt=0)]]
+    utterance_seconds: Annotated[float, Field(gt=0)]
+    step_seconds: Annotated[float, Field(gt=0)]
 
 
 class ReplaySettings(Record):
@@ -119,10 +132,12 @@ class Settings(Record):
 
     name: Text
     base_model: Text
+    base_model_revision: Text | None = None
     base_languages: Annotated[tuple[Text, ...], Field(min_length=1)]
     new_languages: Annotated[tuple[Text, ...], Field(min_length=1)]
     tables: tuple[int, ...]
-    speech: SpeechSettings
+    speech: SpeechSettings | None = None
+    full_size: FullSizeSettings | None = None
     replay: ReplaySettings
     lora: LoraSettings
     gate: GateSettings
@@ -138,8 +153,12 @@ class Settings(Record):
     def _fits(self) -> Self:
         if twice := set(self.base_languages) & set(self.new_languages):
             raise ValueError(f"{', '.join(sorted(twice))}: both a base and a new language")
-        if missing := [k for k in self.languages if k not in self.speech.train]:
-            raise ValueError(f"speech.train: no number of utterances for {', '.join(missing)}")
+        if (self.speech is None) == (self.full_size is None):
+            raise ValueError("exactly one of [speech], to be synthesised, and [full_size] is needed")
+        known = self.speech.train if self.speech else self.full_size.hours if self.full_size else {}
+        if missing := [k for k in self.languages if k not in known]:
+            where = "speech.train: no number of utterances" if self.speech else "full_size.hours: none"
+            raise ValueError(f"{where} for {', '.join(missing)}")
         if self.rank_sweep.language not in self.base_languages:
             raise ValueError(f"rank_sweep.language: {self.rank_sweep.language!r} is no base language")
         if self.lora.rank not in self.rank_sweep.ranks:
@@ -157,6 +176,15 @@ class Settings(Record):
     def first_seed(self) -> int:
         """The random seed of the grids and of all that is trained once."""
         return self.training.random_seeds[0]
+
+    def utterances(self, language: str, split: Split) -> int:
+        """Return how many utterances a split has; at full size about how many."""
+        if self.speech is not None:
+            sizes = {"train": self.speech.train[language], "dev": self.speech.dev, "test": self.speech.test}
+            return sizes[split]
+        assert self.full_size is not None
+        hours = self.full_size.hours if split == "train" else self.full_size.test_hours
+        return round(3600 * hours[language] / self.full_size.utterance_seconds)
 
     def rates(self, system: str) -> tuple[float, ...]:
         """Return the grid of a system's peak learning rate."""

@@ -62,7 +62,7 @@ def table1(findings: Findings) -> str:
         hours = {
             split: f"{found['hours'][split]:.2f}" if found else GAP for split in ("train", "dev", "test")
         }
-        count = findings.settings.speech.train[language]
+        count = findings.settings.utterances(language, "train")
         base = language in findings.settings.base_languages
         rows.append(
             [

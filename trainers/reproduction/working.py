@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.artifact import Artifact
+from adapter_hub.base_model import find_base_model
 from adapter_hub.cache import Cache
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import publish
@@ -22,12 +23,15 @@ from adapter_hub.report import EvaluationReport
 from adapter_hub.runtime.base_model import load_base_model
 from adapter_hub.runtime.opening import BASE_MODEL, load
 from adapter_hub.runtime.transcriber import Transcriber
-from adapter_hub.speech.dataset import read_dataset
+from adapter_hub.speech.dataset import Dataset, read_dataset
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.corpus.render import write_corpus
+from adapter_hub.trainers.data.sources import read_sources
+from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.reproduction.cells import Cell, slug_of
+from adapter_hub.trainers.reproduction.full_size import data_recipe
 from adapter_hub.trainers.reproduction.recipes import METHODS, adapter_ref, speech_folder
-from adapter_hub.trainers.reproduction.settings import EXPANSION, Settings
+from adapter_hub.trainers.reproduction.settings import EXPANSION, SPLITS, Settings, Split
 from adapter_hub.trainers.reproduction.untouched import Neighbour, compare_beside
 from adapter_hub.trainers.similarity import measure_similarity, ranked
 from adapter_hub.trainers.training import train
@@ -62,9 +66,19 @@ class Workplace:
         """Where pulled adapters and remembered digests are."""
         return self.folder / "cache"
 
-    def speech(self, language: str) -> Path:
-        """The data set of a language."""
-        return self.folder / "speech" / speech_folder(language)
+    def dataset(self, language: str, split: Split) -> Dataset:
+        """Open a split of a language: synthesised, or on the Hub as the recipes name it."""
+        if self.settings.full_size is None:
+            return read_dataset(self.folder / "speech" / speech_folder(language), split)
+        path = self.folder / "recipes" / f"data-{language}-{split}.toml"
+        write_atomically(path, data_recipe(self.settings, language, split).encode())
+        return read_sources(read_recipe(path), "train", self.cache, self.tell)[0].dataset
+
+    @property
+    def base_folder(self) -> str:
+        """The base model's folder, where its revision is the right one."""
+        settings = self.settings
+        return str(find_base_model(settings.base_model, settings.base_model_revision)[0])
 
     def trained(self, training: str) -> Path:
         """What a training cell makes."""
@@ -83,42 +97,47 @@ class Workplace:
             "language": language,
         }
         if training is None:
-            return load(BASE_MODEL, base_model=self.settings.base_model, **places)
+            return load(BASE_MODEL, base_model=self.base_folder, **places)
         if self.trained(training).joinpath("adapter.json").is_file():
-            return load(adapter_ref(training), base_model=self.settings.base_model, **places)
+            return load(adapter_ref(training), **places)
         return load(BASE_MODEL, base_model=str(self.trained(training)), **places)
 
     def evaluate(
-        self, training: str | None, language: str, split: str, beams: int, out: Path
+        self, training: str | None, language: str, split: Split, beams: int, out: Path
     ) -> EvaluationReport:
         """Decode a split and write the report to `out`."""
         options = EvaluationOptions(
             language=language, beams=beams, batch_size=self.settings.decoding.batch_size
         )
-        report = evaluate(
-            self.transcriber(training, language), read_dataset(self.speech(language), split), options
-        )
+        report = evaluate(self.transcriber(training, language), self.dataset(language, split), options)
         write_atomically(out, report.to_bytes())
         return report
 
 
 def _speech(place: Workplace, cell: Cell, _: str | None) -> Outcome:
+    """Synthesise a language's speech, or fetch it, and measure it."""
     language, settings = cell.work.languages[0], place.settings.speech
-    sizes = {"train": settings.train[language], "dev": settings.dev, "test": settings.test}
-    folder = place.speech(language)
-    write_corpus(folder, language, sizes, seed=settings.random_seed, progress=lambda *_: None)
-    return {"hours": {split: _hours(folder, split) for split in sizes}, "utterances": sizes}
-
-
-def _hours(folder: Path, split: str) -> float:
-    return sum(row.clip.seconds() for row in read_dataset(folder, split).rows) / 3600
+    if settings is not None:
+        sizes = {"train": settings.train[language], "dev": settings.dev, "test": settings.test}
+        folder = place.folder / "speech" / speech_folder(language)
+        write_corpus(folder, language, sizes, seed=settings.random_seed, progress=lambda *_: None)
+    datasets = {split: place.dataset(language, split) for split in SPLITS}
+    return {
+        "hours": {split: sum(row.clip.seconds() for row in d.rows) / 3600 for split, d in datasets.items()},
+        "utterances": {split: len(dataset.rows) for split, dataset in datasets.items()},
+    }
 
 
 def _similarity(place: Workplace, cell: Cell, _: str | None) -> Outcome:
     settings = place.settings
     measured = measure_similarity(
-        load_base_model(settings.base_model, device=place.device, cache=place.cache),
-        read_dataset(place.speech(cell.work.languages[0]), "train"),
+        load_base_model(
+            settings.base_model,
+            revision=settings.base_model_revision,
+            device=place.device,
+            cache=place.cache,
+        ),
+        place.dataset(cell.work.languages[0], "train"),
         among=settings.base_languages,
         segments=settings.similarity.segments,
         random_seed=settings.similarity.random_seed,
@@ -186,13 +205,13 @@ def _untouched(place: Workplace, cell: Cell, _: str | None) -> Outcome:
             new = rest.partition("/")[0]
             adapter = place.transcriber(name, new).adapter
             assert adapter is not None
-            neighbours.append(Neighbour(name, adapter, new, read_dataset(place.speech(new), "test")))
+            neighbours.append(Neighbour(name, adapter, new, place.dataset(new, "test")))
     assert own.adapter is not None
     return compare_beside(
         own.base,
         own.adapter,
         language,
-        read_dataset(place.speech(language), "test"),
+        place.dataset(language, "test"),
         neighbours,
         utterances=place.settings.statistics.forgetting_utterances,
         beams=place.settings.decoding.test_beams,
