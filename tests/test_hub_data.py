@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,23 @@ from hub_speech import (
     reader,
     rows_of_speech,
 )
+from huggingface_hub import HfApi
 from loopback_hub import LoopbackHub
 
 from adapter_hub.cache import Cache
-from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, UnreachableError
+from adapter_hub.errors import (
+    AccessError,
+    IntegrityError,
+    InvalidInputError,
+    MissingExtraError,
+    NotFoundError,
+    UnreachableError,
+)
 from adapter_hub.hub import HubClient, Patience, RepoId, check_pin
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.speech.dataset import Dataset, data_sha256, read_dataset
 from adapter_hub.speech.hub_dataset import HubSplit, read_hub_dataset
+from adapter_hub.speech.parquet_shard import unpack
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
@@ -93,20 +103,22 @@ def test_examples_are_those_of_the_same_folder(
 def test_what_is_there_costs_no_request(tmp_path: Path, hub: LoopbackHub, commit: str) -> None:
     first = read(hub, tmp_path / "cache", commit)
     assert downloads(hub) == ["da_dk/train/0000.parquet", "da_dk/train/0001.parquet"]
-    hub.stop()
+    asked = len(hub.log.entries())
     assert read(hub, tmp_path / "cache", commit) == first
+    assert len(hub.log.entries()) == asked
     assert not list((tmp_path / "cache").rglob("*.parquet"))
     welsh = HubSplit(RepoId(NAME, "dataset"), commit, "train", "cy_gb")
-    impatient = HubClient(hub.endpoint, "", Patience(1.0, 0.1, 0.01))
+    nobody = HubClient("http://127.0.0.1:9", "", Patience(1.0, 0.1, 0.01))
     with pytest.raises(UnreachableError, match=r"alice/fleurs"):
-        read_hub_dataset(welsh, tmp_path / "cache", impatient)
+        read_hub_dataset(welsh, tmp_path / "cache", nobody)
 
 
 def test_another_text_column_asks_for_nothing_again(tmp_path: Path, hub: LoopbackHub, commit: str) -> None:
     read(hub, tmp_path / "cache", commit)
-    hub.stop()
+    asked = len(hub.log.entries())
     wanted = HubSplit(RepoId(NAME, "dataset"), commit, "train", "da_dk", text_column="raw_transcription")
     assert read_hub_dataset(wanted, tmp_path / "cache", reader(hub)).rows[0].text == "NUL."
+    assert len(hub.log.entries()) == asked
 
 
 LAYOUTS = {
@@ -272,6 +284,23 @@ def test_the_cache_lists_data_sets_and_prunes_those_that_nobody_used(
     os.utime(dataset.folder / "dataset.json", (0, 0))
     assert [gone.ref for gone in Cache(tmp_path).prune(unused_days=1)] == [entry.ref]
     assert not dataset.folder.exists()
+
+
+def test_a_gated_data_set_says_where_to_ask(tmp_path: Path, hub: LoopbackHub, commit: str) -> None:
+    HfApi(hub.endpoint, token=hub.token("alice")).update_repo_settings(
+        NAME, gated="manual", repo_type="dataset"
+    )
+    wanted = HubSplit(RepoId(NAME, "dataset"), commit, "train", "da_dk")
+    with pytest.raises(AccessError, match="gated; ask for access on its page"):
+        read_hub_dataset(wanted, tmp_path, reader(hub, "reader"))
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        MissingExtraError, match=r"need pyarrow; install it with `pip install 'adapter-hub\[data\]'`"
+    ):
+        unpack(tmp_path / "0000.parquet", tmp_path, "audio", "alice/fleurs")
 
 
 def test_opus_at_48_khz_is_brought_to_16(tmp_path: Path, hub: LoopbackHub) -> None:

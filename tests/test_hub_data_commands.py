@@ -67,9 +67,10 @@ def test_a_recipe_trains_on_the_hub_and_a_second_time_without_it(
     assert (danish.utterances, danish.license, polish.utterances) == (8, "CC-BY-4.0", 4)
     assert f"{NAME}:da_dk train: file 2 of 2" in said
     assert len(downloads(hub)) == 4
-    hub.stop()
+    asked = len(hub.log.entries())
     second = train(path, tmp_path / "two", **places(tmp_path))
     assert second.manifest.weights_digest == first.manifest.weights_digest
+    assert len(hub.log.entries()) == asked
 
 
 def test_data_check_looks_at_all_sources_of_the_recipe(

@@ -14,7 +14,8 @@ from statistics import median
 from typing import Any
 
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.speech.dataset import METADATA, SPLITS, Dataset, read_dataset
+from adapter_hub.speech.dataset import METADATA, SPLITS, Dataset, Utterance, read_dataset
+from adapter_hub.trainers.data.preparing import in_order
 from adapter_hub.trainers.data.rows import RowReader, RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources
 from adapter_hub.trainers.examples import Dropped, Listener, speakers_in_both
@@ -111,18 +112,25 @@ def sources_at(place: Path, cache: Path) -> tuple[dict[str, Source], RowRules]:
 def _split(name: str, source: Source, reader: RowReader) -> SplitReport:
     longest, seconds = 0, []
     dropped = [Dropped(*item) for item in source.dataset.unusable]
-    for row in source.dataset.rows:
+
+    def look(row: Utterance) -> tuple[int, float] | Dropped:
         try:
             spelled = reader.spell(row, source)
             audio = row.clip.read()
             reader.check(audio.seconds, row.id)
             row.check_stated(audio.seconds)
-            longest = max(longest, len(spelled.tokens))
-            seconds.append(audio.seconds)
         except IntegrityError:
             raise  # the cache is damaged, not the row
         except AdapterHubError as error:
-            dropped.append(Dropped(row.id, str(error)))
+            return Dropped(row.id, str(error))
+        return len(spelled.tokens), audio.seconds
+
+    for found in in_order(look, source.dataset.rows):
+        if isinstance(found, Dropped):
+            dropped.append(found)
+        else:
+            longest = max(longest, found[0])
+            seconds.append(found[1])
     return SplitReport(
         split=name,
         place=str(source.dataset.folder),

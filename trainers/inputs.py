@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
@@ -62,15 +62,15 @@ def gather(
         base.check_languages([recipe.decode_language])
     sources = read_sources(file, "train", cache.folder, tell)
     watched = read_sources(file, "dev", cache.folder, tell)
-    with _features(file, base, cache) as features:
+    parents, similarity = find_parents(file, base, speech_of(sources, file), registries, cache, tell)
+    with _features(file, base, cache, tell) as features:
         train = _prepare("train", sources, base, file, features, tell)
         dev = _prepare("dev", watched, base, file, features, tell) if watched else None
-    parents, similarity = find_parents(file, base, speech_of(sources, file), registries, cache, tell)
     return Inputs(file, base, train, dev, parents, similarity)
 
 
 @contextlib.contextmanager
-def _features(file: RecipeFile, base: BaseModel, cache: Cache) -> Iterator[Features]:
+def _features(file: RecipeFile, base: BaseModel, cache: Cache, tell: Tell) -> Iterator[Features]:
     """Open the features on disk, after another process that computes those of the same data is done.
 
     Processes that train together (torchrun) would otherwise compute them all at once.
@@ -80,8 +80,18 @@ def _features(file: RecipeFile, base: BaseModel, cache: Cache) -> Iterator[Featu
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a read-only cache: each for itself
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(FileLock(folder / f"{sha256_hex(data)[:16]}.lock"))
-        yield FeaturePacks(folder, base.processor.feature_extractor)
+            lock = FileLock(folder / f"{sha256_hex(data)[:16]}.lock")
+            try:
+                stack.enter_context(lock.acquire(timeout=0))
+            except Timeout:
+                tell("waiting for another process that computes features of the same data")
+                stack.enter_context(lock.acquire())
+        features = FeaturePacks(folder, base.processor.feature_extractor)
+        try:
+            yield features
+        except KeyboardInterrupt:
+            features.flush()  # what was computed until Ctrl-C need not be computed again
+            raise
 
 
 def _prepare(
