@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Run
+from filelock import FileLock
 from small_whisper import write_speech
 
 from adapter_hub.artifact import Artifact
@@ -143,6 +145,37 @@ def _check_lineage(run: Path, nearest: str) -> None:
     pair = next(run.glob("trained/e9-da-*seed-2"))
     (parent,) = [p for p in Artifact.open(pair).manifest.parents if p.role == "expert"]
     assert parent.name.startswith(f"reproduction/e4-{nearest}-")
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_reported_and_what_depends_on_it_is_named(run: Run, tmp_path: Path) -> None:
+    text = little(tmp_path).read_text().replace('["pl", "zh"]', '["fr"]').replace("pl = 16", "fr = 16")
+    (tmp_path / "french.toml").write_text(text.replace('language = "pl"', 'language = "fr"'))
+    done = run("reproduce", "lora-whisper", "--settings", "french.toml", "--out", "run", "--tables", "3")
+    assert done.code == 1
+    assert "failed: speech/fr: no corpus in language 'fr': choose one of" in done.err
+    assert "not run: test/E1/fr: needs speech/fr, choice:E2, choice:E3, choice:E4\n" in done.err
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: 1 cells failed, ")
+    assert "the first is speech/fr" in last
+    assert "not measured" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_when_time_is_up_no_cell_is_begun_and_the_report_has_gaps(run: Run, tmp_path: Path) -> None:
+    done = run("reproduce", "lora-whisper", "--out", "run", "--minutes", "0", "--json")
+    assert done.code == 0
+    assert "time is up: 250 cells left; the same command goes on with them\n" in done.err
+    assert len(done.json["gaps"]) == 250
+    assert run("reproduce", "lora-whisper", "--out", "run", "--report-only").out == "run/README.md\n"
+
+
+def test_a_folder_where_another_run_works_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    little(tmp_path).rename(tmp_path / "run" / "settings.toml")
+    with FileLock(tmp_path / "run" / "lock"):
+        done = run("reproduce", "lora-whisper", "--out", "run", "--settings", "run/settings.toml")
+    assert done.code == 1
+    assert done.err == "error: run: another run works there; wait, or choose another --out\n"
 
 
 def test_a_worker_says_in_one_line_what_a_cell_was_refused_for_and_goes_on(tmp_path: Path) -> None:

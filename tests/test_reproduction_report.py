@@ -173,6 +173,9 @@ def test_results_hold_every_number_of_the_tables(whole: Run) -> None:
     assert found["forgetting"]["E5"]["change"] == pytest.approx(15.0)
     assert found["choices"]["E7"]["rate"] == whole.settings.rates("E7")[0]
     assert found["training_times"]["E4"]["seconds_a_step"] == pytest.approx(0.5)
+    changes = {(c["system"], c["against"]): (c["change"], c["paper"]) for c in found["relative_changes"]}
+    assert changes["E8", "E7"] == (pytest.approx(20 / 30 - 1), pytest.approx(-0.0496, abs=1e-4))
+    assert changes["E5", "E2"] == (pytest.approx(0.6), pytest.approx(1.7646, abs=1e-4))
     assert found["gaps"] == []
 
 

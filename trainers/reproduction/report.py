@@ -69,6 +69,8 @@ def render(
     parts = [_introduction(run, findings), "## Table 1: data, in hours\n\n" + rendering.table1(findings)]
     for number_ in findings.tables:
         parts.append(f"## Table {number_}: {TITLES[number_]}\n\n" + RENDERERS[number_](findings))
+        if number_ == 4 and (gains := _gains(numbers["relative_changes"])):
+            parts.append(gains)
     parts.append("## The paper's orderings\n\n" + _claims(claims))
     if plots:
         parts.append("## Plots\n\n" + "\n".join(f"![{plot.stem}]({plot.name})\n" for plot in plots))
@@ -98,6 +100,15 @@ def _introduction(run: Run, findings: Findings) -> str:
     return text
 
 
+def _gains(changes: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        f"- {change['system']} against {change['against']}, {change['group']} languages: "
+        f"{100 * change['change']:+.1f} % (the paper: {100 * change['paper']:+.1f} %)\n"
+        for change in changes
+    ]
+    return "Relative changes of the averages:\n\n" + "".join(lines) if lines else ""
+
+
 def _claims(claims: Sequence[Ordering]) -> str:
     counts = {v: sum(c.verdict == v for c in claims) for v in ("held", "not held", "cannot tell")}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
@@ -105,8 +116,8 @@ def _claims(claims: Sequence[Ordering]) -> str:
     return (
         f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers (paired) "
         "and random seeds resampled; `held` and `not held` only where the interval leaves out 0. Where a "
-        "system was trained once, its interval knows nothing of random seeds.\n\n"
-        + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
+        "system was trained once, its interval knows nothing of random seeds; and few seeds make an interval "
+        "somewhat too narrow.\n\n" + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
     )
 
 

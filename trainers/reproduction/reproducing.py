@@ -105,9 +105,12 @@ def _run(run: Run, options: ReproduceOptions, tables: Sequence[int], tell: Tell)
     queue = Queue(run, tables, tell, stop_after=stop)
     with Crew(run.folder, options.jobs, options.device) as crew:
         queue.work_through(crew)
-    for cell, reason in queue.left():
+    left = list(queue.left())
+    for cell, reason in left:
         if reason.startswith("needs ") and queue.failed:
             tell(f"not run: {cell.name}: {reason}")
+    if left and not queue.failed:
+        tell(f"time is up: {len(left)} cells left; the same command goes on with them")
     return queue
 
 

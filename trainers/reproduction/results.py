@@ -13,6 +13,14 @@ from adapter_hub.trainers.reproduction.orderings import Ordering
 from adapter_hub.trainers.reproduction.run import Run
 from adapter_hub.trainers.reproduction.settings import paper_numbers
 
+RELATIVE = (
+    ("E8", "E5", "new"),
+    ("E8", "E7", "new"),
+    ("E9", "E7", "new"),
+    ("E5", "E2", "base"),
+    ("E6", "E2", "base"),
+)
+
 
 def results(findings: Findings, claims: Sequence[Ordering], sampler: Resampler, run: Run) -> dict[str, Any]:
     """Return all that was found, as JSON data; rates are fractions."""
@@ -51,6 +59,7 @@ def results(findings: Findings, claims: Sequence[Ordering], sampler: Resampler, 
         "choices": {name: choice.to_json() for name, choice in sorted(findings.choices.items())},
         "orderings": [asdict(claim) for claim in claims],
         "forgetting": _forgetting(findings),
+        "relative_changes": _relative_changes(findings),
         "untouched": {
             language: findings.outcomes[f"untouched/{language}"]
             for language in settings.base_languages
@@ -106,6 +115,21 @@ def _forgetting(findings: Findings) -> dict[str, Any]:
                 "against": against,
                 "change": 100 * (after - start),
             }
+    return found
+
+
+def _relative_changes(findings: Findings) -> list[dict[str, Any]]:
+    """Return the relative changes that the paper's text speaks of, where both averages are known."""
+    settings, paper, found = findings.settings, paper_numbers(), []
+    groups = {"base": settings.base_languages, "new": settings.new_languages}
+    for system, against, group in RELATIVE:
+        one, other = findings.systems.get(system), findings.systems.get(against)
+        ours = one.average(groups[group]) if one else None
+        theirs = other.average(groups[group]) if other else None
+        if ours is not None and theirs:
+            printed = paper[group][system]["avg"] / paper[group][against]["avg"] - 1
+            row = {"system": system, "against": against, "group": group}
+            found.append({**row, "change": ours / theirs - 1, "paper": round(printed, 4)})
     return found
 
 
