@@ -178,6 +178,7 @@ def test_a_folder_where_another_run_works_is_left_alone(run: Run, tmp_path: Path
     assert done.err == "error: run: another run works there; wait, or choose another --out\n"
 
 
+@pytest.mark.slow
 def test_a_worker_says_in_one_line_what_a_cell_was_refused_for_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(little(tmp_path).read_text())
     cell = Cell("test/E1/da", "test", Work(system="E1", languages=("da",)))

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.trainers.reproduction.cells import Cell, Work
+from adapter_hub.trainers.reproduction.settings import parse_settings
 
 
 def main() -> None:
@@ -27,14 +28,13 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints goes to the log
     jobs: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+    folder = Path(sys.argv[1])
+    settings = parse_settings((folder / "settings.toml").read_text(encoding="utf-8"), "settings.toml")
     import torch  # noqa: PLC0415 - after the thread that ends this process with its run
 
-    from adapter_hub.trainers.reproduction.settings import parse_settings  # noqa: PLC0415
     from adapter_hub.trainers.reproduction.working import Workplace  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    settings = parse_settings((folder / "settings.toml").read_text(encoding="utf-8"), "settings.toml")
     place = Workplace(folder, settings, sys.argv[2] if len(sys.argv) > 2 else None, _log)
     while True:
         _answer(answers, _work(place, json.loads(jobs.get())))
