@@ -6,7 +6,7 @@ reader.read(8)                                          # [(recording, phrase), 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ def open_recordings(
     options: TranscriptionOptions,
     chunk: float,
     usual: float,
+    whole: Callable[[str | None], bool],
 ) -> Iterator[Recording]:
     """Yield a recording for every input and its language, opened when it is asked for.
 
@@ -43,22 +44,23 @@ def open_recordings(
         options: how to transcribe.
         chunk: seconds that the base model hears at once.
         usual: seconds from which on a phrase is cut at its short pauses, too.
+        whole: tells of a language, or None, whether recordings of it up to `usual` are heard whole.
     """
     detectors = Detectors() if options.skip_silence else None
     wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
     for place, (item, tag) in enumerate(inputs):
         source = str(item) if isinstance(item, str | Path) else f"audio {place + 1}"
         recording = Recording(place, source, tag, iter(()), chunk, wanted, options.task)
-        recording.pieces = _pieces(recording, item, usual, detectors)
+        recording.pieces = _pieces(recording, item, usual, detectors, usual if whole(tag) else 0.0)
         yield recording
 
 
 def _pieces(
-    recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None
+    recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None, whole: float
 ) -> Iterator[Piece]:
     blocks = _counted(recording, _blocks(item, recording.source))
     if detectors is None:
-        yield from phrases(blocks, recording.chunk, usual)
+        yield from phrases(blocks, recording.chunk, usual, whole=whole)
     else:
         yield from detectors.speech(blocks, recording.chunk)
 

@@ -31,7 +31,7 @@ from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
 from adapter_hub.runtime.sessions import Sessions
 from adapter_hub.runtime.transcript import Segment, Transcript
 from adapter_hub.runtime.transcription_options import OptionWords, TranscriptionOptions
-from adapter_hub.runtime.windows import longest_window
+from adapter_hub.runtime.windows import Recording, longest_window
 from adapter_hub.speech.audio import Audio
 
 SWITCHING = 6.0  # seconds: what is longer may hold two languages
@@ -107,7 +107,7 @@ class Transcriber:
         chosen = TranscriptionOptions(**options)
         chosen.check()
         inputs = _inputs(audio, languages)
-        recordings = open_recordings(inputs, chosen, self.base.chunk_seconds, self._usual(chosen))
+        recordings = self._opened(inputs, chosen)
         waiting: dict[int, Transcript] = {}
         place = 0
         for news in Pipeline(self._sessions, self.router, chosen, self.tell).run(recordings):
@@ -134,9 +134,7 @@ class Transcriber:
         """
         chosen = TranscriptionOptions(**options)
         chosen.check()
-        recordings = open_recordings(
-            [(audio, language)], chosen, self.base.chunk_seconds, self._usual(chosen)
-        )
+        recordings = self._opened([(audio, language)], chosen)
         pipeline = Pipeline(self._sessions, self.router, chosen, self.tell, at_once=True)
         for news in pipeline.run(recordings):
             for _, segment in news.segments:
@@ -144,6 +142,20 @@ class Transcriber:
             for recording in news.finished:
                 if recording.error is not None:
                     raise InvalidInputError(recording.error)
+
+    def _opened(
+        self, inputs: Iterable[tuple[AudioInput, str | None]], options: TranscriptionOptions
+    ) -> Iterator[Recording]:
+        """Open the inputs; what the adapter takes at once is heard whole, as evaluation hears it.
+
+        But for segments with times, and a language for each stretch of speech: these need cuts at pauses.
+        """
+        plain = not options.timestamps and not options.skip_silence
+
+        def whole(tag: str | None) -> bool:
+            return plain and not self.router.identifies(tag)
+
+        return open_recordings(inputs, options, self.base.chunk_seconds, self._usual(options), whole)
 
     def _usual(self, options: TranscriptionOptions) -> float:
         """Return from how many seconds on phrases are cut at short pauses, too."""

@@ -48,13 +48,16 @@ class Piece:
         return len(self.samples) / SAMPLE_RATE
 
 
-def phrases(blocks: Iterable[Samples], longest: float, usual: float | None = None) -> Iterator[Piece]:
+def phrases(
+    blocks: Iterable[Samples], longest: float, usual: float | None = None, *, whole: float = 0.0
+) -> Iterator[Piece]:
     """Yield the phrases of a recording in order; only one of `longest` seconds is in memory.
 
     Args:
         blocks: the recording's samples, a block at a time.
         longest: seconds of a piece, at most.
         usual: seconds from which on a phrase is cut at its short pauses, too; by default it is not.
+        whole: seconds up to which a recording is not cut at all.
     """
     size, start = round(longest * SAMPLE_RATE), 0
     usual = longest if usual is None else usual
@@ -65,7 +68,10 @@ def phrases(blocks: Iterable[Samples], longest: float, usual: float | None = Non
             cuts = pauses(buffer[:size]) or [quietest(buffer[:size])]
             yield from _pieces(buffer, start, cuts, usual)
             start, buffer = start + cuts[-1], buffer[cuts[-1] :]
-    yield from _pieces(buffer, start, [*pauses(buffer), len(buffer)], usual)
+    if start == 0 and len(buffer) <= whole * SAMPLE_RATE:
+        yield from _pieces(buffer, start, [len(buffer)], longest)
+    else:
+        yield from _pieces(buffer, start, [*pauses(buffer), len(buffer)], usual)
 
 
 def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
