@@ -15,7 +15,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +31,7 @@ from adapter_hub.errors import (
 )
 from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE
 from adapter_hub.manifest import MANIFEST_FILE, SCHEMA, Manifest, Parent
-from adapter_hub.paths import TEMPORARY, folder_in_the_making, sync_file, write_atomically
+from adapter_hub.paths import TEMPORARY, Stamp, folder_in_the_making, sync_file, write_atomically
 from adapter_hub.tensors import weights_digest
 from adapter_hub.weights import layout_problems, lora_section, weights_problems
 
@@ -47,11 +47,13 @@ class Artifact:
         path: the folder.
         manifest: what `adapter.json` says.
         digest: `sha256:…` of the bytes of `adapter.json` as read.
+        stamps: of every file as it was when all of it was verified, by path; empty where that is not known.
     """
 
     path: Path
     manifest: Manifest
     digest: str
+    stamps: Mapping[str, Stamp] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:

@@ -19,16 +19,16 @@ import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.canonical import hex_of
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.paths import remove_folder, remove_stale, write_atomically
+from adapter_hub.paths import Stamp, remove_folder, remove_stale, write_atomically
 
 DAY = 24 * 3600.0  # seconds
-Row = tuple[str, int, int, int]  # path, size, mtime_ns, inode
+Row = tuple[str, Stamp]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Cache:
             self._write_stamp(digest, rows)
         with suppress(OSError):  # a read-only cache does not note when it was used
             os.utime(self._stamp(digest))
+        artifact = replace(artifact, stamps=dict(rows))
         self._opened[digest] = rows, artifact
         return artifact
 
@@ -103,8 +104,9 @@ class Cache:
     def land(self, digest: str, fetch: Callable[[Path], Artifact]) -> Artifact:
         """Let `fetch` bring the adapter with this digest, whole and verified, to its place."""
         artifact = fetch(self.place(digest))
-        self._write_stamp(digest, _rows(artifact.path))
-        return artifact
+        rows = _rows(artifact.path)
+        self._write_stamp(digest, rows)
+        return replace(artifact, stamps=dict(rows))
 
     def entries(self) -> list[CacheEntry]:
         """Return what is there, sorted by name and version."""
@@ -118,7 +120,7 @@ class Cache:
                 ref = "damaged"
             stamp = self._stamp(digest)
             used = stamp.stat().st_mtime if stamp.exists() else 0.0
-            found.append(CacheEntry(digest, ref, sum(size for _, size, _, _ in _rows(path)), used, path))
+            found.append(CacheEntry(digest, ref, sum(stamp.size for _, stamp in _rows(path)), used, path))
         return sorted(found, key=lambda entry: (entry.ref, entry.digest))
 
     def data(self) -> list[CacheEntry]:
@@ -171,7 +173,7 @@ class Cache:
 
     def _read_stamp(self, digest: str) -> list[Row] | None:
         try:
-            return [tuple(row) for row in json.loads(self._stamp(digest).read_bytes())]
+            return [(name, Stamp(*stamp)) for name, stamp in json.loads(self._stamp(digest).read_bytes())]
         except (OSError, ValueError, TypeError):
             return None
 
@@ -192,11 +194,10 @@ def _data_set(plan: Path) -> CacheEntry:
 
 
 def _rows(folder: Path) -> list[Row]:
-    """Return path, size, mtime_ns and inode of everything below `folder` but folders; links not followed."""
-    rows = []
+    """Return path and stamp of everything below `folder` but folders; links not followed."""
+    rows: list[Row] = []
     for base, folders, names in os.walk(folder):
         for name in (*names, *(f for f in folders if Path(base, f).is_symlink())):
-            status = Path(base, name).lstat()
-            path = Path(base, name).relative_to(folder).as_posix()
-            rows.append((path, status.st_size, status.st_mtime_ns, status.st_ino))
+            path = Path(base, name)
+            rows.append((path.relative_to(folder).as_posix(), Stamp.of(path.lstat())))
     return sorted(rows)

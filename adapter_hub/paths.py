@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from platformdirs import user_cache_path, user_data_path
 
@@ -25,6 +26,27 @@ from adapter_hub.errors import InvalidInputError
 
 TEMPORARY = ".tmp-"
 STALE_SECONDS = 24 * 3600  # a temporary name older than this belongs to a process that died
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does, as the file system keeps it; no program can set `changed` back.
+
+    Attributes:
+        size: in bytes.
+        modified: when it was written to last, ns.
+        changed: when it or its entry was, ns.
+        inode: its number.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """Return the stamp of a file that was looked at."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def cache_folder(explicit: str | None = None) -> Path:

@@ -22,7 +22,7 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.manifest import Manifest
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.layout import EXPERTS, Layout, Part, padded_rank
-from adapter_hub.runtime.lora_file import TORCH_DTYPES, all_finite, header_of, read_lora, read_values
+from adapter_hub.runtime.lora_file import TORCH_DTYPES, Promise, all_finite, header_of, read_lora, read_values
 from adapter_hub.weights import GATE_FILE
 
 Half = tuple[Layout, Tensor]
@@ -74,7 +74,8 @@ def _read_gate(base: BaseModel, artifact: Artifact, paths: Sequence[str]) -> dic
         differences.append(f"{GATE_FILE}: dtypes {', '.join(sorted(dtypes))}, expected one float dtype")
     if differences:
         raise IntegrityError(manifest.ref, differences)
-    data = read_values(artifact.path / GATE_FILE, header, manifest.ref, entry.sha256)
+    promise = Promise(entry.sha256, artifact.stamps.get(GATE_FILE))
+    data = read_values(artifact.path / GATE_FILE, header, manifest.ref, promise)
     start = min(item.start for item in header.values())
     if not all_finite(data):
         raise IntegrityError(manifest.ref, [f"{GATE_FILE}: holds NaN or infinite values"])
