@@ -189,7 +189,7 @@ def _data_set(plan: Path) -> CacheEntry:
         ref = f"{row['repo']}:{row['config']} {row['split']} @{row['commit'][:12]}"
     except (OSError, ValueError, KeyError, TypeError):
         ref = "damaged"
-    size = sum(size for _, size, _, _ in _rows(folder))
+    size = sum(stamp.size for _, stamp in _rows(folder))
     return CacheEntry("", ref, size, plan.stat().st_mtime, folder)
 
 

@@ -15,11 +15,14 @@ from adapter_hub.runtime.layout import EXPERTS, Layout, Part, padded_rank
 from adapter_hub.runtime.loading import ResidentAdapter
 
 SHAPES = {
+    "mini": {"d_model": 64, "layers": 2, "heads": 2},  # to try a benchmark itself
     "tiny": {"d_model": 384, "layers": 4, "heads": 6},
     "small": {"d_model": 768, "layers": 12, "heads": 12},
+    "large-v3-turbo": {"d_model": 1280, "layers": 32, "decoder_layers": 4, "heads": 20, "mels": 128},
 }
 LINEARS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 END, START, LANGUAGE, TASK, NO_TIMESTAMPS, VOCABULARY = 50257, 50258, 50259, 50359, 50363, 51865
+LANGUAGES = ("en", "zh", "de", "es", "ru", "ko", "fr", "ja")  # the first of Whisper's, in its order
 
 
 def random_base(shape: str) -> BaseModel:
@@ -27,9 +30,10 @@ def random_base(shape: str) -> BaseModel:
     size = SHAPES[shape]
     config = WhisperConfig(
         vocab_size=VOCABULARY,
+        num_mel_bins=size.get("mels", 80),
         d_model=size["d_model"],
         encoder_layers=size["layers"],
-        decoder_layers=size["layers"],
+        decoder_layers=size.get("decoder_layers", size["layers"]),
         encoder_attention_heads=size["heads"],
         decoder_attention_heads=size["heads"],
         encoder_ffn_dim=4 * size["d_model"],
@@ -52,7 +56,7 @@ def random_base(shape: str) -> BaseModel:
         bos_token_id=END,
         decoder_start_token_id=START,
         is_multilingual=True,
-        lang_to_id={"<|en|>": LANGUAGE},
+        lang_to_id={f"<|{code}|>": LANGUAGE + place for place, code in enumerate(LANGUAGES)},
         task_to_id={"transcribe": TASK},
         no_timestamps_token_id=NO_TIMESTAMPS,
         max_length=448,
@@ -76,7 +80,7 @@ def random_adapter(base: BaseModel, seed: int, rank: int = 32, *, gated: bool = 
         )
         size = bias + EXPERTS * gated
     generator = torch.Generator().manual_seed(seed)
-    buffer = torch.randn(size, generator=generator) * 0.02
+    buffer = (torch.randn(size, generator=generator) * 0.02).to(base.device, base.dtype)
     return ResidentAdapter(f"random/{seed}", Layout(tuple(parts), size), buffer)
 
 
