@@ -9,12 +9,13 @@ INSTALLED := .venv/.installed
 # one thread a test and one worker a core: threads of several tests on one core only wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow format readme schemas constraints clean
+.PHONY: demo test test-slow reproduce format readme schemas constraints clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make test-slow, format, readme (runs its blocks), schemas, constraints, clean"
+	@echo "make test-slow, reproduce (LoRA-Whisper's tables in miniature: an hour on two cores, say it again to go on)"
+	@echo "make format, readme (runs its blocks), schemas, constraints, clean"
 
 demo: $(INSTALLED)
 	@$(BIN)/adapter-hub demo
@@ -29,6 +30,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow
+
+reproduce: $(INSTALLED)
+	$(BIN)/adapter-hub reproduce lora-whisper --out runs/lora-whisper
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -55,5 +59,5 @@ $(INSTALLED): pyproject.toml constraints.txt build_hooks.py
 	    || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv (the first time downloads torch)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,vad]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,demo,dev,plots,vad]'
 	@touch $@
