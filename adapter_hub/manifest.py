@@ -128,16 +128,32 @@ class DataSource(Record):
     sha256: Sha256
 
 
+class CurvePoint(Record):
+    """Where training stood after `step`: losses in nats a token of text.
+
+    `loss` is the mean over the training data since the point before, `dev_loss` that of the dev data.
+    """
+
+    step: Count
+    loss: float | None = None
+    dev_loss: float | None = None
+
+
 class Training(Record):
-    """How the training ran."""
+    """How the training ran.
+
+    `best_step` is the step whose weights were kept, where early stopping chose; else the last one's were.
+    """
 
     steps: Count
+    best_step: Count | None = None
     random_seed: int
     hardware: Text
     wall_seconds: Annotated[float, Field(ge=0.0)]
     packages: dict[str, str]
     code_revision: Text | None = None
     dirty: bool | None = None
+    curve: tuple[CurvePoint, ...] | None = None
 
 
 class Probe(Record):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapter_hub.cards.curve import curve_rows, loss_lines
 from adapter_hub.manifest import Manifest
 from adapter_hub.report import EvaluationReport, StatusEntry
 
@@ -81,6 +82,8 @@ def render_card(
         ranks=sorted({module.rank for section in manifest.lora for module in section.modules}),
         gate=manifest.gate and f"{GATES[manifest.gate.kind]}; {manifest.gate.parameters} parameters",
         fence=_fence(manifest.recipe or ""),
+        losses=loss_lines(manifest.training) if manifest.training else [],
+        curve=curve_rows(manifest.training) if manifest.training else [],
     )
 
 
