@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,33 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def recipe(folder: Path, base_folder: Path, *, extra: str = "", **changes: Any) -> Path:
-    """Write a recipe for the small base model."""
+def recipe(
+    folder: Path,
+    base_folder: Path,
+    *,
+    extra: str = "",
+    training: Mapping[str, str | None] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write a recipe for the small base model.
+
+    Args:
+        folder: of the recipe.
+        base_folder: of the base model.
+        extra: tables.
+        training: keys of `[training]` with their TOML; None leaves a key out.
+        changes: of what is named in the code below.
+    """
     settings = {"method": '"lora"', "rank": 4, "dtype": '"float16"', "epochs": 2, "rate": 5e-3} | changes
+    table: dict[str, str | None] = {
+        "epochs": str(settings["epochs"]),
+        "batch_size": "4",
+        "peak_learning_rate": str(settings["rate"]),
+        "spec_augment": "true",
+        "audio_length": '"batch"',
+    }
+    table |= training or {}
+    lines = "".join(f"{key} = {value}\n" for key, value in table.items() if value is not None)
     path = folder / "recipe.toml"
     path.write_text(
         f"""
@@ -51,12 +76,7 @@ dev = "data/dev"
 rank = {settings["rank"]}
 dtype = {settings["dtype"]}
 [training]
-epochs = {settings["epochs"]}
-batch_size = 4
-peak_learning_rate = {settings["rate"]}
-spec_augment = true
-audio_length = "batch"
-"""
+{lines}"""
     )
     return path
 

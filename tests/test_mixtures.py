@@ -15,11 +15,11 @@ from small_whisper import write_speech
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.speech.dataset import read_dataset
+from adapter_hub.trainers.batches import BLUR, LikeLengths
 from adapter_hub.trainers.data.mixture import choose_hours, epoch_length, epoch_rows
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.engine import BLUR, LikeLengths
 from adapter_hub.trainers.examples import IGNORED, targets
 from adapter_hub.trainers.training import train
 

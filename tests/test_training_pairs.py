@@ -55,16 +55,16 @@ def test_the_runtime_answers_as_the_trained_model_did(
     file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path), kind=kind))
     where = places(tmp_path)
     inputs = gather(file, where["registries"], where["cache"], "cpu", lambda _: None)
-    trainee, trainer = fit(inputs, tmp_path / "work", lambda _: None)
+    outcome = fit(inputs, tmp_path / "work", lambda _: None)
     (tmp_path / "out").mkdir()
-    artifact = write_adapter(tmp_path / "out", trainee, inputs, steps=trainer.state.global_step, seconds=1.0)
+    artifact = write_adapter(tmp_path / "out", outcome, inputs)
     artifact.verify()
     features = features_of(base, 2)
     session = Session(base)
     session.seat([load_adapter(base, artifact)] * 2)
     ours = logits_of(session.model, base, features)
     with torch.no_grad():
-        trained = logits_of(trainee.whisper.eval(), base, features)
+        trained = logits_of(outcome.trainee.whisper.eval(), base, features)
     torch.testing.assert_close(ours, trained, atol=1e-4, rtol=1e-4)
     assert float((ours - logits_of(base.model, base, features)).abs().max()) > 0.01
     for name in ("adapter_config.json", "adapter_model.safetensors"):

@@ -1,131 +1,96 @@
-"""The training loop: transformers' Seq2SeqTrainer on PEFT's LoRA, fed with prepared examples.
+"""The training loop: transformers' Seq2SeqTrainer, fed with prepared examples.
 
-What is ours: inputs that may end where their audio ends, batches of like length, a loss over the text
-alone, masks that depend on seed, epoch and row only (so that a resumed run sees the same), and
-checkpoints of the adapter without a look at the Hub.
+What is ours: inputs that may end where their audio ends, batches of like length that processes share, a
+loss over the text alone, in which every token of a step weighs the same, and checkpoints of what is
+trained without a look at the Hub.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils.data import Dataset, Sampler
-from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.trainers.data.mixture import epoch_length, epoch_rows
-from adapter_hub.trainers.examples import Example, pad, targets
+from adapter_hub.trainers.batches import Collator, Loader, Place, Shares
+from adapter_hub.trainers.callbacks import StopOnInterrupt
 from adapter_hub.trainers.objective import Objective, text_tokens
-from adapter_hub.trainers.spec_augment import mask
+from adapter_hub.trainers.processes import Processes
 from adapter_hub.trainers.trainee import Trainee
 
-BLUR = 0.05  # of the lengths that are sorted by: a twentieth of a batch is padding, none comes twice
 CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
+STATE = "trainer_state.json"
 
 
-class Rows(Dataset[tuple[int, Example]]):
-    """Examples with their index, which seeds their masks."""
+class Arguments(Seq2SeqTrainingArguments):
+    """transformers' arguments for one GPU a process: more are used by more processes."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> tuple[int, Example]:
-        return index, self.examples[index]
-
-
-class LikeLengths(Sampler[int]):
-    """Shuffles every epoch anew, so that a batch holds examples of like length.
-
-    A row comes as often as its weight says. The order depends on `random_seed` and epoch alone;
-    transformers calls `set_epoch`.
-    """
-
-    def __init__(self, examples: Sequence[Example], batch_size: int, random_seed: int) -> None:
-        self.lengths = np.array([example.features.shape[1] for example in examples])
-        self.weights = [example.weight for example in examples]
-        self.batch_size, self.random_seed, self.epoch = batch_size, random_seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return epoch_length(self.weights)
-
-    def __iter__(self) -> Iterator[int]:
-        rows = np.array(epoch_rows(self.weights, self.epoch, self.random_seed))
-        rng = np.random.default_rng((self.random_seed, self.epoch))
-        blurred = self.lengths[rows] * rng.uniform(1 - BLUR, 1 + BLUR, len(rows))
-        order = rows[np.argsort(blurred, kind="stable")]
-        groups = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        # the last group may be short: it stays last, so that batches do not straddle groups
-        whole = groups[:-1] if len(groups[-1]) < self.batch_size else groups
-        for i in rng.permutation(len(whole)):
-            yield from map(int, whole[i])
-        if len(whole) < len(groups):
-            yield from map(int, groups[-1])
-
-
-class Collator:
-    """Stacks examples into a batch.
-
-    Args:
-        end: id of end-of-text, the padding of decoder inputs.
-        chunk: frames of the base model's chunk; None: as long as the longest example.
-        sampler: tells the epoch, for the masks; None for no masks.
-    """
-
-    def __init__(self, end: int, chunk: int | None, sampler: LikeLengths | None) -> None:
-        self.end, self.chunk, self.sampler = end, chunk, sampler
-
-    def __call__(self, rows: Sequence[tuple[int, Example]]) -> dict[str, torch.Tensor]:
-        """Return `input_features` [batch, mels, frames], `decoder_input_ids` and `labels` [batch, tokens]."""
-        examples = [example for _, example in rows]
-        longest = max(example.features.shape[1] for example in examples)
-        features = pad(examples, self.chunk or longest + longest % 2)
-        if self.sampler is not None:
-            for (index, example), row in zip(rows, features, strict=True):
-                seed = (self.sampler.random_seed, self.sampler.epoch, index)
-                mask(row[:, : example.features.shape[1]], np.random.default_rng(seed))
-        inputs, labels = targets(examples, self.end)
-        return {
-            "input_features": torch.from_numpy(features),
-            "decoder_input_ids": torch.from_numpy(inputs),
-            "labels": torch.from_numpy(labels),
-        }
+    @property
+    def n_gpu(self) -> int:
+        """Return at most 1; transformers would split batches over all GPUs that it sees."""
+        return min(1, super().n_gpu)
 
 
 class AdapterTrainer(Seq2SeqTrainer):
-    """Trains what a method started, on variable-length features; the base class gets the other arguments."""
+    """Trains what a method started.
 
-    data_collator: Any
+    Args:
+        objective: the loss, of the trainee.
+        trainee: what checkpoints hold.
+        train_dataset: rows to train on.
+        shares: this process' batches of them.
+        eval_dataset: rows to watch, or None.
+        dev: this process' batches of them.
+        collator: of training batches; others are never masked.
+        processes: that train together.
+        stop: knows of an interrupt.
+        others: of the base class.
+    """
+
     control: TrainerControl
+    train_dataset: Any
+    eval_dataset: Any
 
     def __init__(
         self,
         *,
+        objective: Objective,
         trainee: Trainee,
-        label_smoothing: float,
-        train_sampler: LikeLengths,
-        dev_collator: Collator,
-        **kwargs: Any,
+        shares: Shares,
+        dev: Sequence[Sequence[Place]],
+        collator: Collator,
+        processes: Processes,
+        stop: StopOnInterrupt,
+        **others: Any,
     ) -> None:
-        self.trainee, self._sampler, self._dev_collator = trainee, train_sampler, dev_collator
-        super().__init__(model=Objective(trainee, label_smoothing), **kwargs)
+        self.trainee, self.shares, self.dev, self.collator = trainee, shares, dev, collator
+        self.processes, self.stop = processes, stop
+        self._began, self._before = time.monotonic(), 0.0
+        super().__init__(model=objective, **others)
+
+    @property
+    def seconds(self) -> float:
+        """Of wall-clock time since the first step; an interruption does not count."""
+        return self._before + time.monotonic() - self._began
+
+    def get_train_dataloader(self) -> Any:
+        """Return this process' share of the batches; accelerate has nothing left to share out."""
+        batches: Any = self.shares
+        return Loader(self.train_dataset, batch_sampler=batches, collate_fn=self.collator)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
+        """Return the text tokens of a step, those of other processes included; agree on an interrupt."""
+        counted = sum(int(text_tokens(batch["labels"])) for batch in batch_samples)
+        tokens, pressed = self.processes.sums(counted, int(self.stop.pressed))
+        self.stop.interrupted = pressed > 0
+        return max(1, tokens)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None, **_: Any
@@ -141,7 +106,7 @@ class AdapterTrainer(Seq2SeqTrainer):
                 "lower peak_learning_rate, or look for broken audio with `adapter-hub data check`"
             )
         # gradients are averaged over processes, and the count is of all of them
-        return loss * (self.accelerator.num_processes / num_items_in_batch)
+        return loss * (self.processes.count / num_items_in_batch)
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -149,8 +114,9 @@ class AdapterTrainer(Seq2SeqTrainer):
         model = self.model
         model.eval()
         total = torch.zeros(2, device=self.args.device)
-        for batch in self.get_eval_dataloader():
-            inputs = self._prepare_inputs(batch)
+        collator = Collator(self.collator.end, masked=False)
+        for places in self.dev:
+            inputs = self._prepare_inputs(collator([self.eval_dataset[place] for place in places]))
             with self.compute_loss_context_manager():
                 total += torch.stack([model(**inputs), text_tokens(inputs["labels"])])
         loss, count = self.accelerator.reduce(total).tolist()
@@ -159,20 +125,13 @@ class AdapterTrainer(Seq2SeqTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Keep losses, and the seconds that training took so far, in the log that checkpoints hold."""
+        super().log(logs | {"seconds": self.seconds}, start_time)
+
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: nobody asks, and transformers would count every weight at every step."""
         return 0
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Return dev batches, never masked."""
-        ours, self.data_collator = self.data_collator, self._dev_collator
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.data_collator = ours
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return self._sampler
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -181,10 +140,13 @@ class AdapterTrainer(Seq2SeqTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.trainee.load_state(load_file(Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS))
+        log = json.loads((Path(resume_from_checkpoint) / STATE).read_bytes())["log_history"]
+        self._before = max((float(row.get("seconds", 0.0)) for row in log), default=0.0)
 
     def _load_best_model(self) -> None:
-        best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
-        self._load_from_checkpoint(str(best))
+        self._load_from_checkpoint(
+            str(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
+        )
 
 
 def last_checkpoint(work: Path) -> Path | None:
@@ -197,93 +159,9 @@ def last_checkpoint(work: Path) -> Path | None:
     )
     for path in found:
         try:
-            json.loads((path / "trainer_state.json").read_bytes())
+            json.loads((path / STATE).read_bytes())
         except (OSError, ValueError):
             shutil.rmtree(path)
         else:
             return path
     return None
-
-
-class StopEarly(TrainerCallback):
-    """Ends the training after so many epochs without a lower dev loss.
-
-    Counted from the log, which a checkpoint holds: a resumed run stops where an uninterrupted one does.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Ask for the end."""
-        losses = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
-        if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
-            control.should_training_stop = True
-        return control
-
-
-class StopOnInterrupt(TrainerCallback):
-    """Ctrl-C ends the step, saves a checkpoint and stops; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.interrupted = False
-        self._before: Any = None
-
-    def __enter__(self) -> StopOnInterrupt:
-        self._before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, _: int, __: FrameType | None) -> None:
-        self.interrupted = True
-        signal.signal(signal.SIGINT, self._before)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Ask for a checkpoint and the end."""
-        if self.interrupted:
-            control.should_save = control.should_training_stop = True
-        return control
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Leave out the dev loss of an epoch that was cut short: its end comes after the resumption."""
-        if self.interrupted and state.epoch is not None and state.epoch != int(state.epoch):
-            control.should_evaluate = False
-        return control
-
-
-class ReportProgress(TrainerCallback):
-    """Tells step, loss and time left, about every two seconds and at the end of each epoch."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell = tell
-        self._began = self._told = 0.0
-        self._first = 0
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Start the clock; a resumed run has steps behind it."""
-        self._began, self._first = time.monotonic(), state.global_step
-
-    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
-        """Tell the losses (nats a token) that transformers logs."""
-        names = {"loss": "loss", "eval_loss": "dev loss"}
-        losses = [f"{name} {float(logs[key]):.4f}" for key, name in names.items() if key in (logs or {})]
-        now = time.monotonic()
-        last = state.global_step == state.max_steps
-        if not losses or not (last or "eval_loss" in logs or now - self._told > 2):
-            return
-        self._told = now
-        done = max(1, state.global_step - self._first)
-        left = (state.max_steps - state.global_step) * (now - self._began) / done
-        self.tell(f"step {state.global_step}/{state.max_steps}  {' '.join(losses)}  {_minutes(left)} left")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{math.ceil(seconds % 60):02d}"

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from transformers import PrinterCallback, Seq2SeqTrainingArguments, TrainerCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.runtime.base_model import load_base_model
-from adapter_hub.trainers.engine import (
-    AdapterTrainer,
-    Collator,
-    LikeLengths,
+from adapter_hub.trainers.batches import Collator, LikeLengths, Rows, Shares, dev_batches
+from adapter_hub.trainers.callbacks import (
     ReportProgress,
-    Rows,
+    SeedSteps,
     StopEarly,
     StopOnInterrupt,
-    last_checkpoint,
+    WriteEvents,
 )
+from adapter_hub.trainers.engine import AdapterTrainer, Arguments, last_checkpoint
+from adapter_hub.trainers.examples import Example
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.low_rank import hasten
 from adapter_hub.trainers.methods import start
+from adapter_hub.trainers.objective import Objective
+from adapter_hub.trainers.outcome import Outcome, training_curve
+from adapter_hub.trainers.processes import ElsewhereError, Processes
+from adapter_hub.trainers.recipe_tables import TrainingTable
 from adapter_hub.trainers.trainee import Trainee
 
 LOGS_AN_EPOCH = 10
@@ -33,12 +38,90 @@ class TrainingInterruptedError(AdapterHubError):
     """Ctrl-C: a checkpoint was saved, the same command goes on from it."""
 
 
-def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Trainee, AdapterTrainer]:
-    """Run the training, from the last checkpoint if there is one."""
+class Material(NamedTuple):
+    """What a loop reads.
+
+    Attributes:
+        train: examples to train on.
+        dev: examples to watch; may be empty.
+        end: id of end-of-text.
+    """
+
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    end: int
+
+
+def fit(
+    inputs: Inputs,
+    work: Path,
+    tell: Tell,
+    *,
+    processes: Processes | None = None,
+    events: Path | None = None,
+) -> Outcome:
+    """Run the training, from the last checkpoint if there is one.
+
+    Args:
+        inputs: of the recipe.
+        work: holds the checkpoints; the same for all processes.
+        tell: receives lines of progress.
+        processes: that train together; None for this one alone.
+        events: folder of TensorBoard's event files; None for none.
+
+    Raises:
+        InvalidInputError: a precision that the device lacks, rows that cannot be shared, a loss that is
+            not finite. TrainingInterruptedError: Ctrl-C.
+    """
+    settings, processes = inputs.file.recipe.training, processes or Processes()
+    with processes.together():
+        _check(inputs, processes)
+        set_seed(settings.random_seed)
+        trainee = _trainee(inputs)
+    stop = StopOnInterrupt()
+    trainer = make_trainer(
+        settings,
+        trainee,
+        Material(
+            inputs.train.examples,
+            inputs.dev.examples if inputs.dev else (),
+            inputs.base.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        ),
+        work,
+        processes=processes,
+        stop=stop,
+    )
+    callbacks: list[TrainerCallback] = [SeedSteps(settings.random_seed, processes.rank), stop]
+    if settings.early_stopping is not None:
+        callbacks.append(StopEarly(settings.early_stopping))
+    if processes.first:
+        callbacks.append(ReportProgress(tell))
+        callbacks += [WriteEvents(events)] if events is not None else []
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    checkpoint = processes.from_first(lambda: last_checkpoint(work))
+    if checkpoint is not None and processes.first:
+        tell(f"going on from {checkpoint.name}")
+    with stop:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if stop.interrupted:
+        raise (TrainingInterruptedError if processes.first else ElsewhereError)(
+            f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
+            f"checkpoint saved in {work}; run the same command to go on"
+        )
+    return Outcome(
+        trainee=trainee,
+        steps=trainer.state.global_step,
+        seconds=trainer.seconds,
+        best_step=trainer.state.best_global_step if settings.early_stopping else None,
+        curve=training_curve(trainer.state.log_history),
+        processes=processes.count,
+    )
+
+
+def _trainee(inputs: Inputs) -> Trainee:
+    """Return what the recipe's method starts from; the loaded base model stays as it is, for the probe."""
     settings = inputs.file.recipe.training
-    _check_precision(settings.precision, inputs.base.device)
-    set_seed(settings.random_seed)
-    # the loaded base model stays as it is for the probe: training changes a copy
     whisper = load_base_model(
         inputs.base.folder if inputs.base.revision is None else inputs.base.id,
         revision=inputs.base.revision,
@@ -47,49 +130,63 @@ def fit(inputs: Inputs, work: Path, tell: Tell) -> tuple[Trainee, AdapterTrainer
     trainee = start(whisper, inputs.file.recipe, inputs.parents)
     hasten(trainee.model)
     if settings.gradient_checkpointing:
-        whisper.activation_checkpointing_enable({"use_reentrant": False})
-    sampler = LikeLengths(inputs.train.examples, settings.batch_size, settings.random_seed)
-    end = inputs.base.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    chunk = whisper.config.max_source_positions * 2 if settings.audio_length == "chunk" else None
-    report, stop = ReportProgress(tell), StopOnInterrupt()
-    callbacks: list[TrainerCallback] = [report, stop]
-    if settings.early_stopping is not None:
-        callbacks.append(StopEarly(settings.early_stopping))
+        # transformers renamed it in 5.23
+        enable = getattr(whisper, "activation_checkpointing_enable", whisper.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
+    return trainee
+
+
+def make_trainer(
+    settings: TrainingTable,
+    trainee: Trainee,
+    material: Material,
+    work: Path,
+    *,
+    processes: Processes,
+    stop: StopOnInterrupt,
+) -> AdapterTrainer:
+    """Return the loop that trains a trainee.
+
+    Args:
+        settings: the recipe's.
+        trainee: on the device to train on.
+        material: what to train on.
+        work: of checkpoints.
+        processes: that train together.
+        stop: knows of an interrupt.
+    """
+    chunk = trainee.whisper.config.max_source_positions * 2 if settings.audio_length == "chunk" else None
+    mine: dict[str, Any] = {"rank": processes.rank, "count": processes.count}
+    order = LikeLengths(material.train, settings.batch_size, settings.random_seed)
+    shares = Shares(order, settings.gradient_accumulation, chunk, **mine)
+    arguments = _arguments(settings, work, shares, watched=bool(material.dev), device=trainee.whisper.device)
     trainer = AdapterTrainer(
+        objective=Objective(trainee, settings.label_smoothing),
         trainee=trainee,
-        label_smoothing=settings.label_smoothing,
-        args=_arguments(inputs, work, -(-len(sampler) // settings.batch_size)),
-        train_dataset=Rows(inputs.train.examples),
-        eval_dataset=Rows(inputs.dev.examples) if inputs.dev else None,
-        data_collator=Collator(end, chunk, sampler if settings.spec_augment else None),
-        dev_collator=Collator(end, chunk, None),
-        train_sampler=sampler,
-        callbacks=callbacks,
+        args=arguments,
+        train_dataset=Rows(material.train),
+        shares=shares,
+        eval_dataset=Rows(material.dev) if material.dev else None,
+        dev=dev_batches(material.dev, settings.batch_size, chunk, **mine),
+        collator=Collator(material.end, masked=settings.spec_augment),
+        processes=processes,
+        stop=stop,
     )
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
-    checkpoint = last_checkpoint(work)
-    if checkpoint is not None:
-        tell(f"going on from {checkpoint.name}")
-    with stop:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if stop.interrupted:
-        raise TrainingInterruptedError(
-            f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
-            f"checkpoint saved in {work}; run the same command to go on"
-        )
-    return trainee, trainer
+    return trainer
 
 
-def _arguments(inputs: Inputs, work: Path, batches: int) -> Seq2SeqTrainingArguments:
-    """Return what transformers is told; `batches`: of an epoch."""
-    settings = inputs.file.recipe.training
-    an_epoch = -(-batches // settings.gradient_accumulation)
+def _arguments(
+    settings: TrainingTable, work: Path, shares: Shares, *, watched: bool, device: torch.device
+) -> Arguments:
+    """Return what transformers is told."""
+    an_epoch = -(-len(shares) // shares.accumulation)
     steps = settings.steps or an_epoch * settings.epochs
-    return Seq2SeqTrainingArguments(
+    return Arguments(
         output_dir=str(work),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
+        gradient_accumulation_steps=shares.accumulation,
         num_train_epochs=settings.epochs,
         max_steps=settings.steps or -1,
         learning_rate=settings.peak_learning_rate,
@@ -98,7 +195,7 @@ def _arguments(inputs: Inputs, work: Path, batches: int) -> Seq2SeqTrainingArgum
         weight_decay=settings.weight_decay,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
-        eval_strategy="epoch" if inputs.dev else "no",
+        eval_strategy="epoch" if watched else "no",
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=settings.early_stopping is not None,
@@ -113,17 +210,24 @@ def _arguments(inputs: Inputs, work: Path, batches: int) -> Seq2SeqTrainingArgum
         disable_tqdm=True,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
-        use_cpu=inputs.base.device.type == "cpu",
+        use_cpu=device.type == "cpu",
     )
 
 
-def _check_precision(precision: str, device: torch.device) -> None:
-    """Refuse an arithmetic that the device does not have."""
-    if precision == "float16" and device.type != "cuda":
+def _check(inputs: Inputs, processes: Processes) -> None:
+    """Refuse what is known to be impossible before the first step."""
+    settings, device = inputs.file.recipe.training, inputs.base.device
+    if settings.precision == "float16" and device.type != "cuda":
         raise InvalidInputError(
             f'training.precision = "float16": needs a GPU, found {device.type}; use "bfloat16" or "float32"'
         )
-    if precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if settings.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise InvalidInputError(
             f'training.precision = "bfloat16": {torch.cuda.get_device_name(device)} lacks it; use "float16"'
+        )
+    rows = settings.batch_size * settings.gradient_accumulation
+    if rows < processes.count:
+        raise InvalidInputError(
+            f"training.batch_size {settings.batch_size}: a step of {rows} rows cannot be shared by "
+            f"{processes.count} processes; start fewer"
         )

@@ -1,6 +1,6 @@
 """Write a full fine-tune: a folder that transformers opens, and the record of how it came to be.
 
-    record = write_full_fine_tune(folder, trainee, inputs, steps=…, seconds=…)
+    record = write_full_fine_tune(folder, outcome, inputs)
 
 The weights stay in float32, as they were trained: what is evaluated is what was trained.
 """
@@ -15,24 +15,20 @@ from adapter_hub.canonical import canonical_bytes
 from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune
 from adapter_hub.runtime.quiet import quiet
 from adapter_hub.trainers.inputs import Inputs
+from adapter_hub.trainers.outcome import Outcome
 from adapter_hub.trainers.sealing import training_record
-from adapter_hub.trainers.trainee import Trainee
 
 
-def write_full_fine_tune(
-    folder: Path, trainee: Trainee, inputs: Inputs, *, steps: int, seconds: float
-) -> FullFineTune:
+def write_full_fine_tune(folder: Path, outcome: Outcome, inputs: Inputs) -> FullFineTune:
     """Write the model with its processor to `folder`, and the record last.
 
     Args:
         folder: empty.
-        trainee: of method full-fine-tuning.
+        outcome: of method full-fine-tuning.
         inputs: what it was trained from.
-        steps: optimiser steps.
-        seconds: wall-clock time of the training.
     """
     with quiet():
-        trainee.whisper.save_pretrained(str(folder))
+        outcome.trainee.whisper.save_pretrained(str(folder))
         inputs.base.processor.save_pretrained(str(folder))
     for path in folder.iterdir():
         path.chmod(0o644)
@@ -51,7 +47,7 @@ def write_full_fine_tune(
         "digest": base_model_digest(folder),
         "data": [source.to_json() for source in inputs.train.sources],
         "recipe": inputs.file.text,
-        "training": training_record(inputs, steps, seconds).to_json(),
+        "training": training_record(inputs, outcome).to_json(),
     }
     path = folder / FULL_FINE_TUNE_FILE
     path.write_bytes(canonical_bytes(fields))

@@ -20,6 +20,7 @@ from adapter_hub.runtime.probe import measure_probe
 from adapter_hub.trainers.expert_pairs import split_state
 from adapter_hub.trainers.injection import export_config
 from adapter_hub.trainers.inputs import Inputs
+from adapter_hub.trainers.outcome import Outcome
 from adapter_hub.trainers.provenance import code_revision, package_versions
 from adapter_hub.trainers.recipe_tables import GateTable
 from adapter_hub.trainers.trainee import State, Trainee
@@ -28,17 +29,15 @@ from adapter_hub.weights import GATE_FILE, ROLE_FOLDERS, Role, lora_section
 HALVES: tuple[Role, Role] = ("parent", "child")
 
 
-def write_adapter(folder: Path, trainee: Trainee, inputs: Inputs, *, steps: int, seconds: float) -> Artifact:
+def write_adapter(folder: Path, outcome: Outcome, inputs: Inputs) -> Artifact:
     """Write what was trained to `folder` and seal it.
 
     Args:
         folder: empty.
-        trainee: of any method that makes an adapter.
+        outcome: of any method that makes an adapter.
         inputs: what it was trained from.
-        steps: optimiser steps.
-        seconds: wall-clock time of the training.
     """
-    fields = _fields(inputs, steps, seconds)
+    trainee, fields = outcome.trainee, _fields(inputs, outcome)
     if inputs.parents:
         write_ancestors(folder, list(inputs.parents.values()))
     if inputs.file.recipe.adapter.method == "expert-pair":
@@ -85,7 +84,7 @@ def _write_pair(folder: Path, trainee: Trainee, inputs: Inputs, fields: dict[str
     return seal(folder, fields | {"created": draft.manifest.created, "probe": probe})
 
 
-def _fields(inputs: Inputs, steps: int, seconds: float) -> dict[str, Any]:
+def _fields(inputs: Inputs, outcome: Outcome) -> dict[str, Any]:
     adapter = inputs.file.recipe.adapter
     return {
         "name": adapter.name,
@@ -101,7 +100,7 @@ def _fields(inputs: Inputs, steps: int, seconds: float) -> dict[str, Any]:
         "similarity": inputs.similarity,
         "data": inputs.train.sources,
         "recipe": inputs.file.text,
-        "training": training_record(inputs, steps, seconds),
+        "training": training_record(inputs, outcome),
     }
 
 
@@ -118,8 +117,8 @@ def _parent(role: str, parent: Artifact) -> Parent:
     )
 
 
-def training_record(inputs: Inputs, steps: int, seconds: float) -> Training:
-    """Return how a training ran; `seconds` of wall-clock time."""
+def training_record(inputs: Inputs, outcome: Outcome) -> Training:
+    """Return how a training ran."""
     revision, dirty = code_revision()
     device = inputs.base.device
     hardware = (
@@ -128,11 +127,13 @@ def training_record(inputs: Inputs, steps: int, seconds: float) -> Training:
         else f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     )
     return Training(
-        steps=steps,
+        steps=outcome.steps,
+        best_step=outcome.best_step,
         random_seed=inputs.file.recipe.training.random_seed,
-        hardware=hardware,
-        wall_seconds=round(seconds, 1),
+        hardware=hardware if outcome.processes == 1 else f"{outcome.processes} processes, each: {hardware}",
+        wall_seconds=round(outcome.seconds, 1),
         packages=package_versions(),
         code_revision=revision,
         dirty=dirty,
+        curve=outcome.curve or None,
     )

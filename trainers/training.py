@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,13 +22,14 @@ from transformers.utils import logging as transformers_logging
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError, ConflictError
+from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
 from adapter_hub.full_fine_tune import FullFineTune
 from adapter_hub.paths import folder_in_the_making
 from adapter_hub.registry import Registry
 from adapter_hub.trainers.fitting import fit
 from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
-from adapter_hub.trainers.inputs import gather
+from adapter_hub.trainers.inputs import Inputs, gather
+from adapter_hub.trainers.processes import Processes
 from adapter_hub.trainers.recipe import RecipeFile, read_recipe
 from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
 from adapter_hub.trainers.sealing import write_adapter
@@ -45,8 +45,12 @@ def train(
     cache: Cache,
     device: str | None = None,
     tell: Tell = lambda _: None,
+    tensorboard: Path | None = None,
 ) -> Artifact | FullFineTune:
     """Train what `recipe` describes and write the artifact, or the full fine-tune, to `out`.
+
+    Started by torchrun or `accelerate launch`, the processes share every step's rows, so the outcome is
+    that of one process but for rounding; all of them have to see `out`.
 
     Args:
         recipe: a TOML file, see `adapter_hub.trainers.recipe`.
@@ -55,44 +59,109 @@ def train(
         cache: where a seed is pulled to.
         device: torch's name; None for a GPU if there is one.
         tell: receives lines of progress.
+        tensorboard: a folder for event files, in a sub-folder named like `out`; None for none.
 
     Raises:
         InvalidInputError: recipe, data or seed cannot be used, or the loss is not finite.
         ConflictError: `out` exists and is something else.
         TrainingInterruptedError: Ctrl-C; run it again to go on.
+        ElsewhereError: another process raised one of these.
     """
     transformers_logging.set_verbosity_error()
-    file = read_recipe(recipe)
-    full = file.recipe.adapter.method == FULL_FINE_TUNING
-    if out.exists():
-        return _finished(out, file, tell)
-    inputs = gather(file, registries, cache, device, tell)
-    work = out.with_name(f"{out.name}.training")
-    with _alone(work), _explained(work):
-        began = time.monotonic()
-        trainee, trainer = fit(inputs, work / inputs.key, tell)
-        seconds = time.monotonic() - began
+    processes = Processes.join(use_gpu=device != "cpu" and torch.cuda.is_available())
+    tell = tell if processes.first else _silent
+    try:
+        with processes.lost():
+            with processes.together():
+                file = read_recipe(recipe)
+                device = _own_device(device, processes)
+                events = _events(tensorboard, out)
+            if processes.from_first(out.exists):
+                with processes.together():
+                    return _finished(out, file, tell)
+            with processes.together():
+                inputs = gather(file, registries, cache, device, tell)
+            return _train(inputs, out, processes, events, tell)
+    finally:
+        processes.part()
+
+
+def _train(
+    inputs: Inputs, out: Path, processes: Processes, events: Path | None, tell: Tell
+) -> Artifact | FullFineTune:
+    full = inputs.file.recipe.adapter.method == FULL_FINE_TUNING
+    work = out.absolute().with_name(f"{out.name}.training")
+
+    def write() -> None:
         try:
             with folder_in_the_making(out) as folder:
-                write = write_full_fine_tune if full else write_adapter
-                write(folder, trainee, inputs, steps=trainer.state.global_step, seconds=seconds)
+                if full:
+                    write_full_fine_tune(folder, outcome, inputs)
+                else:
+                    write_adapter(folder, outcome, inputs)
         except FileExistsError:
             raise ConflictError(f"{out}: appeared during training; choose another --out") from None
-    shutil.rmtree(work, ignore_errors=True)
+
+    with _alone(work, processes), _explained(work):
+        outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events)
+        processes.from_first(write)
+    if processes.first:
+        shutil.rmtree(work, ignore_errors=True)
     return FullFineTune.read(out) if full else Artifact.open(out)
 
 
+def _silent(_: str) -> None:
+    """Only the first process talks."""
+
+
+def _own_device(device: str | None, processes: Processes) -> str | None:
+    """Return the device of this process."""
+    kind, _, index = (device or "").partition(":")
+    if processes.count == 1:
+        if kind == "cuda" and index not in ("", "0"):
+            raise InvalidInputError(
+                f"--device {device}: training takes the first GPU that it sees; "
+                f"say --device cuda and set CUDA_VISIBLE_DEVICES={index}"
+            )
+        return device
+    if index or kind not in ("", "cpu", "cuda"):
+        raise InvalidInputError(f"--device {device}: every process takes a GPU of its own; say cuda, or cpu")
+    return f"cuda:{processes.local_rank}" if kind != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _events(tensorboard: Path | None, out: Path) -> Path | None:
+    """Return the folder of event files, which no artifact may hold."""
+    if tensorboard is None:
+        return None
+    folder, artifact = tensorboard.absolute() / out.name, out.absolute()
+    for made in (artifact, artifact.with_name(f"{out.name}.training")):
+        if made in (folder, *folder.parents):
+            raise InvalidInputError(
+                f"--tensorboard {tensorboard}: {folder} is in {made}; choose another folder"
+            )
+    return folder
+
+
 @contextlib.contextmanager
-def _alone(work: Path) -> Iterator[None]:
+def _alone(work: Path, processes: Processes) -> Iterator[None]:
     """Keep a second training out of the same folder of checkpoints."""
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise ConflictError(
-            f"{work}: another training is running there; wait, or choose another --out"
-        ) from None
+    with contextlib.ExitStack() as stack:
+        with processes.together():
+            if processes.first:
+                work.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(FileLock(work / "lock", timeout=0))
+                except Timeout:
+                    raise ConflictError(
+                        f"{work}: another training is running there; wait, or choose another --out"
+                    ) from None
+        yield
+
+
+LESS_MEMORY = (
+    "lower training.batch_size and raise training.gradient_accumulation by as much, "
+    "or set training.gradient_checkpointing = true"
+)
 
 
 @contextlib.contextmanager
@@ -102,11 +171,11 @@ def _explained(work: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise AdapterHubError(f"{work}: {error}; free some space and run the same command to go on") from None
-    except torch.OutOfMemoryError:
-        raise AdapterHubError(
-            "training: the device has not enough memory; lower training.batch_size or lora.rank"
-        ) from None
+    except (torch.OutOfMemoryError, MemoryError):
+        raise AdapterHubError(f"training: the device has not enough memory; {LESS_MEMORY}") from None
     except RuntimeError as error:
+        if "can't allocate memory" in str(error):  # on a CPU torch has no class of its own for it
+            raise AdapterHubError(f"training: not enough memory; {LESS_MEMORY}") from None
         if "PytorchStreamWriter" not in str(error):  # torch's name for a checkpoint that cannot be written
             raise
         raise AdapterHubError(

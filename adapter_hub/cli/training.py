@@ -194,25 +194,38 @@ def similarity(
 @click.command()
 @click.argument("recipe_file", metavar="RECIPE.toml", type=DATA)
 @click.option("--out", type=DATA, required=True, help="Folder of the new artifact; must not exist.")
+@click.option(
+    "--tensorboard", type=DATA, help="Folder for TensorBoard's event files, in a sub-folder named like --out."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @click.pass_obj
-def train(settings: Settings, recipe_file: Path, out: Path, as_json: bool) -> None:
+def train(settings: Settings, recipe_file: Path, out: Path, tensorboard: Path | None, as_json: bool) -> None:
     """Train an adapter as a recipe says.
 
     Ctrl-C saves a checkpoint; the same command goes on from it. The artifact appears whole or not at
     all; publish it with `adapter-hub publish`. Method full-fine-tuning writes a Whisper folder instead.
+
+    On several GPUs or machines, that see --out alike: `torchrun --nproc-per-node 4 -m adapter_hub train
+    RECIPE.toml --out FOLDER`. They share the rows of every step, so the outcome stays the recipe's.
     """
     from adapter_hub.full_fine_tune import FullFineTune
+    from adapter_hub.trainers.processes import ElsewhereError, is_first
     from adapter_hub.trainers.training import train as run
 
-    outcome = run(
-        recipe_file,
-        out,
-        registries=settings.registries(),
-        cache=settings.open_cache(),
-        device=settings.device,
-        tell=tell,
-    )
+    try:
+        outcome = run(
+            recipe_file,
+            out,
+            registries=settings.registries(),
+            cache=settings.open_cache(),
+            device=settings.device,
+            tell=tell,
+            tensorboard=tensorboard,
+        )
+    except ElsewhereError:
+        raise SystemExit(1) from None
+    if not is_first():
+        return
     full = isinstance(outcome, FullFineTune)
     if as_json:
         echo_json((outcome if isinstance(outcome, FullFineTune) else outcome.manifest).to_json())

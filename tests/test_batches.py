@@ -1,0 +1,95 @@
+"""Batches: what processes share is what one process would have had, place by place."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from adapter_hub.trainers.batches import Collator, LikeLengths, Place, Rows, Shares, dev_batches
+from adapter_hub.trainers.examples import IGNORED, Example
+
+
+def examples(count: int) -> list[Example]:
+    rng = np.random.default_rng(7)
+    found = []
+    for i in range(count):
+        features = rng.standard_normal((80, int(rng.integers(40, 400)))).astype(np.float16)
+        tokens = (1, 2, 3, *range(10, 10 + int(rng.integers(1, 9))), 0)
+        found.append(Example(str(i), features, -1.5, tokens, 1.0, 3, "da"))
+    return found
+
+
+def steps(shares: list[Shares], accumulation: int) -> list[list[Place]]:
+    """Return the places of every step, over all processes."""
+    batches = [list(share) for share in shares]
+    assert {len(found) for found in batches} == {len(share) for share in shares}
+    local = shares[0].accumulation
+    return [
+        [place for found in batches for batch in found[first : first + local] for place in batch]
+        for first in range(0, len(batches[0]), local)
+    ]
+
+
+@pytest.mark.parametrize("rows", [3, 16, 29, 41])
+@pytest.mark.parametrize("accumulation", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+def test_every_step_has_the_same_rows_masks_and_padding_however_many_processes_share_it(
+    rows: int, accumulation: int, count: int
+) -> None:
+    material = examples(rows)
+    order = LikeLengths(material, 4, random_seed=1)
+    order.set_epoch(2)
+    alone = steps([Shares(order, accumulation, None)], accumulation)
+    shared = steps(
+        [Shares(order, accumulation, None, rank=rank, count=count) for rank in range(count)], accumulation
+    )
+    assert len(shared) == len(alone) == math.ceil(math.ceil(rows / 4) / accumulation)
+    for one, other in zip(alone, shared, strict=True):
+        assert all(place.counts for place in one)
+        assert sorted(place for place in other if place.counts) == sorted(one)
+    assert sorted(place.row for step in alone for place in step) == list(range(rows))
+
+
+def test_a_process_without_a_row_of_its_own_keeps_the_others_company_and_adds_nothing() -> None:
+    material = examples(5)
+    order = LikeLengths(material, 4, random_seed=1)
+    last = list(Shares(order, 1, None, rank=1, count=2))[-1]
+    assert [place.counts for place in last] == [False]
+    rows = Rows(material)
+    batch = Collator(0, masked=True)([rows[place] for place in last])
+    assert bool((batch["labels"] == IGNORED).all())
+
+
+def test_batches_are_as_long_as_their_longest_row_or_as_the_chunk_and_even() -> None:
+    material = examples(9)
+    order = LikeLengths(material, 4, random_seed=1)
+    for chunk in (None, 800):
+        for batch in Shares(order, 1, chunk):
+            longest = max(material[place.row].features.shape[1] for place in batch)
+            assert {place.frames for place in batch} == {chunk or longest + longest % 2}
+            features = Collator(0, masked=False)([Rows(material)[place] for place in batch])["input_features"]
+            assert features.shape == (len(batch), 80, batch[0].frames)
+
+
+def test_masks_follow_from_seed_epoch_and_place_and_differ_for_a_row_that_is_seen_twice() -> None:
+    material = examples(1)
+    collate = Collator(0, masked=True)
+
+    def features(*seed: int) -> torch.Tensor:
+        return collate([(Place(0, 400, seed), material[0])])["input_features"]
+
+    assert torch.equal(features(1, 0, 5), features(1, 0, 5))
+    assert not torch.equal(features(1, 0, 5), features(1, 0, 6))
+    assert not torch.equal(features(1, 0, 5), features(1, 1, 5))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_dev_rows_are_heard_once_by_some_process_and_never_masked(count: int) -> None:
+    material = examples(11)
+    batches = [
+        batch for rank in range(count) for batch in dev_batches(material, 4, None, rank=rank, count=count)
+    ]
+    assert sorted(place.row for batch in batches for place in batch) == list(range(11))

@@ -1,0 +1,159 @@
+"""What watches a training: progress, event files, and the reasons to stop before its last step."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+ONE_PRESS = 1.0  # seconds; torchrun passes on the interrupt that the terminal has sent to everybody
+SCALARS = {
+    "loss": "loss",
+    "eval_loss": "dev_loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+}
+
+
+class SeedSteps(TrainerCallback):
+    """Seeds dropout by step, so that it needs no record of what was drawn before."""
+
+    def __init__(self, random_seed: int, rank: int) -> None:
+        self.random_seed, self.rank = random_seed, rank
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Seed torch's generators."""
+        torch.manual_seed((self.random_seed * 1_000_003 + state.global_step) * 1_009 + self.rank)
+
+
+class StopEarly(TrainerCallback):
+    """Ends the training after so many epochs without a lower dev loss.
+
+    Counted from the log, which a checkpoint holds: a resumed run stops where an uninterrupted one does.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Ask for the end."""
+        losses = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
+        if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
+            control.should_training_stop = True
+        return control
+
+
+class StopOnInterrupt(TrainerCallback):
+    """Ctrl-C ends the step, saves a checkpoint and stops; a second one stops at once.
+
+    `pressed` is what this process knows, `interrupted` what all agreed on: they stop after the same step.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = self.interrupted = False
+        self._before: Any = None
+        self._when = 0.0
+
+    def __enter__(self) -> StopOnInterrupt:
+        if threading.current_thread() is threading.main_thread():  # no other is told of signals
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, _: int, __: FrameType | None) -> None:
+        if self.pressed and time.monotonic() - self._when > ONE_PRESS:
+            raise KeyboardInterrupt
+        if not self.pressed:
+            self.pressed, self._when = True, time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Ask for a checkpoint and the end."""
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Leave out the dev loss of an epoch that was cut short: its end comes after the resumption."""
+        if self.interrupted and state.epoch is not None and state.epoch != int(state.epoch):
+            control.should_evaluate = False
+        return control
+
+
+class ReportProgress(TrainerCallback):
+    """Tells step, loss and time left, about every two seconds and at the end of each epoch."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self._began = self._told = 0.0
+        self._first = 0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Start the clock; a resumed run has steps behind it."""
+        self._began, self._first = time.monotonic(), state.global_step
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
+        """Tell the losses (nats a token) that transformers logs."""
+        names = {"loss": "loss", "eval_loss": "dev loss"}
+        losses = [f"{name} {float(logs[key]):.4f}" for key, name in names.items() if key in (logs or {})]
+        now = time.monotonic()
+        last = state.global_step == state.max_steps
+        if not losses or not (last or "eval_loss" in logs or now - self._told > 2):
+            return
+        self._told = now
+        done = max(1, state.global_step - self._first)
+        left = (state.max_steps - state.global_step) * (now - self._began) / done
+        self.tell(f"step {state.global_step}/{state.max_steps}  {' '.join(losses)}  {_minutes(left)} left")
+
+
+class WriteEvents(TrainerCallback):
+    """Writes TensorBoard's event files: losses (nats a token), learning rate, norm of the gradient.
+
+    A resumed run goes on in the same folder, and what was written after its checkpoint does not count.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Open a file of events."""
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # a second that most need not pay
+
+        self._writer = SummaryWriter(str(self.folder), purge_step=state.global_step + 1)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Write what transformers logs."""
+        for key, name in SCALARS.items():
+            if key in (logs or {}):
+                self._writer.add_scalar(name, float((logs or {})[key]), state.global_step)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Let the events be seen."""
+        self._writer.flush()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{math.ceil(seconds % 60):02d}"
