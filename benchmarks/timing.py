@@ -46,7 +46,7 @@ def against(seconds: dict[str, list[float]], name: str, base: str) -> Row:
     return found
 
 
-def machine() -> str:
+def machine(about: str = "float32, SDPA, rank 32 on every linear") -> str:
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -57,8 +57,8 @@ def machine() -> str:
     )
     return (
         f"{cpu}, {torch.get_num_threads()} thread of {os.cpu_count()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, "
-        "float32, SDPA, rank 32 on every linear"
+        f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}"
+        f"{', ' if about else ''}{about}"
     )
 
 

@@ -130,10 +130,10 @@ def test_the_weights_of_the_best_epoch_are_those_that_had_its_dev_loss(
         step = line.split("/")[0].removeprefix("step ")
         if step.isdigit() and int(step) > (record(early).best_step or 0):
             copies.extend((tmp_path / "again.training").glob(f"*/checkpoint-{record(early).best_step}"))
-            raise Enough
+            raise Enough("kept")
 
     path = recipe(tmp_path, base_folder, training=settings, dtype='"float32"', rate=0.1)
-    with pytest.raises(Enough):
+    with pytest.raises(Enough, match="kept"):
         train(path, tmp_path / "again", tell=keep, **places(tmp_path))
     kept = load_file(copies[0] / "adapter_model.safetensors")
     for name, tensor in load_file(early.path / "adapter_model.safetensors").items():

@@ -147,7 +147,7 @@ class TrainingTable(Record):
 
     epochs: Positive = 10
     steps: Positive | None = None  # optimiser steps, instead of epochs
-    batch_size: Positive = 16  # rows a step on each device and accumulated part
+    batch_size: Positive = 16  # rows of a step, or of each accumulated part; processes share them
     gradient_accumulation: Positive = 1
     gradient_checkpointing: bool = False
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the arithmetic (autocast)
