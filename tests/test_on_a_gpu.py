@@ -1,0 +1,101 @@
+"""On a GPU: recorded steps are replayed as CUDA graphs, and say what steps computed one by one say.
+
+Everything but the recording itself is tested without one, in `test_recorded_steps.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from small_whisper import make_pair
+from test_composition import ending_with
+from test_recorded_steps import LANGUAGES, same, texts
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.runtime.composition import Experts, Session
+from adapter_hub.runtime.loading import load_adapter
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def gpu(request: pytest.FixtureRequest, base_folder: Path) -> BaseModel:
+    """The small base model on a GPU."""
+    return load_base_model(base_folder, device="cuda", dtype=request.param)
+
+
+@pytest.fixture(scope="module")
+def rows(gpu: BaseModel, adapters: list[Artifact], tmp_path_factory: pytest.TempPathFactory) -> list[Experts]:
+    """The base model, a plain adapter, a token-gated pair, a weighted sum, an adapter of few modules."""
+    folder = tmp_path_factory.mktemp("pair")
+    pair = make_pair(folder, gpu, adapters[0], kind="token", seed=9)
+    loaded = [load_adapter(gpu, artifact) for artifact in (*adapters, pair)]
+    return [None, loaded[0], loaded[3], [(loaded[0], 0.5), (loaded[1], 0.5)], loaded[2]]
+
+
+def not_recorded(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Session:
+    with monkeypatch.context() as patch:
+        patch.setenv("ADAPTER_HUB_GRAPHS", "0")
+        session = Session(base)
+    assert session.replays is None
+    return session
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_graphs_say_what_single_steps_say(
+    gpu: BaseModel, rows: list[Experts], beams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(gpu)
+    assert session.replays is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that recording failed is a warning
+        found = [texts(session, rows, beams=beams, shrink=False) for _ in range(3)]
+    assert found[0] == found[1] == found[2]
+    assert sum(step is not None for step in session.replays._known.values()) >= 1
+    plain = texts(not_recorded(gpu, monkeypatch), rows, beams=beams, shrink=False)
+    if gpu.dtype == torch.float32:
+        same(found[0], plain)
+    else:
+        assert sum(a.tokens == b.tokens for a, b in zip(found[0], plain, strict=True)) >= len(rows) // 2
+
+
+def test_no_number_of_a_row_depends_on_the_other_rows_on_a_gpu(gpu: BaseModel, rows: list[Experts]) -> None:
+    session, seen = Session(gpu), []
+    for batch in (rows, [None, rows[1], None, None, None], [None, rows[1], rows[1], rows[4], rows[3]]):
+        seen += [texts(session, batch, beams=3, shrink=False)[:2] for _ in range(2)]
+    assert all(item == seen[0] for item in seen)  # floats of the scores and all
+
+
+def test_audios_leave_graphs(gpu: BaseModel, rows: list[Experts], monkeypatch: pytest.MonkeyPatch) -> None:
+    if gpu.dtype != torch.float32:
+        pytest.skip("tokens of two batch sizes are compared")
+    first = texts(Session(gpu), rows, beams=3)
+    for token in sorted({token for text in first for token in text.tokens})[:4]:
+        ending = ending_with(gpu, token)
+        same(texts(Session(ending), rows, beams=3), texts(not_recorded(ending, monkeypatch), rows, beams=3))
+
+
+def test_two_threads_record_and_replay_at_once(gpu: BaseModel, rows: list[Experts]) -> None:
+    plans = [rows, rows[::-1]]
+    wanted = [texts(Session(gpu), plan, beams=2, shrink=False) for plan in plans]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        own = Session(gpu)
+        for turn in range(6):
+            which = (number + turn) % 2
+            if texts(own, plans[which], beams=2, shrink=False) != wanted[which]:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(LANGUAGES) == len(rows)
