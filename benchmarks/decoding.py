@@ -43,6 +43,8 @@ from adapter_hub.runtime.quiet import quiet
 PROMPT = [START, LANGUAGE, TASK, NO_TIMESTAMPS]
 STEPS = 12  # of a decoder that are timed one by one
 PARTS = ("beam_search", "mixed", "encoder", "peft")
+# by memory.py
+MEMORY = "| shape | most memory while searching | batch | beams | peer / ours | ours, MiB | peer, MiB |"
 
 
 @dataclass
@@ -249,6 +251,13 @@ def table(results: dict[str, Any]) -> str:
                 f"| {shape} | {row['what']} | {row['batch']} | {row.get('beams', '')} | {row['rows']} | "
                 f"{row['ratio']} ({row['low']} - {row['high']}) | {row['seconds']} | {counted} |"
             )
+    memory = [(shape, row) for shape, found in results["shapes"].items() for row in found.get("memory", ())]
+    if memory:
+        lines += ["", MEMORY]
+        lines.append("|" + "---|" * 7)
+    for shape, row in memory:
+        cells = (shape, "transformers, merged", row["batch"], row["beams"])
+        lines.append(f"| {' | '.join(map(str, cells))} | {row['ratio']} | {row['ours']} | {row['theirs']} |")
     return "\n".join(lines)
 
 
