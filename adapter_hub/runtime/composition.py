@@ -121,9 +121,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self.model = self._view(self.base.model, "", {})
-        record = self.recorder or recorder_of(self.base.device)
+        self._gathered = Gathered(self.base.dtype, self.base.device)  # asking the model takes a while
+        record = self.recorder or recorder_of(self._gathered.device)
         self.replays = None if record is None else Replays(record)
-        self._gathered = Gathered(self.base.dtype, self.base.device)
 
     def seat(self, rows: Sequence[Experts]) -> None:
         """Give every row of the next batches its adapters.
@@ -179,7 +179,7 @@ class Session:
         size, found = math.prod(shape), self._buffers.get(name)
         if found is None or found.numel() < size:
             with torch.inference_mode(mode=False):  # written to whether or not inference mode is on then
-                found = torch.empty(size, dtype=dtype or self.base.dtype, device=self.base.device)
+                found = torch.empty(size, dtype=dtype or self._gathered.dtype, device=self._gathered.device)
             self._buffers[name] = found
         return found[:size].view(shape)
 
@@ -248,7 +248,7 @@ class Session:
         if width > WIDEST_LANE * (EXPERTS if gated else 1):
             return False
         # on a GPU always: there a call costs more than what it computes for a row
-        return of_a_step(path) or self.base.device.type != "cpu"
+        return of_a_step(path) or self._gathered.device.type != "cpu"
 
     def _view(self, module: nn.Module, path: str, memo: dict[int, nn.Module]) -> nn.Module:
         """Return the same tensors under modules of this session's own."""
