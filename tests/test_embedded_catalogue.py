@@ -28,6 +28,7 @@ from adapter_hub.stores.folder import FolderStore
 
 REGISTRY = Registry(embedded.registry_path(), read_only=True)
 REFS = sorted(f"{name}@{version}" for name, versions in REGISTRY.adapters.items() for version in versions)
+PAIRS = [ref for ref in REFS if "-pair@" in ref]
 BASE_LANGUAGES, NEW_LANGUAGES = ["pl", "pt", "it", "zh"], ["da", "el", "cy", "ja"]
 
 
@@ -96,7 +97,7 @@ def test_every_adapter_has_a_score_on_at_least_300_utterances_and_a_better_one_t
             assert all(score.n >= 300 for score in block.scores), name
 
 
-@pytest.mark.parametrize("ref", REFS)
+@pytest.mark.parametrize("ref", sorted(set(REFS) - set(PAIRS)))
 def test_an_adapter_gives_the_same_logits_in_plain_peft(
     ref: str, mini: BaseModel, sound: Audio, tmp_path: Path
 ) -> None:
@@ -117,6 +118,21 @@ def test_an_adapter_gives_the_same_logits_in_plain_peft(
     assert torch.equal(found[1], untouched)
     assert artifact.manifest.probe is not None
     check_probe(mini, adapter, artifact.manifest.probe)
+
+
+@pytest.mark.parametrize("ref", PAIRS)
+def test_an_expert_pair_does_what_its_probe_says_and_plain_peft_refuses_it(
+    ref: str, mini: BaseModel, tmp_path: Path
+) -> None:
+    artifact = pull(ref, registries=(REGISTRY,), cache=Cache(tmp_path))
+    roles = {parent.role: parent.name for parent in artifact.manifest.parents}
+    assert roles["expert"] == roles["seed"]
+    assert artifact.manifest.similarity
+    assert artifact.manifest.probe is not None
+    check_probe(mini, load_adapter(mini, artifact), artifact.manifest.probe)
+    plain = WhisperForConditionalGeneration.from_pretrained(mini.folder, dtype=torch.float32)
+    with pytest.raises(ValueError, match="Can't find 'adapter_config.json'"):
+        PeftModel.from_pretrained(plain, artifact.path)
 
 
 def test_three_lines_of_python_transcribe(sound: Audio) -> None:
