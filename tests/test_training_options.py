@@ -86,6 +86,14 @@ def test_bfloat16_trains_nearly_the_same_and_other_precisions_are_refused_where_
         trained(tmp_path, base_folder, "none", {"precision": '"float8"'})
 
 
+def test_the_recipe_decides_the_precision_whatever_accelerate_launch_was_told(
+    tmp_path: Path, data: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = trained(tmp_path, base_folder, "plain", {})
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert difference(plain, trained(tmp_path, base_folder, "launched", {})) == 0
+
+
 def test_label_smoothing_raises_the_loss_of_training_and_not_that_of_dev(
     tmp_path: Path, data: Path, base_folder: Path
 ) -> None:

@@ -182,7 +182,7 @@ def _arguments(
     """Return what transformers is told."""
     an_epoch = -(-len(shares) // shares.accumulation)
     steps = settings.steps or an_epoch * settings.epochs
-    return Arguments(
+    arguments = Arguments(
         output_dir=str(work),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
@@ -212,6 +212,9 @@ def _arguments(
         ddp_find_unused_parameters=False,
         use_cpu=device.type == "cpu",
     )
+    # `accelerate launch` has a precision of its own in the environment; the recipe decides
+    arguments.mixed_precision = {"bfloat16": "bf16", "float16": "fp16"}.get(settings.precision, "no")
+    return arguments
 
 
 def _check(inputs: Inputs, processes: Processes) -> None:
