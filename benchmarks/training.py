@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,7 @@ torch allocated). Seconds are of the training thread on a CPU, on the wall on a 
 def main(turns: int, only: str | None, out: Path, **how: Any) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if only is not None:
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         with quiet():
             print(json.dumps(run(only, **how)))
         return

@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import WhisperForConditionalGeneration
 
 from adapter_hub.trainers.examples import IGNORED
-from adapter_hub.trainers.low_rank import hasten
+from adapter_hub.trainers.low_rank import hasten, keep_cast
 from adapter_hub.trainers.objective import Objective, text_tokens
 from adapter_hub.trainers.trainee import Trainee, lora_trainee
 
@@ -97,3 +97,27 @@ def test_the_objective_is_the_cross_entropy_of_transformers_own_forward(
     )
     assert text_tokens(batch["labels"]) == 3 * 7 - 4
     torch.testing.assert_close(Objective(trainee, smoothing)(**batch), wanted)
+
+
+def test_under_autocast_hastened_layers_and_frozen_linears_kept_in_its_type_change_next_to_nothing(
+    base_folder: Path,
+) -> None:
+    plain, fast, kept = (_trainee(base_folder) for _ in range(3))
+    hasten(fast.model)
+    hasten(kept.model)
+    layers = sum(hasattr(module, "lora_A") for module in kept.model.modules())
+    assert keep_cast(kept.whisper, torch.bfloat16) == layers
+    assert kept.whisper.proj_out.weight.dtype == torch.float32
+    losses = []
+    for trainee in (plain, fast, kept):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = Objective(trainee, 0.0)(**_batch())
+        loss.backward()
+        losses.append(loss.detach())
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.01, atol=0.01)
+    assert torch.equal(losses[1], losses[2])
+    wanted, found, same = (_gradients(trainee.model) for trainee in (plain, fast, kept))
+    for name, gradient in wanted.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(found[name], gradient, rtol=0.1, atol=0.1 * scale, msg=name)
+        assert torch.equal(found[name], same[name])

@@ -10,7 +10,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.runtime.base_model import load_base_model
+from adapter_hub.runtime.base_model import DTYPES, load_base_model
 from adapter_hub.trainers.batches import Collator, LikeLengths, Rows, Shares, dev_batches
 from adapter_hub.trainers.callbacks import (
     ReportProgress,
@@ -22,7 +22,7 @@ from adapter_hub.trainers.callbacks import (
 from adapter_hub.trainers.engine import AdapterTrainer, Arguments, last_checkpoint
 from adapter_hub.trainers.examples import Example
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.low_rank import hasten
+from adapter_hub.trainers.low_rank import hasten, keep_cast
 from adapter_hub.trainers.methods import start
 from adapter_hub.trainers.objective import Objective
 from adapter_hub.trainers.outcome import Outcome, training_curve
@@ -129,6 +129,8 @@ def _trainee(inputs: Inputs) -> Trainee:
     ).model
     trainee = start(whisper, inputs.file.recipe, inputs.parents)
     hasten(trainee.model)
+    if settings.precision != "float32":
+        keep_cast(trainee.whisper, DTYPES[settings.precision])
     if settings.gradient_checkpointing:
         # transformers renamed it in 5.23
         enable = getattr(whisper, "activation_checkpointing_enable", whisper.gradient_checkpointing_enable)

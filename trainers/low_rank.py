@@ -154,6 +154,27 @@ def hasten(model: nn.Module) -> int:
     return len(found)
 
 
+def keep_cast(whisper: Any, dtype: torch.dtype) -> int:
+    """Keep the frozen linears of a Whisper in the type that autocast casts them to at every step.
+
+    The same numbers in half the memory, and without a second copy for the backward pass. What is trained
+    keeps its float32, and so does the output layer, whose weights are the embedding's.
+
+    Returns:
+        The number of linears that were changed.
+    """
+    found = [
+        module
+        for module in whisper.modules()
+        if type(module) is nn.Linear
+        and module is not whisper.proj_out
+        and not any(parameter.requires_grad for parameter in module.parameters())
+    ]
+    for linear in found:
+        linear.to(dtype)
+    return len(found)
+
+
 def _plain(layer: Any) -> bool:
     if list(layer.lora_A) != [ADAPTER] or type(layer.base_layer) is not nn.Linear:
         return False
