@@ -26,11 +26,13 @@ PATIENCE = 240  # seconds
 
 
 @contextmanager
-def torchrun(folder: Path, path: Path, out: str, count: int = 2) -> Iterator[subprocess.Popen[str]]:
+def torchrun(
+    folder: Path, path: Path, out: str, count: int = 2, program: tuple[str, ...] = ("-m", "adapter_hub")
+) -> Iterator[subprocess.Popen[str]]:
     """Start `adapter-hub train` in `count` processes; what is left of them is killed at the end."""
     places = ["--cache", str(folder / "cache"), "--registry", str(folder / "registry.json")]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)]
-    command = [sys.executable, *launcher, "-m", "adapter_hub", *places,
+    command = [sys.executable, *launcher, *program, *places,
                "--device", "cpu", "train", str(path), "--out", str(folder / out)]  # fmt: skip
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
@@ -170,6 +172,35 @@ def test_a_loss_that_is_not_finite_ends_every_process_with_advice(
     assert any(
         "the loss is nan at step" in line and "lower peak_learning_rate" in line for line in ours(talk)
     )
+    assert not (tmp_path / "out").exists()
+
+
+LITTLE_MEMORY_FOR_THE_SECOND = """
+import os, resource, sys
+from pathlib import Path
+from adapter_hub.cli import main
+import adapter_hub.trainers.training
+if os.environ["RANK"] == "1":
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, -1))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_process_without_memory_says_what_to_do_and_ends_the_others(
+    tmp_path: Path, data: Path, base_folder: Path
+) -> None:
+    settings: dict[str, str | None] = {"batch_size": "6000", "audio_length": '"chunk"', "spec_augment": None}
+    path = recipe(tmp_path, base_folder, training=settings)
+    often = '[[data.train]]\nfolder = "data/train"\nweight = 100\n' * 5
+    text = path.read_text().replace('train = "data/train"\ndev = "data/dev"\n', "")
+    path.write_text(text.replace("[lora]", f"{often}[lora]"))
+    (tmp_path / "limited.py").write_text(LITTLE_MEMORY_FOR_THE_SECOND)
+    with torchrun(tmp_path, path, "out", program=(str(tmp_path / "limited.py"),)) as child:
+        _, talk = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 1
+    assert any("not enough memory; lower training.batch_size" in line for line in ours(talk)), talk
+    assert len(ours(talk)) <= 2  # the first process may have noticed
     assert not (tmp_path / "out").exists()
 
 
