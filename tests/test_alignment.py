@@ -144,7 +144,7 @@ def test_words_are_where_they_were_spoken(language: str) -> None:
             ]
             assert found.words[-1].end <= found.seconds + 0.01
     assert len(errors) >= 10
-    assert np.median(errors) < 0.1
+    assert np.median(errors) < 0.12  # six steps of the encoder
     assert np.mean(errors) < 0.2
 
 
