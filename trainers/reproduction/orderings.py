@@ -146,29 +146,33 @@ def _ranks(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
 
 def _together(table: int, claim: str, names: Sequence[str], pairs: Sequence[Difference | None]) -> Ordering:
     """Return "below all of them": held if below each, not held if above one."""
-    known = tuple(pair for pair in pairs if pair is not None)
-    if len(known) < len(pairs):
-        return Ordering(table, claim, "not measured", "")
-    verdicts = [pair.lower for pair in known]
-    verdict: Verdict = "cannot tell"
-    if "not held" in verdicts:
-        verdict = "not held"
-    elif set(verdicts) == {"held"}:
-        verdict = "held"
-    return Ordering(table, claim, verdict, _listed(names, known), known)
+    return _joined(table, claim, names, pairs, one="not held", each="held")
 
 
 def _any(table: int, claim: str, names: Sequence[str], pairs: Sequence[Difference | None]) -> Ordering:
     """Return "below one of them": held if below one, not held if above each."""
+    return _joined(table, claim, names, pairs, one="held", each="not held")
+
+
+def _joined(
+    table: int,
+    claim: str,
+    names: Sequence[str],
+    pairs: Sequence[Difference | None],
+    *,
+    one: Verdict,
+    each: Verdict,
+) -> Ordering:
+    """Return the verdict `one` if one comparison says so, `each` if all say that."""
     known = tuple(pair for pair in pairs if pair is not None)
     if len(known) < len(pairs):
         return Ordering(table, claim, "not measured", "")
-    verdicts = [pair.lower for pair in known]
+    verdicts = {pair.lower for pair in known}
     verdict: Verdict = "cannot tell"
-    if "held" in verdicts:
-        verdict = "held"
-    elif set(verdicts) == {"not held"}:
-        verdict = "not held"
+    if one in verdicts:
+        verdict = one
+    elif verdicts == {each}:
+        verdict = each
     return Ordering(table, claim, verdict, _listed(names, known), known)
 
 
