@@ -120,6 +120,7 @@ def main(hours: tuple[float, ...], options: tuple[str, ...], out: Path) -> None:
     command += "".join(f" --option={option}" for option in options)
     result = {"machine": machine, "command": command, "load_average": os.getloadavg()[0], "rows": rows}
     text = f"# Hours of audio\n\n`{command}`\n\n{machine}; load {os.getloadavg()[0]:.1f}\n\n{table(rows)}\n"
+    out.mkdir(parents=True, exist_ok=True)
     (out / "long_form.json").write_text(json.dumps(result, indent=2) + "\n")
     (out / "long_form.md").write_text(text)
     print(text)
