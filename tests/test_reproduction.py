@@ -32,7 +32,6 @@ CHANGES = {
     "base_languages = .*": 'base_languages = ["pl", "zh"]',
     "new_languages = .*": 'new_languages = ["da"]',
     "dev = 100": "dev = 4",
-    "test = 300": "test = 6",
     "(pl|pt|it|zh|da|el|cy|ja) = .*": r"\1 = 16",
     "hours = .*": "hours = 0.005",
     "random_seeds = .*": "random_seeds = [1, 2]",

@@ -207,7 +207,8 @@ def test_a_cell_travels_as_json() -> None:
         ('name = "mini"', "name = mini", "not TOML"),
         ("dev = 100", "dve = 100", "unknown field 'speech.dve'"),
         ("dev = 100", "dev = 0", "speech.dev"),
-        ("da = 300\n", "", "no number of utterances for da"),
+        ("da = 300\n", "", "speech.train: no number for da"),
+        ("ja = 600\n", "", "speech.test: no number for ja"),
         ('"ja"]', '"ja", "pl"]', "pl: both a base and a new language"),
         ("ranks = [2, 4, 8, 12, 16]", "ranks = [2, 4]", "lora.rank, 8, is missing"),
         ("tables = [2, 3, 4, 5]", "tables = [1]", "tables: 1 is none of 2, 3, 4, 5"),
@@ -223,12 +224,12 @@ def test_settings_that_cannot_be_are_refused_in_one_line(before: str, after: str
 
 def test_settings_have_speech_to_synthesise_or_recipes_and_not_both() -> None:
     paper = settings_text("paper")
-    speech = "\n[speech]\nrandom_seed = 0\ndev = 1\ntest = 1\ntrain = {}\n"
+    speech = "\n[speech]\nrandom_seed = 0\ndev = 1\ntest = {}\ntrain = {}\n"
     with pytest.raises(
         InvalidInputError, match="exactly one of .speech., to be synthesised, and .full_size."
     ):
         parse_settings(paper + speech, "settings.toml")
-    with pytest.raises(InvalidInputError, match="full_size.hours: none for ja"):
+    with pytest.raises(InvalidInputError, match="full_size.hours: no number for ja"):
         parse_settings(paper.replace("ja = 7.4\n", ""), "settings.toml")
 
 

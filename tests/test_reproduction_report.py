@@ -47,6 +47,9 @@ def report(rate: int, language: str) -> EvaluationReport:
     )  # fmt: skip
 
 
+THREE_SEEDS = re.sub(r"random_seeds = .*", "random_seeds = [1, 2, 3]", settings_text("mini"))
+
+
 def outcome(run: Run, cell: Cell) -> Outcome:
     """Return what a cell might have found."""
     work, language = cell.work, cell.work.languages[0]
@@ -79,7 +82,7 @@ def outcome(run: Run, cell: Cell) -> Outcome:
 
 def make_up(folder: Path, wanted: Callable[[Cell], bool] = lambda _: True) -> Run:
     """Return a run whose cells, as far as they are wanted, are finished."""
-    run = Run.start(folder, settings_text("mini"), "mini")
+    run = Run.start(folder, THREE_SEEDS, "mini")
     queue = Queue(run, TABLES, lambda _: None)
     queue.look()
     while ready := [c for c in queue.cells if wanted(c) and c.name not in queue.finished and queue.ready(c)]:

@@ -82,11 +82,21 @@ def test_a_difference_that_is_not_measured_is_none() -> None:
     assert difference(sampler(), one, one, ("da", "el")) is None
 
 
-def test_equal_seeds_give_equal_draws_and_systems_are_drawn_apart() -> None:
+def test_random_seeds_are_drawn_together_so_that_what_a_seed_does_to_every_system_cancels() -> None:
+    one = system("E7", da=[score([1, 1]), score([6, 6]), score([3, 3])])
+    other = system("E8", da=[score([2, 2]), score([7, 7]), score([4, 4])])
+    found = difference(sampler(), one, other, ("da",))
+    assert found is not None
+    assert (found.low, found.value, found.high) == pytest.approx((-0.1, -0.1, -0.1))
+    low, high = interval(sampler(), one, ("da",))  # though each of them depends on its seeds
+    assert high - low > 0.3
+
+
+def test_a_seed_on_one_language_says_nothing_of_the_same_seed_on_another() -> None:
     scores = [score([1, 2, 3]), score([3, 2, 9])]
-    one, other = system("E7", da=scores), system("E8", da=scores)
-    assert np.array_equal(sampler().rates(one, "da"), sampler().rates(one, "da"))
-    assert not np.array_equal(sampler().rates(one, "da"), sampler().rates(other, "da"))
+    found = system("E7", da=scores, el=scores)
+    assert np.array_equal(sampler().rates(found, "da"), sampler().rates(found, "da"))
+    assert not np.array_equal(sampler().rates(found, "da"), sampler().rates(found, "el"))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
     sampler = Resampler(resamples=10_000, random_seed=0)
     difference(sampler, a, b, ("da", "el"))        # Difference(value=-0.012, low=-0.02, high=-0.004, …)
 
-A draw takes speakers with replacement, the same ones for both systems and all their seeds, and among a
-system's random seeds with replacement. Rates are pooled over a test set, averaged over seeds, then over
-languages, as the paper's averages are. Three seeds are few: such an interval is somewhat too narrow.
+A draw takes speakers with replacement, the same ones for both systems and all their seeds, and random seeds
+with replacement, the same ones for all systems that have as many: one seed gives their trainings on a
+language the same order of utterances and the same masks, and some orders are better than others for every
+system. Rates are pooled over a test set, averaged over seeds, then over languages, as the paper's averages
+are. A handful of seeds is few: such an interval is somewhat too narrow.
 """
 
 from __future__ import annotations
@@ -63,8 +65,9 @@ class System:
     """One row of a table: its scores by language, one per random seed.
 
     Attributes:
-        name: decides the draws of its seeds.
-        scores: by language; a language that is not measured is absent.
+        name: for messages.
+        scores: by language, one per random seed, in the order of the settings' seeds; a language that is not
+            measured is absent.
     """
 
     name: str
@@ -135,7 +138,7 @@ class Resampler:
             raise InvalidInputError(f"{system.name}, {language}: tests of different utterances")
         weights = self._draws(language, blocks)
         rates = np.stack([weights @ score.errors / (weights @ score.lengths) for score in scores])
-        chosen = self._generator(system.name, language).integers(
+        chosen = self._generator("random seeds", language).integers(
             0, len(scores), (len(scores), self.resamples)
         )
         mean: Array = np.take_along_axis(rates, chosen, axis=0).mean(axis=0)

@@ -106,9 +106,6 @@ def _place(findings: Findings, table: str, name: str, scores: Mapping[str, Seque
     elif table == "rank":
         findings.ranks[int(name)] = System(f"rank {name}", scores)
     else:
-        # the same draws of seeds as in table 4 where it is the same model
         for language, found in scores.items():
-            nearest = findings.known.nearest.get(language)
-            label = {SCRATCH: "E7", nearest: "E8"}.get(name, f"from {name}")
             systems = findings.initialisations.setdefault(language, {})
-            systems[name] = System(label, {language: found})
+            systems[name] = System(f"from {name}", {language: found})

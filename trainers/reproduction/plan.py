@@ -24,9 +24,9 @@ SYSTEMS = {
 }
 WARM = ("E8", "E9")
 SPEECH, BASE, NEW, TESTS, ABLATION, SWEEP, LAST = range(7)  # phases
-STEP_SECONDS = 0.4  # on one of two busy threads; only for the time left, and only at first
+STEP_SECONDS = 0.2  # on one of two busy threads; only for the time left, and only at first
 UTTERANCE_SECONDS = 3.0  # of synthesised speech
-TEST_SECONDS, CELL_SECONDS = 0.08, 4.0  # an utterance; what a cell costs beside its steps
+TEST_SECONDS, CELL_SECONDS = 0.06, 4.0  # an utterance; what a cell costs beside its steps
 
 
 def systems_of(tables: Iterable[int]) -> list[str]:
@@ -87,7 +87,7 @@ class Planner:
         used = settings.languages if set(self.tables) & {4, 5} else settings.base_languages
         for language in used:
             count = sum(settings.utterances(language, split) for split in SPLITS)
-            self._add(f"speech/{language}", "speech", Work(languages=(language,)), (), SPEECH, count * 0.03)
+            self._add(f"speech/{language}", "speech", Work(languages=(language,)), (), SPEECH, count * 0.04)
         for language in used[len(settings.base_languages) :]:
             work = Work(languages=(language,))
             self._add(f"similarity/{language}", "similarity", work, (f"speech/{language}",), SPEECH, 8.0)

@@ -87,13 +87,12 @@ def render(
 
 def _introduction(run: Run, findings: Findings) -> str:
     settings = run.settings
-    sizes = f"of {settings.speech.test} utterances a language" if settings.speech else "whole"
     text = (
         f"# LoRA-Whisper, reproduced ({settings.name})\n\n"
         f"Base model {settings.base_model}; error rates in per cent: WER, for zh and ja CER (an average "
         "mixes both, as the paper's does). Mean over random seeds ± standard deviation where there are "
         "several; the paper's number below each, in italics. Best of a column in bold. "
-        f"Test sets {sizes}, beam {settings.decoding.test_beams}.\n"
+        f"Beam {settings.decoding.test_beams}.\n"
     )
     if findings.gaps:
         text += f"\n**{len(findings.gaps)} cells are not finished; what they would show is marked {GAP}.**\n"
@@ -114,10 +113,10 @@ def _claims(claims: Sequence[Ordering]) -> str:
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     rows = [[str(c.table), c.claim, f"**{c.verdict}**", c.evidence or GAP] for c in claims]
     return (
-        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers (paired) "
-        "and random seeds resampled; `held` and `not held` only where the interval leaves out 0. Where a "
-        "system was trained once, its interval knows nothing of random seeds; and few seeds make an interval "
-        "somewhat too narrow.\n\n" + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
+        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers and "
+        "random seeds resampled, both paired; `held` and `not held` only where the interval leaves out 0. "
+        "Where a system was trained once, its interval knows nothing of random seeds; and few seeds make an "
+        "interval somewhat too narrow.\n\n" + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
     )
 
 

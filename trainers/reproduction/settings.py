@@ -7,6 +7,7 @@ settings.rates("E8"), settings.languages
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,8 +34,8 @@ class SpeechSettings(Record):
 
     random_seed: int
     dev: Positive
-    test: Positive
     train: dict[str, Positive]
+    test: dict[str, Positive]
 
 
 class FullSizeSettings(Record):
@@ -155,10 +156,9 @@ class Settings(Record):
             raise ValueError(f"{', '.join(sorted(twice))}: both a base and a new language")
         if (self.speech is None) == (self.full_size is None):
             raise ValueError("exactly one of [speech], to be synthesised, and [full_size] is needed")
-        known = self.speech.train if self.speech else self.full_size.hours if self.full_size else {}
-        if missing := [k for k in self.languages if k not in known]:
-            where = "speech.train: no number of utterances" if self.speech else "full_size.hours: none"
-            raise ValueError(f"{where} for {', '.join(missing)}")
+        for where, known in self._sizes().items():
+            if missing := [k for k in self.languages if k not in known]:
+                raise ValueError(f"{where}: no number for {', '.join(missing)}")
         if self.rank_sweep.language not in self.base_languages:
             raise ValueError(f"rank_sweep.language: {self.rank_sweep.language!r} is no base language")
         if self.lora.rank not in self.rank_sweep.ranks:
@@ -166,6 +166,13 @@ class Settings(Record):
         if unknown := [number for number in self.tables if number not in TABLES]:
             raise ValueError(f"tables: {unknown[0]} is none of {', '.join(map(str, TABLES))}")
         return self
+
+    def _sizes(self) -> dict[str, Mapping[str, float]]:
+        """Return the tables that name every language, by their keys."""
+        if self.speech is not None:
+            return {"speech.train": self.speech.train, "speech.test": self.speech.test}
+        assert self.full_size is not None
+        return {"full_size.hours": self.full_size.hours, "full_size.test_hours": self.full_size.test_hours}
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -180,8 +187,8 @@ class Settings(Record):
     def utterances(self, language: str, split: Split) -> int:
         """Return how many utterances a split has; at full size about how many."""
         if self.speech is not None:
-            sizes = {"train": self.speech.train[language], "dev": self.speech.dev, "test": self.speech.test}
-            return sizes[split]
+            sizes = {"train": self.speech.train[language], "dev": self.speech.dev}
+            return sizes[split] if split != "test" else self.speech.test[language]
         assert self.full_size is not None
         hours = self.full_size.hours if split == "train" else self.full_size.test_hours
         return round(3600 * hours[language] / self.full_size.utterance_seconds)

@@ -62,7 +62,7 @@ def table1(findings: Findings) -> str:
         hours = {
             split: f"{found['hours'][split]:.2f}" if found else GAP for split in ("train", "dev", "test")
         }
-        count = findings.settings.utterances(language, "train")
+        counts = [str(findings.settings.utterances(language, split)) for split in ("train", "test")]
         base = language in findings.settings.base_languages
         rows.append(
             [
@@ -71,10 +71,11 @@ def table1(findings: Findings) -> str:
                 f"{hours['train']}<br>*{paper['train'].get(language, GAP)}*",
                 f"{hours['test']}<br>*{paper['test'].get(language, GAP)}*",
                 hours["dev"],
-                str(count),
+                *counts,
             ]
         )
-    return markdown(["Experiment", "Language", "Train", "Test", "Dev", "Train utterances"], rows)
+    headings = ["Experiment", "Language", "Train", "Test", "Dev", "Train utterances", "Test utterances"]
+    return markdown(headings, rows)
 
 
 def table2(findings: Findings) -> str:

@@ -118,7 +118,7 @@ def _speech(place: Workplace, cell: Cell, _: str | None) -> Outcome:
     """Synthesise a language's speech, or fetch it, and measure it."""
     language, settings = cell.work.languages[0], place.settings.speech
     if settings is not None:
-        sizes = {"train": settings.train[language], "dev": settings.dev, "test": settings.test}
+        sizes: dict[str, int] = {split: place.settings.utterances(language, split) for split in SPLITS}
         folder = place.folder / "speech" / speech_folder(language)
         write_corpus(folder, language, sizes, seed=settings.random_seed, progress=lambda *_: None)
     datasets = {split: place.dataset(language, split) for split in SPLITS}
