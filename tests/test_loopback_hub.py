@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from huggingface_hub import (
     CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
-    constants,
     hf_hub_download,
     snapshot_download,
 )
@@ -50,11 +50,7 @@ FILES = {
     "notes/a b.txt": "zażółć".encode(),
 }
 
-
-@pytest.fixture(autouse=True)
-def _plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+pytestmark = pytest.mark.usefixtures("plain_http")
 
 
 @pytest.fixture
@@ -167,22 +163,18 @@ def test_of_commits_on_the_same_parent_exactly_one_wins(hub: LoopbackHub) -> Non
     for attempt in range(5):
         parent = filled(hub, f"alice/race{attempt}")
         start = threading.Barrier(4)
-        outcomes: list[str] = []
 
-        def race(me: int, repo: str = f"alice/race{attempt}", parent: str = parent) -> None:
+        def race(me: int, repo: str = f"alice/race{attempt}", parent: str = parent) -> str:
             operations = add({"who": str(me).encode()})
             start.wait()  # noqa: B023
             try:
                 api_of(hub).create_commit(repo, operations, commit_message="x", parent_commit=parent)
-                outcomes.append("won")  # noqa: B023
             except HfHubHTTPError as error:
-                outcomes.append(str(error.response.status_code))  # noqa: B023
+                return str(error.response.status_code)
+            return "won"
 
-        threads = [threading.Thread(target=race, args=(me,)) for me in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = list(pool.map(race, range(4)))
         assert sorted(outcomes) == ["412", "412", "412", "won"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
 from huggingface_hub.utils import httpx
 from loopback_hub import ALL, ENDPOINTS, Entry, LoopbackHub
@@ -18,11 +18,7 @@ from loopback_hub.dispatch import HANDLERS
 
 SOME = bytes(range(256)) * 400
 
-
-@pytest.fixture(autouse=True)
-def _plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+pytestmark = pytest.mark.usefixtures("plain_http")
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ Everything but the recording itself is tested without one, in `test_recorded_ste
 
 from __future__ import annotations
 
-import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,10 +92,7 @@ def test_two_threads_record_and_replay_at_once(gpu: BaseModel, rows: list[Expert
             if texts(own, plans[which], beams=2, shrink=False) != wanted[which]:
                 wrong.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
     assert wrong == []
     assert len(LANGUAGES) == len(rows)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -80,11 +80,7 @@ def test_what_cannot_be_loaded_leaves_nothing_behind() -> None:
 def test_threads_that_ask_at_once_cause_one_load() -> None:
     log: list[str] = []
     residents = Residents(loader(log, pause=0.05), budget=1000)
-    found: list[ResidentAdapter] = []
-    threads = [threading.Thread(target=lambda: found.append(residents.get("a"))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(residents.get, ["a"] * 8))
     assert log == ["a"]
     assert len({id(item) for item in found}) == 1
