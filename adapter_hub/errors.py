@@ -2,6 +2,7 @@
 
     AdapterHubError
     ├── InvalidInputError      what was given is wrong: a name, a recipe, audio, an option
+    │   └── DivergedError      a training whose loss or model is not finite any more
     ├── NotFoundError          nothing is there under that name
     ├── IntegrityError         bytes, shapes or values are not what was promised
     ├── ConflictError          it exists already, or somebody else was faster
@@ -30,6 +31,10 @@ class InvalidInputError(AdapterHubError, ValueError):
 
     A ValueError too, so that a check made while pydantic validates a record is reported with its place.
     """
+
+
+class DivergedError(InvalidInputError):
+    """A training's loss or model is not finite any more; a lower learning rate helps."""
 
 
 class NotFoundError(AdapterHubError):
