@@ -12,7 +12,7 @@ from adapter_hub.trainers.reproduction.choices import Choice
 from adapter_hub.trainers.reproduction.comparing import System, TestScore
 from adapter_hub.trainers.reproduction.queueing import Queue
 from adapter_hub.trainers.reproduction.run import Run
-from adapter_hub.trainers.reproduction.settings import Settings
+from adapter_hub.trainers.reproduction.settings import EXPANSION, Settings
 
 SCRATCH = "scratch"
 
@@ -81,8 +81,7 @@ def gather_findings(run: Run, tables: Sequence[int]) -> Findings:
             for row in _rows_of(cell, findings):
                 scores.setdefault(row, {}).setdefault(language, {})[seed] = score
     for (table, name), found in scores.items():
-        ordered = {k: [by_seed[seed] for seed in sorted(by_seed)] for k, by_seed in found.items()}
-        _place(findings, table, name, ordered)
+        _place(findings, table, name, found)
     return findings
 
 
@@ -100,12 +99,13 @@ def _rows_of(cell: Cell, findings: Findings) -> list[tuple[str, str]]:
     return rows
 
 
-def _place(findings: Findings, table: str, name: str, scores: Mapping[str, Sequence[TestScore]]) -> None:
+def _place(findings: Findings, table: str, name: str, scores: Mapping[str, dict[int, TestScore]]) -> None:
+    several = len(findings.settings.training.random_seeds)
     if table == "system":
-        findings.systems[name] = System(name, scores)
+        findings.systems[name] = System(name, scores, several if name in EXPANSION else 1)
     elif table == "rank":
         findings.ranks[int(name)] = System(f"rank {name}", scores)
     else:
         for language, found in scores.items():
             systems = findings.initialisations.setdefault(language, {})
-            systems[name] = System(f"from {name}", {language: found})
+            systems[name] = System(f"from {name}", {language: found}, several)

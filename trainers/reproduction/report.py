@@ -113,11 +113,12 @@ def _claims(claims: Sequence[Ordering]) -> str:
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     rows = [[str(c.table), c.claim, f"**{c.verdict}**", c.evidence or GAP] for c in claims]
     return (
-        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers and "
-        "random seeds resampled, both paired; `held` and `not held` only where the interval leaves out 0. "
-        "Where a system was trained once, its interval knows nothing of random seeds; and few seeds make an "
-        "interval somewhat too narrow.\n\n" + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
-    )
+        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers "
+        "resampled, random seeds by Student's t, both paired. `held` and `not held` only where the interval "
+        "leaves out 0; where a claim is decided by one of several comparisons, at 5 % divided by their "
+        "number. Where a system was trained once, its interval knows nothing of random seeds. Nothing is "
+        "corrected for so many claims side by side: of 20 without any difference one may look decided.\n\n"
+    ) + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
 
 
 def _similarity(findings: Findings) -> str:

@@ -82,10 +82,10 @@ def _system(system: System, sampler: Resampler) -> dict[str, Any]:
         low, high = interval(sampler, system, (language,))
         languages[language] = {
             "mean": system.value(language),
-            "seeds": [score.value for score in scores],
+            "seeds": system.values(language),
             "low": low,
             "high": high,
-            "metric": scores[0].metric,
+            "metric": next(iter(scores.values())).metric,
         }
     return {"languages": languages}
 

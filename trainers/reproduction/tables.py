@@ -44,8 +44,9 @@ def shown(system: System | None, language: str) -> str:
     """Return a system's mean over seeds and its spread on one test set."""
     if system is None or not system.scores.get(language):
         return GAP
-    values = [score.value for score in system.scores[language]]
-    return number(system.value(language), stdev(values) if len(values) > 1 else None)
+    values = system.values(language)
+    text = number(system.value(language), stdev(values) if len(values) > 1 else None)
+    return text if len(values) >= system.seeds else f"{text} ({len(values)} of {system.seeds} seeds{GAP})"
 
 
 def with_paper(ours: str, theirs: float | None) -> str:

@@ -103,8 +103,9 @@ def compare_beside(
 
 
 def is_untouched(outcome: Mapping[str, Any]) -> bool:
-    """Whether nothing at all differed."""
-    return not any(outcome[key] for key in ("different_tokens", "different_scores", "different_logits"))
+    """Whether nothing at all differed, beside neighbours that did say something else."""
+    differing = ("different_tokens", "different_scores", "different_logits")
+    return outcome["neighbour_rows_changed"] > 0 and not any(outcome[key] for key in differing)
 
 
 def _logits(
