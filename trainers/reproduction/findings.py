@@ -45,15 +45,13 @@ class Findings:
     ranks: dict[int, System] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
 
-    def trained(self, system: str, language: str | None = None) -> list[Mapping[str, Any]]:
+    def trained(self, system: str) -> list[Mapping[str, Any]]:
         """Return the outcomes of a system's trainings at the chosen rate."""
         rate = self.known.rates.get(system)
         found = []
         for cell in self.cells:
             work = cell.work
             if cell.kind != "training" or work.system != system or work.rate != rate:
-                continue
-            if language is not None and language not in work.languages:
                 continue
             plain = work.parent in (None, self.known.nearest.get(work.languages[0]))
             if plain and work.rank in (0, self.settings.lora.rank) and cell.name in self.outcomes:
