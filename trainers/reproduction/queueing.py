@@ -15,7 +15,7 @@ from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known
 from adapter_hub.trainers.reproduction.choices import Choice, learn
 from adapter_hub.trainers.reproduction.crew import Crew, Report
 from adapter_hub.trainers.reproduction.full_size import full_size_recipe
-from adapter_hub.trainers.reproduction.recipes import recipe_text
+from adapter_hub.trainers.reproduction.recipes import parent_training, recipe_text
 from adapter_hub.trainers.reproduction.run import Run
 
 Tell = Callable[[str], None]
@@ -87,11 +87,8 @@ class Queue:
         """Return the recipe of a training whose needs are there; None for other cells."""
         if cell.kind != "training":
             return None
-        parent = None
-        if cell.work.parent is not None:
-            parent = next(name for name in cell.needs if name.startswith(f"E4/{cell.work.parent}/"))
         write = recipe_text if self.run.settings.full_size is None else full_size_recipe
-        return write(self.run.settings, cell, parent)
+        return write(self.run.settings, cell, parent_training(cell))
 
     def left(self) -> Iterator[tuple[Cell, str]]:
         """Yield the cells that did not run, each with the reason."""

@@ -1,6 +1,6 @@
 """The recipes of a reproduction: the text that each training is done by.
 
-text = recipe_text(settings, cell, Places(...))     # written to recipes/<slug>.toml in the run's folder
+text = recipe_text(settings, cell, parent)     # written to recipes/<slug>.toml in the run's folder
 
 Paths are relative to the recipe, so that a run's folder can be moved.
 """
@@ -27,6 +27,13 @@ def adapter_ref(training: str) -> str:
 def speech_folder(language: str) -> str:
     """Return the name of a language's data set, below `speech` in the run's folder."""
     return f"spoken-numbers-{language}"
+
+
+def parent_training(cell: Cell) -> str | None:
+    """Return the training whose adapter E8 and E9 start from, one of what they need; None for the others."""
+    if cell.work.parent is None:
+        return None
+    return next(name for name in cell.needs if name.startswith(f"E4/{cell.work.parent}/"))
 
 
 def recipe_text(settings: Settings, cell: Cell, parent: str | None = None) -> str:
