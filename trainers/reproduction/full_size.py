@@ -3,13 +3,15 @@
     full_size_recipe(settings, cell, parent)          # the text that a training is done by
     data_recipe(settings, "da", "test")               # a recipe whose training data is a test set
 
-The recipes name data on the Hub, base model and options of training; the run decides names, learning rates,
-random seeds, epochs, ranks and parents.
+The recipes name the data of every language on the Hub, the LoRA's modules, and how the GPU is used (like
+precision); everything else is the settings' and the cell's: base model, languages, hours of replay, gate,
+similarity, learning rate, random seed, epochs, rank and parents.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from adapter_hub.trainers.reproduction.cells import Cell, Work, slug_of
 from adapter_hub.trainers.reproduction.recipes import (
     NAMESPACE,
     VERSION,
-    adapter_ref,
+    parent_table,
     toml_text,
     training_table,
 )
@@ -27,6 +29,7 @@ from adapter_hub.trainers.reproduction.settings import Settings, Split
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TOGETHER = ("E2", "E5", "E6")  # one model for several languages
+Source = dict[str, Any]  # of `[[data.train]]` or `[[data.dev]]`
 
 
 def full_size_recipe(settings: Settings, cell: Cell, parent: str | None = None) -> str:
@@ -43,14 +46,17 @@ def full_size_recipe(settings: Settings, cell: Cell, parent: str | None = None) 
     work = cell.work
     tables = _read(settings, _name(work))
     tables["adapter"] |= {"name": f"{NAMESPACE}/{cell.slug}", "version": VERSION}
-    if work.start is not None:
-        tables["base_model"] = {"id": f"../trained/{slug_of(work.start)}"}
+    tables["base_model"] = _base_model(settings, work)
+    if work.system in TOGETHER:
+        tables["data"] |= _mixture(settings, work)
     if "lora" in tables:
-        tables["lora"] |= {"rank": work.rank, "alpha": 2.0 * work.rank}
+        tables["lora"] |= {"rank": work.rank, "alpha": 2.0 * work.rank, "dtype": settings.lora.dtype}
+    if "gate" in tables:
+        tables["gate"] = {"kind": settings.gate.kind}
     for role in ("seed", "expert"):
         if role in tables and tables[role]["adapter"] != EXPERT:
             assert parent is not None
-            tables[role]["adapter"] = adapter_ref(parent)
+            tables[role] = parent_table(settings, parent)
     tables["training"] |= training_table(settings, work)
     return f"# {cell.name}: a cell of `adapter-hub reproduce`\n\n" + toml_text(tables)
 
@@ -61,12 +67,37 @@ def data_recipe(settings: Settings, language: str, split: Split) -> str:
     So that a split that no training reads is opened as all data sets of recipes are.
     """
     assert settings.full_size is not None
-    system = "E4" if language in settings.base_languages else "E7"
-    tables = _read(settings, _name(Work(system=system, languages=(language,))))
+    tables = _read(settings, _name(_alone(settings, language)))
     sources = tables["data"]["train" if split == "train" else "dev"]
     if split == "test":
         sources = [source | {"split": settings.full_size.test_split} for source in sources]
     return toml_text({"adapter": tables["adapter"], "data": {"train": sources}})
+
+
+def _base_model(settings: Settings, work: Work) -> dict[str, Any]:
+    if work.start is not None:
+        return {"id": f"../trained/{slug_of(work.start)}"}
+    named: dict[str, Any] = {"id": settings.base_model, "revision": settings.base_model_revision}
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def _mixture(settings: Settings, work: Work) -> dict[str, list[Source]]:
+    """Return the sources of a model for several languages: those of each of them, and of what is replayed."""
+
+    def sources(languages: Iterable[str], split: str) -> list[Source]:
+        tables = (_read(settings, _name(_alone(settings, language))) for language in languages)
+        return [source for one in tables for source in one["data"][split]]
+
+    replayed = [source | {"hours": settings.replay.hours} for source in sources(work.replay, "train")]
+    return {
+        "train": sources(work.languages, "train") + replayed,
+        "dev": sources(work.languages, "dev"),
+    }
+
+
+def _alone(settings: Settings, language: str) -> Work:
+    """Return the training of a LoRA from scratch for one language."""
+    return Work(system="E4" if language in settings.base_languages else "E7", languages=(language,))
 
 
 def _name(work: Work) -> str:

@@ -49,11 +49,11 @@ def recipe_text(settings: Settings, cell: Cell, parent: str | None = None) -> st
     tables = [_adapter(cell, method), _base_model(settings, work)]
     if parent is not None:
         if method == "expert-pair":
-            tables.append(_table("expert", _parent(settings, parent)))
+            tables.append(_table("expert", parent_table(settings, parent)))
             tables.append(_table("gate", {"kind": settings.gate.kind}))
             tables.append(_table("seed", {"adapter": EXPERT}))
         else:
-            tables.append(_table("seed", _parent(settings, parent)))
+            tables.append(_table("seed", parent_table(settings, parent)))
     tables += _data(settings, work, method)
     if method != FULL_FINE_TUNING:
         lora = {"rank": work.rank, "alpha": 2.0 * work.rank, "dtype": settings.lora.dtype}
@@ -74,7 +74,8 @@ def _base_model(settings: Settings, work: Work) -> str:
     return _table("base_model", {"id": name})
 
 
-def _parent(settings: Settings, training: str) -> dict[str, object]:
+def parent_table(settings: Settings, training: str) -> dict[str, object]:
+    """Return `[seed]` or `[expert]`: what a training made, and how similar its language is."""
     return {
         "adapter": adapter_ref(training),
         "among": settings.base_languages,

@@ -39,11 +39,11 @@ class SpeechSettings(Record):
 
 
 class FullSizeSettings(Record):
-    """Data, base model and training options by recipes; numbers that only the time left is guessed from."""
+    """Data sets, the LoRA's modules and precision by recipes; numbers to guess the time left from."""
 
     recipes: Text  # a folder of trainers/recipes
     test_split: Text
-    hours: dict[str, Annotated[float, Field(gt=0)]]  # to train on
+    hours: dict[str, Annotated[float, Field(gt=0)]]  # of training data
     test_hours: dict[str, Annotated[float, Field(gt=0)]]
     utterance_seconds: Annotated[float, Field(gt=0)]
     step_seconds: Annotated[float, Field(gt=0)]
