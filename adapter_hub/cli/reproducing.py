@@ -36,7 +36,13 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 )
 @click.option("--settings", "file", type=click.Path(path_type=Path), help="Settings of your own, TOML.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; kept, and gone on with.")
-@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Cells at a time.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Cells at a time; each has one GPU, if any.",
+)
 @click.option("--tables", help="Some of 2,3,4,5. Default: all that the settings name.")
 @click.option(
     "--minutes", type=click.FloatRange(0), help="Begin no further cell after that; gaps are marked."

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
 from adapter_hub.trainers.provenance import code_revision, package_versions
 from adapter_hub.trainers.reproduction.cells import Known
-from adapter_hub.trainers.reproduction.crew import Crew
+from adapter_hub.trainers.reproduction.crew import Crew, visible_gpus
 from adapter_hub.trainers.reproduction.plan import plan
 from adapter_hub.trainers.reproduction.queueing import Queue
 from adapter_hub.trainers.reproduction.report import write_report
@@ -103,7 +103,7 @@ def _run(run: Run, options: ReproduceOptions, tables: Sequence[int], tell: Tell)
     )
     stop = None if options.minutes is None else 60 * options.minutes
     queue = Queue(run, tables, tell, stop_after=stop)
-    with Crew(run.folder, options.jobs, options.device) as crew:
+    with Crew(run.folder, options.jobs, options.device, visible_gpus(options.device)) as crew:
         queue.work_through(crew)
     left = list(queue.left())
     for cell, reason in left:

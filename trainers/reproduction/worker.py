@@ -34,7 +34,7 @@ def main() -> None:
 
     from adapter_hub.trainers.reproduction.working import Workplace  # noqa: PLC0415
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     place = Workplace(folder, settings, sys.argv[2] if len(sys.argv) > 2 else None, _log)
     while True:
         _answer(answers, _work(place, json.loads(jobs.get())))
