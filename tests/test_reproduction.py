@@ -23,9 +23,10 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.loading import load_adapter
 from adapter_hub.speech.dataset import Dataset, read_dataset
-from adapter_hub.trainers.reproduction.cells import Cell, Work
+from adapter_hub.trainers.reproduction.cells import Cell, Known, Work
 from adapter_hub.trainers.reproduction.crew import Crew
-from adapter_hub.trainers.reproduction.settings import settings_text
+from adapter_hub.trainers.reproduction.plan import plan
+from adapter_hub.trainers.reproduction.settings import TABLES, parse_settings, settings_text
 from adapter_hub.trainers.reproduction.untouched import Neighbour, compare_beside, is_untouched
 
 CHANGES = {
@@ -163,8 +164,9 @@ def test_a_cell_that_fails_is_reported_and_what_depends_on_it_is_named(run: Run,
 def test_when_time_is_up_no_cell_is_begun_and_the_report_has_gaps(run: Run, tmp_path: Path) -> None:
     done = run("reproduce", "lora-whisper", "--out", "run", "--minutes", "0", "--json")
     assert done.code == 0
-    assert "time is up: 250 cells left; the same command goes on with them\n" in done.err
-    assert len(done.json["gaps"]) == 250
+    cells = len(plan(parse_settings(settings_text("mini"), "mini"), TABLES, Known()))
+    assert f"time is up: {cells} cells left; the same command goes on with them\n" in done.err
+    assert len(done.json["gaps"]) == cells
     assert run("reproduce", "lora-whisper", "--out", "run", "--report-only").out == "run/README.md\n"
 
 
@@ -175,6 +177,42 @@ def test_a_folder_where_another_run_works_is_left_alone(run: Run, tmp_path: Path
         done = run("reproduce", "lora-whisper", "--out", "run", "--settings", "run/settings.toml")
     assert done.code == 1
     assert done.err == "error: run: another run works there; wait, or choose another --out\n"
+
+
+def test_a_report_beside_a_running_run_writes_the_report_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    little(tmp_path).rename(tmp_path / "run" / "settings.toml")
+    with FileLock(tmp_path / "run" / "lock"):
+        done = run("reproduce", "lora-whisper", "--out", "run", "--report-only")
+    assert done.code == 0
+    found = {path.name for path in (tmp_path / "run").iterdir() if path.suffix != ".svg"}
+    assert found == {"settings.toml", "lock", "README.md", "results.json"}
+
+
+@pytest.mark.parametrize("name", ["run.json", "choices.json"])
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"starts": [{}], "E2": 1}'])
+def test_a_damaged_file_of_a_run_is_named_in_one_line(
+    run: Run, tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / "run").mkdir()
+    little(tmp_path).rename(tmp_path / "run" / "settings.toml")
+    (tmp_path / "run" / name).write_bytes(content)
+    words = ["reproduce", "lora-whisper", "--settings", "run/settings.toml", "--out", "run", "--minutes", "0"]
+    done = run(*words)
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith(f"error: run/{name}: no record of ")
+    assert "Traceback" not in done.err
+    assert (tmp_path / "run" / name).read_bytes() == content
+
+
+def test_settings_that_are_no_text_are_named_in_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_bytes(
+        settings_text("mini").replace("quarter", "Vi\xe9rtel").encode("latin-1")
+    )
+    done = run("reproduce", "lora-whisper", "--settings", "own.toml", "--out", "run")
+    assert done.code == 1
+    assert done.err.startswith("error: own.toml: not TOML: ")
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.slow

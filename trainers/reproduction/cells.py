@@ -20,7 +20,7 @@ class Work:
     """What a cell does; fields that do not belong to its kind keep their defaults.
 
     Attributes:
-        system: E1 to E9, or `rank` for the sweep.
+        system: E1 to E9; the sweep of ranks is E4's.
         languages: trained on, tested on, rendered or measured.
         rate: peak learning rate; None as long as it is not chosen.
         random_seed: of the training.

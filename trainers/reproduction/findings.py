@@ -67,7 +67,7 @@ def gather_findings(run: Run, tables: Sequence[int]) -> Findings:
         tables: that the report is about.
     """
     queue = Queue(run, tables, lambda _: None)
-    queue.look()
+    queue.gather()
     findings = Findings(run.settings, tables, queue.cells, queue.finished, queue.known, queue.choices)
     findings.gaps = [cell.name for cell in queue.cells if cell.name not in queue.finished]
     scores: dict[tuple[str, str], dict[str, dict[int, TestScore]]] = {}

@@ -8,10 +8,12 @@ matplotlib is an extra: `pip install "adapter-hub[plots]"`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapter_hub.errors import MissingExtraError
+from adapter_hub.paths import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +63,9 @@ def _save(plot: Any, numbers: Numbers, path: Path) -> bool:
             return False
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        figure.savefig(path, metadata={"Date": None})
+        drawing = BytesIO()
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
+        write_atomically(path, drawing.getvalue())
         return True
     finally:
         pyplot.close(figure)

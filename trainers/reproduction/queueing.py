@@ -65,7 +65,12 @@ class Queue:
             self._take(report, key, crew.size)
 
     def look(self) -> None:
-        """Learn what follows from the finished cells, until nothing new does."""
+        """Learn what follows from the finished cells, and write down what was chosen."""
+        self.gather()
+        self.run.note_choices(self.choices)
+
+    def gather(self) -> None:
+        """Learn what follows from the finished cells, until nothing new does; nothing is written."""
         while True:
             before = set(self.choices)
             self.known, self.choices, self.cells = learn(self.run.settings, self.tables, self.finished)
@@ -80,8 +85,7 @@ class Queue:
                     self.finished[cell.name] = record["outcome"]
                     news = True
             if not news:
-                break
-        self.run.note_choices(self.choices)
+                return
 
     def recipe(self, cell: Cell) -> str | None:
         """Return the recipe of a training whose needs are there; None for other cells."""

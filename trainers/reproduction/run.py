@@ -10,7 +10,7 @@ decides the outcome, so that a cell whose inputs changed is run again and the ot
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,16 @@ from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.paths import write_atomically
 from adapter_hub.trainers.reproduction.cells import Cell
 from adapter_hub.trainers.reproduction.choices import Choice
-from adapter_hub.trainers.reproduction.settings import Settings, parse_settings, settings_digest
+from adapter_hub.trainers.reproduction.settings import (
+    Settings,
+    parse_settings,
+    settings_digest,
+    text_of,
+)
 
 FORMAT = 1  # of what a cell does; a change runs every cell again
+CELL = ("name", "key", "finished", "seconds", "outcome")  # what a report asks a finished cell for
+START = ("time", "command", "jobs", "machine", "python", "packages")  # and a start
 
 
 @dataclass
@@ -71,19 +78,18 @@ class Run:
         """Open a run with the cells that it has finished.
 
         Raises:
-            NotFoundError: no run is there.
+            NotFoundError: no run is there. InvalidInputError: a damaged file.
         """
         path = folder / "settings.toml"
         if not path.is_file():
             raise NotFoundError(f"{folder}: no run of a reproduction; start one without --report-only")
-        settings = parse_settings(path.read_text(encoding="utf-8"), str(path))
+        settings = parse_settings(text_of(path), str(path))
         run = cls(folder, settings)
         for file in sorted((folder / "cells").glob("*.json")):
-            try:
-                record = json.loads(file.read_bytes())
-                run.records[record["name"]] = record
-            except (ValueError, KeyError, TypeError):
-                raise InvalidInputError(f"{file}: no record of a cell; remove it to run it again") from None
+            record = _read(file)
+            if not _has(record, CELL):
+                raise InvalidInputError(f"{file}: no record of a cell; remove it to run it again")
+            run.records[record["name"]] = record
         return run
 
     def key(self, cell: Cell, recipe: str | None) -> str:
@@ -118,14 +124,18 @@ class Run:
         write_atomically(self.folder / "cells" / f"{cell.slug}.json", content.encode())
         self.records[cell.name] = record
 
-    def outcomes(self, names: Mapping[str, object] | None = None) -> dict[str, dict[str, Any]]:
-        """Return the outcomes of finished cells, of all or of these."""
-        return {n: r["outcome"] for n, r in self.records.items() if names is None or n in names}
-
     def note_choices(self, choices: Mapping[str, Choice]) -> None:
-        """Write down the chosen learning rates, with the time at which each was chosen."""
+        """Write down the chosen learning rates, with the time at which each was chosen.
+
+        Raises:
+            InvalidInputError: the file is damaged.
+        """
         path = self.folder / "choices.json"
-        noted: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        noted: Any = _read(path) if path.is_file() else {}
+        if not isinstance(noted, dict) or not all(_has(value, ("chosen",)) for value in noted.values()):
+            raise InvalidInputError(
+                f"{path}: no record of choices; remove it, and they are written down again, with new times"
+            )
         news = {system: choice.to_json() for system, choice in choices.items()}
         for system, value in news.items():
             before = {k: v for k, v in noted.get(system, {}).items() if k != "chosen"}
@@ -136,16 +146,39 @@ class Run:
             write_atomically(path, content.encode())
 
     def note_start(self, values: Mapping[str, Any]) -> None:
-        """Append to the record of how this run was made."""
+        """Append to the record of how this run was made.
+
+        Raises:
+            InvalidInputError: the file is damaged.
+        """
+        starts = [*self.starts(), {**values, "time": utc_now()}]
+        record = {"schema": "reproduction/1", "starts": starts}
         path = self.folder / "run.json"
-        record: dict[str, Any] = {"schema": "reproduction/1", "starts": []}
-        if path.is_file():
-            record = json.loads(path.read_bytes())
-        record["starts"].append({**values, "time": utc_now()})
         write_atomically(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
     def starts(self) -> list[dict[str, Any]]:
-        """Return how and when this run was started, every time."""
+        """Return how and when this run was started, every time.
+
+        Raises:
+            InvalidInputError: the file is damaged.
+        """
         path = self.folder / "run.json"
-        starts: list[dict[str, Any]] = json.loads(path.read_bytes())["starts"] if path.is_file() else []
+        record = _read(path) if path.is_file() else {"starts": []}
+        starts = record["starts"] if _has(record, ("starts",)) else None
+        if not isinstance(starts, list) or not all(_has(start, START) for start in starts):
+            raise InvalidInputError(
+                f"{path}: no record of how a run was started; remove it, and the report says less of it"
+            )
         return starts
+
+
+def _read(path: Path) -> Any:
+    """Return what a file holds; None if it is no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+
+
+def _has(value: object, keys: Sequence[str]) -> bool:
+    return isinstance(value, dict) and all(key in value for key in keys)

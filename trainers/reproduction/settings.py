@@ -210,14 +210,26 @@ def settings_text(scale: str, explicit: Path | None = None) -> str:
     """Return the text of a settings file.
 
     Raises:
-        NotFoundError: no such scale or file.
+        NotFoundError: no such scale or file. InvalidInputError: not UTF-8.
     """
     path = explicit or FILES.get(scale)
     if path is None or not path.is_file():
         raise NotFoundError(
             f"{path or scale}: no settings of a reproduction; choose one of {', '.join(FILES)}"
         )
-    return path.read_text(encoding="utf-8")
+    return text_of(path)
+
+
+def text_of(path: Path) -> str:
+    """Return a file's text.
+
+    Raises:
+        InvalidInputError: not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path}: not TOML: {error}") from None
 
 
 def parse_settings(text: str, where: str) -> Settings:
