@@ -29,6 +29,21 @@ BAD = {
     "a negative learning rate": ("2e-3", "-1.0", "training.peak_learning_rate: .*greater than 0"),
     "a warm start without seed": ("[seed]\nadapter", "[data]\nid", "Cannot declare|not TOML"),
     "no licence": ('license = "CC-BY-4.0"          # of', "# of", "missing field 'adapter.license'"),
+    "a negative random seed": (
+        "random_seed = 1",
+        "random_seed = -1",
+        r"training.random_seed: .*greater than or equal to 0.*'-1'",
+    ),
+    "a random seed that no generator takes": (
+        'adapter = "nearest"',
+        'random_seed = 4294967296\nadapter = "nearest"',
+        r"seed.random_seed: .*less than 4294967296.*'4294967296'",
+    ),
+    "times of words": (
+        "[base_model]",
+        "timestamps = true\n[base_model]",
+        "adapter.timestamps: recordings of utterances have no word times; leave it out",
+    ),
     "no TOML": ("[adapter]", "[adapter", "not TOML"),
 }
 

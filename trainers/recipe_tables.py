@@ -19,6 +19,7 @@ FULL_FINE_TUNING = "full-fine-tuning"
 
 Positive = Annotated[int, Field(ge=1)]
 Rank = Annotated[int, Field(ge=1, le=4096)]
+RandomSeed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy's and torch's generators take
 
 
 class AdapterTable(Record):
@@ -55,7 +56,7 @@ class ParentTable(Record):
     adapter: Text
     among: tuple[Text, ...] = ()
     segments: Positive = 200
-    random_seed: int = 1
+    random_seed: RandomSeed = 1
 
 
 class GateTable(Record):
@@ -158,7 +159,7 @@ class TrainingTable(Record):
     early_stopping: Positive | None = None  # epochs without a lower dev loss; the best epoch is kept
     spec_augment: bool = False
     audio_length: Literal["batch", "chunk"] = "chunk"
-    random_seed: int = 1
+    random_seed: RandomSeed = 1
 
 
 TABLES: Mapping[str, type[Record]] = {
@@ -200,6 +201,8 @@ class Recipe(Record):
             raise ValueError(f'seed.adapter = "{EXPERT}" goes with method expert-pair; name an adapter')
         if method != FULL_FINE_TUNING and self.adapter.language is None:
             raise ValueError("adapter.language is missing")
+        if self.adapter.timestamps:
+            raise ValueError("adapter.timestamps: recordings of utterances have no word times; leave it out")
         if {"epochs", "steps"} <= self.training.model_fields_set:
             raise ValueError("training.epochs and training.steps: both say how long; leave one out")
         if self.training.early_stopping is not None and self.data.dev is None:
