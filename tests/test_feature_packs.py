@@ -149,8 +149,11 @@ def test_a_full_disk_is_told_and_a_read_only_cache_is_done_without(
 ) -> None:
     import errno
 
+    tries: list[Path] = []
+
     def refuse(number: int) -> None:
         def write(path: Path, content: bytes) -> None:
+            tries.append(path)
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(feature_packs, "write_atomically", write)
@@ -159,7 +162,10 @@ def test_a_full_disk_is_told_and_a_read_only_cache_is_done_without(
     with pytest.raises(AdapterHubError, match="No space left on device; features take about 60 MB an hour"):
         prepared(data, base, FeaturePacks(tmp_path / "features", extractor(base)))
     refuse(errno.EROFS)
+    tries.clear()
+    monkeypatch.setattr(feature_packs, "PACK_BYTES", 40_000)  # a pack every few clips, if they could be kept
     assert len(prepared(data, base, FeaturePacks(tmp_path / "features", extractor(base))).examples) == 12
+    assert len(tries) == 1
 
 
 def test_a_second_training_decodes_nothing_and_gives_the_same_weights(

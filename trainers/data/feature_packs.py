@@ -122,6 +122,7 @@ class FeaturePacks:
         self._packs: dict[str, _Pack] = {}  # by clip
         self._waiting: dict[str, Heard] = {}
         self._waiting_bytes = 0
+        self._read_only = False
         if self.folder.is_dir():
             remove_stale(self.folder)
             for path in sorted(self.folder.glob("*.safetensors")):
@@ -157,13 +158,14 @@ class FeaturePacks:
             AdapterHubError: no room on the disk.
         """
         with self._lock:
-            if not self._waiting:
+            if not self._waiting or self._read_only:
                 return
             path = self.folder / f"{sha256_hex(canonical_bytes(sorted(self._waiting)))[:32]}.safetensors"
             try:
                 write_atomically(path, _packed(self._waiting))
             except OSError as error:
                 if error.errno in READ_ONLY:
+                    self._read_only = True  # or all that waits would be packed again for every clip
                     return
                 raise AdapterHubError(
                     f"{self.folder}: {error.strerror}; features take about 60 MB an hour of audio: free "
