@@ -67,7 +67,7 @@ SPEECH = BASE | NEW
 TRAINING = """\
 [training]
 epochs = 10
-batch_size = 16               # of each device; the paper does not tell
+batch_size = 16               # of a step, which processes share; the paper does not tell
 precision = "bfloat16"        # needs a GPU that knows it; "float32" elsewhere
 peak_learning_rate = 1e-4
 warmup_share = 0.1            # the paper does not tell
