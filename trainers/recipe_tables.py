@@ -29,22 +29,22 @@ class AdapterTable(Record):
     outcome is a Whisper folder and never an adapter.
     """
 
-    name: Name
-    version: VersionText
-    method: Literal["lora", "warm-start", "expert-pair", "full-fine-tuning"]
-    language: Text | None = None  # needed by adapters; a full fine-tune takes the languages of its data
-    decode_language: Text | None = None
-    task: Literal["transcribe", "translate"] = "transcribe"
-    timestamps: bool = False
-    authors: tuple[Text, ...] = ()
-    license: Text
+    name: Name  # namespace/name, as in `adapter-hub pull namespace/name`
+    version: VersionText  # MAJOR.MINOR.PATCH
+    method: Literal["lora", "warm-start", "expert-pair", "full-fine-tuning"]  # how it is trained
+    language: Text | None = None  # BCP 47; adapters need it, a full fine-tune takes its data's languages
+    decode_language: Text | None = None  # Whisper's language to borrow, where it has no token for `language`
+    task: Literal["transcribe", "translate"] = "transcribe"  # which of Whisper's tasks it is trained for
+    timestamps: bool = False  # with timestamp tokens; clips have no times, so only false is taken
+    authors: tuple[Text, ...] = ()  # who trains it
+    license: Text  # SPDX expression of what is trained
 
 
 class BaseModelTable(Record):
     """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model."""
 
-    id: Text = EMBEDDED_ID
-    revision: Text | None = None
+    id: Text = EMBEDDED_ID  # like openai/whisper-small, or a folder
+    revision: Text | None = None  # of a model on the Hub: a branch, a tag or a commit
 
 
 class ParentTable(Record):
@@ -53,10 +53,10 @@ class ParentTable(Record):
     The seed of an expert pair's child may also be `expert`: the pair's own parent.
     """
 
-    adapter: Text
-    among: tuple[Text, ...] = ()
-    segments: Positive = 200
-    random_seed: RandomSeed = 1
+    adapter: Text  # a reference like mini/it@1.0.0, a folder, or `nearest`
+    among: tuple[Text, ...] = ()  # base languages to choose among; empty: all that the registries offer
+    segments: Positive = 200  # training utterances whose language is identified
+    random_seed: RandomSeed = 1  # draws them
 
 
 class GateTable(Record):
@@ -66,7 +66,7 @@ class GateTable(Record):
     weights per adapted linear; `adapter-hub fold` turns such a pair into one ordinary LoRA.
     """
 
-    kind: Literal["token", "static"] = "token"
+    kind: Literal["token", "static"] = "token"  # weights for each token, or the same for all
 
 
 class SourceTable(Record):
@@ -76,20 +76,20 @@ class SourceTable(Record):
     `audio_filepath`, `duration` and `text`; `dataset` is a data set on the Hub, read at `revision`.
     """
 
-    folder: Text | None = None
-    manifest: Text | None = None
-    dataset: Text | None = None
+    folder: Text | None = None  # with metadata.jsonl or .csv and audio
+    manifest: Text | None = None  # a JSONL file
+    dataset: Text | None = None  # on the Hub, like google/fleurs
     config: Text | None = None  # of `dataset`: a configuration, "da_dk"
     split: Text | None = None  # of `dataset`
     revision: Text | None = None  # of `dataset`: a commit, 40 hexadecimal digits
-    audio_column: Text = "audio"
-    text_column: Text = "transcription"
+    audio_column: Text = "audio"  # of `dataset`
+    text_column: Text = "transcription"  # of `dataset`
     language: Text | None = None  # of rows that do not name one; by default the adapter's
-    decode_language: Text | None = None
+    decode_language: Text | None = None  # of rows, where Whisper has no token for their language
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0  # how often a row is seen in an epoch
     hours: Annotated[float, Field(gt=0)] | None = None  # at most so much audio, chosen by random_seed
-    id: Text | None = None
-    license: Text | None = None
+    id: Text | None = None  # what the manifest calls it
+    license: Text | None = None  # of this source
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -112,11 +112,11 @@ Sources = Text | Annotated[tuple[SourceTable, ...], Field(min_length=1)]
 class DataTable(Record):
     """`[data]`: a folder, or a list of sources; `dev` is watched, never trained on."""
 
-    train: Sources
-    dev: Sources | None = None
-    id: Text | None = None
-    revision: Text | None = None
-    license: Text | None = None
+    train: Sources  # a folder, or a list of sources
+    dev: Sources | None = None  # the same; its loss is measured after each epoch
+    id: Text | None = None  # what the manifest calls the data, if it is one folder
+    revision: Text | None = None  # which state of it
+    license: Text | None = None  # of the data, for sources that name none
     shortest_seconds: Annotated[float, Field(ge=0)] = 0.0  # shorter rows are dropped, and reported
     longest_seconds: Annotated[float, Field(gt=0)] | None = None  # default: the base model's chunk
 
@@ -135,31 +135,31 @@ class DataTable(Record):
 class LoraTable(Record):
     """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2)."""
 
-    rank: Rank = 32
+    rank: Rank = 32  # r, of B (outputs x r) and A (r x inputs)
     alpha: Annotated[float, Field(gt=0)] | None = None  # default: twice the rank
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of what goes into A
+    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES  # linears, in every layer
     rank_pattern: dict[str, Rank] = Field(default_factory=dict)  # PEFT's: module name or pattern to rank
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the published weights
 
 
 class TrainingTable(Record):
     """`[training]`; the defaults are LoRA-Whisper's where the paper gives them."""
 
-    epochs: Positive = 10
+    epochs: Positive = 10  # passes over the training data
     steps: Positive | None = None  # optimiser steps, instead of epochs
     batch_size: Positive = 16  # rows of a step, or of each accumulated part; processes share them
-    gradient_accumulation: Positive = 1
-    gradient_checkpointing: bool = False
+    gradient_accumulation: Positive = 1  # batches whose gradients make one step
+    gradient_checkpointing: bool = False  # less memory, more time
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the arithmetic (autocast)
-    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # of AdamW, at the end of the warm-up
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of all steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropy
     early_stopping: Positive | None = None  # epochs without a lower dev loss; the best epoch is kept
-    spec_augment: bool = False
-    audio_length: Literal["batch", "chunk"] = "chunk"
-    random_seed: RandomSeed = 1
+    spec_augment: bool = False  # mask bands of time and of mel channels
+    audio_length: Literal["batch", "chunk"] = "chunk"  # pad to the longest clip of a batch, or to the chunk
+    random_seed: RandomSeed = 1  # of initialisation, order, masks and dropout
 
 
 TABLES: Mapping[str, type[Record]] = {
