@@ -1,7 +1,7 @@
 # Two commands on a fresh machine with Python 3.11+ and make:
-#   make demo    the whole life of an adapter, offline
+#   make demo    from synthesised speech to a published, audited adapter
 #   make test    every check that a change must pass
-# The first run makes .venv and installs; later runs reuse it until pyproject.toml or constraints.txt change.
+# The first run makes .venv and installs, which downloads PyTorch; later runs reuse it until pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,8 +14,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make test-slow, reproduce (LoRA-Whisper's tables in miniature: an hour on two cores, say it again to go on)"
-	@echo "make format, readme (runs its blocks), schemas, constraints, clean"
+	@echo "make test-slow (only the long tests), reproduce (LoRA-Whisper's tables in miniature: an hour on two cores, resumable)"
+	@echo "make format, readme (what README.md and docs/ show), schemas, constraints, clean"
 
 demo: $(INSTALLED)
 	@$(BIN)/adapter-hub demo

@@ -1,7 +1,8 @@
-"""The README's blocks, run: `python tests/readme.py` writes their output, tests/test_docs.py compares it.
+"""What the documentation shows, made: `python tests/readme.py` writes it, tests/test_docs.py compares it.
 
-A `console` block starts with `$ adapter-hub …`, a `python` block holds `>>>` lines; what is below them
-is what they print. The catalogue's table is rendered from registry.json.
+In the README a `console` block starts with `$ adapter-hub …`, a `python` block holds `>>>` lines; what is
+below them is what they print. Blocks of other kinds are not run. The catalogue's tables, a few rows in the
+README and all in docs/catalogue.md, are rendered from registry.json, those of docs/recipe.md from the code.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import recipe_page
 
 from adapter_hub import embedded
 from adapter_hub.cards import with_catalogue
@@ -23,11 +27,12 @@ from adapter_hub.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SHOWN = ("mini/it", "mini/da", "mini/da-pair")  # the README's rows: a seed, a warm start, an expert pair
 BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def rendered(text: str) -> str:
-    """Return the README with every block's output and the catalogue as they are now."""
+def readme(text: str) -> str:
+    """Return the README with every block's output and its rows of the catalogue as they are now."""
     adapters = Registry(embedded.registry_path(), read_only=True).adapters
     names: dict[str, Any] = {"__name__": "readme"}
 
@@ -36,7 +41,19 @@ def rendered(text: str) -> str:
         return f"```{match['kind']}\n{body}```"
 
     with contextlib.chdir(ROOT):
-        return with_catalogue(BLOCK.sub(run, text), adapters)
+        return with_catalogue(BLOCK.sub(run, text), {name: adapters[name] for name in SHOWN})
+
+
+def catalogue(text: str) -> str:
+    """Return docs/catalogue.md with a row for every version."""
+    return with_catalogue(text, Registry(embedded.registry_path(), read_only=True).adapters)
+
+
+PAGES: Mapping[Path, Callable[[str], str]] = {
+    README: readme,
+    ROOT / "docs/catalogue.md": catalogue,
+    ROOT / "docs/recipe.md": recipe_page.with_tables,
+}
 
 
 def _console(body: str) -> str:
@@ -66,5 +83,6 @@ def _python(body: str, names: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     os.environ["COLUMNS"] = "100"
-    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, rendered in PAGES.items():
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
     sys.exit(0)

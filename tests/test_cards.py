@@ -159,14 +159,6 @@ def test_a_measured_similarity_is_told_nearest_first(seed: Manifest) -> None:
     assert "(argmax-share, 40 segments):\npt 75.0 %,\nit 25.0 %.\n" in card
 
 
-def test_the_catalogue_of_the_readme_is_the_registry_s() -> None:
-    readme = Path(__file__).parents[1] / "README.md"
-    adapters = Registry(embedded.registry_path(), read_only=True).adapters
-    assert with_catalogue(readme.read_text(encoding="utf-8"), adapters) == readme.read_text(
-        encoding="utf-8"
-    ), "run `make readme`"
-
-
 def test_the_embedded_catalogue_is_rendered_with_one_row_for_every_version() -> None:
     adapters = Registry(embedded.registry_path(), read_only=True).adapters
     versions = [f"`{name}@{v}`" for name in sorted(adapters) for v in sort_versions(adapters[name])]

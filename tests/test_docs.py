@@ -1,16 +1,23 @@
-"""Documentation that is run: the README's blocks, the help of every command, the targets of make."""
+"""Documentation that is run: the README's blocks, every command line shown, every command's help, recipes."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from readme import BLOCK, README, ROOT, rendered
+import recipe_page
+from readme import BLOCK, PAGES, README, ROOT
 
-from adapter_hub.cli import COMMANDS, cli
+from adapter_hub.cli import COMMANDS, cli, main
+from adapter_hub.trainers.recipe_tables import TABLES, SourceTable
+
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+every_document = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.name))
 
 
 def commands(group: click.Group = cli, path: str = "adapter-hub") -> Iterator[tuple[str, click.Command]]:
@@ -23,18 +30,60 @@ def commands(group: click.Group = cli, path: str = "adapter-hub") -> Iterator[tu
             yield from commands(command, f"{path} {name}")
 
 
+def shown(kind: str) -> list[str]:
+    """Return the bodies of all blocks of a kind."""
+    block = re.compile(rf"^```{kind}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [body for page in DOCUMENTS for body in block.findall(page.read_text(encoding="utf-8"))]
+
+
 ALL = dict(commands())
+LINES = [line for body in shown("sh") for line in body.splitlines() if line.startswith("adapter-hub ")]
 
 
-def test_the_readme_s_blocks_print_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_what_a_page_shows_is_what_comes_out(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    text = README.read_text(encoding="utf-8")
-    assert rendered(text) == text, "run `make readme`"
+    text = page.read_text(encoding="utf-8")
+    assert PAGES[page](text) == text, "run `make readme`"
 
 
 def test_the_readme_has_blocks_of_both_kinds() -> None:
     kinds = [match["kind"] for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
     assert {"console", "python"} <= set(kinds)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_command_line_that_is_shown_can_be_typed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    for path, command in ALL.items():
+        if not isinstance(command, click.Group):
+            monkeypatch.setattr(command, "callback", lambda path=path, **_: ran.append(path))
+    words = shlex.split(line, comments=True)[1:]
+    assert main(words) == 0
+    assert len(ran) == 1
+
+
+def test_the_readme_s_table_names_every_command_once() -> None:
+    text = README.read_text(encoding="utf-8")
+    table = re.search(r"^\| to \| commands \|\n\| --- \| --- \|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table
+    named = re.findall(r"`([a-z-]+)(?: ([a-z]+))?`", table[1])
+    groups = {name for name, _ in named if isinstance(ALL[f"adapter-hub {name}"], click.Group)}
+    assert sorted({name for name, _ in named}) == sorted(COMMANDS)
+    assert all(f"adapter-hub {name} {inner}" in ALL for name, inner in named if name in groups)
+
+
+def test_every_source_that_is_shown_is_valid() -> None:
+    sources = [source for body in shown("toml") for source in tomllib.loads(body)["data"]["train"]]
+    assert len([SourceTable.model_validate(source, strict=False) for source in sources]) >= 2
+
+
+def test_every_key_of_a_recipe_has_a_meaning_and_a_section() -> None:
+    meanings = recipe_page.meanings()
+    assert set(recipe_page.SECTIONS.values()) == set(TABLES.values()) | {SourceTable}
+    for table in recipe_page.SECTIONS.values():
+        for key in table.model_fields:
+            assert meanings[table.__name__][key], f"{table.__name__}.{key} needs a comment on its line"
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -66,16 +115,16 @@ def test_the_lines_of_the_help_end_in_a_full_stop_and_fit() -> None:
     assert all(about.endswith(".") and len(about) <= 50 for _, about in COMMANDS.values())
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
-def test_every_make_target_that_is_named_exists(name: str) -> None:
+@every_document
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"\bmake ([a-z][a-z-]*)(?=`|\s*#|\s*$)", (ROOT / name).read_text("utf-8"), re.M):
+    for target in re.findall(r"\bmake ([a-z][a-z-]*)(?=`|\s*#|\s*$)", page.read_text("utf-8"), re.M):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
-def test_every_command_that_is_named_exists(name: str) -> None:
-    for words in re.findall(r"adapter-hub ([a-z]+(?: [a-z]+)?)", (ROOT / name).read_text(encoding="utf-8")):
+@every_document
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    for words in re.findall(r"adapter-hub ([a-z][a-z-]*(?: [a-z]+)?)", page.read_text("utf-8")):
         first, _, second = words.partition(" ")
         group = ALL.get(f"adapter-hub {first}")
         assert group is not None, words
@@ -83,7 +132,10 @@ def test_every_command_that_is_named_exists(name: str) -> None:
             assert f"adapter-hub {first} {second}" in ALL, words
 
 
-def test_the_paths_that_the_readme_names_exist() -> None:
-    text = README.read_text(encoding="utf-8")
-    for path in re.findall(r"(?:tests|trainers|adapter_hub)/[\w./-]+", text):
-        assert (Path(ROOT) / path).exists(), path
+@every_document
+def test_the_paths_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"\b(?:tests|trainers|adapter_hub)/[\w./-]+", text):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text):
+        assert (page.parent / path).exists(), path
