@@ -213,6 +213,11 @@ def test_a_cell_travels_as_json() -> None:
         ("ranks = [2, 4, 8, 12, 16]", "ranks = [2, 4]", "lora.rank, 8, is missing"),
         ("tables = [2, 3, 4, 5]", "tables = [1]", "tables: 1 is none of 2, 3, 4, 5"),
         ('language = "pl"', 'language = "da"', "'da' is no base language"),
+        ("random_seed = 1\ndev", "random_seed = -1\ndev", "speech.random_seed"),
+        ("segments = 200\nrandom_seed = 1", "segments = 200\nrandom_seed = -1", "similarity.random_seed"),
+        ("random_seed = 0\n", "random_seed = -1\n", "statistics.random_seed"),
+        ("random_seeds = [1, 2, 3, 4]", "random_seeds = [1, 4294967296]", "training.random_seeds.1"),
+        ("random_seeds = [1, 2, 3, 4]", "random_seeds = [1, 2, 1]", "random_seeds: 1 is there twice"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(before: str, after: str, message: str) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from adapter_hub.canonical import Record, Text, explain, sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.trainers.recipe_tables import RandomSeed
 
 FOLDER = Path(__file__).parent / "lora_whisper"
 FILES = {"mini": FOLDER / "settings.toml", "paper": FOLDER / "settings-paper.toml"}
@@ -32,7 +33,7 @@ Rates = Annotated[tuple[Rate, ...], Field(min_length=1)]
 class SpeechSettings(Record):
     """Synthesised speech: utterances of each split."""
 
-    random_seed: int
+    random_seed: RandomSeed
     dev: Positive
     train: dict[str, Positive]
     test: dict[str, Positive]
@@ -75,7 +76,14 @@ class TrainingSettings(Record):
     warmup_share: Annotated[float, Field(ge=0, lt=1)]
     audio_length: Literal["batch", "chunk"]
     spec_augment: bool
-    random_seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    random_seeds: Annotated[tuple[RandomSeed, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        seeds = self.random_seeds
+        if twice := [seed for place, seed in enumerate(seeds) if seed in seeds[:place]]:
+            raise ValueError(f"random_seeds: {twice[0]} is there twice, but would be trained once")
+        return self
 
 
 class EpochSettings(Record):
@@ -109,7 +117,7 @@ class SimilaritySettings(Record):
     """Equation 4."""
 
     segments: Positive
-    random_seed: int
+    random_seed: RandomSeed
 
 
 class RankSettings(Record):
@@ -123,7 +131,7 @@ class StatisticsSettings(Record):
     """Intervals, the margin of equivalence (a fraction), and the proof of no forgetting."""
 
     resamples: Positive
-    random_seed: int
+    random_seed: RandomSeed
     equivalence_margin: Annotated[float, Field(gt=0, lt=1)]
     forgetting_utterances: Positive
 
