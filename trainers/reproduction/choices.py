@@ -1,13 +1,15 @@
 """What a run learns on the way: the nearest base language of each new one, and the rate of each system.
 
 A system's learning rate is the one with the smallest dev error, averaged over its languages as the paper
-averages its tables; of equals, the smaller one. No test set takes part.
+averages its tables; of equals, the smaller one. A rate at which a training diverged has an infinite error.
+No test set takes part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from statistics import fmean
 from typing import Any
 
@@ -23,7 +25,7 @@ class Choice:
     Attributes:
         system: E2 to E9.
         rate: the chosen one.
-        averages: the average dev error of every rate, a fraction.
+        averages: the average dev error of every rate, a fraction; infinite where a training diverged.
         dev: the dev error of every rate and language.
     """
 
@@ -37,18 +39,35 @@ class Choice:
         """Whether a wider grid might have held a better one."""
         return len(self.averages) > 1 and self.rate in (min(self.averages), max(self.averages))
 
+    def tried(self, unit: str = "") -> str:
+        """Return the rates with their average dev errors in per cent, in one line."""
+        return ", ".join(
+            f"{rate:g}: {100 * value:.2f}{unit}" if isfinite(value) else f"{rate:g}: diverged"
+            for rate, value in self.averages.items()
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, rates as text."""
+        """Return plain data, rates as text; null for the error of a training that diverged."""
         return {
             "rate": self.rate,
             "at_the_edge_of_the_grid": self.at_the_edge,
-            "dev_average": {f"{rate:g}": round(value, 6) for rate, value in self.averages.items()},
-            "dev": {f"{rate:g}": dict(values) for rate, values in self.dev.items()},
+            "dev_average": {f"{rate:g}": _number(round(value, 6)) for rate, value in self.averages.items()},
+            "dev": {
+                f"{rate:g}": {language: _number(value) for language, value in values.items()}
+                for rate, values in self.dev.items()
+            },
         }
+
+
+def _number(value: float) -> float | None:
+    """Return what JSON can hold."""
+    return value if isfinite(value) else None
 
 
 def choose(system: str, dev: Mapping[float, Mapping[str, float]]) -> Choice:
     """Return the choice among rates by their dev errors (fractions) of each language.
+
+    If every rate diverged, the average of the one that is returned is infinite, too.
 
     >>> choose("E7", {1e-3: {"da": 0.3, "el": 0.2}, 2e-3: {"da": 0.25, "el": 0.2}}).rate
     0.002
@@ -77,12 +96,27 @@ def learn(
                 known.nearest[language] = found["nearest"]
                 news = True
         for system, grid in _grids(cells).items():
-            if system not in choices and all(cell.name in outcomes for cell in grid):
-                choices[system] = choose(system, _dev(grid, outcomes))
-                known.rates[system] = choices[system].rate
+            if system in choices or not _finished(grid, outcomes):
+                continue
+            choice = choose(system, _dev(grid, outcomes))
+            if isfinite(choice.averages[choice.rate]):
+                choices[system] = choice
+                known.rates[system] = choice.rate
                 news = True
         if not news:
             return known, choices, cells
+
+
+def without_choice(
+    cells: Sequence[Cell], choices: Mapping[str, Choice], outcomes: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return the systems whose grid is finished and holds no rate that can be chosen: all diverged."""
+    grids = _grids(cells)
+    return [s for s, grid in grids.items() if s not in choices and _finished(grid, outcomes)]
+
+
+def _finished(grid: Sequence[Cell], outcomes: Mapping[str, object]) -> bool:
+    return all(cell.name in outcomes for cell in grid)
 
 
 def _grids(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -98,5 +132,7 @@ def _dev(grid: Sequence[Cell], outcomes: Mapping[str, Mapping[str, Any]]) -> dic
     dev: dict[float, dict[str, float]] = {}
     for cell in grid:
         assert cell.work.rate is not None
-        dev.setdefault(cell.work.rate, {}).update(outcomes[cell.name]["dev"])
+        outcome = outcomes[cell.name]
+        found = dict.fromkeys(cell.work.dev, inf) if outcome.get("diverged") else outcome["dev"]
+        dev.setdefault(cell.work.rate, {}).update(found)
     return dev

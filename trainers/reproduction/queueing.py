@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known
-from adapter_hub.trainers.reproduction.choices import Choice, learn
+from adapter_hub.trainers.reproduction.choices import Choice, learn, without_choice
 from adapter_hub.trainers.reproduction.crew import Crew, Report
 from adapter_hub.trainers.reproduction.full_size import full_size_recipe
 from adapter_hub.trainers.reproduction.recipes import parent_training, recipe_text
@@ -103,6 +103,10 @@ class Queue:
                 missing = [n for n in cell.needs if not self._there(n)]
                 yield cell, f"needs {', '.join(missing)}" if missing else "not begun"
 
+    def hopeless(self) -> list[str]:
+        """Return the systems of which every learning rate diverged."""
+        return without_choice(self.cells, self.choices, self.finished)
+
     def _there(self, need: str) -> bool:
         if need.startswith(CHOICE):
             return need.removeprefix(CHOICE) in self.choices
@@ -140,12 +144,13 @@ class Queue:
 
 
 def _chosen(choice: Choice) -> str:
-    tried = ", ".join(f"{rate:g}: {100 * value:.2f} %" for rate, value in choice.averages.items())
-    return f"learning rate of {choice.system}: {choice.rate:g} (on dev {tried})"
+    return f"learning rate of {choice.system}: {choice.rate:g} (on dev {choice.tried(' %')})"
 
 
 def _said(outcome: dict[str, Any]) -> str:
     """Return what a cell found, in a few words."""
+    if outcome.get("diverged"):
+        return "  diverged"
     if outcome.get("dev"):
         dev = outcome["dev"]
         return "  dev " + " ".join(f"{language} {100 * dev[language]:.1f} %" for language in dev)

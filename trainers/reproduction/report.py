@@ -169,9 +169,8 @@ def _forgetting(findings: Findings, numbers: Mapping[str, Any]) -> str:
 def _choices(findings: Findings) -> str:
     rows = []
     for system, choice in sorted(findings.choices.items()):
-        tried = ", ".join(f"{rate:g}: {100 * value:.2f}" for rate, value in choice.averages.items())
         edge = "yes" if choice.at_the_edge else "no"
-        rows.append([system, f"{choice.rate:g}", tried, edge])
+        rows.append([system, f"{choice.rate:g}", choice.tried(), edge])
     return (
         f"Average dev error with beam {findings.settings.decoding.dev_beams}, first random seed, chosen "
         "before any test set was decoded (`choices.json` has the times).\n\n"

@@ -65,7 +65,8 @@ def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
 
     Raises:
         ConflictError: another run works in the folder, or it is something else.
-        AdapterHubError: cells failed; the report with gaps is written nevertheless.
+        AdapterHubError: cells failed, or every learning rate of a system diverged; the report with gaps is
+            written nevertheless.
     """
     where = str(options.settings or f"settings of scale {options.scale}")
     run = Run.start(folder, settings_text(options.scale, options.settings), where)
@@ -77,6 +78,11 @@ def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
     except Timeout:
         raise ConflictError(f"{folder}: another run works there; wait, or choose another --out") from None
     tell(f"report: {report}")
+    if hopeless := queue.hopeless():
+        raise AdapterHubError(
+            f"every learning rate of {', '.join(hopeless)} diverged, so nothing can be tested; try lower "
+            "peak_learning_rates with another --out, or look for broken audio with `adapter-hub data check`"
+        )
     if queue.failed:
         blocked = [c.name for c, reason in queue.left() if reason.startswith("needs ")]
         first, reason = next(iter(queue.failed.items()))
@@ -109,7 +115,7 @@ def _run(run: Run, options: ReproduceOptions, tables: Sequence[int], tell: Tell)
     for cell, reason in left:
         if reason.startswith("needs ") and queue.failed:
             tell(f"not run: {cell.name}: {reason}")
-    if left and not queue.failed:
+    if left and not queue.failed and not queue.hopeless():
         tell(f"time is up: {len(left)} cells left; the same command goes on with them")
     return queue
 

@@ -136,8 +136,8 @@ def _relative_changes(findings: Findings) -> list[dict[str, Any]]:
 def _times(findings: Findings) -> dict[str, Any]:
     times: dict[str, list[tuple[float, float]]] = {}
     for cell in findings.cells:
-        if cell.kind == "training" and cell.name in findings.outcomes:
-            found = findings.outcomes[cell.name]
+        found = findings.outcomes.get(cell.name)
+        if cell.kind == "training" and found is not None and not found.get("diverged"):
             times.setdefault(cell.work.system, []).append((found["steps"], found["training_seconds"]))
     return {
         system: {

@@ -6,6 +6,7 @@ registry and a store of the run's own.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from adapter_hub.artifact import Artifact
 from adapter_hub.base_model import find_base_model
 from adapter_hub.cache import Cache
+from adapter_hub.errors import DivergedError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import publish
 from adapter_hub.paths import write_atomically
@@ -146,19 +148,27 @@ def _similarity(place: Workplace, cell: Cell, _: str | None) -> Outcome:
 
 
 def _training(place: Workplace, cell: Cell, recipe: str | None) -> Outcome:
+    """Train, publish and decode dev sets; of a rate that is tried, to diverge is an outcome, too."""
     assert recipe is not None
     path = place.folder / "recipes" / f"{cell.slug}.toml"
     write_atomically(path, recipe.encode())
     out = place.trained(cell.name)
     began = time.monotonic()
-    made: Any = train(
-        path,
-        out,
-        registries=(place.registry,),
-        cache=Cache(place.cache),
-        device=place.device,
-        tell=place.tell,
-    )
+    try:
+        made: Any = train(
+            path,
+            out,
+            registries=(place.registry,),
+            cache=Cache(place.cache),
+            device=place.device,
+            tell=place.tell,
+        )
+    except DivergedError as error:
+        if not cell.work.dev:  # not of a grid: what was to be tested is missing
+            raise
+        place.tell(str(error))
+        shutil.rmtree(out.with_name(f"{out.name}.training"), ignore_errors=True)
+        return {"diverged": True, "dev": {}}
     seconds = time.monotonic() - began
     outcome: Outcome = {"seconds": round(seconds, 1)}
     if cell.work.system in METHODS:

@@ -1,0 +1,72 @@
+"""Learning rates at which a training diverges: an outcome of the grid, never the end of a reproduction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from command_line import Run as Command
+
+from adapter_hub.trainers.reproduction.cells import Cell
+from adapter_hub.trainers.reproduction.queueing import Queue
+from adapter_hub.trainers.reproduction.report import write_report
+from adapter_hub.trainers.reproduction.run import Run
+from adapter_hub.trainers.reproduction.settings import settings_text
+
+TABLES = (2,)
+DIVERGED = {"diverged": True, "dev": {}}
+
+
+def make_up(folder: Path, diverges: Callable[[Cell], bool]) -> tuple[Run, Queue]:
+    """Return a run of table 2 with a finished grid, and its queue."""
+    run = Run.start(folder, settings_text("mini"), "mini")
+    queue = Queue(run, TABLES, lambda _: None)
+    queue.look()
+    for cell in queue.cells:
+        outcome: dict[str, Any] = {"hours": {"train": 1.5, "dev": 0.1, "test": 0.25}}
+        if cell.kind == "training" and cell.work.dev:
+            assert cell.work.rate is not None
+            dev = dict.fromkeys(cell.work.dev, 0.3 - cell.work.rate)  # the higher, the better
+            outcome = {"parameters": 9, "steps": 10, "training_seconds": 5.0, "dev": dev}
+            outcome = DIVERGED if diverges(cell) else outcome
+        elif cell.kind != "speech":
+            continue
+        run.finish(cell, run.key(cell, queue.recipe(cell)), 2.0, outcome)
+    queue.look()
+    return run, queue
+
+
+def strict(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_a_rate_at_which_one_language_diverged_is_not_chosen_and_the_run_goes_on(tmp_path: Path) -> None:
+    run, queue = make_up(tmp_path / "run", lambda c: c.work.rate == 2e-3 and c.work.languages == ("pl",))
+    assert queue.choices["E4"].rate == 1e-3
+    assert not queue.choices["E4"].at_the_edge  # a higher one was tried
+    assert queue.hopeless() == []
+    assert any(queue.ready(cell) for cell in queue.cells if cell.name not in queue.finished)
+    noted = json.loads((run.folder / "choices.json").read_text(), parse_constant=strict)["E4"]
+    assert noted["dev_average"]["0.002"] is None
+    assert noted["dev"]["0.002"] == {"it": 0.298, "pl": None, "pt": 0.298, "zh": 0.298}
+    write_report(run, TABLES, lambda _: None)
+    text = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert "| E4 | 0.001 | 0.0005: 29.95, 0.001: 29.90, 0.002: diverged | no |" in text
+    found = json.loads((run.folder / "results.json").read_text(), parse_constant=strict)
+    assert found["training_times"]["E4"]["trainings"] == 4 * 3 - 1
+
+
+def test_a_system_whose_rates_all_diverged_ends_the_run_with_one_line_and_a_report(
+    run: Command, tmp_path: Path
+) -> None:
+    _, queue = make_up(tmp_path / "run", lambda _: True)
+    assert queue.choices == {}
+    assert queue.hopeless() == ["E4"]
+    done = run("reproduce", "lora-whisper", "--out", "run", "--tables", "2")
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: every learning rate of E4 diverged, so nothing can be tested; try lower")
+    assert "time is up" not in done.err
+    assert "cells are not finished" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
