@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make test-slow (only the long tests), reproduce (LoRA-Whisper's tables in miniature: an hour on two cores, resumable)"
+	@echo "make test-slow (only the long tests), reproduce (LoRA-Whisper's tables in miniature: two hours on two cores, resumable)"
 	@echo "make format, readme (what README.md and docs/ show), schemas, constraints, clean"
 
 demo: $(INSTALLED)
