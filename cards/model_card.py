@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.cards.curve import curve_rows, loss_lines
+from adapter_hub.hub import is_hub
 from adapter_hub.manifest import Manifest
 from adapter_hub.report import EvaluationReport, StatusEntry
 
@@ -57,7 +59,11 @@ HUB_LICENCES = {spdx.lower(): hub for spdx, hub in SPDX_LICENCES}
 
 
 def render_card(
-    manifest: Manifest, reports: Sequence[EvaluationReport] = (), status: StatusEntry | None = None
+    manifest: Manifest,
+    reports: Sequence[EvaluationReport] = (),
+    status: StatusEntry | None = None,
+    *,
+    store: str = "",
 ) -> str:
     """Return the README.md of an adapter version.
 
@@ -65,6 +71,8 @@ def render_card(
         manifest: the version.
         reports: evaluations of these weights; reports of other weights are left out.
         status: the version's last status entry; None means active.
+        store: where the card is read, as a registry names the store; on the Hub (`hf://namespace`) its
+            examples load from there.
 
     Returns:
         Markdown that ends in one newline; equal records give equal text.
@@ -78,6 +86,10 @@ def render_card(
         status=status,
         front_matter=front_matter(manifest, own),
         method=FOLDED if _is_folded(manifest) else METHODS[manifest.method],
+        on_hub=is_hub(store),
+        folder=manifest.name.partition("/")[2],
+        base_is_embedded=manifest.base_model.id == EMBEDDED_ID,
+        base=_base_argument(manifest),
         plain_peft=manifest.method != "expert-pair",
         ranks=sorted({module.rank for section in manifest.lora for module in section.modules}),
         gate=manifest.gate and f"{GATES[manifest.gate.kind]}; {manifest.gate.parameters} parameters",
@@ -164,6 +176,15 @@ def percent(value: float) -> str:
 
 def _is_folded(manifest: Manifest) -> bool:
     return manifest.method == "average" and [parent.weight for parent in manifest.parents] == [1.0]
+
+
+def _base_argument(manifest: Manifest) -> str:
+    """Return what `from_pretrained` takes to load the base model, as Python."""
+    base = manifest.base_model
+    if base.id == EMBEDDED_ID:
+        return f"find_base_model({json.dumps(base.id)})[0]"
+    revision = f", revision={json.dumps(base.revision)}" if base.revision else ""
+    return json.dumps(base.id) + revision
 
 
 def _quoted(text: str) -> str:

@@ -16,6 +16,7 @@ import adapter_hub
 from adapter_hub import embedded
 from adapter_hub.audit import audit
 from adapter_hub.cache import Cache
+from adapter_hub.cards import render_card
 from adapter_hub.exchange import check, pull
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
@@ -55,6 +56,15 @@ def test_the_catalogue_holds_a_lora_for_each_base_language_and_three_adapters_fo
     assert {(language, "lora") for language in BASE_LANGUAGES + NEW_LANGUAGES} <= methods
     for method in ("warm-start", "expert-pair"):
         assert {(language, method) for language in NEW_LANGUAGES} <= methods
+
+
+@pytest.mark.parametrize("ref", REFS)
+def test_the_card_is_rendered_from_the_records(ref: str) -> None:
+    name, _, version = ref.partition("@")
+    store = FolderStore(embedded.store_path())
+    manifest, claims = store.manifest(name, version)[0], store.claims(name)
+    card = render_card(manifest, claims.reports, claims.status_of(version))
+    assert (embedded.store_path() / name / "README.md").read_text(encoding="utf-8") == card
 
 
 def test_base_model_and_store_are_small() -> None:

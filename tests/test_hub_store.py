@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,3 +227,31 @@ def test_plain_peft_loads_a_published_version_by_its_tag(hub: LoopbackHub, tmp_p
     command = [sys.executable, "-c", LOAD, str(embedded.base_model_path())]
     done = subprocess.run(command, env=hub.environment("alice"), capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "1", done.stderr
+
+
+def test_the_examples_on_a_card_of_the_hub_load_the_version_from_there(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    from adapter_hub import embedded
+    from adapter_hub.stores.folder import FolderStore
+
+    pulled = FolderStore(embedded.store_path()).fetch("mini/da", "1.0.0", tmp_path / "da")
+    registry, store = Registry(tmp_path / "registry.json"), hub_store(hub, "alice")
+    publish(pulled.path, registry=registry, store=store, rename=AdapterRef(NAME, "1.0.0"))
+    for revision in ("v1.0.0", "main"):
+        card = hub.files(NAME, revision)["README.md"].decode()
+        blocks = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)
+        assert len(blocks) == 2, card
+    with wave.open(str(tmp_path / "audio.wav"), "wb") as audio:
+        audio.setparams((1, 2, 16_000, 0, "NONE", "NONE"))
+        audio.writeframes(bytes(32_000))
+    code = "\n".join([*blocks, "print(transcriber.adapter.name, model.peft_config['default'].r)"])
+    environment = hub.environment("alice") | {
+        "ADAPTER_HUB_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split()[-2:] == ["alice/da@1.0.0", "8"], done.stderr

@@ -291,7 +291,9 @@ def card(settings: Settings, ref: str, as_json: bool) -> None:
     from adapter_hub.cli.looking import look
 
     found = look(settings, ref)
-    text = render_card(found.manifest, found.claims.reports, found.claims.status_of(found.manifest.version))
+    status = found.claims.status_of(found.manifest.version)
+    store = found.block.locations[0].store if found.block and found.block.locations else ""
+    text = render_card(found.manifest, found.claims.reports, status, store=store)
     if as_json:
         echo_json({"ref": found.ref, "digest": found.digest, "card": text})
     else:

@@ -179,7 +179,9 @@ class _Run:
             ancestors = sorted(artifact.ancestors().items(), key=lambda item: item[1].created)
             for ancestor, its in ancestors:  # also those beyond a parent that the source does not have
                 self._bring_ancestor(manifest.ref, its.name, its.version, ancestor)
-            self.target.push(artifact, render_card(manifest, said.reports, last))
+            self.target.push(
+                artifact, render_card(manifest, said.reports, last, store=self.target.label(Path()))
+            )
         self._versions_in(self.target, name).append(version)
         return "copied"
 

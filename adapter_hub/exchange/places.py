@@ -118,4 +118,5 @@ def write_card(name: str, store: Store) -> None:
     assert newest is not None  # a name has at least one version
     manifest, digest = store.manifest(name, newest)
     assert digest_of(manifest.to_bytes()) == digest
-    store.present(name, newest, render_card(manifest, claims.reports, claims.status_of(newest)))
+    card = render_card(manifest, claims.reports, claims.status_of(newest), store=store.label(Path()))
+    store.present(name, newest, card)

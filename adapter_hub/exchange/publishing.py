@@ -93,7 +93,7 @@ def _publish(artifact: Artifact, registry: Registry, store: Store) -> Published:
     with in_turn(registry, store):
         warnings = _check(artifact, registries, store)
         checked, is_new = registry.sequence, version not in registry.adapters.get(name, {})
-        store.push(artifact, render_card(manifest, (), None))
+        store.push(artifact, render_card(manifest, store=store.label(registry.path)))
         if store.claims(name).published(version) is None:
             entry = {"version": version, "digest": artifact.digest, "status": "active", "reason": PUBLISHED}
             store.attach(name, StatusEntry.model_validate({**entry, "time": utc_now()}))
