@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import torch
+from pages import page
 
 from adapter_hub import embedded, load
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
@@ -26,6 +27,12 @@ from adapter_hub.trainers.corpus.render import write_folder
 
 LANGUAGES = ("pl", "pt", "it", "zh", "da", "el", "cy", "ja", "es", "en")
 UTTERANCES = 300
+COMMAND = "python benchmarks/embedded_models.py --work runs/catalogue"
+ABOUT = """
+Error rates on synthesised speech: of the base model alone on speech like its pre-training's and on the
+harder test split, and of the published adapters on the same bytes of that split. Lower is better; a
+language without a number has no adapter in the catalogue.
+"""
 
 
 def rates(report: EvaluationReport) -> dict[str, object]:
@@ -74,8 +81,9 @@ def measure(work: Path, language: str) -> dict[str, object]:
 
 def table(rows: list[dict[str, object]]) -> str:
     lines = [
-        "| language | metric | base model, like pre-training | base model, harder test | LoRA | warm start |",
-        "|---|---|---|---|---|---|",
+        "| language | metric | base model, like pre-training | base model, harder test | LoRA | warm start "
+        "| expert pair |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         like, test = row["pretraining_test"], row.get("test")
@@ -88,6 +96,7 @@ def table(rows: list[dict[str, object]]) -> str:
             f"{test[metric]} ({test['low']} - {test['high']})" if test else "",
             by_method.get("lora", ""),
             by_method.get("warm-start", ""),
+            by_method.get("expert-pair", ""),
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
@@ -104,8 +113,10 @@ def main(work: Path, out: Path) -> None:
         print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
     machine = f"torch {torch.__version__}, CPU, {os.cpu_count()} cores, beams 5, {UTTERANCES} utterances"
     out.with_suffix(".json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
-    text = f"{table(rows)}\n\nPer cent, 95 % interval over speakers; {machine}.\n"
-    out.with_suffix(".md").write_text(text)
+    note = f"Per cent, 95 % interval over speakers; {machine}."
+    out.with_suffix(".md").write_text(
+        page("The embedded base model and its adapters", ABOUT, COMMAND, table(rows), note)
+    )
     print(table(rows))
 
 

@@ -33,6 +33,7 @@ os.environ.update(
 import torch
 from huggingface_hub import snapshot_download
 from loopback_hub import LoopbackHub
+from pages import page
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import WhisperForConditionalGeneration
 from transformers import logging as transformers_logging
@@ -52,6 +53,12 @@ NAME, VERSION = "alice/small-da", "1.0.0"
 SMALL = {"d_model": 768, "encoder_layers": 12, "decoder_layers": 12, "ffn": 3072, "heads": 12}
 TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 RESULTS = Path(__file__).parent / "results"
+COMMAND = "PYTHONPATH=tests python benchmarks/hub_pull.py"
+ABOUT = """
+The same repository on a Hub on loopback, pulled by this library and by the Hub's client, and loaded by this
+library and by PEFT, in turns. Times are medians and lower is better; loopback hides the network, where
+every request of the last column costs a round trip.
+"""
 
 
 def make_base_model(folder: Path) -> Path:
@@ -222,8 +229,9 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any]) -> None:
     for row in rows:
         spread = f"{1000 * row['seconds']:.1f} ({1000 * row['least']:.1f} - {1000 * row['most']:.1f})"
         lines.append(f"| {row['what']} | {spread} | {row['requests']:.0f} |")
-    lines += ["", "; ".join(f"{name} {value}" for name, value in about.items())]
-    (RESULTS / "hub_pull.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    note = "; ".join(f"{name} {value}" for name, value in about.items() if name != "command")
+    text = page("Pulling an adapter and loading it", ABOUT, COMMAND, "\n".join(lines), note)
+    (RESULTS / "hub_pull.md").write_text(text, encoding="utf-8")
     (RESULTS / "hub_pull.json").write_text(json.dumps({"rows": rows, **about}, indent=2) + "\n", "utf-8")
     print("\n".join(lines))
 
@@ -260,7 +268,7 @@ def main() -> None:
                 f"{package} {version(package)}"
                 for package in ("huggingface-hub", "peft", "transformers", "torch")
             ),
-            "command": "PYTHONPATH=tests python benchmarks/hub_pull.py",
+            "command": COMMAND,
         }
         write([case.row() for case in found], about)
 

@@ -18,7 +18,15 @@ from pathlib import Path
 
 import click
 import torch
+from pages import page
 
+COMMAND = "python benchmarks/human_speech.py --digits english-digits --mboshi mboshi --work runs/human"
+ABOUT = """
+The embedded base model, made from synthesised speech, adapted to human recordings (spoken digits; the Bantu
+language Mboshi) and tested on others; `digits-without-…` tests on a speaker whom training left out. Lower
+is better, `interval` is the 95 % interval of the adapter's WER, and a rate above 100 % means more errors
+than words.
+"""
 RECIPE = """\
 [adapter]
 name = "human/{name}"
@@ -165,10 +173,13 @@ def main(digits: Path, mboshi: Path, work: Path, out: Path) -> None:
     bantu = {"language": "mdw", "decode": 'decode_language = "es"\n', "license": "LicenseRef-research",
              "rank": 32, "epochs": 30, "rate": "4e-3", "augment": "false"}  # fmt: skip
     results.append(measure("mboshi", mboshi, work, **bantu))
-    machine = f"torch {torch.__version__}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    machine = (
+        f"torch {torch.__version__}, {os.cpu_count()} cores, {threads} thread{'s' if threads > 1 else ''}"
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
-    out.with_suffix(".md").write_text(f"{table(results)}\n\n{machine}; `python benchmarks/human_speech.py`\n")
+    out.with_suffix(".md").write_text(page("Human recordings", ABOUT, COMMAND, table(results), machine))
     print(table(results))
 
 
