@@ -131,7 +131,7 @@ def check_schema(found: object, expected: str, where: str) -> None:
     if isinstance(found, str) and re.fullmatch(rf"{kind}/[1-9]\d*", found):
         raise InvalidInputError(
             f"{where}: its schema {found} is newer than this program, which reads {expected}; "
-            "upgrade with `pip install --upgrade adapter-hub`"
+            "update the project's checkout and run `pip install .` in it"
         )
     raise InvalidInputError(f"{where}: schema {str(found)[:40]!r}, expected {expected!r}")
 

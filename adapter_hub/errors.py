@@ -64,6 +64,17 @@ class StatusError(AdapterHubError):
 class MissingExtraError(AdapterHubError):
     """An optional dependency is needed; the message holds the install command."""
 
+    def __init__(self, what: str, extra: str, then: str = "") -> None:
+        """Write the message.
+
+        Args:
+            what: needs which package, like `finding speech needs silero-vad`.
+            extra: the one that brings the package.
+            then: what to do after that, or instead.
+        """
+        install = f"run `pip install '.[{extra}]'` in the project's checkout"
+        super().__init__(f"{what}: {install}{f', {then}' if then else ''}")
+
 
 class OutOfMemoryError(AdapterHubError):
     """The memory is not enough for this; the message says what needs less."""

@@ -146,7 +146,7 @@ def read_lock(path: Path) -> LockFile:
             raw = file.read(MAXIMUM_SIZE + 1)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{path}: no such lock file; `adapter-hub lock REF...` makes one") from None
-    damaged = "restore it, or make it anew with `adapter-hub lock REF...`"
+    damaged = "restore it, or rebuild it with `adapter-hub lock REF...`"
     if len(raw) > MAXIMUM_SIZE:
         raise InvalidInputError(f"{path}: larger than {MAXIMUM_SIZE} bytes; {damaged}")
     try:

@@ -156,7 +156,11 @@ def resolve(
         own = standing(candidate.block.digest, registries)
         pinned = ref.version is not None or ref.digest is not None
         if not pinned and own and own.status in ("yanked", "quarantined", "withdrawn"):
-            refusals.append(str(own))
+            if own.status == "quarantined":
+                to_allow = f"name the version and --allow-quarantined {own.digest}"
+                refusals.append(f"{own}; to use it all the same, {to_allow}")
+            else:
+                refusals.append(str(own))
             if own.status == "yanked":
                 hint = "; an exact version, like NAME@VERSION, may still be used"
         elif verdict.refusal is None:

@@ -2,7 +2,7 @@
 
     block = version_block(manifest, digest, claims, locations)
 
-So the registry can be made anew from the stores at any time, and comes out the same.
+So the registry can be rebuilt from the stores at any time, and comes out the same.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ def version_block(
         locations: where the version is.
         manifest_size: bytes of `adapter.json`, if that is known already.
     """
-    if manifest_size is None:
-        manifest_size = len(manifest.to_bytes())
     status = claims.status_of(manifest.version)
     active = status is None or status.status == "active"
     values = {
@@ -53,7 +51,7 @@ def version_block(
         "rank": manifest.rank,
         "parents": tuple(ParentLink(role=parent.role, digest=parent.digest) for parent in manifest.parents),
         "license": manifest.license,
-        "size": sum(entry.size for entry in manifest.files) + manifest_size,
+        "size": version_size(manifest, manifest_size),
         "locations": sorted_locations(locations),
         "published": claims.published(manifest.version) or manifest.created,
         "scores": scores_of(claims.reports_on(manifest.weights_digest)),
@@ -61,6 +59,12 @@ def version_block(
         "reason": None if active or status is None else status.reason,
     }
     return VersionBlock.model_validate(values)
+
+
+def version_size(manifest: Manifest, manifest_size: int | None = None) -> int:
+    """Return the bytes of a version: all its files and the manifest."""
+    own = len(manifest.to_bytes()) if manifest_size is None else manifest_size
+    return sum(entry.size for entry in manifest.files) + own
 
 
 def sorted_locations(locations: Iterable[Location]) -> tuple[Location, ...]:

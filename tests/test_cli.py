@@ -15,8 +15,10 @@ from filelock import FileLock
 from making import make_artifact, make_child, make_report
 
 from adapter_hub.artifact import Artifact
+from adapter_hub.cli.tables import size_text
 from adapter_hub.exchange import attach
 from adapter_hub.registry import Registry
+from adapter_hub.speech.normalisers import NORMALISERS
 from adapter_hub.stores.folder import FolderStore
 
 COMMAND = (sys.executable, "-m", "adapter_hub")
@@ -88,11 +90,20 @@ def test_list_names_what_a_newer_program_wrote(published: Run, tmp_path: Path) -
 
 def test_show_tells_where_it_comes_from_and_how_good_it_is(published: Run) -> None:
     text = published("show", "test/pl").out
-    assert "WER 20.0 % (0.0 to 50.0) on numbers test, 1 utterances" in text
+    assert "WER 20.0 % (0.0 to 50.0) on numbers test, 1 utterance" in text
     shown = published("show", "test/da", "--json").json
     assert shown["ref"] == "test/da@1.0.0"
     assert shown["manifest"]["parents"][0]["name"] == "test/pl"
     assert shown["entry"]["status"] == "active"
+
+
+def test_list_and_show_state_one_size(published: Run) -> None:
+    size = published("show", "test/pl", "--json").json["entry"]["size"]
+    shown = next(line for line in published("show", "test/pl").out.splitlines() if line.startswith("size"))
+    assert shown.split(maxsplit=1)[1] == size_text(size)
+    row = next(line for line in published("list").out.splitlines() if line.startswith("test/pl"))
+    assert f" {size_text(size)} " in row
+    assert shown in published("show", "./pl").out
 
 
 def test_show_reads_an_artifact_s_folder_too(published: Run) -> None:
@@ -212,6 +223,9 @@ def test_the_cache_is_listed_verified_and_pruned(published: Run, tmp_path: Path)
         (["publish", "nowhere"], "nowhere: no adapter.json"),
         (["pull", "test/pl@9.9.9"], "test/pl@9.9.9: no such"),
         (["retire", "test/pl", "--status", "yanked", "--reason", "x"], "name the version to retire"),
+        (["retire", "mini/da@1.0.0", "--status", "yanked", "--reason", "x"], "which cannot be changed"),
+        (["retire", "mini/da@9.0.0", "--status", "yanked", "--reason", "x"], "no such adapter"),
+        (["pull", "mini/da", "--to", "."], "--to .: exists and is no artifact; name a folder that does not"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -279,6 +293,24 @@ def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path: Path) -> None:
     assert err.strip() == "error: interrupted"
     assert process.returncode == 130
     assert not registry.exists()
+
+
+@pytest.mark.parametrize("group", ["recipe", "data", "base-model", "registry", "cache"])
+def test_the_lines_of_a_group_s_help_are_whole(group: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = run(group, "--help").out.partition("Commands:")[2].strip().splitlines()
+    assert commands
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands)
+
+
+def test_the_help_of_evaluate_names_every_normaliser(run: Run) -> None:
+    text = run("evaluate", "--help").out
+    assert all(name in text for name in NORMALISERS)
+
+
+@pytest.mark.parametrize("command", ["demo", "reproduce"])
+def test_a_command_that_needs_an_extra_says_so(command: str, run: Run) -> None:
+    assert "pip install '.[demo]'" in run(command, "--help").out
 
 
 def test_the_global_options_can_come_from_the_environment(

@@ -109,7 +109,7 @@ def test_numbers_splits_and_voices_that_do_not_exist_are_errors() -> None:
 
 
 def test_a_missing_extra_is_an_error_with_the_install_command() -> None:
-    with pytest.raises(MissingExtraError, match=r"pip install 'adapter-hub\[demo\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[demo\]'"):
         synthesis.demo_module("a_module_that_nobody_has")
 
 

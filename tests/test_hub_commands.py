@@ -90,7 +90,7 @@ def test_import_takes_language_licence_and_base_model_from_the_hub(
     ("source", "message"),
     [
         ("hf://bob/absent", "hf://bob/absent@main: not on http://127"),
-        (f"hf://{THEIRS.id}@v9", "not there"),
+        (f"hf://{THEIRS.id}@v9", "check the version, or pull the newest"),
         ("hf://bob", "repository 'bob': expected namespace/name"),
         (f"hf://{THEIRS.id}@../../x", "revision '../../x': expected a branch, a tag or a commit"),
         (f"hf://{BASE.id}", r"no adapter_config.json, adapter_model.safetensors"),

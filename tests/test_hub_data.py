@@ -300,9 +300,7 @@ def test_a_gated_data_set_says_where_to_ask(tmp_path: Path, hub: LoopbackHub, co
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(
-        MissingExtraError, match=r"need pyarrow; install it with `pip install 'adapter-hub\[data\]'`"
-    ):
+    with pytest.raises(MissingExtraError, match=r"need pyarrow: run `pip install '\.\[data\]'` in the"):
         unpack(tmp_path / "0000.parquet", tmp_path, "audio", "alice/fleurs")
 
 

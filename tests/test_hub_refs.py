@@ -216,6 +216,8 @@ def test_processes_that_pull_at_once_download_once_and_offline_uses_what_is_ther
     assert "HF_HUB_OFFLINE is set" in err
     assert "using alice/da@1.1.0 from the cache" in err
     elsewhere = pulling(place, tmp_path / "empty", HF_HUB_OFFLINE="1")
-    assert "HF_HUB_OFFLINE is set" in elsewhere.communicate(timeout=60)[1]
+    assert elsewhere.communicate(timeout=60)[1] == (
+        "error: hf://alice/da is not in the cache and HF_HUB_OFFLINE is set; unset it once to pull it\n"
+    )
     assert elsewhere.returncode == 1
     assert len(place.hub.log) == 0

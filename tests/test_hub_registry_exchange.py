@@ -70,7 +70,7 @@ def test_the_registry_is_named_by_option_or_variable_and_its_namespace_is_the_st
         assert main(command) == 0
     told = capsys.readouterr()
     assert told.err == f"{LABEL}: registry and stores agree\n"
-    assert told.out.startswith(f"{LABEL}: unchanged, 1 versions, sequence 2")
+    assert told.out.startswith(f"{LABEL}: unchanged, 1 version, sequence 2")
     assert main(["show", "alice/da", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["registry"] == LABEL
 
@@ -210,7 +210,7 @@ def test_the_registry_is_made_anew_from_the_hub_s_own_listing(
     hub.delete(REPO)
     command = ["--registry", LABEL, "--cache", str(tmp_path / "another"), "registry", "rebuild"]
     assert main(command) == 0
-    assert "made anew, 2 versions, sequence 1" in capsys.readouterr().out
+    assert "rebuilt, 2 versions, sequence 1" in capsys.readouterr().out
     assert json.loads(hub.files(REPO)["registry.json"])["adapters"] == lost
 
 

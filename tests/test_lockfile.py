@@ -70,8 +70,8 @@ def test_what_a_person_wrote_stays_as_it_was_written(path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": "lock/2"}, r"its schema lock/2 is newer than this program.*pip install --upgrade"),
-        ({"schema": "registry/1"}, r"schema 'registry/1', expected 'lock/1'; restore it, or make it anew"),
+        ({"schema": "lock/2"}, r"its schema lock/2 is newer than this program.*checkout.*pip install"),
+        ({"schema": "registry/1"}, r"schema 'registry/1', expected 'lock/1'; restore it, or rebuild it"),
         ({"extra": 1}, "unknown field 'extra'"),
         ({"requirements": ["Not A Name"]}, "adapter reference 'Not A Name'|adapter name 'Not A Name'"),
         ({"requirements": ["./out"]}, "a folder cannot be locked; publish the artifact"),
@@ -95,7 +95,7 @@ def test_a_lock_that_is_not_one_is_refused_with_the_field(
     "text", ["", "{", "[]", '{"schema": "lock/1", "schema": "lock/1"}', "<<<<<<< ours\n{"]
 )
 def test_a_damaged_file_is_one_line_that_says_how_to_get_a_new_one(path: Path, text: str) -> None:
-    with pytest.raises(InvalidInputError, match="make it anew with `adapter-hub lock REF") as caught:
+    with pytest.raises(InvalidInputError, match="rebuild it with `adapter-hub lock REF") as caught:
         read_lock(write(path, text))
     assert "\n" not in str(caught.value)
 

@@ -193,7 +193,7 @@ def test_each_that_fails_is_a_line_and_the_others_are_installed(app: Run, site: 
         (None, ["sync"], "adapters.lock: no such lock file; `adapter-hub lock REF...` makes one"),
         (None, ["lock"], "adapters.lock: no such lock file"),
         (None, ["lock", "./out"], "./out: a folder cannot be locked; publish the artifact"),
-        ("{", ["sync", "--locked"], "make it anew with `adapter-hub lock REF...`"),
+        ("{", ["sync", "--locked"], "rebuild it with `adapter-hub lock REF...`"),
         ('{"schema": "lock/9"}', ["sync", "--locked"], "newer than this program"),
         ("# notes", ["lock", "test/pl"], "adapters.lock: exists and is no lock file"),
     ],

@@ -276,7 +276,10 @@ def test_the_command_prints_each_version_and_the_next_step_works(
     monkeypatch.chdir(tmp_path)
     assert main(["mirror", "mini/da", "--from", "embedded", "--to", "./airgap"]) == 0
     out, err = capfd.readouterr()
-    assert out == "mini/it@1.0.0  copied, 2 claims added\nmini/da@1.0.0  copied, 2 claims added\n"
+    assert out.splitlines() == [
+        "mini/it@1.0.0  copied, reports and statuses added: 2",
+        "mini/da@1.0.0  copied, reports and statuses added: 2",
+    ]
     words = err.split("`")[1].split()
     assert words[0] == "adapter-hub"
     assert main(words[1:]) == 0
@@ -296,8 +299,8 @@ def test_the_command_tells_every_failure_and_exits_with_1(
     assert main(["mirror", "--from", "store0", "--to", "store1"]) == 1
     out, err = capfd.readouterr()
     assert out.splitlines() == [
-        "test/pl@1.0.0  copied, 1 claims added",
-        "test/da@1.1.0  copied, 1 claims added",
+        "test/pl@1.0.0  copied, reports and statuses added: 1",
+        "test/da@1.1.0  copied, reports and statuses added: 1",
     ]
     assert err.startswith("error: test/da@1.0.0: the target has it with other bytes")
     assert err.count("\n") == 1

@@ -210,7 +210,7 @@ def test_the_report_says_which_plots_there_are_or_how_to_get_them(whole: Run, tm
         assert all(f"({name})" in text for name in drawn)
     else:
         assert len(said) == 1
-        assert 'pip install "adapter-hub[plots]"' in said[0]
+        assert "pip install '.[plots]'" in said[0]
         assert "## Plots" not in text
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from command_line import Run
 from small_whisper import make_adapter, write_speech
 
 from adapter_hub.errors import InvalidInputError
@@ -98,6 +99,19 @@ def test_candidates_are_active_loras_of_the_same_base_model(tmp_path: Path, base
         publish(artifact.path, registry=registry, store=FolderStore(tmp_path / "store"))
     assert set(candidates((registry,), base)) == {"pl", "ja"}
     assert set(candidates((registry,), base, leave_out="ja")) == {"pl"}
+
+
+def test_similarity_leaves_the_language_of_the_speech_out(
+    tmp_path: Path, data: Path, base: BaseModel, run: Run
+) -> None:
+    registry = Registry(tmp_path / "registry.json")
+    for language in ("pl", "ja"):
+        artifact = make_adapter(tmp_path / language, base, seed=1, language=language)
+        publish(artifact.path, registry=registry, store=FolderStore(tmp_path / "store"))
+    words = ["similarity", "--data", data / "train", "--segments", "4", "--base-model", base.folder, "--json"]
+    assert set(run(*words).json["scores"]) == {"pl", "ja"}
+    assert set(run(*words, "--language", "ja-JP").json["scores"]) == {"pl"}
+    assert set(run(*words, "--language", "ja", "--among", "zh,ja").json["scores"]) == {"zh"}
 
 
 def test_the_encoder_for_variable_lengths_is_whispers_own_at_the_whole_chunk(base: BaseModel) -> None:

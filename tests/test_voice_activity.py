@@ -97,7 +97,7 @@ def test_without_the_extra_the_error_holds_the_command_that_installs_it() -> Non
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: finding speech needs silero-vad: pip install 'adapter-hub[vad]'; "
+        "error: finding speech needs silero-vad: run `pip install '.[vad]'` in the project's checkout, "
         "or transcribe without --skip-silence\n"
     )
 

@@ -51,7 +51,7 @@ def _unsafe(subject: Subject) -> list[str]:
     return kind_problems(sorted({*listed_paths(subject.folder)[0], *listed}))
 
 
-@check("layout", "error", needs="bytes", hint="make the artifact anew with `train` or `import`")
+@check("layout", "error", needs="bytes", hint="rebuild the artifact with `train` or `import`")
 def layout(subject: Subject) -> Iterator[str]:
     """The manifest's method needs a weights file that is not there, or has no place for one that is."""
     yield from layout_problems(subject.manifest)
@@ -81,7 +81,7 @@ def weights_digest_differs(subject: Subject) -> Iterator[str]:
     "lora-differs",
     "error",
     needs="bytes",
-    hint="make the artifact anew; PEFT would load it wrongly without a word",
+    hint="rebuild the artifact; PEFT would load it wrongly without a word",
 )
 def lora_differs(subject: Subject) -> Iterator[str]:
     """Tensors, adapter_config.json and the manifest disagree on modules, ranks, scaling, dtype or size.
@@ -102,7 +102,7 @@ def lora_differs(subject: Subject) -> Iterator[str]:
     "pair-differs",
     "error",
     needs="bytes",
-    hint="quarantine it: half of it is not what it says; make it anew with `train`",
+    hint="quarantine it: half of it is not what it says; train it again",
 )
 def pair_differs(subject: Subject) -> Iterator[str]:
     """An expert pair's frozen half is not its parent's very weights, or its gate does not fit the halves.

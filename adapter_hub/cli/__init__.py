@@ -1,4 +1,4 @@
-"""The command line `adapter-hub`: verbs on adapters, data on stdout, talk on stderr.
+"""The command line `adapter-hub`: verbs on adapters, data on stdout, messages on stderr.
 
     adapter-hub list
     adapter-hub --registry my/registry.json show mini/da
@@ -30,7 +30,7 @@ COMMANDS = {
     "transcribe": ("adapter_hub.cli.transcribing:transcribe", "Turn speech into text."),
     "evaluate": ("adapter_hub.cli.speech:evaluate", "Measure error rates on a data set."),
     "data": ("adapter_hub.cli.training:data", "Look at a data set before training on it."),
-    "similarity": ("adapter_hub.cli.training:similarity", "Find the nearest base language of new speech."),
+    "similarity": ("adapter_hub.cli.training:similarity", "Rank languages by similarity to new speech."),
     "recipe": ("adapter_hub.cli.training:recipe", "Write a recipe, the input of train."),
     "train": ("adapter_hub.cli.training:train", "Train an adapter as a recipe says."),
     "fold": ("adapter_hub.cli.composing:fold", "Make a static expert pair one ordinary LoRA."),
@@ -38,15 +38,15 @@ COMMANDS = {
     "pull": ("adapter_hub.cli.exchange:pull", "Fetch adapters, verified from the bytes up."),
     "lock": ("adapter_hub.cli.locking:lock", "Pin to the byte what an application uses."),
     "sync": ("adapter_hub.cli.locking:sync", "Install what a lock file pins."),
-    "mirror": ("adapter_hub.cli.mirroring:mirror", "Copy versions and claims from store to store."),
+    "mirror": ("adapter_hub.cli.mirroring:mirror", "Copy versions, reports and statuses between stores."),
     "retire": ("adapter_hub.cli.exchange:retire", "Change the status of a version."),
     "search": ("adapter_hub.cli.hub:search", "Search the Hub for adapters."),
     "base-model": ("adapter_hub.cli.hub:base_model", "Fetch a base model, or show which one it is."),
     "import": ("adapter_hub.cli.importing:import_adapter", "Take in somebody's PEFT adapter."),
     "audit": ("adapter_hub.cli.checking:audit", "Check every promise, from the bytes up."),
-    "registry": ("adapter_hub.cli.maintenance:registry", "Check the registry, or make it anew."),
+    "registry": ("adapter_hub.cli.maintenance:registry", "Check the registry, or rebuild it."),
     "cache": ("adapter_hub.cli.maintenance:cache", "List, prune or verify what was pulled."),
-    "reproduce": ("adapter_hub.cli.reproducing:reproduce", "Print a paper's tables, trained anew."),
+    "reproduce": ("adapter_hub.cli.reproducing:reproduce", "Reproduce a paper's tables."),
     "demo": ("adapter_hub.cli.training:demo", "Live the whole life of an adapter, offline."),
 }
 
@@ -114,7 +114,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--dtype",
     envvar="ADAPTER_HUB_DTYPE",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="The arithmetic of the model. Default: float32.",
+    help="Precision of transcribe and evaluate; a recipe sets its own. Default: float32.",
 )
 @click.option(
     "--version",

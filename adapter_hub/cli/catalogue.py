@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
-from adapter_hub.cli.tables import size_text, table
+from adapter_hub.cli.tables import counted, size_text, table
 
 if TYPE_CHECKING:
     from adapter_hub.cli.looking import Looked
@@ -144,6 +144,8 @@ def show(settings: Settings, ref: str, as_json: bool) -> None:
 
 def _facts(found: Looked) -> Iterator[tuple[str, str]]:
     """Yield the lines of `show`: what it is, where it comes from, how good it is, where it is."""
+    from adapter_hub.summary import version_size
+
     manifest, block = found.manifest, found.block
     if block:
         yield "status", block.status + (f": {block.reason}" if block.reason else "")
@@ -155,11 +157,14 @@ def _facts(found: Looked) -> Iterator[tuple[str, str]]:
     yield "base model", base.id + (f" at {base.revision}" if base.revision else "")
     for section in manifest.lora:
         role = "" if section.role == "self" else f"{section.role}: "
-        count = f"{section.parameters} parameters in {len(section.modules)} modules"
+        count = f"{section.parameters} parameters in {counted(len(section.modules), 'module')}"
         yield "lora", f"{role}rank {section.rank}, {section.dtype}, {count}"
     yield from _composition(manifest)
     for source in manifest.data:
-        yield "data", f"{source.id} {source.split}: {source.utterances} utterances, {source.hours:.2f} h"
+        yield (
+            "data",
+            f"{source.id} {source.split}: {counted(source.utterances, 'utterance')}, {source.hours:.2f} h",
+        )
     for similarity in manifest.similarity:
         best = sorted(similarity.scores.items(), key=lambda item: -item[1])[:4]
         yield "similarity", ", ".join(f"{language} {100 * score:.1f} %" for language, score in best)
@@ -169,7 +174,7 @@ def _facts(found: Looked) -> Iterator[tuple[str, str]]:
     yield "licence", manifest.license
     for report in found.claims.reports_on(manifest.weights_digest):
         yield "result", _result(report)
-    yield "size", size_text(sum(entry.size for entry in manifest.files))
+    yield "size", size_text(version_size(manifest))
     yield "digest", found.digest
     yield "weights", manifest.weights_digest
     for location in block.locations if block else ():
@@ -186,7 +191,7 @@ def _composition(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 def _result(report: EvaluationReport) -> str:
     low, high = 100 * report.interval.low, 100 * report.interval.high
-    where = f"{report.data} {report.split}, {len(report.rows)} utterances"
+    where = f"{report.data} {report.split}, {counted(len(report.rows), 'utterance')}"
     return f"{report.primary.upper()} {100 * report.value:.1f} % ({low:.1f} to {high:.1f}) on {where}"
 
 

@@ -11,6 +11,7 @@ import click
 
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.tables import counted
 
 if TYPE_CHECKING:
     from adapter_hub.artifact import Artifact
@@ -108,8 +109,8 @@ def _print(findings: list[Finding]) -> None:
         if finding.hint and finding.severity != "info":
             click.echo(f"  {finding.hint}")
     counts = Counter(finding.severity for finding in findings)
-    told = [f"{counts[kind]} {kind}{'s' * (counts[kind] > 1 and kind != 'info')}" for kind in counts]
-    click.echo(f"audit: {', '.join(told) or 'nothing found'}", err=True)
+    numbers = [f"{n} info" if kind == "info" else counted(n, kind) for kind, n in counts.items()]
+    click.echo(f"audit: {', '.join(numbers) or 'nothing found'}", err=True)
 
 
 def _explain(code: str, as_json: bool) -> None:

@@ -74,12 +74,14 @@ def pull(
     registries, cache = settings.registries(), settings.open_cache()
     for ref in refs:
         name = ref.removeprefix("hf://").partition("@")[0].partition("~")[0]
+        target = to if to is None or len(refs) == 1 else to / name
+        _check_target(target)
         with Arrivals() as arrivals:
             artifact = pull_adapter(
                 ref,
                 registries=registries,
                 cache=cache,
-                to=to if to is None or len(refs) == 1 else to / name,
+                to=target,
                 allow_quarantined=allow_quarantined,
                 tell=lambda line: echo_warnings([line]),
                 progress=arrivals.add,
@@ -94,6 +96,15 @@ def pull(
         rows.append(row)
     if as_json:
         echo_json(rows)
+
+
+def _check_target(folder: Path | None) -> None:
+    """Refuse a folder that holds something else before anything is fetched for it."""
+    from adapter_hub.errors import ConflictError
+    from adapter_hub.manifest import MANIFEST_FILE
+
+    if folder is not None and folder.exists() and not (folder / MANIFEST_FILE).is_file():
+        raise ConflictError(f"--to {folder}: exists and is no artifact; name a folder that does not exist")
 
 
 def _base_model(pin: BaseModelPin, cache: Path) -> Path:
@@ -126,7 +137,7 @@ def _base_model(pin: BaseModelPin, cache: Path) -> Path:
 @json_option
 @click.pass_obj
 def retire(settings: Settings, ref: str, status: Status, reason: str, as_json: bool) -> None:
-    """Change the status of one published version, and tell which descendants that affects."""
+    """Change the status of one published version, and print which descendants that affects."""
     from adapter_hub.exchange import retire as retire_version
     from adapter_hub.reference import AdapterRef
 

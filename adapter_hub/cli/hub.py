@@ -102,7 +102,7 @@ def base_model() -> None:
     """Fetch a base model from the Hub, or show which one a folder holds."""
 
 
-@base_model.command()
+@base_model.command(short_help="Fetch a base model from the Hub.")
 @click.argument("repo_id", metavar="ID")
 @click.option("--revision", metavar="COMMIT", help="Branch, tag or commit. Default: the newest.")
 @json_option
@@ -115,7 +115,7 @@ def fetch(settings: Settings, repo_id: str, revision: str | None, as_json: bool)
     _show(settings, repo_id, folder, commit, as_json)
 
 
-@base_model.command()
+@base_model.command(short_help="Show a base model's digest.")
 @click.argument("id_or_folder", metavar="ID|FOLDER")
 @click.option("--revision", metavar="COMMIT", help="Of a model on the Hub.")
 @json_option

@@ -33,7 +33,7 @@ def lock(settings: Settings, refs: tuple[str, ...], path: Path, as_json: bool) -
     """Write down to the byte which adapters an application uses, for `adapter-hub sync --locked`.
 
     REFs are what it asks for, like 'mini/da~=1.0'; exactly these are locked. Without REFs, those that the
-    file holds are resolved anew, which brings newer versions. Every version is pulled and verified.
+    file holds are resolved again, which brings newer versions. Every version is pulled and verified.
     """
     from adapter_hub.exchange import lock as lock_adapters
     from adapter_hub.lockfile import read_lock
@@ -82,8 +82,8 @@ def sync(
 ) -> None:
     """Install the adapters of a lock file, and print where they are; exits with 1 if any could not be.
 
-    Without --locked, what was edited in its requirements, or must not be used any more, is locked anew first.
-    Needs no network and no store for what is in the cache.
+    Without --locked, what was edited in its requirements, or must not be used any more, is locked again
+    first. Needs no network and no store for what is in the cache.
     """
     from adapter_hub.exchange import bring_up_to_date
     from adapter_hub.exchange import sync as install

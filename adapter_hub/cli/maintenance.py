@@ -9,7 +9,7 @@ import click
 
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.settings import Settings, echo_json
-from adapter_hub.cli.tables import size_text, table
+from adapter_hub.cli.tables import counted, size_text, table
 
 if TYPE_CHECKING:
     from adapter_hub.registry import Registry
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def registry() -> None:
-    """Check the registry against its stores, or make it anew from them."""
+    """Check the registry against its stores, or rebuild it from them."""
 
 
-@registry.command()
+@registry.command(short_help="Compare the registry with its stores.")
 @json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
@@ -36,29 +36,29 @@ def check(ctx: click.Context, as_json: bool) -> None:
     else:
         for finding in findings:
             click.echo(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
-        told = f"{len(findings)} differences" if findings else "registry and stores agree"
-        click.echo(f"{own.label}: {told}", err=True)
+        outcome = counted(len(findings), "difference") if findings else "registry and stores agree"
+        click.echo(f"{own.label}: {outcome}", err=True)
     if findings:
         ctx.exit(1)
 
 
-@registry.command()
+@registry.command(short_help="Rebuild the registry from its stores.")
 @json_option
 @click.pass_obj
 def rebuild(settings: Settings, as_json: bool) -> None:
-    """Make the registry's entries anew from the manifests and claims in its stores."""
-    from adapter_hub.exchange import rebuild as make_anew
+    """Rebuild the registry's entries from the manifests, reports and statuses in its stores."""
+    from adapter_hub.exchange import rebuild as rebuild_registry
 
     own = settings.own_registry()
     with own.locked():  # a registry that is lost altogether counts as an empty one
         stores = _stores(settings, own)
-    changed = make_anew(own, stores)
+    changed = rebuild_registry(own, stores)
     count = sum(len(versions) for versions in own.adapters.values())
     if as_json:
         echo_json({"registry": own.label, "sequence": own.sequence, "versions": count, "changed": changed})
     else:
-        told = "made anew" if changed else "unchanged"
-        click.echo(f"{own.label}: {told}, {count} versions, sequence {own.sequence}")
+        outcome = "rebuilt" if changed else "unchanged"
+        click.echo(f"{own.label}: {outcome}, {counted(count, 'version')}, sequence {own.sequence}")
 
 
 def _stores(settings: Settings, own: Registry) -> list[Store]:
@@ -82,7 +82,7 @@ def cache() -> None:
     """Look at, shrink or check the cache of pulled adapters."""
 
 
-@cache.command("list")
+@cache.command("list", short_help="List what the cache holds.")
 @json_option
 @click.pass_obj
 def list_entries(settings: Settings, as_json: bool) -> None:
@@ -108,7 +108,7 @@ def list_entries(settings: Settings, as_json: bool) -> None:
         click.echo("the cache is empty", err=True)
 
 
-@cache.command()
+@cache.command(short_help="Remove what was not used for a while.")
 @click.option(
     "--unused-days", type=click.FloatRange(min=0), default=30.0, show_default=True, help="How long."
 )
@@ -125,7 +125,7 @@ def prune(settings: Settings, unused_days: float, as_json: bool) -> None:
     click.echo(f"{size_text(sum(entry.size for entry in gone))} freed", err=True)
 
 
-@cache.command()
+@cache.command(short_help="Hash every file in the cache again.")
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> None:
@@ -137,7 +137,7 @@ def verify(ctx: click.Context, as_json: bool) -> None:
     else:
         for ref, problem in problems.items():
             click.echo(f"{ref}: {problem}")
-        told = f"{len(problems)} damaged; the next pull brings them anew" if problems else "all sound"
-        click.echo(told, err=True)
+        outcome = f"{len(problems)} damaged; the next pull fetches them again" if problems else "all sound"
+        click.echo(outcome, err=True)
     if problems:
         ctx.exit(1)

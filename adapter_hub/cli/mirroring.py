@@ -27,7 +27,7 @@ def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, 
     """Copy versions with their ancestors, reports and statuses from store to store, verified.
 
     A STORE is a folder, `embedded`, or hf://namespace. A name means all its versions; without REFs,
-    everything is copied. Said again, it goes on where it was interrupted; exits with 1 if any failed.
+    everything is copied. The same command resumes after an interruption; exits with 1 if any failed.
     """
     from adapter_hub.exchange import mirror as mirror_versions
 
@@ -53,8 +53,8 @@ def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, 
     else:
         for item in mirrored:
             if item.outcome != "failed":
-                claims = f", {item.claims} claims added" if item.claims else ""
-                click.echo(f"{item.ref}  {item.outcome}{claims}")
+                added = f", reports and statuses added: {item.claims}" if item.claims else ""
+                click.echo(f"{item.ref}  {item.outcome}{added}")
     failed = [item for item in mirrored if item.outcome == "failed"]
     for item in failed:
         click.echo(f"error: {' '.join(item.problem.split())}", err=True)

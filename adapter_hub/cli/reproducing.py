@@ -12,7 +12,7 @@ from adapter_hub.errors import InvalidInputError
 
 
 def tell(line: str) -> None:
-    """Say something on stderr; stdout is for data."""
+    """Print a line on stderr; stdout is for data."""
     click.echo(line, err=True)
 
 
@@ -35,7 +35,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     help="In miniature, on two cores and synthesised speech, or at the paper's size.",
 )
 @click.option("--settings", "file", type=click.Path(path_type=Path), help="Settings of your own, TOML.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; kept, and gone on with.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; kept, and resumed.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -66,7 +66,8 @@ def reproduce(
 ) -> None:
     """Train and evaluate every system of a paper, and print its tables next to the paper's numbers.
 
-    PAPER is lora-whisper. Kill it whenever you like: the same command goes on with what is not finished.
+    PAPER is lora-whisper. Kill it whenever you like: the same command resumes with what is not finished.
+    Needs the extra `demo`: `pip install '.[demo]'` in the project's checkout.
     """
     from adapter_hub.trainers.reproduction import reproducing
 

@@ -13,7 +13,7 @@ import click
 
 from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings, echo_json
-from adapter_hub.cli.tables import table
+from adapter_hub.cli.tables import counted, table
 
 if TYPE_CHECKING:
     from adapter_hub.report import EvaluationReport
@@ -82,7 +82,13 @@ def data_options(command: Command) -> Command:
 @beams_option
 @batch_size_option
 @timestamps_option
-@click.option("--normaliser", default="basic/1", show_default=True, help="What counts as the same word.")
+@click.option(
+    "--normaliser",
+    metavar="NAME",
+    default="basic/1",
+    show_default=True,
+    help="What counts as the same word: basic/1 ignores case and punctuation, none/1 nothing.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report with every utterance there.")
 @click.option("--attach", is_flag=True, help="Publish the report beside the adapter it is about.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -190,9 +196,9 @@ def summary(ref: str, report: EvaluationReport) -> str:
     what = f"{subject.name}@{subject.version}" if subject.name else ref
     speed = report.seconds / report.wall_seconds if report.wall_seconds else 0.0
     return (
-        f"{what} on {report.data}/{report.split}: {len(report.rows)} utterances, {report.seconds:.0f} s of "
-        f"{', '.join(report.languages)}, {report.normaliser}, beams {report.decoding.beams}, "
-        f"{speed:.1f} x real time\n{table(headings, rows)}"
+        f"{what} on {report.data}/{report.split}: {counted(len(report.rows), 'utterance')}, "
+        f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}, "
+        f"beams {report.decoding.beams}, {speed:.1f} x real time\n{table(headings, rows)}"
     )
 
 

@@ -49,6 +49,15 @@ def size_text(size: int) -> str:
     return f"{value:.1f} GB"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, the noun in the singular for one.
+
+    >>> counted(1, "version"), counted(2, "version")
+    ('1 version', '2 versions')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _width(text: str) -> int:
     """Return the cells that a terminal uses: two for wide letters, none for combining marks."""
     return sum(

@@ -10,7 +10,7 @@ import click
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings, echo_json
-from adapter_hub.cli.tables import table
+from adapter_hub.cli.tables import counted, table
 from adapter_hub.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ DATA = click.Path(path_type=Path)
 
 
 def tell(line: str) -> None:
-    """Say something on stderr; stdout is for data."""
+    """Print a line on stderr; stdout is for data."""
     click.echo(line, err=True)
 
 
@@ -64,13 +64,13 @@ def data() -> None:
     """Look at data sets before training on them."""
 
 
-@data.command("check")
+@data.command("check", short_help="Report what can be trained on.")
 @click.argument("place", metavar="FOLDER|FILE.jsonl|RECIPE.toml", type=DATA)
 @BASE_MODEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def data_check(ctx: click.Context, place: Path, base_model: str, as_json: bool) -> None:
-    """Tell what of some data can be trained on, and why the rest cannot.
+    """Report what of some data can be trained on, and why the rest cannot.
 
     Reads every file of a folder (one split, or sub-folders train, dev and test), of a JSONL file or of
     all sources of a recipe, as training would. Exits with 1 if a row would be dropped.
@@ -124,16 +124,22 @@ def _print_report(report: DataReport) -> None:
             click.echo(f"dropped from {split.split}: {row.id}: {row.reason}")
     for pair, speakers in report.shared_speakers.items():
         click.echo(
-            f"{pair} share {len(speakers)} speakers ({', '.join(speakers[:5])}): no scores for new voices"
+            f"{pair} share {counted(len(speakers), 'speaker')} ({', '.join(speakers[:5])}): "
+            "no scores for new voices"
         )
     for pair, count in report.shared_transcripts.items():
-        click.echo(f"{pair} share {count} transcripts")
+        click.echo(f"{pair} share {counted(count, 'transcript')}")
 
 
 @click.command()
 @click.option("--data", "folder", type=DATA, required=True, help="Speech of the new language.")
 @click.option("--split", help="Sub-folder to read, such as train.")
-@click.option("--among", help="Candidate languages, such as pl,pt,it,zh. Default: those of the adapters.")
+@click.option("--language", metavar="TAG", help="Language of the speech, like da; it is no candidate.")
+@click.option(
+    "--among",
+    help="Candidate languages, such as pl,pt,it,zh. "
+    "Default: every language with a lora adapter on this base model.",
+)
 @click.option(
     "--segments",
     type=click.IntRange(1),
@@ -149,13 +155,14 @@ def similarity(
     settings: Settings,
     folder: Path,
     split: str | None,
+    language: str | None,
     among: str | None,
     segments: int,
     random_seed: int,
     base_model: str,
     as_json: bool,
 ) -> None:
-    """Find the base language that new speech is most similar to, to start a warm start from.
+    """Rank languages by similarity to new speech, to choose the seed of a warm start.
 
     LoRA-Whisper, equation 4: the share of utterances whose most probable language it is.
     """
@@ -164,8 +171,9 @@ def similarity(
     from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
     base = load_base_model(base_model, device=settings.device)
-    known = candidates(settings.registries(), base)
-    languages = among.split(",") if among else sorted(known)
+    own = language.partition("-")[0].lower() if language else ""
+    known = candidates(settings.registries(), base, leave_out=own)
+    languages = [code for code in (among.split(",") if among else sorted(known)) if code != own]
     bar = Bar("identifying languages", segments)
     measured = measure_similarity(
         base,
@@ -202,7 +210,7 @@ def similarity(
 def train(settings: Settings, recipe_file: Path, out: Path, tensorboard: Path | None, as_json: bool) -> None:
     """Train an adapter as a recipe says.
 
-    Ctrl-C saves a checkpoint; the same command goes on from it. The artifact appears whole or not at
+    Ctrl-C saves a checkpoint; the same command resumes from it. The artifact appears whole or not at
     all; publish it with `adapter-hub publish`. Method full-fine-tuning writes a Whisper folder instead.
 
     On several GPUs or machines, that see --out alike: `torchrun --nproc-per-node 4 -m adapter_hub train
@@ -241,7 +249,8 @@ def demo(out: Path, quick: bool) -> None:
     """Live through the whole life of an adapter, offline, in under five minutes.
 
     Spanish, which the catalogue does not hold: speech, similarity, training, evaluation, publishing,
-    pulling, transcription, lineage and audit.
+    pulling, transcription, lineage and audit. Needs the extra `demo`: `pip install '.[demo]'` in the
+    project's checkout.
     """
     from adapter_hub.trainers.demonstration import demonstrate
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "json", "srt", "vtt")
 SUBTITLES = ("srt", "vtt")
-LONG = 60.0  # seconds of audio from which on the speed is told
+LONG = 60.0  # seconds of audio from which on the speed is reported
 
 
 def _listed(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -52,7 +52,10 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
     "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
 )
 @click.option(
-    "--languages", callback=_listed, metavar="TAGS", help="With auto: the only ones to hear, like da,pl."
+    "--languages",
+    callback=_listed,
+    metavar="TAGS",
+    help="With auto or base-model: the only languages to recognise, like da,pl.",
 )
 @click.option(
     "--adapter",
@@ -92,7 +95,7 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
     metavar="SECONDS",
     help="Join phrases up to this length. Default: what the adapter takes.",
 )
-@click.option("--skip-silence", is_flag=True, help="Hear nothing but speech (needs the extra `vad`).")
+@click.option("--skip-silence", is_flag=True, help="Transcribe nothing but speech (needs the extra `vad`).")
 @click.option("--previous-text", is_flag=True, help="Condition each window on the text before it.")
 @click.option(
     "--format",
@@ -134,7 +137,7 @@ def transcribe(
     REF may be `auto` (the base model identifies the language, and the adapter is chosen for each stretch of
     speech) or `base-model` (no adapter). Files may be of any length: they are cut at pauses. Text has one
     line per file; with several files each starts with its name. JSON has the fields of OpenAI's
-    verbose_json. Which adapter heard what is told on stderr for `auto`.
+    verbose_json. For `auto`, which adapter transcribed what is reported on stderr.
     """
     from adapter_hub.runtime.opening import AUTO
     from adapter_hub.speech.audio import find_audio
@@ -179,7 +182,7 @@ def transcribe(
 
 
 def _tell(transcripts: Sequence[Transcript], bar: Bar, *, routed: bool) -> int:
-    """Say on stderr which adapter heard what, how fast it was and what failed; returns the exit code."""
+    """Report on stderr which adapter transcribed what, the speed and failures; returns the exit code."""
     failed = [transcript for transcript in transcripts if transcript.error is not None]
     for transcript in transcripts if routed else ():
         for line in _routes(transcript):

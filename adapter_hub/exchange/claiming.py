@@ -74,7 +74,7 @@ def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, 
     name, version = ref.name, ref.version
     check_place(registry, store)
     with in_turn(registry, store):
-        block = look_up(ref, (registry,)).block
+        block = _listed(ref, registry)
         _check_not_withdrawn(ref, block, status)
         entry = {"version": version, "digest": block.digest, "status": status, "reason": reason}
         time = _time_after(store.claims(name).status_of(version))
@@ -94,6 +94,20 @@ def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, 
         write_card(name, store)
     graph = lineage_graph(with_embedded(registry))
     return [node.label for node in graph.descendants(block.digest)]
+
+
+def _listed(ref: AdapterRef, registry: Registry) -> VersionBlock:
+    """Return what the registry says of a version; what only others list cannot be changed in it."""
+    try:
+        return look_up(ref, (registry,)).block
+    except NotFoundError as error:
+        embedded = next((other for other in with_embedded(registry) if other.is_embedded), None)
+        if embedded is None or ref.version not in embedded.adapters.get(ref.name, {}):
+            raise
+        raise NotFoundError(
+            f"{ref}: is in the embedded catalogue, which cannot be changed; publish it under a name of your "
+            "own first, with `adapter-hub publish FOLDER --as NAME@VERSION`"
+        ) from error
 
 
 def _time_after(last: StatusEntry | None) -> str:

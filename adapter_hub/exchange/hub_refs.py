@@ -86,6 +86,10 @@ def open_hub_ref(
             blocks = _asked(plain, store, repo, cache, tell)
         except UnreachableError as error:
             blocks = {} if ask else _newest_in_cache(plain, store, repo, cache)
+            if not blocks and store.client.offline:
+                raise UnreachableError(
+                    f"hf://{plain} is not in the cache and HF_HUB_OFFLINE is set; unset it once to pull it"
+                ) from None
             if not blocks:
                 raise
             _tell(tell, f"{error}; using {repo.id}@{next(iter(blocks))} from the cache")

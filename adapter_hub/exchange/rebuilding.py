@@ -1,4 +1,4 @@
-"""The registry made anew from the stores, and the two compared."""
+"""The registry rebuilt from the stores, and the two compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adapter_hub.summary import version_block
 
 
 def rebuild(registry: Registry, stores: Sequence[Store]) -> bool:
-    """Make the registry's blocks anew from everything that the stores hold.
+    """Rebuild the registry's blocks from everything that the stores hold.
 
     Args:
         registry: need not exist; blocks of a later schema are kept as they are.
@@ -133,6 +133,6 @@ def _finding(ref: str, listed: VersionBlock | None, held: VersionBlock | None) -
         code="registry-stale",
         severity="warning",
         ref=ref,
-        message=f"the registry differs from the store's claims in {fields}",
+        message=f"the registry differs from the store's reports and statuses in {fields}",
         hint=rebuild_it,
     )

@@ -116,7 +116,7 @@ def _about_registries(locked: LockFile, registries: Sequence[Registry]) -> Itera
 def _bring(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
     artifact = cache.get(adapter.digest) or _fetch(adapter, path, registries, cache)
     if differences := _differences(adapter, artifact):
-        hint = "the lock was edited: restore it, or make it anew with `adapter-hub lock`"
+        hint = "the lock was edited: restore it, or rebuild it with `adapter-hub lock`"
         raise IntegrityError(f"{path}: {adapter.ref} is not what is locked", differences, hint)
     return artifact
 

@@ -131,12 +131,12 @@ def _refusal(error: BaseException, status: int, what: str, endpoint: str) -> Ada
     if isinstance(found, hub.GatedRepoError):
         return AccessError(f"{what}: gated; ask for access on its page at {endpoint}, then {LOG_IN}")
     if isinstance(found, hub.RevisionNotFoundError | hub.RemoteEntryNotFoundError):
-        return NotFoundError(f"{what}: not there ({said})")
+        return NotFoundError(f"{what}: not there ({said}); check the version, or pull the newest")
     if isinstance(found, hub.RepositoryNotFoundError) or (status == 404):
         return NotFoundError(f"{what}: not on {endpoint}, or private; check the name, or {LOG_IN}")
     if status in (401, 403):
         return AccessError(
-            f"{what}: {endpoint} refuses access ({status}: {said}); {LOG_IN} as somebody who may"
+            f"{what}: {endpoint} refuses access ({status}: {said}); {LOG_IN} as a user with access"
         )
     if status == 412:
         return StaleParentError(f"{what}: somebody else wrote at the same time; try again")

@@ -118,7 +118,7 @@ def load(  # noqa: PLR0913 - the options of the public face
     if ref == AUTO:
         if language is not None or decode_language is not None:
             raise InvalidInputError(
-                "auto identifies the language itself; name an adapter, or leave --language out"
+                "auto identifies the language itself; name an adapter, or leave `language` out"
             )
         base, router = _router(places, base_model, device_and_dtype, adapters, fallback)
         return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.tell)

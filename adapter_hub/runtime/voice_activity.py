@@ -93,8 +93,7 @@ def _detector() -> Any:
         import silero_vad  # noqa: PLC0415 - an extra
     except ImportError:
         raise MissingExtraError(
-            "finding speech needs silero-vad: pip install 'adapter-hub[vad]'; "
-            "or transcribe without --skip-silence"
+            "finding speech needs silero-vad", "vad", "or transcribe without --skip-silence"
         ) from None
     finally:
         torch.set_num_threads(threads)  # importing it sets one for the whole process

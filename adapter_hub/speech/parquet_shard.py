@@ -81,9 +81,7 @@ def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[lis
         import pyarrow  # noqa: PLC0415 - an extra
         from pyarrow import parquet as reader  # noqa: PLC0415
     except ImportError:
-        raise MissingExtraError(
-            "data sets on the Hub need pyarrow; install it with `pip install 'adapter-hub[data]'`"
-        ) from None
+        raise MissingExtraError("data sets on the Hub need pyarrow", "data") from None
     try:
         with reader.ParquetFile(parquet) as file:
             schema = file.schema_arrow

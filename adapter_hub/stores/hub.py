@@ -220,7 +220,7 @@ class HubStore:
 
     def _refs(self, name: str) -> Refs:
         if check_name(name).partition("/")[0] != self.namespace:
-            return Refs({}, {})  # several stores are asked for a name when a registry is made anew
+            return Refs({}, {})  # several stores are asked for a name when a registry is rebuilt
         if self._look is not None and name in self._look:
             return self._look[name]
         try:

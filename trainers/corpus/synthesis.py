@@ -107,9 +107,7 @@ def demo_module(name: str) -> Any:
     except ModuleNotFoundError as missing:
         if missing.name != name:
             raise
-        raise MissingExtraError(
-            f"synthesised speech needs the package {name!r}: pip install 'adapter-hub[demo]'"
-        ) from None
+        raise MissingExtraError(f"synthesised speech needs the package {name!r}", "demo") from None
 
 
 @functools.cache

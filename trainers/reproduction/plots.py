@@ -2,7 +2,7 @@
 
     draw(numbers, folder)      # numbers: the content of results.json
 
-matplotlib is an extra: `pip install "adapter-hub[plots]"`.
+matplotlib is an extra: `pip install '.[plots]'` in the project's checkout.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def draw(numbers: Numbers, folder: Path) -> list[Path]:
         import matplotlib  # noqa: PLC0415 - an extra, and slow to import
     except ImportError:
         raise MissingExtraError(
-            'plots: matplotlib is not installed; `pip install "adapter-hub[plots]"`, then run '
-            "`adapter-hub reproduce lora-whisper --report-only --out FOLDER`"
+            "plots need matplotlib",
+            "plots",
+            "then `adapter-hub reproduce lora-whisper --report-only --out FOLDER`",
         ) from None
     matplotlib.use("svg")
     # equal numbers give equal files
