@@ -84,7 +84,7 @@ def test_a_full_fine_tune_goes_on_from_its_checkpoint(tmp_path: Path, data: Path
         train(path, tmp_path / "out", tell=stop, **places(tmp_path))
     said: list[str] = []
     again = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
-    assert "going on from checkpoint-3" in said
+    assert "resuming from checkpoint-3" in said
     assert isinstance(again, FullFineTune)
     assert isinstance(whole, FullFineTune)
     assert again.digest == whole.digest

@@ -165,7 +165,7 @@ def test_when_time_is_up_no_cell_is_begun_and_the_report_has_gaps(run: Run, tmp_
     done = run("reproduce", "lora-whisper", "--out", "run", "--minutes", "0", "--json")
     assert done.code == 0
     cells = len(plan(parse_settings(settings_text("mini"), "mini"), TABLES, Known()))
-    assert f"time is up: {cells} cells left; the same command goes on with them\n" in done.err
+    assert f"time is up: {cells} cells left; the same command resumes\n" in done.err
     assert len(done.json["gaps"]) == cells
     assert run("reproduce", "lora-whisper", "--out", "run", "--report-only").out == "run/README.md\n"
 

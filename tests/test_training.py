@@ -186,10 +186,10 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     assert child.returncode != 0
     assert not (tmp_path / "out").exists()
     if way == signal.SIGINT:
-        assert "run the same command to go on" in errors
+        assert "run the same command to resume" in errors
     said: list[str] = []
     resumed = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
-    assert any("going on from checkpoint" in line for line in said)
+    assert any("resuming from checkpoint" in line for line in said)
     assert resumed.manifest.weights_digest == whole.manifest.weights_digest
 
 

@@ -193,7 +193,7 @@ def test_a_pair_goes_on_from_its_checkpoint_to_the_same_weights(
         train(path, tmp_path / "out", tell=stop, **places(tmp_path))
     said: list[str] = []
     resumed = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
-    assert "going on from checkpoint-3" in said
+    assert "resuming from checkpoint-3" in said
     assert resumed.manifest.weights_digest == whole.manifest.weights_digest
 
 

@@ -129,13 +129,13 @@ def test_an_interrupted_training_goes_on_and_ends_as_an_uninterrupted_one(
     (line,) = ours(talk)
     if way == signal.SIGINT:
         assert "checkpoint saved in" in line
-        assert line.endswith("run the same command to go on")
+        assert line.endswith("run the same command to resume")
     else:
         assert "another process ended" in line
     assert not (tmp_path / "both").exists()
     code, _, talk = whole(tmp_path, path, "both", count=3)  # of another number, even
     assert code == 0, talk
-    assert talk.count("going on from checkpoint") == 1
+    assert talk.count("resuming from checkpoint") == 1
     assert difference(alone.path, tmp_path / "both") < 1e-5
 
 

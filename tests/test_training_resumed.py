@@ -77,7 +77,7 @@ def test_killed_twice_it_ends_with_the_weights_of_an_uninterrupted_training(
         assert child.returncode == -signal.SIGKILL
     said: list[str] = []
     resumed = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
-    assert any("going on from checkpoint" in line for line in said)
+    assert any("resuming from checkpoint" in line for line in said)
     if isinstance(whole, Artifact):
         assert isinstance(resumed, Artifact)
         assert resumed.manifest.weights_digest == whole.manifest.weights_digest

@@ -1,9 +1,9 @@
 """The whole life of an adapter, offline, in minutes: `adapter-hub demo`.
 
-Spanish is not in the embedded catalogue, and the embedded base model heard little of it: its speech is
-synthesised, a seed is chosen by similarity, a warm start and a twin from scratch are trained, evaluated,
-published into a scratch registry, pulled back, run, and audited. Every step names the command that does
-the same by hand. The outcome is printed as it is.
+Spanish is not in the embedded catalogue, and little of it was in the embedded base model's training: its
+speech is synthesised, a seed is chosen by similarity, a warm start and a twin from scratch are trained,
+evaluated, published into a scratch registry, pulled back, run, and audited. Every step names the command
+that does the same by hand. The outcome is printed as it is.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _evaluate(stage: Stage, title: str, ref: str, data: Path) -> None:
         stage.reports[ref] = report
         stage.say(f"   WER {100 * report.words.rate:.1f} %, CER {100 * report.characters.rate:.1f} %")
         worst = max(report.rows, key=lambda row: row.seconds)
-        stage.say(f"   said:  {worst.reference}\n   heard: {worst.hypothesis}")
+        stage.say(f"   reference:  {worst.reference}\n   hypothesis: {worst.hypothesis}")
         if report.subject.name is not None:
             attach(report, registry=stage.registry, store=stage.store)
 
@@ -210,7 +210,7 @@ def _pull_and_transcribe(stage: Stage, child: Artifact, data: Path) -> None:
     row = read_dataset(data, "test").rows[-1]
     with stage.step("Transcribe a file", f"transcribe {child.ref} {row.path}"):
         transcriber = load(child.ref, registry=str(stage.registry.path), cache=str(stage.out / "other-cache"))
-        stage.say(f"   said:  {row.text}\n   heard: {transcriber.transcribe(row.path)[0].text}")
+        stage.say(f"   reference:  {row.text}\n   hypothesis: {transcriber.transcribe(row.path)[0].text}")
 
 
 def _polish(stage: Stage, child: Artifact) -> None:

@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 
 
 class TrainingInterruptedError(AdapterHubError):
-    """Ctrl-C: a checkpoint was saved, the same command goes on from it."""
+    """Ctrl-C: a checkpoint was saved, the same command resumes from it."""
 
 
 class Material(NamedTuple):
@@ -101,13 +101,13 @@ def fit(
         trainer.add_callback(callback)
     checkpoint = processes.from_first(lambda: last_checkpoint(work))
     if checkpoint is not None and processes.first:
-        tell(f"going on from {checkpoint.name}")
+        tell(f"resuming from {checkpoint.name}")
     with stop:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.interrupted:
         raise (TrainingInterruptedError if processes.first else ElsewhereError)(
             f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
-            f"checkpoint saved in {work}; run the same command to go on"
+            f"checkpoint saved in {work}; run the same command to resume"
         )
     return Outcome(
         trainee=trainee,

@@ -135,7 +135,7 @@ class Processes:
             of_others = isinstance(error, distributed.DistError) or "gloo" in str(error)
             if self.count == 1 or not of_others:
                 raise
-            message = "training: another process ended; see its message, then run the same command to go on"
+            message = "training: another process ended; see its message, then run the same command to resume"
             raise (AdapterHubError if self.first else ElsewhereError)(message) from None
 
     def part(self) -> None:

@@ -170,7 +170,9 @@ def _explained(work: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise AdapterHubError(f"{work}: {error}; free some space and run the same command to go on") from None
+        raise AdapterHubError(
+            f"{work}: {error}; free some space and run the same command to resume"
+        ) from None
     except (torch.OutOfMemoryError, MemoryError):
         raise AdapterHubError(f"training: the device has not enough memory; {LESS_MEMORY}") from None
     except RuntimeError as error:
@@ -179,7 +181,7 @@ def _explained(work: Path) -> Iterator[None]:
         if "PytorchStreamWriter" not in str(error):  # torch's name for a checkpoint that cannot be written
             raise
         raise AdapterHubError(
-            f"{work}: a checkpoint could not be written; free some space and run the same command to go on"
+            f"{work}: a checkpoint could not be written; free some space and run the same command to resume"
         ) from None
 
 

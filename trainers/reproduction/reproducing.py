@@ -2,7 +2,7 @@
 
     reproduce(Path("runs/lora-whisper"), ReproduceOptions(jobs=2), tell=print)
 
-Kill it whenever you like; the same command goes on.
+Kill it whenever you like; the same command resumes.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _run(run: Run, options: ReproduceOptions, tables: Sequence[int], tell: Tell)
         if reason.startswith("needs ") and queue.failed:
             tell(f"not run: {cell.name}: {reason}")
     if left and not queue.failed and not queue.hopeless():
-        tell(f"time is up: {len(left)} cells left; the same command goes on with them")
+        tell(f"time is up: {len(left)} cells left; the same command resumes")
     return queue
 
 
