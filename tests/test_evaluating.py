@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_whisper import write_speech
+from small_whisper import write_peft, write_speech
 
+import adapter_hub
 from adapter_hub.artifact import Artifact
 from adapter_hub.cli import main
 from adapter_hub.errors import InvalidInputError
@@ -17,8 +18,8 @@ from adapter_hub.exchange import publish
 from adapter_hub.registry import Registry
 from adapter_hub.report import EvaluationReport
 from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.routing import FixedRoute
+from adapter_hub.runtime.loading import load_adapter, load_weights
+from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
 from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.speech.dataset import data_sha256, read_dataset
 from adapter_hub.stores.folder import FolderStore
@@ -125,6 +126,23 @@ def test_an_unknown_language_is_refused_with_what_to_do(base: BaseModel, tmp_pat
     plain = Transcriber(base, FixedRoute(base, None, None))
     with pytest.raises(InvalidInputError, match=r"language of 3 of 3 rows is not known .* --language"):
         evaluate(plain, read_dataset(write_data(tmp_path)))
+
+
+def test_nothing_is_reported_as_the_base_model_but_the_base_model(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path
+) -> None:
+    registry = Registry(tmp_path / "registry.json")
+    publish(adapters[0].path, registry=registry, store=FolderStore(tmp_path / "store"))
+    where = {"base_model": str(base.folder), "registry": str(registry.path), "device": "cpu"}
+    dataset, options = read_dataset(write_data(tmp_path / "data")), EvaluationOptions("da", beams=1)
+    falling_back = LanguageRouter(base, {}, pytest.fail, fallback=load_adapter(base, adapters[1]))
+    for routed in (adapter_hub.load("auto", **where), Transcriber(base, falling_back)):
+        with pytest.raises(InvalidInputError, match="`auto` is no adapter; name one, or base-model"):
+            evaluate(routed, dataset, options)
+    nameless = load_weights(base, write_peft(tmp_path / "nameless", base, seed=1))
+    with pytest.raises(InvalidInputError, match=r"nameless has no manifest, so no report can name it; make"):
+        evaluate(Transcriber(base, FixedRoute(base, nameless)), dataset, options)
+    assert evaluate(adapter_hub.load("base-model", **where), dataset, options).subject.name is None
 
 
 def test_transcribe_prints_text_json_and_srt(

@@ -17,7 +17,7 @@ from adapter_hub.artifact import utc_now
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.evaluation.scoring import count_errors, interval_of, pooled
 from adapter_hub.report import Decoding, EvaluationReport, Subject, UtteranceRow
-from adapter_hub.runtime.routing import FixedRoute, decode_language_of
+from adapter_hub.runtime.routing import FixedRoute, LanguageRouter, decode_language_of
 from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.runtime.transcript import Transcript
 from adapter_hub.speech.audio import Audio, check_seconds
@@ -66,10 +66,12 @@ def evaluate(
         progress: told after every batch.
 
     Raises:
-        InvalidInputError: rows that cannot be evaluated, each named.
+        InvalidInputError: rows that cannot be evaluated, each named; what a report has no name for: `auto`,
+            and adapters without a manifest.
     """
     options = options or EvaluationOptions()
     started = time.monotonic()
+    _check_subject(transcriber)
     plan = _plan(transcriber, dataset, options)
     results: dict[str, UtteranceRow] = {}
     problems: list[str] = []
@@ -98,6 +100,18 @@ class _Planned:
     row: Utterance
     tag: str
     seconds: float
+
+
+def _check_subject(transcriber: Transcriber) -> None:
+    """Refuse what a report would pass off as the base model alone, which it says by naming no adapter."""
+    router, adapter = transcriber.router, transcriber.adapter
+    if isinstance(router, LanguageRouter) and (router.candidates or router.fallback is not None):
+        raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
+    if adapter is not None and adapter.manifest is None:
+        raise InvalidInputError(
+            f"evaluate: {adapter.name} has no manifest, so no report can name it; make it an artifact with "
+            "`adapter-hub import`"
+        )
 
 
 def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions) -> list[_Planned]:
