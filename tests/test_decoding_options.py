@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -138,6 +139,8 @@ def test_what_the_encoder_heard_can_be_given(base: BaseModel, rows: list) -> Non
         ({"most_tokens": 0}, "most tokens 0: expected 1 or more"),
         ({"temperatures": ()}, r"temperatures \(\): expected one or more"),
         ({"temperatures": (-0.1,)}, r"temperatures \(-0.1,\): expected one or more, 0 or above"),
+        ({"temperatures": (0.0, math.nan)}, r"temperatures \(0.0, nan\): expected one or more, 0 or above"),
+        ({"temperatures": (math.inf,)}, r"temperatures \(inf,\): expected one or more, 0 or above"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

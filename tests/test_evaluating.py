@@ -188,6 +188,9 @@ def test_transcribe_goes_on_after_a_broken_file_and_exits_with_1(
         (["evaluate", "base-model", "--data", "absent"], 1, "error: absent: no such folder"),
         (["evaluate", "base-model", "--data", ".", "--attach"], 1, "has no place for reports"),
         (["transcribe", "base-model", "a", "b", "--format", "srt"], 2, "need --out FOLDER"),
+        (["transcribe", "base-model", "a", "--temperatures", "0,nan"], 2, "'0,nan': expected numbers from 0"),
+        (["transcribe", "base-model", "a", "--temperatures", "inf"], 2, "'inf': expected numbers from 0 on"),
+        (["transcribe", "base-model", "a", "--temperatures", "cold"], 2, "'cold': expected numbers from 0"),
     ],
 )
 def test_wrong_commands_say_so_in_one_line(

@@ -113,6 +113,9 @@ def test_progress_counts_every_audio(base: BaseModel, clips: list[Path], tmp_pat
     [
         ({"beams": 0}, "beams 0: expected 1"),
         ({"batch_size": 0}, "batch size 0: expected 1 or more"),
+        ({"window_seconds": 0.0}, "windows of 0.0 s: expected more than 0"),
+        ({"window_seconds": float("nan")}, "windows of nan s: expected more than 0"),
+        ({"temperatures": (float("nan"),)}, "temperatures .*nan"),
         ({"languages": ["pl", "da"]}, "2 languages for 1 audios"),
         ({"languages": ["mdw"]}, "language 'mdw': .* has no token for it"),
     ],

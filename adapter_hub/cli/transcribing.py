@@ -7,6 +7,7 @@ adapter-hub transcribe auto meeting.flac --format vtt --out meeting.vtt
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -40,9 +41,12 @@ def _listed(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 
 def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
     try:
-        return tuple(float(item) for item in value.split(","))
+        found = tuple(float(item) for item in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"{value!r}: expected numbers, like 0,0.2,0.4") from None
+        found = ()
+    if not found or not all(0 <= item < math.inf for item in found):
+        raise click.BadParameter(f"{value!r}: expected numbers from 0 on, like 0,0.2,0.4")
+    return found
 
 
 @click.command()

@@ -8,6 +8,7 @@ and more temperatures are allowed, its row alone is searched again.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,7 +70,7 @@ class DecodingOptions:
             raise InvalidInputError(f"beams {self.beams}: expected 1 (greedy) or more")
         if self.most_tokens is not None and self.most_tokens < 1:
             raise InvalidInputError(f"most tokens {self.most_tokens}: expected 1 or more")
-        if not self.temperatures or min(self.temperatures) < 0:
+        if not self.temperatures or not all(0 <= value < math.inf for value in self.temperatures):
             raise InvalidInputError(f"temperatures {self.temperatures}: expected one or more, 0 or above")
 
 

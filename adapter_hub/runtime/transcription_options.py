@@ -82,7 +82,7 @@ class TranscriptionOptions:
         self.decoding().check()
         if self.batch_size < 1:
             raise InvalidInputError(f"batch size {self.batch_size}: expected 1 or more")
-        if self.window_seconds is not None and self.window_seconds <= 0:
+        if self.window_seconds is not None and not self.window_seconds > 0:  # NaN is no length either
             raise InvalidInputError(f"windows of {self.window_seconds} s: expected more than 0")
         if self.no_speech is not None and not 0.0 <= self.no_speech <= 1.0:
             raise InvalidInputError(f"no speech {self.no_speech}: expected a probability from 0 to 1")
