@@ -91,6 +91,35 @@ def test_data_that_cannot_be_trained_on_is_one_line(
     assert not (tmp_path / "out.training").exists()
 
 
+METADATA: dict[str, tuple[str, str, str]] = {
+    "a quote left open": (
+        "metadata.csv",
+        'file_name,text\n0.wav,"tre\n' + "1.wav,tre\n" * 20_000,
+        "line 2: no CSV .*; is a quote left open",
+    ),
+    "half a character": (
+        "metadata.jsonl",
+        r'{"file_name": "0.wav", "text": "tre \ud800"}',
+        "line 1: 0.wav: a lone surrogate .* in the text",
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", METADATA)
+def test_metadata_that_cannot_be_read_is_one_line_of_evaluate_and_of_data_check(
+    sentence: str, data: Path, base_folder: Path, run: Run
+) -> None:
+    name, text, message = METADATA[sentence]
+    (data / "dev" / "metadata.jsonl").unlink()
+    (data / "dev" / name).write_text(text)
+    options = ("--base-model", base_folder)
+    for command in (("evaluate", "base-model", "--data"), ("data", "check")):
+        outcome = run("--device", "cpu", *command, data / "dev", *options)
+        assert outcome.code == 1
+        (line,) = outcome.err.splitlines()
+        assert re.match(f"error: .*{name}: {message}", line), line
+
+
 BAD_TABLES = {
     "two places at once": (
         'folder = "a"\nmanifest = "b"',

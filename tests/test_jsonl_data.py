@@ -111,6 +111,23 @@ BAD_ROWS = {
         '{"audio_filepath": "clip.wav", "duration": Infinity, "text": "en"}',
         "duration inf",
     ),
+    "a duration beyond all numbers": (
+        {"audio_filepath": "clip.wav", "duration": 10**400, "text": "en"},
+        "clip.wav: duration 10+, expected seconds above 0",
+    ),
+    "an offset beyond all numbers": (
+        {"audio_filepath": "clip.wav", "duration": 1, "offset": 10**400, "text": "en"},
+        "clip.wav: offset 10+, duration 1, expected seconds in both",
+    ),
+    "the home of nobody": (
+        {"audio_filepath": "~nosuchuser/a.wav", "text": "en"},
+        "line 1: ~nosuchuser/a.wav: ~ is the home of no user here",
+    ),
+    "a path of two lines": ({"audio_filepath": "clip\n.wav", "text": "en"}, "a line break in audio_filepath"),
+    "half a character": (
+        r'{"audio_filepath": "clip.wav", "text": "\ud800"}',
+        "line 1: clip.wav: a lone surrogate .* in the text",
+    ),
     "an offset without duration": (
         {"audio_filepath": "clip.wav", "offset": 0.5, "text": "en"},
         "offset 0.5, duration None, expected seconds in both",

@@ -184,9 +184,7 @@ def _records(metadata: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{metadata}: not UTF-8 (byte {error.start})") from None
     if metadata.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        for record in reader:
-            yield reader.line_num, record
+        yield from _csv_records(text)
         return
     for line, raw in enumerate(text.split("\n"), 1):
         if not raw.strip():
@@ -196,7 +194,19 @@ def _records(metadata: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         except ValueError as error:
             yield line, f"no JSON ({error})"
             continue
+        except RecursionError:
+            yield line, "no JSON (nested too deeply)"
+            continue
         yield line, value if isinstance(value, dict) else "no JSON object"
+
+
+def _csv_records(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for record in reader:
+            yield reader.line_num, record
+    except csv.Error as error:  # a field without end, above all
+        yield reader.line_num + 1, f"no CSV ({error}); is a quote left open?"
 
 
 def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
@@ -204,17 +214,19 @@ def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance |
     name, text = record.get("file_name"), record.get("text")
     if not isinstance(name, str) or not name:
         return "no file_name"
+    if problem := _line_problem(name):
+        return f"{problem} in file_name"
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return f"file_name {name!r} leaves the folder"
     if problem := _text_problem(text):
         return f"{name}: {problem}"
-    if not (place / path).is_file():
-        return f"{name}: no such audio file"
-    language, speaker = record.get("language") or None, record.get("speaker") or None
-    if language is not None and not isinstance(language, str):
-        return f"{name}: language is no text"
-    return Utterance(str(path), FileClip(place / path), str(text), language, _text(speaker), line)
+    if problem := _file_problem(place / path):
+        return f"{name}: {problem}"
+    language, speaker = record.get("language") or None, _text(record.get("speaker") or None)
+    if problem := _label_problem(language, speaker):
+        return f"{name}: {problem}"
+    return Utterance(str(path), FileClip(place / path), str(text), language, speaker, line)
 
 
 def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
@@ -222,19 +234,24 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     name, text = record.get("audio_filepath"), record.get("text")
     if not isinstance(name, str) or not name:
         return "no audio_filepath"
-    path = place / Path(name).expanduser()
+    if problem := _line_problem(name):
+        return f"{problem} in audio_filepath"
+    try:
+        path = place / Path(name).expanduser()
+    except (RuntimeError, ValueError):
+        return f"{name}: ~ is the home of no user here"
     row_id = Path(os.path.relpath(path, place)).as_posix()  # reports carry it: no path of this machine
     seconds, offset = record.get("duration"), record.get("offset")
     if problem := _text_problem(text):
         return f"{name}: {problem}"
     if seconds is not None and not _is_number(seconds, above=0.0):
         return f"{name}: duration {seconds!r}, expected seconds above 0"
-    if not path.is_file():
-        return f"{name}: no such audio file"
+    if problem := _file_problem(path):
+        return f"{name}: {problem}"
     language = record.get("language") or record.get("lang") or None
-    if language is not None and not isinstance(language, str):
-        return f"{name}: language is no text"
     speaker = _text(record.get("speaker") or None)
+    if problem := _label_problem(language, speaker):
+        return f"{name}: {problem}"
     if offset is None:
         return Utterance(row_id, FileClip(path), str(text), language, speaker, line, seconds)
     if not _is_number(offset, above=-1e-9) or seconds is None:
@@ -250,16 +267,48 @@ def _text_problem(text: object) -> str | None:
         return "no text"
     if not text.strip():
         return "an empty reference; remove the row or transcribe it"
-    return "a line break in the text" if "\n" in text or "\r" in text else None
+    problem = _line_problem(text)
+    return f"{problem} in the text" if problem else None
+
+
+def _line_problem(text: str) -> str | None:
+    """Return what keeps a text from being one line of an error or a report."""
+    return "a line break" if "\n" in text or "\r" in text else _character_problem(text)
+
+
+def _character_problem(text: str) -> str | None:
+    """Return what keeps a text from being written at all: JSON can spell half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"a lone surrogate ({ascii(text[error.start])}, character {error.start + 1})"
+    return None
+
+
+def _label_problem(language: object, speaker: str | None) -> str | None:
+    """Return what is wrong with a row's language or speaker."""
+    if language is not None and not isinstance(language, str):
+        return "language is no text"
+    for label, value in (("language", language), ("speaker", speaker)):
+        if value is not None and (problem := _character_problem(value)):
+            return f"{problem} in {label}"
+    return None
+
+
+def _file_problem(path: Path) -> str | None:
+    try:
+        return None if path.is_file() else "no such audio file"
+    except OSError as error:  # a name too long, a folder that may not be entered
+        return f"cannot be looked at ({error.strerror})"
 
 
 def _is_number(value: object, above: float) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > above
-    )
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) and value > above
+    except OverflowError:  # JSON's integers have no limit
+        return False
 
 
 def _text(value: object) -> str | None:
