@@ -97,7 +97,7 @@ def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[lis
                 for batch in file.iter_batches(BATCH, row_groups=[group], columns=wanted):
                     for record in batch.to_pylist():
                         yield names, record
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             f"{where}: cannot be read as parquet ({str(error).splitlines()[0]})"
         ) from None
