@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -14,7 +15,7 @@ from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.decoding import DecodingOptions, decode, first_timestamp
 from adapter_hub.runtime.language_identification import language_probabilities
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.probe import check_probe, measure_probe, probe_audio
+from adapter_hub.runtime.probe import _convolve_in_float64, check_probe, measure_probe, probe_audio
 from adapter_hub.runtime.subtitles import to_srt
 from adapter_hub.runtime.transcript import Segment
 from adapter_hub.speech.audio import audio_from_samples
@@ -142,6 +143,40 @@ def test_a_weak_adapter_has_a_probe_of_its_own_tolerance(base: BaseModel, adapte
     check_probe(base, weak, probe)
     with pytest.raises(IntegrityError, match="answers as the base model does"):
         check_probe(base, ResidentAdapter("still", weak.layout, torch.zeros_like(buffer)), probe)
+
+
+def test_a_probe_of_a_gpu_convolves_in_float64_and_no_other_session_does(
+    base: BaseModel, features: torch.Tensor
+) -> None:
+    own, other, conv = Session(base), Session(base), base.model.get_encoder().conv1
+    _convolve_in_float64(own)
+    exact = copy.deepcopy(conv).double()(features.double()).float()
+    assert torch.equal(own.model.get_encoder().conv1(features), exact)
+    for session in (other, Session(base)):
+        assert torch.equal(session.model.get_encoder().conv1(features), conv(features))
+    assert not torch.equal(conv(features), exact)
+    languages, options = ["da"] * len(features), DecodingOptions(beams=1)
+    texts = [
+        decode(session, features, rows=[None] * len(features), languages=languages, options=options)
+        for session in (own, other)
+    ]
+    assert [text.tokens for text in texts[0]] == [text.tokens for text in texts[1]]
+
+
+def test_a_probe_that_fails_where_products_may_be_rounded_says_so(
+    base: BaseModel, adapter: ResidentAdapter
+) -> None:
+    probe = measure_probe(base, adapter)
+    probe = probe.model_copy(update={"adapter_logits": tuple(value + 1 for value in probe.adapter_logits)})
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, told in (("highest", False), ("high", True)):
+            torch.set_float32_matmul_precision(precision)
+            with pytest.raises(IntegrityError, match="adapter's logits are") as caught:
+                check_probe(base, adapter, probe)
+            assert ('torch.set_float32_matmul_precision("highest")' in str(caught.value)) == told
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_a_probe_needs_float32(base_folder, base: BaseModel, adapters: list) -> None:

@@ -1,6 +1,6 @@
 """On a GPU: recorded steps are replayed as CUDA graphs, and say what steps computed one by one say.
 
-Everything but the recording itself is tested without one, in `test_recorded_steps.py`.
+Everything but the recording itself is tested without one, in `test_recorded_steps.py`. A CPU's probe holds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from adapter_hub.artifact import Artifact
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Experts, Session
 from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.runtime.probe import FLOOR, check_probe, measure_probe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -96,3 +97,14 @@ def test_two_threads_record_and_replay_at_once(gpu: BaseModel, rows: list[Expert
         list(pool.map(work, range(2)))
     assert wrong == []
     assert len(LANGUAGES) == len(rows)
+
+
+def test_the_probe_of_a_cpu_holds_to_the_rounding_of_float32(
+    gpu: BaseModel, base_folder: Path, adapters: list[Artifact]
+) -> None:
+    if gpu.dtype != torch.float32:
+        pytest.skip("a probe is of float32")
+    home = load_base_model(base_folder, device="cpu")
+    probe = measure_probe(home, load_adapter(home, adapters[0]))
+    least = FLOOR * max(abs(value) for value in probe.base_model_logits)  # TF32 would move logits further
+    check_probe(gpu, load_adapter(gpu, adapters[0]), probe.model_copy(update={"tolerance": least}))

@@ -5,17 +5,19 @@
 
 The input is defined by code alone. `sines/1`: one second of 24 sines whose frequencies, phases and
 loudness follow low-discrepancy sequences, the base model's own features, a prompt with the first of its
-languages, and the logits of 16 text tokens spread evenly over the vocabulary. In float32, and with a
-tolerance above what CPUs differ by.
+languages, and the logits of 16 text tokens spread evenly over the vocabulary. In float32, whatever the
+device, and with a tolerance above what CPUs differ by.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.manifest import Probe
@@ -30,6 +32,7 @@ LOGITS = 16
 SINES = 24
 TOLERANCE = 1e-3  # of the largest logit: far above the rounding of any CPU
 FLOOR = 1e-5  # of the largest logit: about what float32 rounding can move
+ROUNDED = 'torch may round products of matrices here; call torch.set_float32_matmul_precision("highest")'
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, fill the unit interval evenly
 
 
@@ -93,7 +96,8 @@ def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None
     if float((plain - adapted).abs().max()) <= probe.tolerance:
         differences.append("the adapted model answers as the base model does")
     if differences:
-        raise IntegrityError(f"{adapter.name}: probe {probe.input}", differences)
+        what = f"{adapter.name}: probe {probe.input}"
+        raise IntegrityError(what, differences, ROUNDED if _rounds_products() else "")
 
 
 @torch.inference_mode()
@@ -110,12 +114,40 @@ def _logits(base: BaseModel, adapter: ResidentAdapter) -> tuple[Tensor, Tensor]:
     ids = torch.tensor([prompt], device=base.device)
     tokens = torch.linspace(0, config.eos_token_id - 1, LOGITS).long().to(base.device)
     session = Session(base)
+    if base.device.type == "cuda":
+        _convolve_in_float64(session)
     out = []
     for experts in (None, adapter):
         session.seat_all(experts)
         logits = session.model(input_features=features, decoder_input_ids=ids, use_cache=False).logits
         out.append(logits[0, -1, tokens].float().cpu())
     return out[0], out[1]
+
+
+def _convolve_in_float64(session: Session) -> None:
+    """Let a session's convolutions compute in float64, and return float32.
+
+    Where a GPU has TF32 torch rounds the inputs of float32 convolutions to 10 bits unless told not to, which
+    moves logits further than a small tolerance allows. torch's switch would change the numbers of all threads
+    while a probe runs; the modules of a session are its own.
+    """
+    theirs, ours = session.base.model.get_encoder(), session.model.get_encoder()
+    ours.conv1.forward = partial(_in_float64, theirs.conv1)
+    ours.conv2.forward = partial(_in_float64, theirs.conv2)
+
+
+def _in_float64(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    assert conv.bias is not None
+    y = F.conv1d(x.double(), conv.weight.double(), conv.bias.double(), conv.stride, conv.padding)
+    return y.to(x.dtype)
+
+
+def _rounds_products() -> bool:
+    """Tell whether somebody let torch multiply float32 matrices in less; by default it does not."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # torch's older and newer switches were both used
+        return True
 
 
 def _rounded(values: Tensor) -> list[float]:
