@@ -32,7 +32,7 @@ from peft import LoraConfig, get_peft_model
 from random_whisper import END, LANGUAGE, NO_TIMESTAMPS, START, TASK, random_base
 from timing import machine
 from torch.utils.data import Dataset, Sampler
-from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback
 
 from adapter_hub.runtime.base_model import load_base_model
 from adapter_hub.runtime.quiet import quiet
@@ -42,9 +42,9 @@ from adapter_hub.trainers.callbacks import StopOnInterrupt
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
+from adapter_hub.trainers.engine import Arguments
 from adapter_hub.trainers.examples import IGNORED, Example, pad
-from adapter_hub.trainers.fitting import Material, make_trainer
-from adapter_hub.trainers.low_rank import hasten
+from adapter_hub.trainers.fitting import Material, lighten, make_trainer
 from adapter_hub.trainers.processes import Processes
 from adapter_hub.trainers.recipe_tables import PAPER_MODULES, TrainingTable
 from adapter_hub.trainers.trainee import lora_trainee
@@ -147,7 +147,7 @@ def plain(model: Any, read: Material, frames: int, settings: TrainingTable, work
     assert settings.steps is not None
     trainer = InOrder(
         model=model,
-        args=Seq2SeqTrainingArguments(
+        args=Arguments(  # transformers' own, but for one GPU: ours takes no more
             output_dir=str(work),
             per_device_train_batch_size=settings.batch_size,
             max_steps=settings.steps,
@@ -170,10 +170,9 @@ def plain(model: Any, read: Material, frames: int, settings: TrainingTable, work
 
 
 def ours(model: Any, read: Material, settings: TrainingTable, work: Path) -> Any:
-    hasten(model)
-    trainer = make_trainer(
-        settings, lora_trainee(model), read, work, processes=Processes(), stop=StopOnInterrupt()
-    )
+    trainee = lora_trainee(model)
+    lighten(trainee, settings)
+    trainer = make_trainer(settings, trainee, read, work, processes=Processes(), stop=StopOnInterrupt())
     trainer.args.logging_steps = 1
     return trainer
 

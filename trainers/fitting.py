@@ -121,21 +121,26 @@ def fit(
 
 def _trainee(inputs: Inputs) -> Trainee:
     """Return what the recipe's method starts from; the loaded base model stays as it is, for the probe."""
-    settings = inputs.file.recipe.training
     whisper = load_base_model(
         inputs.base.folder if inputs.base.revision is None else inputs.base.id,
         revision=inputs.base.revision,
         device=str(inputs.base.device),
     ).model
     trainee = start(whisper, inputs.file.recipe, inputs.parents)
+    lighten(trainee, inputs.file.recipe.training)
+    return trainee
+
+
+def lighten(trainee: Trainee, settings: TrainingTable) -> None:
+    """Make a trainee compute what it does in less time and memory, as far as the settings let it."""
+    whisper = trainee.whisper
     hasten(trainee.model)
     if settings.precision != "float32":
-        keep_cast(trainee.whisper, DTYPES[settings.precision])
+        keep_cast(whisper, DTYPES[settings.precision])
     if settings.gradient_checkpointing:
         # transformers renamed it in 5.23
         enable = getattr(whisper, "activation_checkpointing_enable", whisper.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
-    return trainee
 
 
 def make_trainer(
