@@ -15,7 +15,7 @@ from test_loading import relisted
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import IntegrityError
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.decoding import DecodingOptions, decode
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
@@ -194,3 +194,16 @@ def test_an_adapter_that_is_called_a_pair_is_refused(base: BaseModel, adapters: 
     manifest = adapters[0].manifest.model_copy(update={"method": "expert-pair"})
     with pytest.raises(IntegrityError, match="no lora section of role parent; .* describes no gate"):
         load_adapter(base, Artifact(adapters[0].path, manifest, adapters[0].digest))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["token", "uneven", "static"])
+def test_every_part_of_a_pair_begins_at_a_multiple_of_16_bytes(
+    base_folder: Path, pairs: dict[str, Artifact], kind: str, dtype: str
+) -> None:
+    pair = load_adapter(load_base_model(base_folder, device="cpu", dtype=dtype), pairs[kind])
+    size = pair.buffer.element_size()
+    assert pair.layout.size == pair.buffer.numel()
+    for path, part in pair.layout.items():
+        starts = [part.a, part.b] + ([] if part.bias is None else [part.bias])
+        assert [start * size % 16 for start in starts] == [0] * len(starts), path
