@@ -12,13 +12,15 @@ from test_composition import features_of, prompt_of
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Experts, Session
+from adapter_hub.runtime.composition import AdaptedLinear, Experts, Seat, Session
 from adapter_hub.runtime.decoding import DecodingOptions, decode
 from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.runtime.packing import pack
 
 # how far a logit may be off, as a share of the usual logit: 8 and 11 bits of precision over some 30 products
 TOLERANCES = {"bfloat16": 0.02, "float16": 0.002}
 LANGUAGES = ["en", "da", "pl", "ja", "zh"]
+KINDS = ("plain", "base model", "pair", "high", "static", "weighted")
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +116,37 @@ def test_no_number_of_a_row_depends_on_the_other_rows(
             for rows in batches
         ]
         assert texts[0] == texts[1] == texts[2] == texts[3]  # floats of the scores and all
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "grad"])
+def test_under_autocast_adapters_compute_in_the_type_of_their_weights(
+    base: BaseModel, artifacts: dict[str, Artifact], grad: bool
+) -> None:
+    features, session = features_of(base, len(KINDS)), Session(base)
+    kinds = rows_of(base, artifacts)
+    session.seat([kinds[name] for name in KINDS])
+    ids = prompt_of(base, len(KINDS))
+    with torch.set_grad_enabled(grad):
+        plain = session.model(input_features=features, decoder_input_ids=ids).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = session.model(input_features=features, decoder_input_ids=ids).logits
+    assert not torch.equal(cast, plain)
+    assert float((cast.float() - plain).abs().mean()) < 0.1 * float(plain.abs().mean())
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = decode(
+            session,
+            features[:1],
+            rows=[kinds["plain"]],
+            languages=["da"],
+            options=DecodingOptions(most_tokens=8),
+        )
+    assert found.tokens
+
+
+def test_under_autocast_reordered_weights_compute_in_their_own_type() -> None:
+    linear = torch.nn.Linear(1024, 512)
+    view = AdaptedLinear.over(linear, "proj_out", Seat())
+    view.packed = pack(linear.weight)
+    x = torch.randn(2, 1, 1024).bfloat16()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(view(x), linear.forward(x).float(), atol=0.02, rtol=0.02)

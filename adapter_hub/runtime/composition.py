@@ -61,27 +61,33 @@ class AdaptedLinear(nn.Linear):
     path: str
     seat: Seat
     steps: bool  # whether it computes in every decoder step
+    autocast: str | None  # the kind of its device, where there is autocast
     packed: Tensor | None  # the weight once more, for small batches on a CPU
 
     @classmethod
     def over(cls, linear: nn.Linear, path: str, seat: Seat) -> AdaptedLinear:
         """Return a view of `linear`; its weight and bias are the same tensors."""
-        new = cls.__new__(cls)
+        new, kind = cls.__new__(cls), linear.weight.device.type
         new.__dict__ = _own_dictionary(linear) | {
             "path": path,
             "seat": seat,
             "steps": of_a_step(path),
+            "autocast": kind if torch.amp.is_autocast_available(kind) else None,
             "packed": None,
         }
         return new
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x W' + bias + x A' B` for every row's own `A` and `B`; `x` is `[rows, n, inputs]`."""
+        update, rows = self.seat.updates.get(self.path), self.seat.rows
+        own = update is not None or self.packed is not None  # products that autocast does not cast for
+        if own and self.autocast and torch.is_autocast_enabled(self.autocast):
+            with torch.autocast(self.autocast, enabled=False):
+                return self.forward(x.to(self.weight.dtype))
         if self.packed is not None and not torch.is_grad_enabled():
             y = packed_linear(x, self.packed, self.bias)
         else:
             y = F.linear(x, self.weight, self.bias)
-        update, rows = self.seat.updates.get(self.path), self.seat.rows
         if update is None:
             return y
         if not rows:
