@@ -5,6 +5,7 @@ Everything but the recording itself is tested without one, in `test_recorded_ste
 
 from __future__ import annotations
 
+import gc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from test_recorded_steps import LANGUAGES, same, texts
 from adapter_hub.artifact import Artifact
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Experts, Session
+from adapter_hub.runtime.graphs import CudaGraphs, free_cached
 from adapter_hub.runtime.loading import load_adapter
 from adapter_hub.runtime.probe import FLOOR, check_probe, measure_probe
 
@@ -47,17 +49,21 @@ def not_recorded(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Session:
     return session
 
 
+def recordings(session: Session) -> int:
+    assert session.replays is not None
+    return sum(step is not None for step in session.replays._known.values())
+
+
 @pytest.mark.parametrize("beams", [1, 4])
 def test_graphs_say_what_single_steps_say(
     gpu: BaseModel, rows: list[Experts], beams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(gpu)
-    assert session.replays is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # that recording failed is a warning
         found = [texts(session, rows, beams=beams, shrink=False) for _ in range(3)]
     assert found[0] == found[1] == found[2]
-    assert sum(step is not None for step in session.replays._known.values()) >= 1
+    assert recordings(session) >= 1
     plain = texts(not_recorded(gpu, monkeypatch), rows, beams=beams, shrink=False)
     if gpu.dtype == torch.float32:
         same(found[0], plain)
@@ -70,6 +76,16 @@ def test_no_number_of_a_row_depends_on_the_other_rows_on_a_gpu(gpu: BaseModel, r
     for batch in (rows, [None, rows[1], None, None, None], [None, rows[1], rows[1], rows[4], rows[3]]):
         seen += [texts(session, batch, beams=3, shrink=False)[:2] for _ in range(2)]
     assert all(item == seen[0] for item in seen)  # floats of the scores and all
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "one by one"])
+def test_a_pair_s_numbers_are_the_same_in_a_batch_of_its_own_and_beside_others(
+    gpu: BaseModel, rows: list[Experts], recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(gpu) if recorded else not_recorded(gpu, monkeypatch)
+    alone = [texts(session, [rows[2]] * len(rows), beams=3, shrink=False)[2] for _ in range(2)]
+    beside = [texts(session, rows, beams=3, shrink=False)[2] for _ in range(2)]
+    assert alone[0] == alone[1] == beside[0] == beside[1]  # floats of the scores and all
 
 
 def test_audios_leave_graphs(gpu: BaseModel, rows: list[Experts], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +124,45 @@ def test_the_probe_of_a_cpu_holds_to_the_rounding_of_float32(
     probe = measure_probe(home, load_adapter(home, adapters[0]))
     least = FLOOR * max(abs(value) for value in probe.base_model_logits)  # TF32 would move logits further
     check_probe(gpu, load_adapter(gpu, adapters[0]), probe.model_copy(update={"tolerance": least}))
+
+
+def test_recordings_outlive_the_session_beside_them(gpu: BaseModel, rows: list[Experts]) -> None:
+    sessions = [Session(gpu), Session(gpu)]
+    wanted = [texts(session, rows, beams=2, shrink=False) for _ in range(2) for session in sessions][-1]
+    del sessions[0]
+    gc.collect()
+    free_cached()
+    assert recordings(sessions[0]) >= 1
+    assert texts(sessions[0], rows, beams=2, shrink=False) == wanted
+
+
+def test_a_recording_that_fails_leaves_the_thread_as_it_was(gpu: BaseModel) -> None:
+    values, stream = torch.ones(3, device=gpu.device), torch.cuda.current_stream()
+
+    def reads() -> None:
+        values.add_(values.sum().item())
+
+    def doubles() -> None:
+        values.mul_(2)
+
+    with pytest.raises(RuntimeError, match="captur"):
+        CudaGraphs(gpu.device)(reads)
+    assert torch.cuda.current_stream() == stream
+    assert gc.isenabled()
+    CudaGraphs(gpu.device)(doubles)()
+    assert values.tolist() == [2.0, 2.0, 2.0]
+    free_cached()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_record_in_one_process(base_folder: Path, adapters: list[Artifact]) -> None:
+    found = []
+    for place in ("cuda:0", "cuda:1", "cuda:0"):
+        base = load_base_model(base_folder, device=place)
+        session, rows = Session(base), [load_adapter(base, adapters[0]), None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # that recording failed is a warning, and that a graph is empty
+            found += [texts(session, rows, beams=2) for _ in range(3)]
+        assert recordings(session) >= 1
+        assert torch.cuda.current_device() == 0
+    assert all(item == found[0] for item in found)

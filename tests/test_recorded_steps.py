@@ -18,7 +18,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Experts, Session
 from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode
-from adapter_hub.runtime.graphs import Replays, recorder_of, usual_rows
+from adapter_hub.runtime.graphs import Replays, _recording, free_cached, recorder_of, usual_rows
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.routing import FixedRoute
 from adapter_hub.runtime.static_steps import StaticSteps, decoder_steps, usual_slots
@@ -282,3 +282,39 @@ def test_calls_one_after_another_share_what_was_recorded_and_calls_at_once_do_no
     assert [next(first).text, next(second).text] == wanted[:1] * 2
     assert [item.text for item in first] == [item.text for item in second] == wanted[1:]
     assert len(tapes) == 2
+
+
+def test_what_a_step_looks_up_is_small_however_much_it_stands_for() -> None:
+    class Counted(tuple):
+        hashed = 0
+
+        def __hash__(self) -> int:
+            Counted.hashed += 1
+            return super().__hash__()
+
+    replays = Replays(lambda step: step, most=3)
+    addresses = [Counted(range(100 * i, 100 * i + 100)) for i in range(4)]
+    numbers = [replays.number(item) for item in addresses[:3]]
+    assert len(set(numbers)) == 3
+    assert replays.number(Counted(addresses[0])) == numbers[0]
+    hashed = Counted.hashed
+    for _ in range(5):
+        replays.run((64, numbers[0]), lambda: None)
+    assert Counted.hashed == hashed
+    assert replays.number(addresses[3]) not in numbers
+    assert len(replays._numbers) == 3
+    assert replays.number(addresses[0]) == numbers[0]  # used later than the second, which made room
+    assert replays.number(addresses[1]) not in numbers
+
+
+def test_cached_memory_is_given_back_while_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def refuses() -> None:
+        seen.append(_recording.locked())
+        raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", refuses)
+    free_cached()
+    assert seen == [True]
+    assert not _recording.locked()

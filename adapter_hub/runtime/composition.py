@@ -106,6 +106,8 @@ class AdaptedLinear(nn.Linear):
 class Session:
     """A view of the base model for one batch at a time; one per thread. No weight is copied.
 
+    On a GPU it is for the default stream: its memory goes from batch to batch, and waits for no other stream.
+
     Attributes:
         base: the base model.
         recorder: how decoder steps are recorded; None is the way of the base model's device, if it has one.

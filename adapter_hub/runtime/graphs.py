@@ -1,6 +1,7 @@
 """Recorded decoder steps: on a GPU a step is one call, not a thousand.
 
     replays = Replays(recorder)
+    key = replays.number(addresses)
     replays.run(key, step)          # the first time as it is, the second time recorded, then replayed
 
 A decoder step of a few rows is a thousand small calls, and a GPU waits for every one of them. A CUDA graph
@@ -9,6 +10,9 @@ recorded reads and writes memory of the session's own (`adapter_hub.runtime.stat
 recording is every address and shape in it: what agrees with the key may be replayed, whichever batch or
 adapter lies there now. No compiler is needed on the user's machine.
 
+What is recorded is replayed on whatever stream is current, and sessions wait for no other one: use them on
+the device's default stream, as every thread does that chooses none.
+
 `ADAPTER_HUB_GRAPHS=0` switches recording off. A recorder is any function that takes a step, computes nothing
 that lasts, and returns what computes the step; so all but the call into CUDA is tested without a GPU.
 Nothing here has run on a GPU yet.
@@ -16,11 +20,14 @@ Nothing here has run on a GPU yet.
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +37,9 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.runtime.memory import is_out_of_memory
 
 SWITCH = "ADAPTER_HUB_GRAPHS"
-MOST = 64  # recordings of a session: they share the memory of what they compute
+# recordings of a session. They share the memory of what they compute, but a graph by itself takes up to 64 KB
+# of a GPU's memory for every call in it (NVIDIA's forum, 244901): Whisper large's decoder up to some 80 MB
+MOST = 64
 FEW_ROWS = (1, 2, 4, 8)
 MORE_ROWS = 8  # more than those are rounded up to a multiple of this
 
@@ -75,12 +84,25 @@ class Replays:
     record: Recorder | None
     most: int = MOST
     _known: OrderedDict[Hashable, Step | None] = field(default_factory=OrderedDict)
+    _numbers: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
+    _next: Iterator[int] = field(default_factory=itertools.count)
+
+    def number(self, addresses: Hashable) -> int:
+        """Return a number that stands for hundreds of addresses and shapes, which no step compares then.
+
+        Equal ones have the same number as long as they are remembered; no number is given twice.
+        """
+        number = self._numbers.pop(addresses, None)
+        self._numbers[addresses] = number = next(self._next) if number is None else number
+        if len(self._numbers) > self.most:
+            self._numbers.popitem(last=False)
+        return number
 
     def run(self, key: Hashable, step: Step) -> None:
         """Compute a step.
 
         Args:
-            key: every address and shape that the step has to do with.
+            key: stands for every address and shape that the step has to do with; looked up at every step.
             step: computes it, in memory that stays where it is.
         """
         if self.record is None:
@@ -120,22 +142,59 @@ class Replays:
 
 @dataclass
 class CudaGraphs:
-    """Records steps as CUDA graphs whose intermediate results share one pool of memory.
+    """Records the steps of one session as CUDA graphs whose intermediate results share one pool of memory.
 
-    They may share it: nothing in it is needed once a step is done.
+    They may share it: nothing in it is needed once a step is done. The stream is the session's own, too: all
+    graphs of a stream share the workspace of their matrix products, in the pool of whichever was recorded
+    first, and PyTorch gives it back with any of them (pytorch#193402), whoever else goes on using it.
+
+    A recording that fails leaves the thread on the stream that it was on. Before PyTorch 2.13 the allocator
+    then believes for good that one is under way (pytorch#180395), and frees no cached memory any more.
     """
 
     device: torch.device
     _pool: Any = None
+    _stream: Any = None
 
     def __call__(self, step: Step) -> Step:
-        """Return the graph of a step that has been computed once before."""
+        """Return the graph of a step that has been computed once before.
+
+        Raises:
+            RuntimeError: the step cannot be recorded, or the memory is not enough.
+        """
         with _recording, torch.cuda.device(self.device):
-            if self._pool is None:
-                self._pool = torch.cuda.graph_pool_handle()
+            if self._stream is None:  # torch.cuda.graph has one for the process, on whichever GPU was first
+                self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
-            # other threads go on with their own work in the meantime
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                step()
+            torch.cuda.synchronize()  # an earlier error is told here, not as one of the recording
+            # recording computes nothing, so neither stream has to wait for the other
+            with torch.cuda.stream(self._stream), _no_garbage_collection():
+                # other threads go on with their own work in the meantime
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                try:
+                    step()
+                except BaseException:
+                    with suppress(RuntimeError):  # says no more than that the recording is broken
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
         replay: Step = graph.replay
         return replay
+
+
+def free_cached() -> None:
+    """Give the memory that PyTorch caches back to the GPUs, where it can be; not while a step is recorded."""
+    with _recording, suppress(RuntimeError):  # refused after a recording that failed: see CudaGraphs
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep other graphs from being found dead meanwhile: destroying them may break a recording."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -5,7 +5,8 @@
     sessions.give_back(session)
 
 Recording takes as long as several steps, so a session that records (on a GPU) is kept for the next call,
-with its buffers. One that does not is made anew: that costs little, and its memory is free again.
+with its buffers. One that does not is made anew: that costs little, and its memory is free again. All
+calls are for the device's default stream: nothing waits for another one.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class StaticSteps(DecoderSteps):
             self._tokens, self._positions, self._slots, self._diagonal, self._mask, self._logits_of_all,
             *(tensor for pair in (*self._own, *self._audio) for tensor in pair),
         ]  # fmt: skip
-        self._key = (*map(address, tensors), self.session.addresses())
+        self._key = self._replays.number((*map(address, tensors), self.session.addresses()))
 
     def _step(self) -> None:
         """Compute one step, of tensors with fixed addresses and shapes alone."""
