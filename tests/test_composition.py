@@ -300,3 +300,29 @@ def test_cost_of_a_batch_does_not_depend_on_how_many_adapters_are_resident(
     more = [load_adapter(base, make_adapter(tmp_path / str(i), base, seed=10 + i)) for i in range(2)]
     session.seat([more[1], None])
     assert {key: store.a.data_ptr() for key, store in session._gathered._stores.items()} == places
+
+
+def test_a_seating_that_runs_out_of_memory_leaves_nothing_to_the_next(
+    base: BaseModel, resident: Sequence[ResidentAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, session = features_of(base, 2), Session(base)
+    rows = [resident[0], resident[1]]
+    session.seat([resident[1], resident[0]])  # the memory of its matrices is there from now on
+    zero, calls = torch.Tensor.zero_, 0
+
+    def fails(self: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return zero(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "zero_", fails)
+        with pytest.raises(RuntimeError, match="can't allocate"):
+            session.seat(rows)
+    assert same_bits(logits_of(session.model, base, features), logits_of(base.model, base, features))
+    session.seat([resident[0], None])
+    fresh = Session(base)
+    fresh.seat([resident[0], None])
+    assert same_bits(logits_of(session.model, base, features), logits_of(fresh.model, base, features))

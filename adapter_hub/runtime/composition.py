@@ -193,17 +193,20 @@ class Session:
 
     def _seat(self, rows: Sequence[Experts], count: int) -> None:
         first = rows[0]
-        self._rows.rows = self._rows.room = count
+        self._rows.updates = {}
+        self._gathered.forget()  # what a seating left undone that ran out of memory
         if isinstance(first, ResidentAdapter) and all(row is first for row in rows) and _whole(first):
-            self._rows.updates = self._shared(first, len(rows))
+            updates = self._shared(first, len(rows))
         else:
             entries: dict[str, list[Entry]] = {}
             for row, experts in enumerate(rows):
                 for adapter, weight in _pairs(experts):
                     for path, part in adapter.layout.items():
                         entries.setdefault(path, []).append(Entry(row, part, adapter, weight))
-            self._rows.updates = {path: self._update(path, own, len(rows)) for path, own in entries.items()}
+            updates = {path: self._update(path, own, len(rows)) for path, own in entries.items()}
         self._gathered.copy()
+        self._rows.rows = self._rows.room = count
+        self._rows.updates = updates
 
     def _shared(self, adapter: ResidentAdapter, rows: int) -> dict[str, Update]:
         """Return the updates of rows that all carry one adapter: views of its buffer, remembered."""

@@ -117,6 +117,10 @@ class Gathered:
             return self._stores[path, gated, width, "shared"].lane(room, shared=True)
         return self._stores[path, gated, width].lane(room)
 
+    def forget(self) -> None:
+        """Drop the copies that are due."""
+        self._copies = []
+
     def copy(self) -> None:
         """Make the copies that are due."""
         copies, self._copies = self._copies, []
