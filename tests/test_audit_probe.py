@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from audit_defects import forge
 from making import manifest_fields
 from small_whisper import write_peft
@@ -54,3 +55,26 @@ def test_an_adapter_without_a_probe_is_told(
     folder = write_peft(tmp_path / "unproven", base, seed=2)
     artifact = seal(folder, manifest_fields("small/da", base_model=base.pin))
     assert codes(artifact, base, capfd) == ["probe-missing"]
+
+
+@pytest.mark.parametrize("place", ["Module.to", "functional.linear"])
+def test_out_of_memory_is_one_line_and_no_finding(
+    place: str,
+    proven: Artifact,
+    base: BaseModel,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"torch.nn.{place}", out_of_memory)
+    capfd.readouterr()
+    words = ["audit", str(proven.path), "--probe", "--base-model", str(base.folder)]
+    assert main(["--device", "cpu", *words]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: out of memory")
+    assert "--dtype bfloat16" in err
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")

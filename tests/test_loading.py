@@ -13,10 +13,17 @@ from safetensors.torch import load_file, save_file
 from small_whisper import make_base_model, write_peft
 
 from adapter_hub.artifact import Artifact
-from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.errors import (
+    AdapterHubError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    OutOfMemoryError,
+)
 from adapter_hub.manifest import FileEntry, LoraModule
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.loading import load_adapter, load_weights
+from adapter_hub.runtime.opening import load
 from adapter_hub.tensors import file_sha256
 
 WEIGHTS = "adapter_model.safetensors"
@@ -212,6 +219,8 @@ def test_a_changed_base_model_gets_a_new_digest_in_spite_of_the_cache(tmp_path: 
         ("no spaces allowed", {}, NotFoundError, "base model no spaces allowed"),
         (None, {"dtype": "float8"}, InvalidInputError, "dtype 'float8': expected one of float32"),
         (None, {"device": "abacus"}, InvalidInputError, "device 'abacus': not usable here"),
+        (None, {"device": "meta"}, InvalidInputError, "device 'meta': not usable here .Cannot copy out of"),
+        (None, {"device": "hpu"}, InvalidInputError, "device 'hpu': not usable here"),
     ],
 )
 def test_a_base_model_that_cannot_be_loaded_is_explained(
@@ -261,3 +270,31 @@ def test_a_folder_that_is_no_whisper_is_refused(base_folder: Path, tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFoundError, match="no model.safetensors"):
         load_base_model(tmp_path / "empty")
+
+
+def test_a_device_without_room_is_told_in_one_line(
+    base: BaseModel, adapters: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: object, *args: object, **_: object) -> object:
+        if args and isinstance(args[0], torch.device):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return to(self, *args)
+
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", fails)
+    with pytest.raises(OutOfMemoryError, match=r"with small/da-1@1\.0\.0 on cpu; use fewer adapters at once"):
+        load_adapter(base, adapters[0])
+    with pytest.raises(OutOfMemoryError, match=r"with .* on cpu; use fewer adapters at once, --dtype"):
+        load_weights(base, adapters[0].path)
+    monkeypatch.setattr(torch.nn.Module, "to", fails)
+    with pytest.raises(OutOfMemoryError, match=r"with .*base.* on cpu; use --dtype bfloat16, or a smaller"):
+        load_base_model(base.folder, device="cpu")
+
+
+def test_a_probe_that_needs_too_much_memory_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes.")
+
+    monkeypatch.setattr("torch.nn.functional.linear", fails)
+    with pytest.raises(OutOfMemoryError, match=r"with mini/da@\S+ on cpu; use --dtype bfloat16"):
+        load("mini/da", device="cpu")

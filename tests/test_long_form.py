@@ -10,15 +10,16 @@ import pytest
 import soundfile
 import torch
 from small_whisper import make_adapter, speech
+from step_tape import Tape
 
 from adapter_hub.artifact import Artifact
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import InvalidInputError, OutOfMemoryError
 from adapter_hub.manifest import DataSource
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.decoding import DecodingOptions, decode
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.routing import FixedRoute
+from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
 from adapter_hub.runtime.stitching import unheard
 from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.runtime.transcript import Segment
@@ -277,3 +278,35 @@ def test_what_is_heard_again_gets_shorter_until_it_ends(
         found = plain.transcribe([speech(3.2, 1), speech(1.2, 2)], beams=beams, timestamps=True, batch_size=2)
         assert again == [(1.0, 2.2), (2.0, 1.2)]
         assert [(item.text, item.error, item.seconds) for item in found] == [("", None, 3.2), ("", None, 1.2)]
+
+
+def test_a_session_is_kept_but_for_one_that_an_error_left_in_the_middle(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter_hub.runtime.composition.recorder_of", lambda _: Tape())
+    plain = Transcriber(base, FixedRoute(base, None, "pl"))
+    samples = [speech(1.0, 1), speech(1.2, 2)]
+    wanted = [item.text for item in plain.transcribe(samples, beams=2)]
+    (session,) = plain._sessions._idle
+    next(plain.transcribe_each(samples, beams=2, batch_size=1))  # the rest is not asked for
+    assert plain._sessions._idle == [session]
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.nn.functional.scaled_dot_product_attention", _out_of_memory)
+        with pytest.raises(OutOfMemoryError, match="1 windows with 2 beams on cpu; use fewer --beams"):
+            plain.transcribe(samples[:1], beams=2)
+    assert plain._sessions._idle == []
+    assert [item.text for item in plain.transcribe(samples, beams=2)] == wanted
+    assert len(plain._sessions._idle) == 1
+
+
+def test_too_little_memory_to_tell_the_language_is_one_line(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening = Transcriber(base, LanguageRouter(base, {}, lambda ref: pytest.fail("none is needed")))
+    monkeypatch.setattr("torch.Tensor.softmax", _out_of_memory)
+    with pytest.raises(OutOfMemoryError, match="1 windows with 5 beams on cpu; use fewer --beams"):
+        listening.transcribe(speech(1.0, 1))
+
+
+def _out_of_memory(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")

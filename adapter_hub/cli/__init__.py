@@ -167,8 +167,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         click.echo(f"error: {_explain(error)}", err=True)
         return 1
-    except MemoryError:
-        click.echo("error: out of memory; close other programs, or ask for less at once", err=True)
+    except (MemoryError, RuntimeError) as error:  # torch has its lack of memory as a RuntimeError
+        from adapter_hub.runtime.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        click.echo(
+            "error: out of memory; close other programs, or ask for less at once: "
+            "smaller batches, --dtype bfloat16, a smaller base model",
+            err=True,
+        )
         return 1
 
 

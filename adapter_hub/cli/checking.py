@@ -127,7 +127,7 @@ def _explain(code: str, as_json: bool) -> None:
 
 def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
     """Return a function that runs base model and adapter on the manifest's probe."""
-    from adapter_hub.errors import AdapterHubError
+    from adapter_hub.errors import AdapterHubError, OutOfMemoryError
     from adapter_hub.runtime.base_model import BaseModel, load_base_model
     from adapter_hub.runtime.loading import load_adapter
     from adapter_hub.runtime.probe import check_probe
@@ -144,6 +144,8 @@ def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
                     folders.get(pin.id, pin.id), revision=pin.revision, device=settings.device
                 )
             check_probe(loaded[pin.id], load_adapter(loaded[pin.id], artifact), probe)
+        except OutOfMemoryError:
+            raise  # says nothing of the artifact
         except AdapterHubError as error:
             yield str(error)
 

@@ -24,6 +24,7 @@ from adapter_hub.base_model import EMBEDDED_ID, find_base_model, read_config, st
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import BaseModelPin
 from adapter_hub.paths import cache_folder
+from adapter_hub.runtime.memory import is_out_of_memory, memory_guard
 from adapter_hub.runtime.packing import pack
 from adapter_hub.runtime.quiet import quiet
 from adapter_hub.speech.features import chunk_seconds
@@ -141,6 +142,7 @@ def load_base_model(
     Raises:
         NotFoundError: not in the cache or no such folder; the message holds the command that gets it.
         InvalidInputError: not a Whisper model, or an unknown device or dtype.
+        OutOfMemoryError: the device has no room for it.
     """
     place = _device(device)
     if dtype is not None and dtype not in DTYPES:
@@ -150,28 +152,34 @@ def load_base_model(
     kind = read_config(folder).get("model_type")
     if kind != "whisper":
         raise InvalidInputError(f"{folder}: model_type is {kind!r} in config.json; expected 'whisper'")
-    try:
-        with quiet():
-            model = WhisperForConditionalGeneration.from_pretrained(
-                str(folder),
-                dtype=DTYPES[dtype or "float32"],
-                local_files_only=True,
-                use_safetensors=True,
-            )
-            processor = WhisperProcessor.from_pretrained(str(folder), local_files_only=True)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise InvalidInputError(f"{folder}: transformers cannot load it as Whisper ({error})") from error
-    model.to(place).eval().requires_grad_(requires_grad=False)
+    with memory_guard(f"{id_or_path} on {place}"):
+        model, processor = _from_transformers(folder, DTYPES[dtype or "float32"])
+        model.to(place).eval().requires_grad_(requires_grad=False)
     return BaseModel(model, processor, folder, str(id_or_path), found, digest)
 
 
+def _from_transformers(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return model and processor, on the CPU."""
+    try:
+        with quiet():
+            model = WhisperForConditionalGeneration.from_pretrained(
+                str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+            return model, WhisperProcessor.from_pretrained(str(folder), local_files_only=True)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InvalidInputError(f"{folder}: transformers cannot load it as Whisper ({error})") from error
+
+
 def _device(name: str | None) -> torch.device:
+    """Return a device that computes: some accept what they are given and fail at the first use."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:  # and NotImplementedError
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"device {name!r}: not usable here ({reason}); try cpu") from None
     return device

@@ -20,6 +20,7 @@ from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.layout import Layout
 from adapter_hub.runtime.lora_file import read_file, read_lora
+from adapter_hub.runtime.memory import SMALLER, memory_guard
 from adapter_hub.runtime.pairs import load_pair
 from adapter_hub.weights import lora_section
 
@@ -53,6 +54,7 @@ def load_adapter(base: BaseModel, artifact: Artifact) -> ResidentAdapter:
 
     Raises:
         IntegrityError: every difference: base model, file, keys, shapes, dtype, values, no effect.
+        OutOfMemoryError: the base model's device has no room for it.
     """
     manifest = artifact.manifest
     differences = _base_model_differences(base, manifest)
@@ -65,7 +67,9 @@ def load_adapter(base: BaseModel, artifact: Artifact) -> ResidentAdapter:
                 manifest.ref, [*differences, "the manifest has no lora section of role self"]
             )
         layout, buffer = read_lora(base, artifact, section, differences)
-    return ResidentAdapter(manifest.ref, layout, buffer.to(base.device), manifest, artifact.digest)
+    return ResidentAdapter(
+        manifest.ref, layout, _moved(base, buffer, manifest.ref), manifest, artifact.digest
+    )
 
 
 def load_weights(base: BaseModel, folder: Path, section: LoraSection | None = None) -> ResidentAdapter:
@@ -80,7 +84,13 @@ def load_weights(base: BaseModel, folder: Path, section: LoraSection | None = No
         IntegrityError: as `load_adapter`.
     """
     layout, buffer = read_file(base, folder / WEIGHTS_FILE, section or lora_section(folder), str(folder))
-    return ResidentAdapter(str(folder), layout, buffer.to(base.device))
+    return ResidentAdapter(str(folder), layout, _moved(base, buffer, str(folder)))
+
+
+def _moved(base: BaseModel, buffer: Tensor, name: str) -> Tensor:
+    """Return an adapter's weights where the base model is."""
+    with memory_guard(f"{name} on {base.device}", f"fewer adapters at once, {SMALLER}"):
+        return buffer.to(base.device)
 
 
 def _base_model_differences(base: BaseModel, manifest: Manifest) -> list[str]:

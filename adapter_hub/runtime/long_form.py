@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -25,9 +25,10 @@ from adapter_hub.runtime.alignment import align, alignment_heads
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.decoding import decode, prompt_tokens
+from adapter_hub.runtime.graphs import free_cached
 from adapter_hub.runtime.language_identification import hear, language_probabilities
 from adapter_hub.runtime.loading import ResidentAdapter
-from adapter_hub.runtime.memory import memory_guard
+from adapter_hub.runtime.memory import FEWER_BEAMS, SMALLER_BATCHES, memory_guard
 from adapter_hub.runtime.recordings import Reader
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
 from adapter_hub.runtime.sessions import Sessions
@@ -91,10 +92,9 @@ class Pipeline:
                 "later half of its layers, and less exact"
             )
         self._session = self.sessions.take()
-        try:
+        with suppress(GeneratorExit):  # nobody wants the rest
             yield from self._run(Reader(self._known(recordings), self._size, self.options.previous_text))
-        finally:
-            self.sessions.give_back(self._session)
+        self.sessions.give_back(self._session)  # not one that an error left in the middle of something
 
     def _run(self, reader: Reader) -> Iterator[News]:
         while True:
@@ -148,7 +148,7 @@ class Pipeline:
             with self._memory(len(unknown)):
                 features = self._features([pieces[i][1].samples for i in unknown])
                 heard = hear(self.base, features)
-            languages = language_probabilities(self.base, heard=heard)
+                languages = language_probabilities(self.base, heard=heard)
         routed = []
         latest = {id(recording): recording.before for recording, _ in pieces}
         for i, (recording, piece) in enumerate(pieces):
@@ -192,7 +192,7 @@ class Pipeline:
                 f"(--batch-size {self._size} does so from the start)"
             )
             if self.base.device.type == "cuda":
-                torch.cuda.empty_cache()
+                free_cached()
         return news
 
     def _kind(self, window: Window) -> tuple[bool, Task]:
@@ -283,7 +283,7 @@ class Pipeline:
 
     def _memory(self, windows: int) -> AbstractContextManager[None]:
         beams = f"{windows} windows with {self.options.beams} beams on {self.base.device}"
-        return memory_guard(beams, alone=windows == 1)
+        return memory_guard(beams, FEWER_BEAMS if windows == 1 else SMALLER_BATCHES)
 
     def _stamped(self, window: Window) -> bool:
         if self.options.timestamps != "trained":

@@ -1,6 +1,6 @@
 """What to say when the memory is not enough: one line with what needs less of it.
 
-with memory_guard("8 windows with 5 beams on cuda:0"):
+with memory_guard("8 windows with 5 beams on cuda:0", SMALLER_BATCHES):
     decode(...)
 """
 
@@ -21,13 +21,18 @@ SIGNS = (
 )
 
 
+SMALLER = "--dtype bfloat16, or a smaller base model"
+FEWER_BEAMS = f"fewer --beams, {SMALLER}"
+SMALLER_BATCHES = f"a smaller --batch-size, {FEWER_BEAMS}"
+
+
 @contextmanager
-def memory_guard(what: str, *, alone: bool = False) -> Iterator[None]:
+def memory_guard(what: str, less: str = SMALLER) -> Iterator[None]:
     """Turn a lack of memory into an error of one line.
 
     Args:
         what: that was attempted.
-        alone: it cannot be made smaller by smaller batches.
+        less: what needs less of it.
 
     Raises:
         OutOfMemoryError: the work inside needs more memory than there is.
@@ -37,10 +42,7 @@ def memory_guard(what: str, *, alone: bool = False) -> Iterator[None]:
     except (MemoryError, RuntimeError, ValueError) as error:
         if not is_out_of_memory(error):
             raise
-        less = "fewer --beams" if alone else "a smaller --batch-size, fewer --beams"
-        raise OutOfMemoryError(
-            f"out of memory with {what}; use {less}, --dtype bfloat16, or a smaller base model"
-        ) from None
+        raise OutOfMemoryError(f"out of memory with {what}; use {less}") from None
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

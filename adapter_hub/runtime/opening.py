@@ -28,6 +28,7 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.runtime.memory import memory_guard
 from adapter_hub.runtime.probe import check_probe
 from adapter_hub.runtime.residents import Residents
 from adapter_hub.runtime.routing import (
@@ -232,7 +233,8 @@ def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAd
     key = sha256_hex(canonical_bytes([base.digest, artifact.digest, torch.__version__, str(base.device)]))
     note = places.folder / "probed" / f"{hex_of(artifact.digest)[:16]}-{key[:16]}"
     if not note.is_file():
-        check_probe(base, adapter, probe)
+        with memory_guard(f"{adapter.name} on {base.device}"):
+            check_probe(base, adapter, probe)
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else
             write_atomically(note, b"")
     return adapter
