@@ -149,9 +149,16 @@ def test_a_recording_that_fails_leaves_the_thread_as_it_was(gpu: BaseModel) -> N
         CudaGraphs(gpu.device)(reads)
     assert torch.cuda.current_stream() == stream
     assert gc.isenabled()
+    doubles()  # what is recorded has been computed once
     CudaGraphs(gpu.device)(doubles)()
-    assert values.tolist() == [2.0, 2.0, 2.0]
+    assert values.tolist() == [4.0, 4.0, 4.0]
     free_cached()
+
+
+def test_a_model_on_a_gpu_has_no_attention_that_plans_for_every_shape(gpu: BaseModel) -> None:
+    assert gpu.device.type == "cuda"
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

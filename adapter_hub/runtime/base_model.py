@@ -132,6 +132,10 @@ def load_base_model(
 ) -> BaseModel:
     """Load a Whisper model, frozen and in eval mode.
 
+    One on a GPU switches cuDNN's attention off for the whole process: newer PyTorch prefers it in half
+    precision on newer GPUs, and it makes a plan of some tenths of a second for every shape, of which there
+    is one for every length of audio and text. The other kinds of fused attention stay.
+
     Args:
         id_or_path: the embedded model's id, a folder, or an id on the Hub (looked up in its cache).
         revision: commit or tag, for a model of the Hub.
@@ -155,6 +159,8 @@ def load_base_model(
     with memory_guard(f"{id_or_path} on {place}"):
         model, processor = _from_transformers(folder, DTYPES[dtype or "float32"])
         model.to(place).eval().requires_grad_(requires_grad=False)
+    if place.type == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return BaseModel(model, processor, folder, str(id_or_path), found, digest)
 
 
