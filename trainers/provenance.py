@@ -22,9 +22,18 @@ def _version(name: str) -> str | None:
 
 
 def code_revision() -> tuple[str | None, bool | None]:
-    """Return the commit of this code and whether it was changed since; None outside of a checkout."""
-    here = Path(__file__).resolve().parent
+    """Return the commit of this code and whether it was changed since; None outside of its checkout."""
+    file = Path(__file__).resolve()
+    here = file.parent
     try:
+        # installed in an environment inside of somebody's checkout, it is no part of that
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", file.name],
+            cwd=here,
+            capture_output=True,
+            check=True,
+            timeout=10,
+        )
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
