@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,10 +47,15 @@ class StopEarly(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Ask for the end."""
-        losses = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
-        if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
+        if stops_early(state.log_history, self.patience):
             control.should_training_stop = True
         return control
+
+
+def stops_early(log: Iterable[Mapping[str, Any]], patience: int) -> bool:
+    """Tell whether the last `patience` dev losses in transformers' log history are no new lowest one."""
+    losses = [row["eval_loss"] for row in log if "eval_loss" in row]
+    return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
 class StopOnInterrupt(TrainerCallback):
@@ -82,16 +87,17 @@ class StopOnInterrupt(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Ask for a checkpoint and the end."""
+        """Ask for the end; the checkpoint comes after it, as at the end of every epoch."""
         if self.interrupted:
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
         return control
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Leave out the dev loss of an epoch that was cut short: its end comes after the resumption."""
-        if self.interrupted and state.epoch is not None and state.epoch != int(state.epoch):
+        over = state.global_step >= state.max_steps  # within an epoch, where the recipe counts steps
+        if self.interrupted and not over and state.epoch is not None and state.epoch != int(state.epoch):
             control.should_evaluate = False
         return control
 

@@ -8,6 +8,7 @@ trained without a look at the Hub.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -16,11 +17,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState
 
-from adapter_hub.errors import InvalidInputError
-from adapter_hub.trainers.batches import Collator, Loader, Place, Shares
-from adapter_hub.trainers.callbacks import StopOnInterrupt
+from adapter_hub.errors import DivergedError
+from adapter_hub.trainers.batches import Collator, Loader, Place, Shares, dev_batches
+from adapter_hub.trainers.callbacks import StopOnInterrupt, stops_early
 from adapter_hub.trainers.objective import Objective, text_tokens
 from adapter_hub.trainers.processes import Processes
 from adapter_hub.trainers.trainee import Trainee
@@ -98,32 +99,55 @@ class AdapterTrainer(Seq2SeqTrainer):
         """Return the cross-entropy of a batch's text (nats) over the text tokens of the whole step.
 
         The step's other accumulated parts and processes add theirs, so that every token weighs the same.
+
+        Raises:
+            DivergedError: it is not finite.
         """
         loss: torch.Tensor = model(**inputs)
         if not torch.isfinite(loss):
-            raise InvalidInputError(
-                f"training: the loss is {loss.item()} at step {self.state.global_step + 1}; "
-                "lower peak_learning_rate, or look for broken audio with `adapter-hub data check`"
-            )
+            raise _diverged(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
         # gradients are averaged over processes, and the count is of all of them
         return loss * (self.processes.count / num_items_in_batch)
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Return the dev loss (nats a token); text is scored outside of training, by `evaluate`."""
-        model = self.model
-        model.eval()
+        """Return the dev loss (nats a token); text is scored outside of training, by `evaluate`.
+
+        Raises:
+            DivergedError: it is not finite. ElsewhereError: the same, in all processes but the first.
+        """
         total = torch.zeros(2, device=self.args.device)
-        collator = Collator(self.collator.end, masked=False)
         for places in self.dev:
-            inputs = self._prepare_inputs(collator([self.eval_dataset[place] for place in places]))
-            with self.compute_loss_context_manager():
-                total += torch.stack([model(**inputs), text_tokens(inputs["labels"])])
+            total += self._listen(self.eval_dataset, places)
         loss, count = self.accelerator.reduce(total).tolist()
+        with self.processes.together():
+            if not math.isfinite(loss):
+                raise _diverged(f"the dev loss is {loss / count} at step {self.state.global_step}")
         metrics = {"eval_loss": loss / count}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _listen(self, rows: Any, places: Sequence[Place]) -> torch.Tensor:
+        """Return the summed cross-entropy of a batch that is not trained on, and its text tokens, `[2]`."""
+        self.model.eval()
+        collator = Collator(self.collator.end, masked=False)
+        inputs = self._prepare_inputs(collator([rows[place] for place in places]))
+        with self.compute_loss_context_manager():
+            return torch.stack([self.model(**inputs), text_tokens(inputs["labels"])])
+
+    @torch.no_grad()
+    def check_finite(self) -> None:
+        """Refuse a model that its last step has ruined: the loss is looked at before a step.
+
+        Raises:
+            DivergedError: a weight is not finite, or what the model answers to a row is not.
+        """
+        weights = (weight for weight in self.model.parameters() if weight.requires_grad)
+        whole = all(bool(torch.isfinite(weight).all()) for weight in weights)
+        (places,) = dev_batches(self.train_dataset.examples[:1], 1, self.shares.chunk)
+        if not (whole and torch.isfinite(self._listen(self.train_dataset, places)).all()):
+            raise _diverged(f"the model is not finite after step {self.state.global_step}")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep losses, and the seconds that training took so far, in the log that checkpoints hold."""
@@ -139,14 +163,41 @@ class AdapterTrainer(Seq2SeqTrainer):
         save_file(self.trainee.state(), folder / CHECKPOINT_WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.trainee.load_state(load_file(Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS))
+        self._load_weights(Path(resume_from_checkpoint))
         log = json.loads((Path(resume_from_checkpoint) / STATE).read_bytes())["log_history"]
         self._before = max((float(row.get("seconds", 0.0)) for row in log), default=0.0)
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(
-            str(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
-        )
+        self._load_weights(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        self.trainee.load_state(load_file(checkpoint / CHECKPOINT_WEIGHTS))
+
+    def restore_finished(self, checkpoint: Path, patience: int | None) -> bool:
+        """Stand where a training that is over stood at its end; transformers would train it further.
+
+        Args:
+            checkpoint: the last one.
+            patience: epochs without a lower dev loss after which the recipe stops; None for all its steps.
+
+        Returns:
+            False, with nothing changed, if there are steps left.
+        """
+        state = TrainerState.load_from_json(str(checkpoint / STATE))
+        stopped = patience is not None and stops_early(state.log_history, patience)
+        if state.global_step < state.max_steps and not stopped:
+            return False
+        self.state = state
+        self._load_from_checkpoint(str(checkpoint))
+        if self.args.load_best_model_at_end:
+            self._load_best_model()
+        return True
+
+
+def _diverged(what: str) -> DivergedError:
+    return DivergedError(
+        f"training: {what}; lower peak_learning_rate, or look for broken audio with `adapter-hub data check`"
+    )
 
 
 def last_checkpoint(work: Path) -> Path | None:

@@ -28,6 +28,7 @@ from adapter_hub.trainers.objective import Objective
 from adapter_hub.trainers.outcome import Outcome, training_curve
 from adapter_hub.trainers.processes import ElsewhereError, Processes
 from adapter_hub.trainers.recipe_tables import TrainingTable
+from adapter_hub.trainers.shortages import SMALLER_MODEL, enough_memory
 from adapter_hub.trainers.trainee import Trainee
 
 LOGS_AN_EPOCH = 10
@@ -70,11 +71,11 @@ def fit(
         events: folder of TensorBoard's event files; None for none.
 
     Raises:
-        InvalidInputError: a precision that the device lacks, rows that cannot be shared, a loss that is
-            not finite. TrainingInterruptedError: Ctrl-C.
+        InvalidInputError: a precision that the device lacks, rows that cannot be shared.
+        DivergedError: a loss or the model is not finite. TrainingInterruptedError: Ctrl-C.
     """
     settings, processes = inputs.file.recipe.training, processes or Processes()
-    with processes.together():
+    with processes.together(), enough_memory(SMALLER_MODEL):
         _check(inputs, processes)
         set_seed(settings.random_seed)
         trainee = _trainee(inputs)
@@ -102,13 +103,17 @@ def fit(
     checkpoint = processes.from_first(lambda: last_checkpoint(work))
     if checkpoint is not None and processes.first:
         tell(f"resuming from {checkpoint.name}")
-    with stop:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # a training that failed when it was written is only written again
+    if checkpoint is None or not trainer.restore_finished(checkpoint, settings.early_stopping):
+        with stop:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.interrupted:
         raise (TrainingInterruptedError if processes.first else ElsewhereError)(
             f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
             f"checkpoint saved in {work}; run the same command to resume"
         )
+    with processes.together():
+        trainer.check_finite()
     return Outcome(
         trainee=trainee,
         steps=trainer.state.global_step,
@@ -217,6 +222,7 @@ def _arguments(
         disable_tqdm=True,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # frozen, and read from the same files: an expert pair's parent
         use_cpu=device.type == "cpu",
     )
     # `accelerate launch` has a precision of its own in the environment; the recipe decides
@@ -231,7 +237,7 @@ def _check(inputs: Inputs, processes: Processes) -> None:
         raise InvalidInputError(
             f'training.precision = "float16": needs a GPU, found {device.type}; use "bfloat16" or "float32"'
         )
-    if settings.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if settings.precision == "bfloat16" and device.type == "cuda" and not _knows_bfloat16():
         raise InvalidInputError(
             f'training.precision = "bfloat16": {torch.cuda.get_device_name(device)} lacks it; use "float16"'
         )
@@ -241,3 +247,8 @@ def _check(inputs: Inputs, processes: Processes) -> None:
             f"training.batch_size {settings.batch_size}: a step of {rows} rows cannot be shared by "
             f"{processes.count} processes; start fewer"
         )
+
+
+def _knows_bfloat16() -> bool:
+    """Tell whether the GPU computes in bfloat16; older ones emulate it, many times slower than float32."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from adapter_hub.artifact import Artifact, seal, write_ancestors
+from adapter_hub.errors import DivergedError
 from adapter_hub.manifest import MANIFEST_FILE, GateSection, Parent, Training
 from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE
 from adapter_hub.runtime.loading import load_adapter
@@ -36,6 +37,9 @@ def write_adapter(folder: Path, outcome: Outcome, inputs: Inputs) -> Artifact:
         folder: empty.
         outcome: of any method that makes an adapter.
         inputs: what it was trained from.
+
+    Raises:
+        DivergedError: the weights are too large for the recipe's dtype.
     """
     trainee, fields = outcome.trainee, _fields(inputs, outcome)
     if inputs.parents:
@@ -55,9 +59,12 @@ def _write_lora(folder: Path, state: State, inputs: Inputs) -> None:
 
 
 def _write_tensors(path: Path, state: State, dtype: str) -> None:
-    to = getattr(torch, dtype)
+    tensors = {name: state[name].to(getattr(torch, dtype)) for name in sorted(state)}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise DivergedError(f"training: {name} is too large for {dtype}; lower peak_learning_rate")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: state[name].to(to) for name in sorted(state)}, path, metadata={"format": "pt"})
+    save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from adapter_hub.artifact import Artifact
@@ -33,6 +32,7 @@ from adapter_hub.trainers.processes import Processes
 from adapter_hub.trainers.recipe import RecipeFile, read_recipe
 from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
 from adapter_hub.trainers.sealing import write_adapter
+from adapter_hub.trainers.shortages import SMALLER_MODEL, SMALLER_STEPS, enough_disk, enough_memory
 
 Tell = Callable[[str], None]
 
@@ -62,7 +62,9 @@ def train(
         tensorboard: a folder for event files, in a sub-folder named like `out`; None for none.
 
     Raises:
-        InvalidInputError: recipe, data or seed cannot be used, or the loss is not finite.
+        InvalidInputError: recipe, data or seed cannot be used.
+        DivergedError: the loss or the trained model is not finite.
+        OutOfMemoryError: of the machine or its GPU.
         ConflictError: `out` exists and is something else.
         TrainingInterruptedError: Ctrl-C; run it again to go on.
         ElsewhereError: another process raised one of these.
@@ -79,7 +81,7 @@ def train(
             if processes.from_first(out.exists):
                 with processes.together():
                     return _finished(out, file, tell)
-            with processes.together():
+            with processes.together(), enough_memory(SMALLER_MODEL):
                 inputs = gather(file, registries, cache, device, tell)
             return _train(inputs, out, processes, events, tell)
     finally:
@@ -94,15 +96,22 @@ def _train(
 
     def write() -> None:
         try:
-            with folder_in_the_making(out) as folder:
+            with (
+                enough_memory(SMALLER_MODEL),
+                enough_disk(work),
+                folder_in_the_making(out) as folder,
+            ):
                 if full:
                     write_full_fine_tune(folder, outcome, inputs)
                 else:
                     write_adapter(folder, outcome, inputs)
         except FileExistsError:
-            raise ConflictError(f"{out}: appeared during training; choose another --out") from None
+            raise ConflictError(
+                f"{out}: appeared during training; move it away and run the same command, "
+                "which then only writes what was trained"
+            ) from None
 
-    with _alone(work, processes), _explained(work):
+    with _alone(work, processes), enough_memory(SMALLER_STEPS), enough_disk(work):
         outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events)
         processes.from_first(write)
     if processes.first:
@@ -153,36 +162,10 @@ def _alone(work: Path, processes: Processes) -> Iterator[None]:
                     stack.enter_context(FileLock(work / "lock", timeout=0))
                 except Timeout:
                     raise ConflictError(
-                        f"{work}: another training is running there; wait, or choose another --out"
+                        f"{work}: another training is running there; wait for it, or start one of your own "
+                        "from the beginning with another --out"
                     ) from None
         yield
-
-
-LESS_MEMORY = (
-    "lower training.batch_size and raise training.gradient_accumulation by as much, "
-    "or set training.gradient_checkpointing = true"
-)
-
-
-@contextlib.contextmanager
-def _explained(work: Path) -> Iterator[None]:
-    """Turn what the libraries below raise for a full disk or memory into one line."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise AdapterHubError(
-            f"{work}: {error}; free some space and run the same command to resume"
-        ) from None
-    except (torch.OutOfMemoryError, MemoryError):
-        raise AdapterHubError(f"training: the device has not enough memory; {LESS_MEMORY}") from None
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # on a CPU torch has no class of its own for it
-            raise AdapterHubError(f"training: not enough memory; {LESS_MEMORY}") from None
-        if "PytorchStreamWriter" not in str(error):  # torch's name for a checkpoint that cannot be written
-            raise
-        raise AdapterHubError(
-            f"{work}: a checkpoint could not be written; free some space and run the same command to resume"
-        ) from None
 
 
 def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTune:
