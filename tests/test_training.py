@@ -17,7 +17,7 @@ from small_training import places, recipe
 from small_whisper import make_adapter
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
+from adapter_hub.errors import ConflictError, DivergedError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
@@ -128,7 +128,7 @@ def test_nearest_without_any_adapter_to_start_from_says_so(
 
 def test_an_exploding_loss_stops_with_advice(tmp_path: Path, data: Path, base_folder: Path) -> None:
     path = recipe(tmp_path, base_folder, rate=1e30, epochs=4)
-    with pytest.raises(InvalidInputError, match="the loss is nan at step .*; lower peak_learning_rate"):
+    with pytest.raises(DivergedError, match="the loss is nan at step .*; lower peak_learning_rate"):
         train(path, tmp_path / "out", **places(tmp_path))
     assert not (tmp_path / "out").exists()
 
@@ -138,6 +138,28 @@ def test_a_module_that_the_base_model_lacks_is_named(tmp_path: Path, data: Path,
     path.write_text(path.read_text().replace("[lora]", '[lora]\nmodules = ["q_proj", "w_proj"]'))
     with pytest.raises(InvalidInputError, match="the base model has no linear named 'w_proj'"):
         train(path, tmp_path / "out", **places(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "path"),
+    [
+        ("conv1", "Conv1d", "model.encoder.conv1"),
+        ("embed_tokens", "Embedding", "model.decoder.embed_tokens"),
+    ],
+)
+def test_a_module_that_is_no_linear_is_refused_before_the_first_step(
+    module: str, kind: str, path: str, base_folder: Path, tmp_path: Path
+) -> None:
+    from adapter_hub.trainers.methods import start
+    from adapter_hub.trainers.recipe import read_recipe
+
+    written = recipe(tmp_path, base_folder)
+    written.write_text(written.read_text().replace("[lora]", f'[lora]\nmodules = ["q_proj", "{module}"]'))
+    whisper = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
+    with pytest.raises(
+        InvalidInputError, match=rf"lora\.modules: '{module}' is of type {kind}, no linear \({path}\)"
+    ):
+        start(whisper, read_recipe(written).recipe, {})
 
 
 def test_a_language_without_token_has_to_borrow_one(tmp_path: Path, data: Path, base_folder: Path) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
+from torch import nn
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import LoraSection
 from adapter_hub.peft_format import WEIGHTS_FILE
-from adapter_hub.trainers.recipe_tables import Recipe
+from adapter_hub.trainers.recipe_tables import PAPER_MODULES, Recipe
 from adapter_hub.trainers.trainee import PREFIX, State, lora_state
 
 
@@ -28,7 +29,7 @@ def inject(whisper: Any, recipe: Recipe) -> Any:
     `task_type` stays None: with SEQ_2_SEQ_LM PEFT calls Whisper with text inputs.
 
     Raises:
-        InvalidInputError: modules or patterns of ranks that the base model lacks.
+        InvalidInputError: modules or patterns of ranks that the base model lacks, no linears.
     """
     config = LoraConfig(
         r=recipe.lora.rank,
@@ -44,6 +45,8 @@ def inject(whisper: Any, recipe: Recipe) -> Any:
             # raised by transformers about PEFT's own use of it
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
             warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
+            # a tied layer is the embedding, which is refused below
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
             model = get_peft_model(whisper, config)
     except ValueError as error:
         reason = str(error).splitlines()[0]
@@ -147,11 +150,22 @@ def _check_patterns(recipe: Recipe) -> None:
 
 
 def _check_matched(model: Any, recipe: Recipe) -> None:
-    """PEFT ignores a name that matches nothing while others match; a recipe may not be half applied."""
-    paths = list(lora_layers(model))
+    """PEFT ignores a name that matches nothing while others match; a recipe may not be half applied.
+
+    And PEFT adapts more than linears, which are all that the runtime knows.
+    """
+    layers = lora_layers(model)
+    paths = list(layers)
     for name in recipe.lora.modules:
         if not any(path == name or path.endswith(f".{name}") for path in paths):
             raise InvalidInputError(f"lora.modules: the base model has no linear named {name!r}")
+    for path, layer in layers.items():
+        kind = type(layer.base_layer)
+        if kind is not nn.Linear:
+            raise InvalidInputError(
+                f"lora.modules: {path.rpartition('.')[2]!r} is of type {kind.__name__}, no linear ({path}); "
+                f"expected some of {', '.join(PAPER_MODULES)}"
+            )
     for pattern in recipe.lora.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", path) for path in paths):  # as PEFT matches
             raise InvalidInputError(
