@@ -17,8 +17,10 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from small_training import places as places_of
 from small_training import recipe
+from small_whisper import make_adapter
 
 from adapter_hub.artifact import Artifact
+from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.trainers.training import train
 
 pytestmark = pytest.mark.slow
@@ -27,13 +29,18 @@ PATIENCE = 240  # seconds
 
 @contextmanager
 def torchrun(
-    folder: Path, path: Path, out: str, count: int = 2, program: tuple[str, ...] = ("-m", "adapter_hub")
+    folder: Path,
+    path: Path,
+    out: str,
+    count: int = 2,
+    program: tuple[str, ...] = ("-m", "adapter_hub"),
+    device: str = "cpu",
 ) -> Iterator[subprocess.Popen[str]]:
     """Start `adapter-hub train` in `count` processes; what is left of them is killed at the end."""
     places = ["--cache", str(folder / "cache"), "--registry", str(folder / "registry.json")]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)]
     command = [sys.executable, *launcher, *program, *places,
-               "--device", "cpu", "train", str(path), "--out", str(folder / out)]  # fmt: skip
+               "--device", device, "train", str(path), "--out", str(folder / out)]  # fmt: skip
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     try:
@@ -55,8 +62,8 @@ def workers(child: subprocess.Popen[str]) -> list[int]:
         return []
 
 
-def whole(folder: Path, path: Path, out: str, count: int = 2) -> tuple[int, str, str]:
-    with torchrun(folder, path, out, count) as child:
+def whole(folder: Path, path: Path, out: str, count: int = 2, device: str = "cpu") -> tuple[int, str, str]:
+    with torchrun(folder, path, out, count, device=device) as child:
         said, talk = child.communicate(timeout=PATIENCE)
     return child.returncode, said, talk
 
@@ -109,6 +116,22 @@ def test_two_processes_train_what_one_does_and_only_the_first_writes_and_talks(
     assert "2 processes" in both.manifest.training.hardware
     assert not (tmp_path / "both.training").exists()
     assert sorted(path.name for path in both.path.iterdir()) == sorted(p.name for p in alone.path.iterdir())
+
+
+def test_two_processes_train_a_pair_as_one_does(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl")
+    extra = f'[expert]\nadapter = "{parent.path}"\nsegments = 4\n'
+    path = recipe(tmp_path, base_folder, method='"expert-pair"', extra=extra, dtype='"float32"')
+    train(path, tmp_path / "alone", **places_of(tmp_path))
+    code, _, talk = whole(tmp_path, path, "both")
+    assert code == 0, talk
+    for part in ("gate.safetensors", "experts/child/adapter_model.safetensors"):
+        first, second = (load_file(tmp_path / out / part) for out in ("alone", "both"))
+        assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-5
+    name = "experts/parent/adapter_model.safetensors"
+    assert (tmp_path / "both" / name).read_bytes() == (parent.path / Path(name).name).read_bytes()
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
@@ -172,6 +195,20 @@ def test_a_loss_that_is_not_finite_ends_every_process_with_advice(
     assert any(
         "the loss is nan at step" in line and "lower peak_learning_rate" in line for line in ours(talk)
     )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_last_step_that_ruins_the_model_is_told_once(
+    watched: bool, tmp_path: Path, data: Path, base_folder: Path
+) -> None:
+    path = recipe(tmp_path, base_folder, training={"epochs": None, "steps": "1"}, rate=1e30)
+    if not watched:
+        path.write_text(path.read_text().replace('dev = "data/dev"\n', ""))
+    code, _, talk = whole(tmp_path, path, "out")
+    assert code == 1
+    (line,) = ours(talk)
+    assert ("the dev loss is nan at step 1" if watched else "the model is not finite after step 1") in line
     assert not (tmp_path / "out").exists()
 
 

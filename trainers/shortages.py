@@ -53,7 +53,9 @@ def enough_disk(work: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise AdapterHubError(f"{work}: {error}; free some space and run the same command to resume") from None
+        raise AdapterHubError(
+            f"{work}: {error}; free some space and run the same command to resume"
+        ) from None
     except RuntimeError as error:
         if "PytorchStreamWriter" not in str(error):  # torch's name for a checkpoint that cannot be written
             raise
