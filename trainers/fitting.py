@@ -28,7 +28,7 @@ from adapter_hub.trainers.objective import Objective
 from adapter_hub.trainers.outcome import Outcome, training_curve
 from adapter_hub.trainers.processes import ElsewhereError, Processes
 from adapter_hub.trainers.recipe_tables import TrainingTable
-from adapter_hub.trainers.shortages import SMALLER_MODEL, enough_memory
+from adapter_hub.trainers.shortages import SMALLER_MODEL, SMALLER_STEPS, enough_memory
 from adapter_hub.trainers.trainee import Trainee
 
 LOGS_AN_EPOCH = 10
@@ -105,14 +105,14 @@ def fit(
         tell(f"resuming from {checkpoint.name}")
     # a training that failed when it was written is only written again
     if checkpoint is None or not trainer.restore_finished(checkpoint, settings.early_stopping):
-        with stop:
+        with stop, enough_memory(SMALLER_STEPS):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.interrupted:
         raise (TrainingInterruptedError if processes.first else ElsewhereError)(
             f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
             f"checkpoint saved in {work}; run the same command to resume"
         )
-    with processes.together():
+    with processes.together(), enough_memory(SMALLER_STEPS):
         trainer.check_finite()
     return Outcome(
         trainee=trainee,

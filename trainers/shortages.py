@@ -1,6 +1,6 @@
 """What to say when memory or disk are not enough for a training: one line, with what needs less.
 
-with enough_memory(SMALLER_STEPS), enough_disk(work):
+with enough_disk(work), enough_memory(SMALLER_STEPS):
     trainer.train()
 """
 
@@ -24,7 +24,7 @@ SMALLER_MODEL = "end what else uses it, or take a smaller base model or --device
 
 @contextlib.contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
-    """Turn what the libraries below raise for a lack of memory into one line.
+    """Turn what is raised for a lack of memory into one line; advice for other commands does not help here.
 
     Args:
         advice: what needs less of it.
@@ -34,7 +34,7 @@ def enough_memory(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError, ValueError) as error:
+    except (OutOfMemoryError, MemoryError, RuntimeError, ValueError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(f"training: not enough memory; {advice}") from None

@@ -32,7 +32,7 @@ from adapter_hub.trainers.processes import Processes
 from adapter_hub.trainers.recipe import RecipeFile, read_recipe
 from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
 from adapter_hub.trainers.sealing import write_adapter
-from adapter_hub.trainers.shortages import SMALLER_MODEL, SMALLER_STEPS, enough_disk, enough_memory
+from adapter_hub.trainers.shortages import SMALLER_MODEL, enough_disk, enough_memory
 
 Tell = Callable[[str], None]
 
@@ -111,7 +111,7 @@ def _train(
                 "which then only writes what was trained"
             ) from None
 
-    with _alone(work, processes), enough_memory(SMALLER_STEPS), enough_disk(work):
+    with _alone(work, processes), enough_disk(work):
         outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events)
         processes.from_first(write)
     if processes.first:
