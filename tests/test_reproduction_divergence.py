@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command_line import Run as Command
+from small_training import recipe
 
-from adapter_hub.trainers.reproduction.cells import Cell
+from adapter_hub.errors import DivergedError
+from adapter_hub.trainers.reproduction.cells import Cell, Work
 from adapter_hub.trainers.reproduction.queueing import Queue
 from adapter_hub.trainers.reproduction.report import write_report
 from adapter_hub.trainers.reproduction.run import Run
-from adapter_hub.trainers.reproduction.settings import settings_text
+from adapter_hub.trainers.reproduction.settings import parse_settings, settings_text
+from adapter_hub.trainers.reproduction.working import Workplace
 
 TABLES = (2,)
 DIVERGED = {"diverged": True, "dev": {}}
@@ -70,3 +74,18 @@ def test_a_system_whose_rates_all_diverged_ends_the_run_with_one_line_and_a_repo
     assert last.startswith("error: every learning rate of E4 diverged, so nothing can be tested; try lower")
     assert "time is up" not in done.err
     assert "cells are not finished" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+
+
+def test_to_diverge_is_an_outcome_of_a_rate_that_is_tried_and_an_error_of_any_other_training(
+    tmp_path: Path, data: Path, base_folder: Path
+) -> None:
+    said: list[str] = []
+    place = Workplace(tmp_path, parse_settings(settings_text("mini"), "mini"), "cpu", said.append)
+    text = recipe(tmp_path, base_folder, rate=1e30, epochs=4).read_text().replace('"data/', '"../data/')
+    work = Work(system="E7", languages=("da",), rate=1e30, dev=("da",))
+    assert place.run(Cell("E7/da/rate-1e30/seed-1", "training", work), text) == DIVERGED
+    assert any("the loss is nan" in line for line in said)
+    assert list(place.trained("E7").parent.iterdir()) == []  # nobody goes on from its checkpoints
+    again = Work(system="E7", languages=("da",), rate=1e30, random_seed=2)
+    with pytest.raises(DivergedError, match="lower peak_learning_rate"):
+        place.run(Cell("E7/da/rate-1e30/seed-2", "training", again), text)
