@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ def test_a_worker_process_sees_its_own_gpu_and_calls_it_the_first(tmp_path: Path
         for worker, gpu in ((1, b"5"), (2, b"7")):
             process = crew.start(worker)
             place = Path("/proc") / str(process.pid)
-            assert b"CUDA_VISIBLE_DEVICES=" + gpu in (place / "environ").read_bytes().split(b"\0")
+            while not (environment := (place / "environ").read_bytes()):
+                time.sleep(0.01)  # it has not begun yet
+            assert b"CUDA_VISIBLE_DEVICES=" + gpu in environment.split(b"\0")
             assert (place / "cmdline").read_bytes().rstrip(b"\0").endswith(b"\0cuda")
             crew.give(worker, cell, None)
             assert crew.reports.get(timeout=120).outcome is None  # no settings: it ends
