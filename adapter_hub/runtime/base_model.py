@@ -185,7 +185,7 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, ImportError) as error:  # and NotImplementedError
+    except (RuntimeError, AssertionError, ImportError) as error:  # each kind of device has its own
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"device {name!r}: not usable here ({reason}); try cpu") from None
     return device
