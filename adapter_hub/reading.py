@@ -1,0 +1,64 @@
+"""Reading files that somebody else may have put there: ordinary files only, and never more than a limit.
+
+    raw = read_bounded(folder / "status.json", 16 * 2**20)
+    with open_regular(path) as file: ...
+
+A pipe in the place of a file would keep a reader waiting for ever, a device would fill the memory, and a
+size that was looked at before opening is another file's by the time of reading. So a file is opened
+without waiting, looked at once it is open, and read up to its limit.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from adapter_hub.errors import InvalidInputError
+
+
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+    """Open an ordinary file for reading, unbuffered.
+
+    Args:
+        path: the file.
+        follow: False refuses a symbolic link in its place, as in folders that came from elsewhere.
+
+    Raises:
+        InvalidInputError: a folder, pipe, socket, device or (without `follow`) a link is in its place.
+        OSError: it is not there, or may not be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    if not follow:
+        if path.is_symlink():  # also where the system has no such flag
+            raise InvalidInputError(f"{path}: a symbolic link; expected an ordinary file")
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidInputError(f"{path}: not an ordinary file; expected no folder, pipe, socket or device")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def read_bounded(path: Path, limit: int, *, where: str = "", follow: bool = True) -> bytes:
+    """Return the content of an ordinary file of at most `limit` bytes.
+
+    Args:
+        path: the file.
+        limit: bytes; not one more is kept in memory.
+        where: what messages call it; the path by default.
+        follow: False refuses a symbolic link in its place.
+
+    Raises:
+        InvalidInputError: larger, or no ordinary file. OSError: it is not there, or may not be read.
+    """
+    with open_regular(path, follow=follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        pieces, left = [], limit + 1
+        while size <= limit and left and (piece := file.read(min(left, 2**20))):
+            pieces.append(piece)
+            left -= len(piece)
+    if size > limit or not left:
+        raise InvalidInputError(f"{where or path}: larger than {limit} bytes, which is the most that is read")
+    return b"".join(pieces)
