@@ -10,13 +10,17 @@ registry lists, so that lineage can be walked from a folder alone.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapter_hub.escaping import shown
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import standing
+
+DEEPEST = 40  # levels of a tree that are drawn by indentation: a chain of thousands stays a line each
 
 
 @dataclass(frozen=True)
@@ -77,15 +81,15 @@ class Graph:
 
     def reachable(self, digest: str, *, down: bool) -> list[str]:
         """Return every version on the way, nearest first, without `digest` itself."""
-        seen: list[str] = []
-        waiting = [digest]
+        seen = {digest: None}
+        waiting = deque([digest])
         while waiting:
-            for edge in self.edges(waiting.pop(0), down=down):
+            for edge in self.edges(waiting.popleft(), down=down):
                 far = _far(edge, down)
-                if far != digest and far not in seen:
-                    seen.append(far)
+                if far not in seen:
+                    seen[far] = None
                     waiting.append(far)
-        return seen
+        return list(seen)[1:]
 
     def ancestors(self, digest: str) -> list[Node]:
         """Return the versions that this one was made from, nearest first."""
@@ -123,27 +127,60 @@ def lineage_graph(registries: Sequence[Registry], manifests: Mapping[str, Manife
 
 def render_tree(graph: Graph, digest: str, *, descendants: bool = False) -> str:
     """Return the lineage as indented text, one version a line, parents (or children) below their child."""
-    lines = [_line(graph.nodes[digest]), *_branches(graph, digest, descendants, "", {digest})]
+    lines = [_line(graph.nodes[digest]), *_branches(graph, digest, descendants)]
     return "\n".join(lines) + "\n"
 
 
-def _branches(graph: Graph, digest: str, down: bool, indent: str, seen: set[str]) -> Iterator[str]:
-    edges = graph.edges(digest, down=down)
-    for number, edge in enumerate(edges):
-        last = number == len(edges) - 1
+def _branches(graph: Graph, digest: str, down: bool) -> Iterator[str]:
+    """Yield a line for every edge; what was expanded above is not expanded again."""
+    seen = {digest}
+    waiting = _below(graph, digest, down, _Branch())  # a stack: the next line is its last
+    while waiting:
+        edge, branch = waiting.pop()
         far = _far(edge, down)
         again = far in seen and bool(graph.edges(far, down=down))
         text = f"{_line(graph.nodes[far])}{' (see above)' if again else ''}"
-        yield f"{indent}{'└─' if last else '├─'} {edge.role}: {text}"
+        yield f"{branch.start}{'└─' if branch.last else '├─'} {edge.role}: {text}"
         if not again:
             seen.add(far)
-            yield from _branches(graph, far, down, f"{indent}{'   ' if last else '│  '}", seen)
+            waiting += _below(graph, far, down, branch)
+
+
+def _below(graph: Graph, digest: str, down: bool, branch: _Branch) -> list[tuple[Edge, _Branch]]:
+    edges = graph.edges(digest, down=down)
+    return [(edge, branch.below(last=edge is edges[-1])) for edge in reversed(edges)]
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """Where a line of the tree stands.
+
+    Attributes:
+        indent: the lines of what is above it, drawn up to DEEPEST levels.
+        depth: levels above it.
+        last: whether it is the last one below its parent.
+    """
+
+    indent: str = ""
+    depth: int = -1
+    last: bool = True
+
+    @property
+    def start(self) -> str:
+        """What the line starts with; a number stands for levels that are not drawn any more."""
+        return self.indent if self.depth < DEEPEST else f"{self.indent}…{self.depth + 1} "
+
+    def below(self, *, last: bool) -> _Branch:
+        """Return the place of a line below this one."""
+        if not 0 <= self.depth < DEEPEST:
+            return _Branch(self.indent, self.depth + 1, last)
+        return _Branch(f"{self.indent}{'   ' if self.last else '│  '}", self.depth + 1, last)
 
 
 def _line(node: Node) -> str:
     about = ", ".join(part for part in (node.method, *node.languages) if part)
     status = "" if node.status == "active" else f" [{node.status}]"
-    return f"{node.label}{f' ({about})' if about else ''}{status}"
+    return shown(f"{node.label}{f' ({about})' if about else ''}{status}")
 
 
 def lineage_json(graph: Graph, digest: str, *, descendants: bool = False) -> dict[str, Any]:
@@ -184,4 +221,9 @@ def render_mermaid(graph: Graph, digest: str, *, descendants: bool = False) -> s
 
 
 def _mermaid_text(text: str) -> str:
-    return text.replace('"', "'").replace("[", "(").replace("]", ")").replace("#", "")
+    """Return text in which nothing is Mermaid's, Markdown's or HTML's: signs as numbered entities."""
+    kept = " -,.@/()…"
+    return "".join(
+        character if character.isalnum() or character in kept else f"#{ord(character)};"
+        for character in text.replace("[", "(").replace("]", ")")
+    )

@@ -80,6 +80,29 @@ def test_nothing_is_unpickled_evaluated_or_run_through_a_shell() -> None:
     assert not found
 
 
+PRINTING = {"echo", "secho", "style", "confirm", "prompt", "progressbar", "pause", "clear"}
+
+
+def test_commands_print_through_the_one_module_that_escapes() -> None:
+    found = []
+    for path in sources("adapter_hub/cli"):
+        if path.name == "echo.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Attribute):
+                owner = ast.unparse(node.value)
+                if owner == "click" and node.attr in PRINTING:
+                    found.append(f"{where} click.{node.attr}")
+                if owner in ("sys.stdout", "sys.stderr") and node.attr in ("write", "writelines", "buffer"):
+                    found.append(f"{where} {owner}.{node.attr}")
+            if isinstance(node, ast.Name) and node.id in ("print", "input", "tqdm"):
+                found.append(f"{where} {node.id}")
+            if isinstance(node, ast.ImportFrom) and node.module in ("click", "click.termui", "click.utils"):
+                found.append(f"{where} from {node.module}: write click.…, so that this test can read it")
+    assert not found, "print with adapter_hub.cli.echo, which escapes what is not ours"
+
+
 @pytest.mark.parametrize("word", ["/work/", "/root/", "/home/"])
 def test_no_file_holds_a_path_of_somebody_s_machine(word: str) -> None:
     tracked = subprocess.run(

@@ -9,7 +9,6 @@ imported when they are called for, and heavy libraries inside their bodies, so t
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -17,8 +16,9 @@ from collections.abc import Sequence
 
 import click
 
+from adapter_hub.cli.boundary import outcome_of
+from adapter_hub.cli.echo import echo_line
 from adapter_hub.cli.settings import Settings
-from adapter_hub.errors import AdapterHubError
 
 # name: where the command is, and its line in --help; the order is the one of --help
 COMMANDS = {
@@ -77,7 +77,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        click.echo(f"adapter-hub {version('adapter-hub')}")
+        echo_line(f"adapter-hub {version('adapter-hub')}")
         ctx.exit()
 
 
@@ -142,7 +142,7 @@ def cli(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every error of a user is one line.
+    """Run the command line and return its exit code; every error is one line.
 
     Args:
         arguments: the words after `adapter-hub`; by default those of the process.
@@ -151,39 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if not sys.stderr.isatty():  # the Hub's client would draw its bars into a log, too
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        words = None if arguments is None else list(arguments)
-        code = cli.main(args=words, prog_name="adapter-hub", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("error: interrupted", err=True)
-        return 130
-    except AdapterHubError as error:
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
-        return 1
-    except OSError as error:
-        click.echo(f"error: {_explain(error)}", err=True)
-        return 1
-    except (MemoryError, RuntimeError) as error:  # torch has its lack of memory as a RuntimeError
-        from adapter_hub.runtime.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        click.echo(
-            "error: out of memory; close other programs, or ask for less at once: "
-            "smaller batches, --dtype bfloat16, a smaller base model",
-            err=True,
-        )
-        return 1
-
-
-def _explain(error: OSError) -> str:
-    """Return one line for what the operating system refused."""
-    where = f"{error.filename}: " if error.filename else ""
-    reason = (error.strerror or str(error) or type(error).__name__).lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}{reason}; nothing was left half-written, free some space and run the command again"
-    return f"{where}{reason}"
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((word for word in words if word in COMMANDS), "")
+    return outcome_of(lambda: cli.main(args=words, prog_name="adapter-hub", standalone_mode=False), name)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
+from adapter_hub.cli.echo import echo_json, echo_note, echo_text, echo_warnings
+from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted, size_text, table
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def list_adapters(
         echo_json(rows)
         return
     if not rows:
-        click.echo("no adapter fits; `adapter-hub list` without options shows all", err=True)
+        echo_note("no adapter fits; `adapter-hub list` without options shows all")
         return
     names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in everything}
-    click.echo(
+    echo_text(
         table(
             ["adapter", "language", "method", "rank", "from", "score", "size", "status"],
             [_cells(row, names, data) for row in rows],
@@ -139,7 +140,7 @@ def show(settings: Settings, ref: str, as_json: bool) -> None:
             }
         )
         return
-    click.echo(table(["", found.ref], list(_facts(found))))
+    echo_text(table(["", found.ref], list(_facts(found))))
 
 
 def _facts(found: Looked) -> Iterator[tuple[str, str]]:
@@ -211,9 +212,9 @@ def diff(settings: Settings, first: str, second: str, as_json: bool) -> None:
         echo_json({name: [left.get(name), right.get(name)] for name in names})
     elif names:
         rows = [[_short(name), *(_short(side.get(name)) for side in (left, right))] for name in names]
-        click.echo(table(["field", one.ref, other.ref], rows))
+        echo_text(table(["field", one.ref, other.ref], rows))
     else:
-        click.echo(f"{one.ref} and {other.ref} are the same", err=True)
+        echo_note(f"{one.ref} and {other.ref} are the same")
 
 
 def _short(value: Any) -> str:
@@ -269,7 +270,7 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
         echo_json(lineage_json(graph, digest, descendants=descendants))
     else:
         render = render_mermaid if form == "mermaid" else render_tree
-        click.echo(render(graph, digest, descendants=descendants), nl=False)
+        echo_text(render(graph, digest, descendants=descendants))
 
 
 def _ancestors_at_hand(found: Resolved, settings: Settings) -> dict[str, Manifest]:
@@ -302,4 +303,4 @@ def card(settings: Settings, ref: str, as_json: bool) -> None:
     if as_json:
         echo_json({"ref": found.ref, "digest": found.digest, "card": text})
     else:
-        click.echo(text, nl=False)
+        echo_text(text)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note
+from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted
 
 if TYPE_CHECKING:
@@ -105,12 +106,12 @@ def _fetched(settings: Settings, refs: tuple[str, ...]) -> tuple[list[str], tupl
 
 def _print(findings: list[Finding]) -> None:
     for finding in findings:
-        click.echo(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
+        echo_line(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
         if finding.hint and finding.severity != "info":
-            click.echo(f"  {finding.hint}")
+            echo_line(f"  {finding.hint}")
     counts = Counter(finding.severity for finding in findings)
     numbers = [f"{n} info" if kind == "info" else counted(n, kind) for kind, n in counts.items()]
-    click.echo(f"audit: {', '.join(numbers) or 'nothing found'}", err=True)
+    echo_note(f"audit: {', '.join(numbers) or 'nothing found'}")
 
 
 def _explain(code: str, as_json: bool) -> None:
@@ -122,7 +123,7 @@ def _explain(code: str, as_json: bool) -> None:
     if as_json:
         echo_json({"code": code, "explanation": EXPLANATIONS[code]})
     else:
-        click.echo(f"{code}: {EXPLANATIONS[code]}")
+        echo_line(f"{code}: {EXPLANATIONS[code]}")
 
 
 def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.settings import Settings
 
 
 @click.command()
@@ -41,7 +42,7 @@ def fold(
         ref,
         registries=settings.registries(),
         cache=settings.open_cache(),
-        tell=lambda line: echo_warnings([line]),
+        tell=echo_warning,
     )
     pin = pair.manifest.base_model
     base = load_base_model(
@@ -51,5 +52,5 @@ def fold(
     if as_json:
         echo_json(folded.manifest.to_json())
     else:
-        click.echo(f"{folded.ref} {folded.digest} in {out}")
-    click.echo(f"next: adapter-hub publish {out}", err=True)
+        echo_line(f"{folded.ref} {folded.digest} in {out}")
+    echo_note(f"next: adapter-hub publish {out}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.catalogue import json_option, ref_argument
-from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_warning, echo_warnings
+from adapter_hub.cli.settings import Settings
 
 if TYPE_CHECKING:
     from adapter_hub.manifest import BaseModelPin
@@ -40,9 +41,9 @@ def publish(settings: Settings, folder: Path, rename: str | None, private: bool,
     if as_json:
         echo_json({"ref": published.ref, "digest": published.digest, "new": published.is_new})
     else:
-        click.echo(f"{published.ref}  {published.digest}")
+        echo_line(f"{published.ref}  {published.digest}")
         if not published.is_new:
-            click.echo("was published already, nothing changed", err=True)
+            echo_note("was published already, nothing changed")
 
 
 @click.command()
@@ -83,16 +84,16 @@ def pull(
                 cache=cache,
                 to=target,
                 allow_quarantined=allow_quarantined,
-                tell=lambda line: echo_warnings([line]),
+                tell=echo_warning,
                 progress=arrivals.add,
             )
         row = {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)}
         if not as_json:
-            click.echo(f"{artifact.ref}  {artifact.path}")
+            echo_line(f"{artifact.ref}  {artifact.path}")
         if with_base_model:
             row["base_model"] = str(_base_model(artifact.manifest.base_model, cache.folder))
             if not as_json:
-                click.echo(f"{artifact.manifest.base_model.id}  {row['base_model']}")
+                echo_line(f"{artifact.manifest.base_model.id}  {row['base_model']}")
         rows.append(row)
     if as_json:
         echo_json(rows)
@@ -151,6 +152,6 @@ def retire(settings: Settings, ref: str, status: Status, reason: str, as_json: b
     if as_json:
         echo_json({"ref": ref, "status": status, "descendants": affected})
         return
-    click.echo(f"{ref} is {status}")
+    echo_line(f"{ref} is {status}")
     for item in affected:
-        click.echo(f"descendant: {item}")
+        echo_line(f"descendant: {item}")

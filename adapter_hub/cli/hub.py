@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
+from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import table
 
 if TYPE_CHECKING:
@@ -56,13 +57,11 @@ def search(
         echo_json(rows)
     elif rows:
         headings = ["repository", "languages", "base model", "licence", "downloads", "updated", "made by"]
-        click.echo(table(headings, [_cells(row) for row in rows]))
+        echo_text(table(headings, [_cells(row) for row in rows]))
         if len(rows) == limit:
-            click.echo(f"these are the first {limit}; --limit shows more", err=True)
+            echo_note(f"these are the first {limit}; --limit shows more")
     else:
-        click.echo(
-            f"nothing on {client.endpoint} fits; --peft searches adapters of other tools, too", err=True
-        )
+        echo_note(f"nothing on {client.endpoint} fits; --peft searches adapters of other tools, too")
 
 
 def _row(item: RepoState) -> dict[str, Any]:
@@ -143,4 +142,4 @@ def _show(settings: Settings, label: str, folder: Path, commit: str | None, as_j
     else:
         for name, value in row.items():
             if value is not None:
-                click.echo(f"{name + ':':14}{value}")
+                echo_line(f"{name + ':':14}{value}")

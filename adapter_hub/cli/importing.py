@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note
+from adapter_hub.cli.settings import Settings
 from adapter_hub.errors import InvalidInputError
 
 
@@ -83,8 +84,8 @@ def import_adapter(
     if as_json:
         echo_json(row)
     else:
-        click.echo(f"{artifact.ref}  {artifact.path}")
-        click.echo(f"publish it with `adapter-hub publish {target}`", err=True)
+        echo_line(f"{artifact.ref}  {artifact.path}")
+        echo_note(f"publish it with `adapter-hub publish {target}`")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
+from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.settings import Settings
 
 if TYPE_CHECKING:
     from adapter_hub.errors import AdapterHubError
@@ -44,7 +45,7 @@ def lock(settings: Settings, refs: tuple[str, ...], path: Path, as_json: bool) -
         registries=settings.registries(),
         cache=settings.open_cache(),
         path=path,
-        tell=lambda line: echo_warnings([line]),
+        tell=echo_warning,
     )
     rows = []
     for text in locked.requirements:
@@ -56,8 +57,8 @@ def lock(settings: Settings, refs: tuple[str, ...], path: Path, as_json: bool) -
         echo_json({"file": str(path), "changed": changed, "adapters": rows})
         return
     for row in rows:
-        click.echo(f"{row['requirement']}  {row['ref']}  {row['digest']}")
-    click.echo(f"{path}: {'written' if changed else 'unchanged'}", err=True)
+        echo_line(f"{row['requirement']}  {row['ref']}  {row['digest']}")
+    echo_note(f"{path}: {'written' if changed else 'unchanged'}")
 
 
 @click.command()
@@ -95,7 +96,7 @@ def sync(
 
     def tell(line: str) -> None:
         if line not in told:
-            echo_warnings([line])
+            echo_warning(line)
         told[line] = None
 
     if not locked:
@@ -118,8 +119,8 @@ def sync(
         echo_json(rows + [{"ref": ref, "error": str(error)} for ref, error in problems.items()])
     else:
         for row in rows:
-            click.echo(f"{row['ref']}  {row['path']}")
+            echo_line(f"{row['ref']}  {row['path']}")
     for error in problems.values():
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        echo_error(error)
     if problems:
         ctx.exit(1)

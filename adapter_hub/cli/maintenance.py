@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
+from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted, size_text, table
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def check(ctx: click.Context, as_json: bool) -> None:
         echo_json([finding.to_json() for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
+            echo_line(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
         outcome = counted(len(findings), "difference") if findings else "registry and stores agree"
-        click.echo(f"{own.label}: {outcome}", err=True)
+        echo_note(f"{own.label}: {outcome}")
     if findings:
         ctx.exit(1)
 
@@ -58,7 +59,7 @@ def rebuild(settings: Settings, as_json: bool) -> None:
         echo_json({"registry": own.label, "sequence": own.sequence, "versions": count, "changed": changed})
     else:
         outcome = "rebuilt" if changed else "unchanged"
-        click.echo(f"{own.label}: {outcome}, {counted(count, 'version')}, sequence {own.sequence}")
+        echo_line(f"{own.label}: {outcome}, {counted(count, 'version')}, sequence {own.sequence}")
 
 
 def _stores(settings: Settings, own: Registry) -> list[Store]:
@@ -103,9 +104,9 @@ def list_entries(settings: Settings, as_json: bool) -> None:
         echo_json(rows)
     elif rows:
         cells = [[row["ref"], size_text(int(row["size"] or 0)), row["used"], row["path"]] for row in rows]
-        click.echo(table(["adapter", "size", "last used", "place"], cells))
+        echo_text(table(["adapter", "size", "last used", "place"], cells))
     else:
-        click.echo("the cache is empty", err=True)
+        echo_note("the cache is empty")
 
 
 @cache.command(short_help="Remove what was not used for a while.")
@@ -121,8 +122,8 @@ def prune(settings: Settings, unused_days: float, as_json: bool) -> None:
         echo_json([{"ref": entry.ref, "digest": entry.digest or None, "size": entry.size} for entry in gone])
         return
     for entry in gone:
-        click.echo(f"removed {entry.ref}")
-    click.echo(f"{size_text(sum(entry.size for entry in gone))} freed", err=True)
+        echo_line(f"removed {entry.ref}")
+    echo_note(f"{size_text(sum(entry.size for entry in gone))} freed")
 
 
 @cache.command(short_help="Hash every file in the cache again.")
@@ -136,8 +137,8 @@ def verify(ctx: click.Context, as_json: bool) -> None:
         echo_json(problems)
     else:
         for ref, problem in problems.items():
-            click.echo(f"{ref}: {problem}")
+            echo_line(f"{ref}: {problem}")
         outcome = f"{len(problems)} damaged; the next pull fetches them again" if problems else "all sound"
-        click.echo(outcome, err=True)
+        echo_note(outcome)
     if problems:
         ctx.exit(1)

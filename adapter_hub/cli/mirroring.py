@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.catalogue import json_option
+from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
 from adapter_hub.cli.progress import Bar
-from adapter_hub.cli.settings import Settings, echo_json, echo_warnings
+from adapter_hub.cli.settings import Settings
 
 if TYPE_CHECKING:
     from adapter_hub.exchange import Mirrored
@@ -43,7 +44,7 @@ def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, 
             refs,
             source=_open(settings, source, must_exist=True),
             target=_open(settings, target),
-            tell=lambda line: echo_warnings([line]),
+            tell=echo_warning,
             progress=progress,
         )
     finally:
@@ -54,14 +55,14 @@ def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, 
         for item in mirrored:
             if item.outcome != "failed":
                 added = f", reports and statuses added: {item.claims}" if item.claims else ""
-                click.echo(f"{item.ref}  {item.outcome}{added}")
+                echo_line(f"{item.ref}  {item.outcome}{added}")
     failed = [item for item in mirrored if item.outcome == "failed"]
     for item in failed:
-        click.echo(f"error: {' '.join(item.problem.split())}", err=True)
+        echo_error(item.problem)
     if failed:
         ctx.exit(1)
     if not as_json:
-        click.echo(_next_step(settings, target), err=True)
+        echo_note(_next_step(settings, target))
 
 
 def _row(item: Mirrored) -> dict[str, str | int]:

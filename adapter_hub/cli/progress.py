@@ -7,8 +7,7 @@ import threading
 import time
 from typing import Self
 
-import click
-
+from adapter_hub.cli.echo import echo_progress
 from adapter_hub.cli.tables import size_text
 
 
@@ -41,8 +40,8 @@ class Bar:
         share, passed = min(share, 1.0), time.monotonic() - self.started
         left, filled = passed / share * (1 - share), int(24 * share)
         speed = f"{seconds / passed:.1f} s of audio a second, " if seconds else ""
-        bar = f"\r{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
-        click.echo(f"{bar}  {speed}{left:.0f} s left \x1b[K", err=True, nl=False)
+        bar = f"{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
+        echo_progress(f"{bar}  {speed}{left:.0f} s left")
 
     @property
     def speed(self) -> float:
@@ -52,7 +51,7 @@ class Bar:
     def close(self) -> None:
         """Clear the line."""
         if self.shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            echo_progress("")
 
 
 class Arrivals:
@@ -74,14 +73,12 @@ class Arrivals:
             self._told = now
             filled = 24 * self.done // max(total, 1)
             speed = size_text(int(self.done / max(now - self.started, 1e-3)))
-            bar = (
-                f"\r{what} [{'#' * filled}{'.' * (24 - filled)}] {size_text(self.done)} of {size_text(total)}"
-            )
-            click.echo(f"{bar}  {speed}/s \x1b[K", err=True, nl=False)
+            bar = f"{what} [{'#' * filled}{'.' * (24 - filled)}] {size_text(self.done)} of {size_text(total)}"
+            echo_progress(f"{bar}  {speed}/s")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.shown and self.done:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            echo_progress("")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
+from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import table
 from adapter_hub.errors import InvalidInputError
 
 
 def tell(line: str) -> None:
     """Print a line on stderr; stdout is for data."""
-    click.echo(line, err=True)
+    echo_note(line)
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
@@ -86,9 +88,9 @@ def reproduce(
             echo_json([{"kind": kind, "name": name, "seconds": seconds} for kind, name, seconds in cells])
         else:
             rows = [[kind, name, f"{seconds:.0f}"] for kind, name, seconds in cells]
-            click.echo(table(["kind", "cell", "about s"], rows))
+            echo_text(table(["kind", "cell", "about s"], rows))
         hours = sum(seconds for *_, seconds in cells) / 3600 / jobs
-        click.echo(f"{chosen.name}: {len(cells)} cells, about {hours:.1f} h with {jobs} at a time", err=True)
+        echo_note(f"{chosen.name}: {len(cells)} cells, about {hours:.1f} h with {jobs} at a time")
         return
     if out is None:
         raise InvalidInputError("--out is missing: the folder of the run")
@@ -96,4 +98,7 @@ def reproduce(
         report = reproducing.rebuild_report(out, options.tables, tell=tell)
     else:
         report = reproducing.reproduce(out, options, tell=tell)
-    click.echo(report.with_name("results.json").read_text(encoding="utf-8") if as_json else report)
+    if as_json:
+        echo_json(json.loads(report.with_name("results.json").read_bytes()))
+    else:
+        echo_line(report)

@@ -9,13 +9,13 @@ Opening is left to methods, so that a command pays only for what it uses.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
+from adapter_hub.cli.echo import echo_json as echo_json
+from adapter_hub.cli.echo import echo_warning
+from adapter_hub.cli.echo import echo_warnings as echo_warnings
 
 if TYPE_CHECKING:
     from adapter_hub.cache import Cache
@@ -77,7 +77,7 @@ class Settings:
             return ref, registries
         from adapter_hub.exchange import open_hub_ref
 
-        return open_hub_ref(ref, registries, self.open_cache(), lambda line: echo_warnings([line]))
+        return open_hub_ref(ref, registries, self.open_cache(), echo_warning)
 
     def open_cache(self) -> Cache:
         """Return the cache of pulled adapters."""
@@ -89,14 +89,3 @@ class Settings:
         from adapter_hub.paths import cache_folder
 
         return cache_folder(self.cache)
-
-
-def echo_json(value: Any) -> None:
-    """Print plain data as JSON on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def echo_warnings(warnings: Iterable[str]) -> None:
-    """Print what the user should know on stderr, so that stdout stays data."""
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 
+from adapter_hub.cli.echo import echo_json, echo_note, echo_text, echo_warning
 from adapter_hub.cli.progress import Bar
-from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted, table
+from adapter_hub.escaping import shown
 
 if TYPE_CHECKING:
     from adapter_hub.report import EvaluationReport
@@ -150,7 +152,7 @@ def evaluate(
     if as_json:
         echo_json(report.to_json())
     else:
-        click.echo(summary(ref, report))
+        echo_text(summary(ref, report))
 
 
 def open_data(settings: Settings, place: str, split: str | None, **options: Any) -> Dataset:
@@ -168,9 +170,7 @@ def open_data(settings: Settings, place: str, split: str | None, **options: Any)
 
     if is_hub(place):
         wanted = HubSplit.parse(place, split=split or "test", **options)
-        return read_hub_dataset(
-            wanted, settings.open_cache().folder, tell=lambda line: click.echo(line, err=True)
-        )
+        return read_hub_dataset(wanted, settings.open_cache().folder, tell=echo_note)
     folder = Path(place)
     if split is None and folder.is_dir() and not any((folder / name).is_file() for name in METADATA):
         split = "test"
@@ -195,9 +195,10 @@ def summary(ref: str, report: EvaluationReport) -> str:
     subject = report.subject
     what = f"{subject.name}@{subject.version}" if subject.name else ref
     speed = report.seconds / report.wall_seconds if report.wall_seconds else 0.0
+    where = f"{what} on {report.data}/{report.split}"
+    how = f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}"
     return (
-        f"{what} on {report.data}/{report.split}: {counted(len(report.rows), 'utterance')}, "
-        f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}, "
+        f"{shown(where)}: {counted(len(report.rows), 'utterance')}, {shown(how)}, "
         f"beams {report.decoding.beams}, {speed:.1f} x real time\n{table(headings, rows)}"
     )
 
@@ -222,7 +223,7 @@ def open_transcriber(
         dtype=settings.dtype,
         registry=settings.registry,
         cache=settings.cache,
-        tell=lambda line: click.echo(f"warning: {line}", err=True),
+        tell=echo_warning,
         **choices,
     )
 

@@ -11,22 +11,28 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from adapter_hub.escaping import shown
+
+LONGEST_CELL = 1000  # characters
+WIDEST = 100  # what columns are padded to, so that one long cell does not widen every row
+
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return rows under headings, columns padded to one width, numbers to the right.
 
     Args:
         headings: one word for every column.
-        rows: cells; None is shown as an empty cell.
+        rows: cells; None is shown as an empty cell. Text is escaped, and cut where it is very long.
     """
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(headings, *texts, strict=True)]
+    texts = [["" if cell is None else shown(cell, LONGEST_CELL) for cell in row] for row in rows]
+    names = [shown(heading) for heading in headings]
+    widths = [min(max(map(_width, column)), WIDEST) for column in zip(names, *texts, strict=True)]
     right = [
         bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
         for i in range(len(headings))
     ]
     lines = []
-    for cells in [list(headings), *texts]:
+    for cells in [names, *texts]:
         padded = [
             " " * (width - _width(cell)) + cell if to_right else cell + " " * (width - _width(cell))
             for cell, width, to_right in zip(cells, widths, right, strict=True)
@@ -61,5 +67,7 @@ def counted(count: int, noun: str) -> str:
 def _width(text: str) -> int:
     """Return the cells that a terminal uses: two for wide letters, none for combining marks."""
     return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+        2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+        if unicodedata.category(c) not in ("Mn", "Me", "Cf")
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
 from adapter_hub.cli.progress import Bar
-from adapter_hub.cli.settings import Settings, echo_json
+from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted, table
 from adapter_hub.errors import InvalidInputError
 
@@ -25,7 +26,7 @@ DATA = click.Path(path_type=Path)
 
 def tell(line: str) -> None:
     """Print a line on stderr; stdout is for data."""
-    click.echo(line, err=True)
+    echo_note(line)
 
 
 @click.group()
@@ -51,7 +52,7 @@ def recipe_new(method: str, language: str, namespace: str, base_model: str, out:
 
     text = new_recipe(method, language=language, namespace=namespace, base_model=base_model)
     if out is None:
-        click.echo(text, nl=False)
+        echo_text(text)
         return
     if out.exists():
         raise InvalidInputError(f"{out}: exists already; choose another --out or remove it")
@@ -100,7 +101,7 @@ def _print_report(report: DataReport) -> None:
         "tokens",
         "speakers",
     ]
-    click.echo(
+    echo_text(
         table(
             headings,
             [
@@ -121,14 +122,14 @@ def _print_report(report: DataReport) -> None:
     )
     for split in report.splits:
         for row in split.dropped:
-            click.echo(f"dropped from {split.split}: {row.id}: {row.reason}")
+            echo_line(f"dropped from {split.split}: {row.id}: {row.reason}")
     for pair, speakers in report.shared_speakers.items():
-        click.echo(
+        echo_line(
             f"{pair} share {counted(len(speakers), 'speaker')} ({', '.join(speakers[:5])}): "
             "no scores for new voices"
         )
     for pair, count in report.shared_transcripts.items():
-        click.echo(f"{pair} share {counted(count, 'transcript')}")
+        echo_line(f"{pair} share {counted(count, 'transcript')}")
 
 
 @click.command()
@@ -196,7 +197,7 @@ def similarity(
         ]
         for k in ranked(measured)
     ]
-    click.echo(table(["language", "similarity", "mean probability", "adapter"], rows))
+    echo_text(table(["language", "similarity", "mean probability", "adapter"], rows))
 
 
 @click.command()
@@ -238,7 +239,7 @@ def train(settings: Settings, recipe_file: Path, out: Path, tensorboard: Path | 
     if as_json:
         echo_json((outcome if isinstance(outcome, FullFineTune) else outcome.manifest).to_json())
     else:
-        click.echo(f"{outcome.ref} {outcome.digest} in {out}")
+        echo_line(f"{outcome.ref} {outcome.digest} in {out}")
     tell(f"next: adapter-hub {'evaluate base-model --data FOLDER --base-model' if full else 'publish'} {out}")
 
 
@@ -254,4 +255,4 @@ def demo(out: Path, quick: bool) -> None:
     """
     from adapter_hub.trainers.demonstration import demonstrate
 
-    demonstrate(out, say=click.echo, quick=quick)
+    demonstrate(out, say=echo_text, quick=quick)

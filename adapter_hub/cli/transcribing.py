@@ -6,7 +6,6 @@ adapter-hub transcribe auto meeting.flac --format vtt --out meeting.vtt
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from adapter_hub.cli.echo import echo_error, echo_note, echo_transcript, json_text
 from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.speech import (
@@ -26,6 +26,7 @@ from adapter_hub.cli.speech import (
     timestamps_option,
     write_bytes,
 )
+from adapter_hub.escaping import escaped, without_controls
 
 if TYPE_CHECKING:
     from adapter_hub.runtime.transcript import Segment, Transcript
@@ -190,11 +191,11 @@ def _tell(transcripts: Sequence[Transcript], bar: Bar, *, routed: bool) -> int:
     failed = [transcript for transcript in transcripts if transcript.error is not None]
     for transcript in transcripts if routed else ():
         for line in _routes(transcript):
-            click.echo(line, err=True)
+            echo_note(line)
     if bar.seconds >= LONG:
-        click.echo(f"{bar.seconds:.0f} s of audio, {bar.speed:.1f} s of audio a second", err=True)
+        echo_note(f"{bar.seconds:.0f} s of audio, {bar.speed:.1f} s of audio a second")
     for transcript in failed:
-        click.echo(f"error: {transcript.error}", err=True)
+        echo_error(transcript.error)
     return 1 if failed else 0
 
 
@@ -228,14 +229,15 @@ def _seconds_of(files: Sequence[Path]) -> float:
 
 def _rendered(transcripts: Sequence[Transcript], form: str, timestamps: bool) -> str:
     if form == "json":
-        rows = [item.to_json() for item in transcripts]
-        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+        return json_text([item.to_json() for item in transcripts])
     lines = []
     for item in transcripts:
         if item.error is None or item.text:
             text = [f"[{s.start:.2f} - {s.end:.2f}] {s.text}" for s in item.segments]
             text = text if timestamps and text else [item.text]
-            lines += [f"{item.source}\t{line}" for line in text] if len(transcripts) > 1 else text
+            source = escaped(item.source)
+            text = [without_controls(line) for line in text]
+            lines += [f"{source}\t{line}" for line in text] if len(transcripts) > 1 else text
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -263,6 +265,6 @@ def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None, form: 
 
 def _write(text: str, out: Path | None) -> None:
     if out is None:
-        click.echo(text, nl=False)
+        echo_transcript(text)
     else:
         write_bytes(text.encode(), out)

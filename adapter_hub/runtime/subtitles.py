@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adapter_hub.escaping import without_controls
 from adapter_hub.runtime.transcript import Segment
 
 
@@ -18,7 +19,7 @@ def to_srt(segments: Sequence[Segment]) -> str:
     00:00:00,000 --> 00:00:01,500
     to
     """
-    cues = [f"{i}\n{_times(segment, ',')}\n{_line(segment)}" for i, segment in enumerate(segments, 1)]
+    cues = [f"{i}\n{_times(segment, ',')}\n{_plain(_line(segment))}" for i, segment in enumerate(segments, 1)]
     return "\n\n".join(cues)
 
 
@@ -41,7 +42,12 @@ def _times(segment: Segment, point: str) -> str:
 
 def _line(segment: Segment) -> str:
     """Return the text in one line: an empty one would end the cue."""
-    return " ".join(segment.text.split())
+    return without_controls(" ".join(segment.text.split()))
+
+
+def _plain(text: str) -> str:
+    """Return text in which nothing is markup to players: SubRip has no escapes, wide signs stand in."""
+    return text.replace("-->", "--＞").translate({ord("<"): "＜", ord("{"): "｛"})
 
 
 def _escaped(text: str) -> str:
