@@ -30,7 +30,7 @@ from adapter_hub.errors import (
     NotFoundError,
 )
 from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE
-from adapter_hub.manifest import MANIFEST_FILE, SCHEMA, Manifest, Parent
+from adapter_hub.manifest import MANIFEST_FILE, SCHEMA, Draft, Manifest, Parent, function_digest
 from adapter_hub.paths import TEMPORARY, Stamp, folder_in_the_making, sync_file, write_atomically
 from adapter_hub.tensors import weights_digest
 from adapter_hub.weights import layout_problems, lora_section, weights_problems
@@ -147,8 +147,8 @@ def problems_of(folder: Path, manifest: Manifest) -> list[str]:
     problems = contents_problems(folder, manifest.files)
     problems += layout_problems(manifest)
     if not problems:  # looking inside makes sense only once the bytes are the listed ones
-        problems += weights_problems(folder, manifest)
         ancestors, unsound = read_ancestors(folder)
+        problems += weights_problems(folder, manifest, ancestors)
         problems += unsound + lineage_problems(manifest, ancestors)
     return problems
 
@@ -176,8 +176,9 @@ def _parent_problems(child: Manifest, parent: Parent, known: Manifest | None) ->
     problems = []
     if (known.name, known.version) != (parent.name, parent.version):
         problems.append(f"{ref}: its digest is that of {known.ref}")
-    if known.weights_digest != parent.weights_digest:
-        problems.append(f"{ref}: its weights_digest is not the one that its manifest has")
+    for name in ("weights_digest", "function_digest"):
+        if getattr(known, name) != getattr(parent, name):
+            problems.append(f"{ref}: its {name} is not the one that its manifest has")
     if known.base_model.digest != child.base_model.digest:
         problems.append(f"{ref}: made for another base model ({known.base_model.id})")
     if known.created > child.created:
@@ -190,7 +191,7 @@ def seal(folder: Path | str, fields: Mapping[str, Any]) -> Artifact:
 
     Args:
         folder: holds the weights in PEFT's format and `ancestors/` if there are parents, no more.
-        fields: the manifest's fields but `schema`, `files` and `weights_digest`, as records or plain
+        fields: the manifest's fields but `schema`, `files` and both digests, as records or plain
             JSON data; `lora` (for ordinary adapters) and `created` are filled in where absent.
 
     Raises:
@@ -212,6 +213,8 @@ def seal(folder: Path | str, fields: Mapping[str, Any]) -> Artifact:
     given["schema"] = SCHEMA
     given["files"] = [entry_of(path, name).to_json() for name in paths]
     given["weights_digest"] = weights_digest(path, [name for name in paths if name.endswith(".safetensors")])
+    draft = Draft.parse(canonical_bytes(given), f"manifest for {path}")
+    given["function_digest"] = function_digest(draft)
     manifest = Manifest.parse(canonical_bytes(given), f"manifest for {path}")
     if problems := problems_of(path, manifest):
         raise IntegrityError(f"{manifest.ref} in {path}: cannot be sealed", problems)

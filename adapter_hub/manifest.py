@@ -10,11 +10,21 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime, digest_of
+from adapter_hub.canonical import (
+    Count,
+    Digest,
+    Record,
+    Sha256,
+    Text,
+    UtcTime,
+    canonical_bytes,
+    digest_of,
+)
 from adapter_hub.reference import NAME_PATTERN, VERSION_PATTERN, check_name
 
 MANIFEST_FILE = "adapter.json"
 SCHEMA = "adapter/1"
+FUNCTION_SCHEMA = "function/1"
 
 Method = Literal["lora", "warm-start", "expert-pair", "average", "imported"]
 ParentRole = Literal["seed", "expert", "component"]
@@ -94,13 +104,14 @@ class FileEntry(Record):
 
 
 class Parent(Record):
-    """An adapter that this one was made from, pinned by the digests of its manifest and weights."""
+    """An adapter that this one was made from, pinned by the digests of its manifest, weights and function."""
 
     role: ParentRole
     name: Name
     version: VersionText
     digest: Digest
     weights_digest: Digest
+    function_digest: Digest
     weight: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
 
 
@@ -170,8 +181,8 @@ class Probe(Record):
     tolerance: Annotated[float, Field(gt=0.0)]
 
 
-class Manifest(Record):
-    """The record of one adapter version; see the module's docstring.
+class Draft(Record):
+    """All that a manifest says but for `function_digest`, which follows from the rest.
 
     `source` says where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
     """
@@ -220,14 +231,58 @@ class Manifest(Record):
         return f"{self.name}@{self.version}"
 
     @property
+    def rank(self) -> int:
+        """The largest rank of any adapted module."""
+        return max(section.rank for section in self.lora)
+
+
+class Manifest(Draft):
+    """The record of one adapter version; see the module's docstring.
+
+    `function_digest` is recomputed whenever a manifest is read: see the function of that name.
+    """
+
+    function_digest: Digest
+
+    @model_validator(mode="after")
+    def _true_function(self) -> Self:
+        found = function_digest(self)
+        if found != self.function_digest:
+            raise ValueError(
+                f"function_digest: {self.function_digest}, but weights, modules, scaling, gate, task and "
+                f"languages give {found}"
+            )
+        return self
+
+    @property
     def digest(self) -> str:
         """The version's identity."""
         return digest_of(self.to_bytes())
 
-    @property
-    def rank(self) -> int:
-        """The largest rank of any adapted module."""
-        return max(section.rank for section in self.lora)
+
+def function_digest(manifest: Draft) -> str:
+    """Return the digest of all that decides what an adapter does to its base model.
+
+    Two versions with one function digest give the same text for every audio; reports, the version rule,
+    pairs and statuses are bound to it. The weights alone do not decide: the same tensors with another
+    scaling are another adapter.
+    """
+    record = {
+        "schema": FUNCTION_SCHEMA,
+        "weights_digest": manifest.weights_digest,
+        "lora": [
+            {
+                "role": section.role,
+                "modules": [[module.path, module.rank, module.scaling] for module in section.modules],
+            }
+            for section in sorted(manifest.lora, key=lambda section: section.role)
+        ],
+        **({"gate": manifest.gate.kind} if manifest.gate else {}),
+        "task": manifest.task,
+        "decode_languages": sorted({language.decode_language for language in manifest.languages}),
+        "timestamps": manifest.timestamps,
+    }
+    return digest_of(canonical_bytes(record))
 
 
 def is_safe_path(path: str) -> bool:

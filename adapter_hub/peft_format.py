@@ -225,7 +225,7 @@ def section_differences(adapter: PeftAdapter, section: LoraSection) -> list[str]
         mine, other = ours[path], theirs[path]
         if mine.rank != other.rank:
             differences.append(f"{path}: rank {mine.rank} in the manifest, {other.rank} in the weights")
-        elif not math.isclose(mine.scaling, other.scaling, rel_tol=1e-6):
+        elif mine.scaling != other.scaling:
             differences.append(
                 f"{path}: scaling {mine.scaling} in the manifest, {other.scaling} in the config"
             )

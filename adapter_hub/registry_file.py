@@ -49,7 +49,7 @@ class Location(Record):
 
 
 class Score(Record):
-    """A score of these weights, taken from an attached evaluation report.
+    """A score of this adapter, taken from an attached evaluation report.
 
     Attributes:
         value: the metric as a fraction.
@@ -96,6 +96,7 @@ class VersionBlock(Record):
     schema_: Annotated[Literal["version/1"], Field(alias="schema")]
     digest: Digest
     weights_digest: Digest
+    function_digest: Digest
     method: Method
     languages: tuple[Text, ...]
     decode_languages: tuple[Text, ...]

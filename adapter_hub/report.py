@@ -1,7 +1,7 @@
 """Evaluation reports, status entries and findings: the claims about adapters.
 
 A report keeps counts beside rates, so that anything can be pooled or recomputed, and names the
-digests of the weights, the base model and the data that it measured.
+digests of the adapter's function, the base model and the data that it measured.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ class Decoding(Record):
 
 
 class Subject(Record):
-    """What was evaluated: an adapter's weights, or the base model alone (both fields absent)."""
+    """What was evaluated: an adapter, by its function digest, or the base model alone (all absent)."""
 
     name: Name | None = None
     version: VersionText | None = None
-    weights_digest: Digest | None = None
+    function_digest: Digest | None = None
 
 
 class EvaluationReport(Record):

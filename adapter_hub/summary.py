@@ -44,6 +44,7 @@ def version_block(
         "schema": BLOCK_SCHEMA,
         "digest": digest,
         "weights_digest": manifest.weights_digest,
+        "function_digest": manifest.function_digest,
         "method": manifest.method,
         "languages": tuple(language.tag for language in manifest.languages),
         "decode_languages": tuple(language.decode_language for language in manifest.languages),
@@ -54,7 +55,7 @@ def version_block(
         "size": version_size(manifest, manifest_size),
         "locations": sorted_locations(locations),
         "published": claims.published(manifest.version) or manifest.created,
-        "scores": scores_of(claims.reports_on(manifest.weights_digest)),
+        "scores": scores_of(claims.reports_on(manifest.function_digest)),
         "status": "active" if status is None else status.status,
         "reason": None if active or status is None else status.reason,
     }

@@ -2,8 +2,9 @@
 
     check_version_step([manifest of 1.0.0], new)   # raises if new is 1.0.1 with other weights
 
-MAJOR: base model, languages, tokenizer or module set changed; MINOR: new weights, licence, dtype or
-rank; PATCH: the same weights. So `~=1.2` never brings an adapter for other speech or another model.
+MAJOR: base model, languages, tokenizer or module set changed; MINOR: new weights, scaling, licence, dtype
+or rank; PATCH: the same function digest, so the same text for every audio. So `~=1.2` never brings an
+adapter for other speech or another model.
 """
 
 from __future__ import annotations
@@ -93,13 +94,18 @@ def needed_step(before: Manifest, after: Manifest) -> tuple[int, list[str]]:
     }
     minor = {
         "the weights": before.weights_digest != after.weights_digest,
+        "the scaling": _scalings(before) != _scalings(after),
+        "the gate": before.gate != after.gate,
+        "the timestamps": before.timestamps != after.timestamps,
         "the licence": before.license != after.license,
         "the dtype": _dtypes(before) != _dtypes(after),
-        "the rank": before.rank != after.rank,
+        "the rank": _ranks(before) != _ranks(after),
     }
     for step, changes in enumerate((major, minor)):
         if found := [name for name, changed in changes.items() if changed]:
             return step, found
+    if before.function_digest != after.function_digest:  # by the rules above it cannot
+        return 1, ["the function digest"]
     return 2, []
 
 
@@ -109,6 +115,14 @@ def _languages(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _modules(manifest: Manifest) -> list[tuple[str, str]]:
     return sorted((section.role, module.path) for section in manifest.lora for module in section.modules)
+
+
+def _ranks(manifest: Manifest) -> list[tuple[str, str, int]]:
+    return sorted((s.role, module.path, module.rank) for s in manifest.lora for module in s.modules)
+
+
+def _scalings(manifest: Manifest) -> list[tuple[str, str, float]]:
+    return sorted((s.role, module.path, module.scaling) for s in manifest.lora for module in s.modules)
 
 
 def _dtypes(manifest: Manifest) -> list[tuple[str, str]]:

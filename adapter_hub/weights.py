@@ -1,6 +1,6 @@
 """An artifact's weights against its manifest: which files each method has, and what they hold.
 
-    weights_problems(folder, manifest)   # [] if tensors, configuration and manifest agree
+    weights_problems(folder, manifest, ancestors)   # [] if tensors, configuration and manifest agree
 
 The manifest repeats what the files say (modules, ranks, scaling, dtype), so that a reader can judge an
 adapter without opening its weights; here the two are held against each other.
@@ -8,12 +8,13 @@ adapter without opening its weights; here the two are held against each other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Literal
 
 from adapter_hub.errors import AdapterHubError
-from adapter_hub.manifest import LoraSection, Manifest
+from adapter_hub.manifest import LoraModule, LoraSection, Manifest
 from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft, section_differences
 from adapter_hub.tensors import all_finite, read_header, tensor_bytes, weights_digest
 
@@ -70,7 +71,7 @@ def layout_problems(manifest: Manifest) -> list[str]:
     ]
 
 
-def weights_problems(folder: Path, manifest: Manifest) -> list[str]:
+def weights_problems(folder: Path, manifest: Manifest, ancestors: Mapping[str, Manifest]) -> list[str]:
     """Return how the weights differ from what the manifest says of them; [] if they do not."""
     problems: list[str] = []
     for section in manifest.lora:
@@ -80,7 +81,7 @@ def weights_problems(folder: Path, manifest: Manifest) -> list[str]:
             problems.append("weights_digest is not the digest of the tensors")
         for path in tensor_files(manifest):
             problems += value_problems(folder, path)
-        problems += expert_problems(folder, manifest) + gate_problems(folder, manifest)
+        problems += expert_problems(folder, manifest, ancestors) + gate_problems(folder, manifest)
     except AdapterHubError as error:
         problems.append(str(error).replace(f"{folder}/", ""))
     return list(dict.fromkeys(problems))
@@ -109,15 +110,46 @@ def value_problems(folder: Path, path: str) -> list[str]:
     ]
 
 
-def expert_problems(folder: Path, manifest: Manifest) -> list[str]:
-    """Return whether an expert pair carries other weights than its parent's very own."""
+def expert_problems(folder: Path, manifest: Manifest, ancestors: Mapping[str, Manifest]) -> list[str]:
+    """Return how the frozen half of an expert pair is not its parent's very own.
+
+    The same tensors do not suffice: with another scaling they do something else.
+
+    Args:
+        folder: of the pair.
+        manifest: its.
+        ancestors: their manifests by digest; that of an unknown parent is `lineage_problems`' subject.
+    """
     experts = [parent for parent in manifest.parents if parent.role == "expert"]
     if manifest.method != "expert-pair" or not experts:
         return []
     carried = weights_digest(folder / ROLE_FOLDERS["parent"], [WEIGHTS_FILE])
-    if carried == experts[0].weights_digest:
+    parent = f"{experts[0].name}@{experts[0].version}"
+    if carried != experts[0].weights_digest:
+        return [f"experts/parent: its weights are not those of {parent}"]
+    known = ancestors.get(experts[0].digest)
+    return _module_differences(manifest, known) if known else []
+
+
+def _module_differences(pair: Manifest, parent: Manifest) -> list[str]:
+    """Return where modules, ranks or scaling of a pair's frozen half are not the parent's."""
+    half, own = _modules(pair, "parent"), _modules(parent, "self")
+    paths = [path for path in sorted(half.keys() | own.keys()) if half.get(path) != own.get(path)]
+    if not paths:
         return []
-    return [f"experts/parent: its weights are not those of {experts[0].name}@{experts[0].version}"]
+    here, there = half.get(paths[0]), own.get(paths[0])
+    return [
+        f"experts/parent: {paths[0]} is {_described(here)} here, {_described(there)} in {parent.ref}"
+        + (f" ({len(paths)} modules differ)" if len(paths) > 1 else "")
+    ]
+
+
+def _modules(manifest: Manifest, role: Role) -> dict[str, LoraModule]:
+    return {m.path: m for section in manifest.lora if section.role == role for m in section.modules}
+
+
+def _described(module: LoraModule | None) -> str:
+    return f"rank {module.rank}, scaling {module.scaling}" if module else "absent"
 
 
 def gate_problems(folder: Path, manifest: Manifest) -> list[str]:

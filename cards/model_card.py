@@ -69,7 +69,7 @@ def render_card(
 
     Args:
         manifest: the version.
-        reports: evaluations of these weights; reports of other weights are left out.
+        reports: evaluations of it; reports of others are left out.
         status: the version's last status entry; None means active.
         store: where the card is read, as a registry names the store; on the Hub (`hf://namespace`) its
             examples load from there.
@@ -77,7 +77,7 @@ def render_card(
     Returns:
         Markdown that ends in one newline; equal records give equal text.
     """
-    own = [report for report in reports if report.subject.weights_digest == manifest.weights_digest]
+    own = [report for report in reports if report.subject.function_digest == manifest.function_digest]
     own.sort(key=lambda report: (report.data, report.split, report.decoding.beams, report.created))
     template = _environment().get_template("card.md.j2")
     return template.render(

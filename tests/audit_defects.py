@@ -19,6 +19,7 @@ from making import (
     make_artifact,
     make_child,
     make_report,
+    manifest_bytes,
     peft_config,
     write_safetensors,
 )
@@ -26,7 +27,7 @@ from making import (
 from adapter_hub.artifact import Artifact
 from adapter_hub.audit import audit
 from adapter_hub.base_model import base_model_digest
-from adapter_hub.canonical import canonical_bytes, digest_of
+from adapter_hub.canonical import digest_of
 from adapter_hub.contents import entry_of, listed_paths
 from adapter_hub.exchange import attach, publish, retire
 from adapter_hub.reference import AdapterRef
@@ -90,7 +91,7 @@ def forge(folder: Path, **changes: Any) -> Path:
     paths = listed_paths(folder)[0]
     value["files"] = [entry_of(folder, path).to_json() for path in paths]
     value["weights_digest"] = weights_digest(folder, [p for p in paths if p.endswith(".safetensors")])
-    (folder / "adapter.json").write_bytes(canonical_bytes({**value, **changes}))
+    (folder / "adapter.json").write_bytes(manifest_bytes({**value, **changes}))
     return folder
 
 
@@ -138,7 +139,7 @@ def patch_with_other_weights(home: Home) -> str:
 
     def add(adapters: dict[str, Any]) -> None:
         block = {**adapters["test/pl"]["1.0.0"], "digest": Artifact.open(folder).digest}
-        block["weights_digest"] = Artifact.open(folder).manifest.weights_digest
+        block["function_digest"] = Artifact.open(folder).manifest.function_digest
         block["locations"] = [{"store": "./store", "path": "test/pl/1.0.1"}]
         adapters["test/pl"]["1.0.1"] = block
 

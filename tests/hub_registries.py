@@ -34,6 +34,7 @@ def block(text: str) -> VersionBlock:
             "schema": "version/1",
             "digest": digest_of(text.encode()),
             "weights_digest": digest_of(f"weights of {text}".encode()),
+            "function_digest": digest_of(f"function of {text}".encode()),
             "method": "lora",
             "languages": ("da",),
             "decode_languages": ("da",),

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.artifact import Artifact, seal, write_ancestors
-from adapter_hub.canonical import digest_of, sha256_hex
-from adapter_hub.manifest import Parent
+from adapter_hub.canonical import canonical_bytes, digest_of, sha256_hex
+from adapter_hub.manifest import Draft, Parent, function_digest
 from adapter_hub.registry import Registry
 from adapter_hub.report import EvaluationReport
 from adapter_hub.stores.folder import FolderStore
@@ -94,6 +94,13 @@ def manifest_fields(name: str = "test/da", version: str = "1.0.0", **changes: An
     }
 
 
+def manifest_bytes(values: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a manifest with the function digest that follows from the rest of `values`."""
+    rest = {name: value for name, value in values.items() if name != "function_digest"}
+    draft = Draft.parse(canonical_bytes(rest), "a test's manifest")
+    return canonical_bytes({**rest, "function_digest": function_digest(draft)})
+
+
 def make_artifact(
     folder: Path,
     name: str = "test/da",
@@ -118,6 +125,7 @@ def parent_of(artifact: Artifact, role: Any = "seed", weight: float | None = Non
         version=manifest.version,
         digest=artifact.digest,
         weights_digest=manifest.weights_digest,
+        function_digest=manifest.function_digest,
         weight=weight,
     )
 
@@ -152,7 +160,7 @@ def make_report(artifact: Artifact, errors: int = 1, **changes: Any) -> Evaluati
         "subject": {
             "name": artifact.manifest.name,
             "version": artifact.manifest.version,
-            "weights_digest": artifact.manifest.weights_digest,
+            "function_digest": artifact.manifest.function_digest,
         },
         "base_model_digest": artifact.manifest.base_model.digest,
         "data": "numbers",

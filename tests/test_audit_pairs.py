@@ -14,6 +14,7 @@ from making import (
     WIDTH,
     Tensors,
     lora_tensors,
+    manifest_bytes,
     manifest_fields,
     parent_of,
     write_safetensors,
@@ -137,7 +138,7 @@ def test_a_manifest_with_a_gate_is_a_pairs(home: Home, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="the manifest describes a gate, but its method is lora"):
         seal(tmp_path / "x", fields)
     folder = make_pair(tmp_path / "pair", home)
-    value = Artifact.open(folder).manifest.model_copy(update={"gate": None})
-    (folder / "adapter.json").write_bytes(value.to_bytes())
+    value = Artifact.open(folder).manifest.model_copy(update={"gate": None}).to_json()
+    (folder / "adapter.json").write_bytes(manifest_bytes(value))
     with pytest.raises(IntegrityError, match="describes no gate, but its method is expert-pair"):
         Artifact.open(folder).verify()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from making import make_artifact, make_child, make_report
+from making import make_artifact, make_child, make_report, manifest_bytes
 
 from adapter_hub import embedded
 from adapter_hub.cards import render_card, render_catalogue, with_catalogue
@@ -19,12 +19,13 @@ from adapter_hub.registry import Registry
 from adapter_hub.report import EvaluationReport, StatusEntry
 from adapter_hub.versions import sort_versions
 
+POLISH = [{"tag": "pl", "decode_language": "pl"}]
 GOLDEN = Path(__file__).parent / "golden" / "card.md"
 
 
 def manifest_with(folder: Path, **changes: Any) -> Manifest:
     value = json.loads((folder / "adapter.json").read_bytes()) | changes
-    return Manifest.parse(json.dumps(value).encode(), "a test's manifest")
+    return Manifest.parse(manifest_bytes(value), "a test's manifest")
 
 
 def front_matter_of(card: str) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def seed(tmp_path: Path) -> Manifest:
     return manifest_with(
         tmp_path / "seed",
         recipe='name = "test/pl"\nversion = "1.0.0"\n',
-        languages=[{"tag": "pl", "decode_language": "pl"}],
+        languages=POLISH,
         data=[
             {
                 "id": "numbers",
@@ -64,7 +65,7 @@ def seed(tmp_path: Path) -> Manifest:
 
 
 def report_on(folder: Path, **changes: Any) -> EvaluationReport:
-    return make_report(make_artifact(folder, "test/pl"), **changes)
+    return make_report(make_artifact(folder, "test/pl", languages=POLISH), **changes)
 
 
 def test_a_card_is_the_golden_text(seed: Manifest, tmp_path: Path) -> None:
@@ -95,9 +96,8 @@ def test_the_front_matter_is_what_the_hub_reads(seed: Manifest, tmp_path: Path) 
 
 
 def test_norwegian_stays_a_language(seed: Manifest) -> None:
-    norwegian = Manifest.parse(
-        json.dumps(seed.to_json() | {"languages": [{"tag": "no", "decode_language": "no"}]}).encode(), "here"
-    )
+    languages = [{"tag": "no", "decode_language": "no"}]
+    norwegian = Manifest.parse(manifest_bytes(seed.to_json() | {"languages": languages}), "here")
     assert front_matter_of(render_card(norwegian))["language"] == ["no"]
 
 
@@ -131,7 +131,7 @@ def test_hostile_text_breaks_neither_tables_nor_fences_nor_front_matter(seed: Ma
         "authors": ["| <script>alert(1)</script> |\n# owned"],
         "recipe": 'name = "x"\n```\n# out of the fence\n',
     }
-    card = render_card(Manifest.parse(json.dumps(value).encode(), "here"))
+    card = render_card(Manifest.parse(manifest_bytes(value), "here"))
     assert front_matter_of(card)["base_model"] == "test/tiny"
     assert "<script>" not in card
     assert "\n# owned" not in card
@@ -155,7 +155,7 @@ def test_a_measured_similarity_is_told_nearest_first(seed: Manifest) -> None:
         "base_model_digest": seed.base_model.digest,
     }
     value = seed.to_json() | {"similarity": [similarity]}
-    card = render_card(Manifest.parse(json.dumps(value).encode(), "here"))
+    card = render_card(Manifest.parse(manifest_bytes(value), "here"))
     assert "(argmax-share, 40 segments):\npt 75.0 %,\nit 25.0 %.\n" in card
 
 

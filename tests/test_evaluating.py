@@ -46,7 +46,7 @@ def danish(base: BaseModel, adapters: list[Artifact]) -> Transcriber:
     return Transcriber(base, FixedRoute(base, load_adapter(base, adapters[0])))
 
 
-def test_a_report_is_bound_to_weights_base_model_and_data(
+def test_a_report_is_bound_to_function_base_model_and_data(
     base: BaseModel, danish: Transcriber, adapters: list[Artifact], tmp_path: Path
 ) -> None:
     dataset = read_dataset(write_data(tmp_path / "numbers" / "test"))
@@ -54,7 +54,7 @@ def test_a_report_is_bound_to_weights_base_model_and_data(
     options = EvaluationOptions(beams=2, batch_size=2)
     report = evaluate(danish, dataset, options, lambda done, total, _: seen.append((done, total)))
     manifest = adapters[0].manifest
-    assert (report.subject.name, report.subject.weights_digest) == (manifest.name, manifest.weights_digest)
+    assert (report.subject.name, report.subject.function_digest) == (manifest.name, manifest.function_digest)
     assert report.base_model_digest == base.digest
     assert (report.data, report.split, report.data_sha256) == ("numbers", "test", data_sha256(dataset))
     assert [row.id for row in report.rows] == ["a.wav", "b.wav", "c.wav"]

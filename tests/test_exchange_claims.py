@@ -67,7 +67,9 @@ def test_a_report_on_other_weights_or_another_base_model_is_refused(
     registry, store = places
     stranger = make_artifact(tmp_path / "stranger", seed=9.0)
     give(artifact, places)
-    with pytest.raises(NotFoundError, match="no version of test/da has the weights .*publish it first"):
+    with pytest.raises(
+        NotFoundError, match="no version of test/da has the function digest .*publish it first"
+    ):
         attach(make_report(stranger), registry=registry, store=store)
     with pytest.raises(IntegrityError, match=f"measured on base model {OTHER_BASE}"):
         attach(make_report(artifact, base_model_digest=OTHER_BASE), registry=registry, store=store)

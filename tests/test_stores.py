@@ -119,7 +119,7 @@ def test_what_is_attached_late_does_not_undo_what_happened_after_it(store: Store
 def test_a_claim_about_what_is_not_there_is_refused(store: Store, artifact: Artifact, tmp_path: Path) -> None:
     store.push(artifact)
     other = make_artifact(tmp_path / "other", seed=5.0)
-    with pytest.raises(NotFoundError, match="no version of test/da has the weights"):
+    with pytest.raises(NotFoundError, match="no version of test/da has the function digest"):
         store.attach("test/da", make_report(other))
     with pytest.raises(IntegrityError, match="the claim is about"):
         store.attach("test/da", entry(other, "yanked"))

@@ -104,6 +104,7 @@ def _fields(pair: Artifact, name: str, version: str) -> dict[str, Any]:
         version=manifest.version,
         digest=pair.digest,
         weights_digest=manifest.weights_digest,
+        function_digest=manifest.function_digest,
         weight=1.0,
     )
     return {

@@ -120,6 +120,7 @@ def _parent(role: str, parent: Artifact) -> Parent:
             "version": manifest.version,
             "digest": parent.digest,
             "weights_digest": manifest.weights_digest,
+            "function_digest": manifest.function_digest,
         }
     )
 

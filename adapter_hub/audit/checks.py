@@ -77,10 +77,10 @@ class Subject:
 
     @property
     def reports(self) -> tuple[EvaluationReport, ...]:
-        """The reports that are filed under this version's weights."""
+        """The reports that are filed under this version's function digest."""
         if self.claims is None or self.artifact is None:
             return ()
-        return self.claims.reports_on(self.manifest.weights_digest)
+        return self.claims.reports_on(self.manifest.function_digest)
 
     @cached_property
     def ancestors(self) -> tuple[Mapping[str, Manifest], list[str]]:

@@ -12,7 +12,7 @@ from adapter_hub.summary import scores_of
 
 @check("claim-unreadable", "error", needs="nothing", hint="evaluate again with --attach")
 def claim_unreadable(subject: Subject) -> Iterator[str]:
-    """A report or status file is damaged, is filed under other weights, or is not named by its sha256.
+    """A report or status file is damaged, is filed under another adapter, or is not named by its sha256.
 
     Reading a report also adds its rows up: pooled counts that are not the sum of the rows are refused.
     """
@@ -21,7 +21,7 @@ def claim_unreadable(subject: Subject) -> Iterator[str]:
 
 @check("report-differs", "error", hint="remove it; scores are never inherited by another base model")
 def report_differs(subject: Subject) -> Iterator[str]:
-    """A report on these weights used another base model than the one that the manifest pins."""
+    """A report on this adapter used another base model than the one that the manifest pins."""
     for report in subject.reports:
         if report.base_model_digest != subject.manifest.base_model.digest:
             yield f"{_name(report)} used base model {report.base_model_digest}"
@@ -42,7 +42,7 @@ def report_inconsistent(subject: Subject) -> Iterator[str]:
 def score_unsupported(subject: Subject) -> Iterator[str]:
     """The registry shows a score that no attached report's counts give.
 
-    A score names data, split, normaliser and decoding; a report on these weights with the same ones
+    A score names data, split, normaliser and decoding; a report on this function digest with the same ones
     has to give the same value and number of utterances (invariant 7).
     """
     if subject.block is None or subject.artifact is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from adapter_hub.audit.checks import Subject, check
 from adapter_hub.contents import contents_problems, kind_problems, listed_paths
@@ -66,7 +67,8 @@ def layout(subject: Subject) -> Iterator[str]:
 def weights_digest_differs(subject: Subject) -> Iterator[str]:
     """The tensors' digest, computed anew, is not the manifest's weights_digest.
 
-    Scores and parents are bound to weights_digest, so it has to be the digest of these very tensors.
+    Scores and parents are bound to function_digest, which holds weights_digest, so it has to be the digest
+    of these very tensors; that function_digest follows from the rest is checked whenever a manifest is read.
     """
     try:
         found = weights_digest(subject.folder, tensor_files(subject.manifest))
@@ -105,15 +107,17 @@ def lora_differs(subject: Subject) -> Iterator[str]:
     hint="quarantine it: half of it is not what it says; train it again",
 )
 def pair_differs(subject: Subject) -> Iterator[str]:
-    """An expert pair's frozen half is not its parent's very weights, or its gate does not fit the halves.
+    """An expert pair's frozen half is not its parent's very own, or its gate does not fit the halves.
 
     A pair carries its parent, so that pulling is never recursive; the parent is frozen, so its weights
-    have the digest of the expert that the manifest names. The gate has one entry for every linear that
+    have the digest of the expert that the manifest names, and its modules the rank and the scaling that
+    they have in the expert's own manifest. The gate has one entry for every linear that
     either half adapts, of the manifest's kind.
     """
     if layout_problems(subject.manifest):
         return  # layout has told
-    for problems in (expert_problems, gate_problems):
+    expert = partial(expert_problems, ancestors=subject.ancestors[0])
+    for problems in (expert, gate_problems):
         try:
             yield from problems(subject.folder, subject.manifest)
         except AdapterHubError as error:

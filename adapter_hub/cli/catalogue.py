@@ -173,11 +173,12 @@ def _facts(found: Looked) -> Iterator[tuple[str, str]]:
         yield "training", f"{manifest.training.steps} steps on {manifest.training.hardware}"
     yield "created", manifest.created + (f" by {', '.join(manifest.authors)}" if manifest.authors else "")
     yield "licence", manifest.license
-    for report in found.claims.reports_on(manifest.weights_digest):
+    for report in found.claims.reports_on(manifest.function_digest):
         yield "result", _result(report)
     yield "size", size_text(version_size(manifest))
     yield "digest", found.digest
     yield "weights", manifest.weights_digest
+    yield "function", manifest.function_digest
     for location in block.locations if block else ():
         yield "location", " ".join(filter(None, (location.store, location.path, location.repo)))
 

@@ -221,7 +221,7 @@ def _report(
     subject = Subject()
     if manifest is not None:
         subject = Subject(
-            name=manifest.name, version=manifest.version, weights_digest=manifest.weights_digest
+            name=manifest.name, version=manifest.version, function_digest=manifest.function_digest
         )
     decoded = sorted({_decode_language(transcriber, tag) for tag in languages})
     interval = interval_of(counts, [row.speaker for row in rows], random_seed=options.random_seed)

@@ -21,17 +21,18 @@ def attach(report: EvaluationReport, *, registry: Registry, store: Store) -> Non
 
     Raises:
         InvalidInputError: the report is about the base model alone. NotFoundError: no published version
-            has these weights. IntegrityError: it was measured on another base model.
+            is what it measured. IntegrityError: it was measured on another base model.
     """
-    name, weights = report.subject.name, report.subject.weights_digest
-    if name is None or weights is None:
+    name, function = report.subject.name, report.subject.function_digest
+    if name is None or function is None:
         raise InvalidInputError("this report is about the base model alone; no adapter can carry it")
     check_place(registry, store)
     with in_turn(registry, store):
-        about = [b for b in registry.adapters.get(name, {}).values() if b.weights_digest == weights]
+        about = [b for b in registry.adapters.get(name, {}).values() if b.function_digest == function]
         if not about:
             raise NotFoundError(
-                f"registry {registry.label}: no version of {name} has the weights {weights}; publish it first"
+                f"registry {registry.label}: no version of {name} has the function digest {function}; "
+                "publish it first"
             )
         if about[0].base_model.digest != report.base_model_digest:
             raise IntegrityError(
@@ -41,9 +42,9 @@ def attach(report: EvaluationReport, *, registry: Registry, store: Store) -> Non
         store.attach(name, report)
 
         def change(adapters: Adapters) -> None:
-            scores = scores_of(store.claims(name).reports_on(weights))  # others' reports, too
+            scores = scores_of(store.claims(name).reports_on(function))  # others' reports, too
             for version, block in adapters[name].items():
-                if block.weights_digest == weights:
+                if block.function_digest == function:
                     adapters[name][version] = block.model_copy(update={"scores": scores})
 
         registry.update(change)

@@ -217,7 +217,7 @@ class _Run:
             self.target.attach(name, entry)
             known = Claims(known.reports, (*known.statuses, entry))
             added += 1
-        for report in said.reports_on(manifest.weights_digest):
+        for report in said.reports_on(manifest.function_digest):
             if report not in known.reports:
                 self.target.attach(name, report)
                 known = Claims((*known.reports, report), known.statuses)

@@ -59,9 +59,9 @@ class Claims:
         """Return the time of a version's first entry, which publishing adds."""
         return next((entry.time for entry in self.statuses if entry.version == version), None)
 
-    def reports_on(self, weights_digest: str) -> tuple[EvaluationReport, ...]:
-        """Return the reports on these weights."""
-        return tuple(r for r in self.reports if r.subject.weights_digest == weights_digest)
+    def reports_on(self, function_digest: str) -> tuple[EvaluationReport, ...]:
+        """Return the reports on what has this function digest."""
+        return tuple(r for r in self.reports if r.subject.function_digest == function_digest)
 
 
 class Store(Protocol):

@@ -1,6 +1,6 @@
 """Claims as files, the same in every store: where they are below a name, and what is in them.
 
-evaluations/<weights digest>/<sha256 of the file>.json      status.json
+evaluations/<function digest>/<sha256 of the file>.json      status.json
 """
 
 from __future__ import annotations
@@ -45,21 +45,23 @@ def statuses_with(entries: Sequence[StatusEntry], new: StatusEntry) -> bytes | N
     return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def report_path(report: EvaluationReport, known_weights: Sequence[str], where: str) -> str:
+def report_path(report: EvaluationReport, known: Sequence[str], where: str) -> str:
     """Return where a report belongs below its adapter's name.
 
     Args:
-        report: about a version's weights.
-        known_weights: the `weights_digest` of every version.
+        report: about a version.
+        known: the `function_digest` of every version.
         where: the store and the name, for the message.
 
     Raises:
-        NotFoundError: no version has the weights that it is about.
+        NotFoundError: no version is what it is about.
     """
-    weights = report.subject.weights_digest
-    if weights is None or weights not in known_weights:
-        raise NotFoundError(f"{where}: no version of {report.subject.name} has the weights of this report")
-    return f"{EVALUATIONS}/{hex_of(weights)}/{sha256_hex(report.to_bytes())}.json"
+    function = report.subject.function_digest
+    if function is None or function not in known:
+        raise NotFoundError(
+            f"{where}: no version of {report.subject.name} has the function digest of this report, {function}"
+        )
+    return f"{EVALUATIONS}/{hex_of(function)}/{sha256_hex(report.to_bytes())}.json"
 
 
 def parse_report(raw: bytes, path: str, where: str) -> EvaluationReport:
@@ -71,14 +73,14 @@ def parse_report(raw: bytes, path: str, where: str) -> EvaluationReport:
         where: for the message.
 
     Raises:
-        InvalidInputError: no report. IntegrityError: not the bytes or the weights that its path says.
+        InvalidInputError: no report. IntegrityError: not the bytes or the adapter that its path says.
     """
     report = EvaluationReport.parse(raw, where)  # its name pins the bytes, canonical or not
-    _, weights, name = path.split("/")
+    _, function, name = path.split("/")
     if name != f"{sha256_hex(raw)}.json":
         raise IntegrityError(f"{where}: its sha256 is {sha256_hex(raw)}, and its name has to be that")
-    if report.subject.weights_digest is None or hex_of(report.subject.weights_digest) != weights:
-        raise IntegrityError(f"{where}: is about other weights than its folder says")
+    if report.subject.function_digest is None or hex_of(report.subject.function_digest) != function:
+        raise IntegrityError(f"{where}: is about another function digest than its folder says")
     return report
 
 

@@ -181,7 +181,7 @@ class FolderStore:
                 write_atomically(self._folder(name) / STATUS_FILE, data)
 
     def _attach_report(self, name: str, report: EvaluationReport) -> None:
-        known = [self.manifest(name, version)[0].weights_digest for version in self.versions(name)]
+        known = [self.manifest(name, version)[0].function_digest for version in self.versions(name)]
         path = self._folder(name) / report_path(report, known, f"store {self.path}")
         if not path.exists():
             write_atomically(path, report.to_bytes())

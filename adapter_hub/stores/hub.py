@@ -165,7 +165,7 @@ class HubStore:
                 repo, lambda head: self._status_file(repo, head, claim), f"{claim.version} is {claim.status}"
             )
         else:
-            known = [self.manifest(name, version)[0].weights_digest for version in self.versions(name)]
+            known = [self.manifest(name, version)[0].function_digest for version in self.versions(name)]
             path = report_path(claim, known, f"store hf://{self.namespace}")
             self._write(repo, lambda head: {path: claim.to_bytes()}, f"Evaluation on {claim.data}")
 
