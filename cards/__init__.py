@@ -9,6 +9,7 @@ The same records always give the same bytes, so that a card that differs from it
 from __future__ import annotations
 
 from adapter_hub.cards.catalogue import render_catalogue, with_catalogue
-from adapter_hub.cards.model_card import render_card, spdx_licence
+from adapter_hub.cards.front_matter import spdx_licence
+from adapter_hub.cards.model_card import render_card
 
 __all__ = ["render_card", "render_catalogue", "spdx_licence", "with_catalogue"]

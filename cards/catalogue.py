@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from adapter_hub.cards.model_card import cell, percent
+from adapter_hub.cards.markdown import inline
+from adapter_hub.cards.model_card import percent
 from adapter_hub.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -57,13 +58,13 @@ def _rows(adapters: Mapping[str, Mapping[str, VersionBlock]]) -> Iterator[tuple[
             ]
             yield (
                 f"`{name}@{version}`",
-                ", ".join(cell(language) for language in block.languages),
+                ", ".join(inline(language) for language in block.languages),
                 block.method,
                 str(block.rank),
                 ", ".join(parents),
                 "; ".join(map(score_text, scores_on_test(block.scores))),
                 f"{block.size / 1000:.0f} kB",
-                cell(block.license),
+                inline(block.license),
                 block.status,
             )
 
@@ -75,5 +76,5 @@ def scores_on_test(scores: tuple[Score, ...]) -> list[Score]:
 
 def score_text(score: Score) -> str:
     """Return a score for a table's cell: metric, value, number of utterances, how it was decoded."""
-    where = f"{cell(score.data)}, n={score.n}, {cell(score.decoding)}"
+    where = f"{inline(score.data)}, n={score.n}, {inline(score.decoding)}"
     return f"{score.metric.upper()} {percent(score.value)} ({where})"

@@ -2,20 +2,21 @@
 
     Path("README.md").write_text(render_card(artifact.manifest, reports), encoding="utf-8")
 
-Why a template and own quoting: everything in a record was written by somebody else, so text is quoted
-for YAML, escaped in Markdown cells, and a recipe's fence is longer than any run of backticks in it.
+Everything in a record was written by somebody else, so every value goes through a filter of
+`adapter_hub.cards.markdown`, and the front matter through a YAML library.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.cards.curve import curve_rows, loss_lines
+from adapter_hub.cards.front_matter import describe_decoding, front_matter
+from adapter_hub.cards.markdown import code, fenced, inline
 from adapter_hub.hub import is_hub
 from adapter_hub.manifest import Manifest
 from adapter_hub.report import EvaluationReport, StatusEntry
@@ -36,26 +37,6 @@ GATES = {
     "token": "weighs parent and child for every token and adapted linear",
     "static": "one learned pair of weights for every adapted linear",
 }
-# SPDX ids that the Hub knows, in its own spelling; any other expression becomes `other` with its name
-SPDX_LICENCES = [
-    (spdx, hub)
-    for hub, spellings in {
-        "apache-2.0": ["Apache-2.0"],
-        "mit": ["MIT"],
-        "bsd-3-clause": ["BSD-3-Clause"],
-        "cc0-1.0": ["CC0-1.0"],
-        "cc-by-4.0": ["CC-BY-4.0"],
-        "cc-by-3.0": ["CC-BY-3.0"],
-        "cc-by-sa-4.0": ["CC-BY-SA-4.0"],
-        "cc-by-nc-4.0": ["CC-BY-NC-4.0"],
-        "cc-by-nc-sa-4.0": ["CC-BY-NC-SA-4.0"],
-        "gpl-3.0": ["GPL-3.0-only", "GPL-3.0-or-later"],
-        "agpl-3.0": ["AGPL-3.0-only", "AGPL-3.0-or-later"],
-        "openrail": ["OpenRAIL"],
-    }.items()
-    for spdx in spellings
-]
-HUB_LICENCES = {spdx.lower(): hub for spdx, hub in SPDX_LICENCES}
 
 
 def render_card(
@@ -93,76 +74,9 @@ def render_card(
         plain_peft=manifest.method != "expert-pair",
         ranks=sorted({module.rank for section in manifest.lora for module in section.modules}),
         gate=manifest.gate and f"{GATES[manifest.gate.kind]}; {manifest.gate.parameters} parameters",
-        fence=_fence(manifest.recipe or ""),
         losses=loss_lines(manifest.training) if manifest.training else [],
         curve=curve_rows(manifest.training) if manifest.training else [],
     )
-
-
-def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> list[str]:
-    """Return the YAML lines between the two `---` that the Hub reads."""
-    licence = HUB_LICENCES.get(manifest.license.lower())
-    lines = [
-        "language:",
-        *(f"- {_quoted(language.tag)}" for language in manifest.languages),
-        f"license: {licence or 'other'}",
-        *([] if licence else [f"license_name: {_quoted(manifest.license)}"]),
-        f"base_model: {_quoted(manifest.base_model.id)}",
-        "base_model_relation: adapter",
-        f"library_name: {'adapter-hub' if manifest.method == 'expert-pair' else 'peft'}",
-        "pipeline_tag: automatic-speech-recognition",
-        "tags:",
-        *(f"- {tag}" for tag in dict.fromkeys(("adapter-hub", "whisper", "lora", manifest.method))),
-    ]
-    if reports:
-        lines += ["model-index:", f"- name: {_quoted(manifest.name)}", "  results:"]
-        for report in reports:
-            lines += _result(report)
-    return lines
-
-
-def spdx_licence(hub_licence: str | None) -> str:
-    """Return the SPDX id of a licence in the Hub's spelling; `LicenseRef-unknown` if there is none.
-
-    >>> spdx_licence("apache-2.0"), spdx_licence("other")
-    ('Apache-2.0', 'LicenseRef-unknown')
-    """
-    found = [spdx for spdx, hub in SPDX_LICENCES if hub == hub_licence]
-    return found[0] if found else "LicenseRef-unknown"
-
-
-def _result(report: EvaluationReport) -> list[str]:
-    return [
-        "  - task:",
-        "      type: automatic-speech-recognition",
-        "    dataset:",
-        f"      name: {_quoted(report.data)}",
-        f"      type: {_quoted(report.data)}",
-        f"      split: {_quoted(report.split)}",
-        f"      revision: {_quoted(report.data_sha256)}",
-        "    metrics:",
-        f"    - type: {report.primary}",
-        f"      value: {round(100 * report.value, 2)}",
-        f"      name: {_quoted(f'{report.primary.upper()} (%), {describe_decoding(report)}')}",
-    ]
-
-
-def describe_decoding(report: EvaluationReport) -> str:
-    """Return how a report's text was searched for and compared, in a few words."""
-    search = "greedy" if report.decoding.beams == 1 else f"beam {report.decoding.beams}"
-    return f"{search}, {report.normaliser}"
-
-
-def cell(value: Any) -> str:
-    """Return text that cannot break out of a Markdown table's cell."""
-    text = " ".join(str(value).split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
-
-
-def code(value: Any) -> str:
-    """Return text as a code span that it cannot end."""
-    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
-    return f"`{text}`"
 
 
 def percent(value: float) -> str:
@@ -184,17 +98,8 @@ def _base_argument(manifest: Manifest) -> str:
     if base.id == EMBEDDED_ID:
         return f"find_base_model({json.dumps(base.id)})[0]"
     revision = f", revision={json.dumps(base.revision)}" if base.revision else ""
-    return json.dumps(base.id) + revision
-
-
-def _quoted(text: str) -> str:
-    """Return a YAML double-quoted scalar; JSON's strings are a subset of it (`no` stays a string)."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _fence(text: str) -> str:
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    return "`" * max(3, longest + 1)
+    name = json.dumps(base.id) if base.id.isascii() else ascii(base.id)  # a literal of Python, visible
+    return name.replace("\x7f", "\\x7f") + revision
 
 
 def _environment() -> jinja2.Environment:
@@ -203,10 +108,12 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
-        autoescape=False,  # Markdown; `cell` escapes what is not ours
+        autoescape=False,  # Markdown; `inline`, `code` and `fenced` keep in what is not ours
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(cell=cell, code=code, percent=percent, decoding=describe_decoding)
+    environment.filters.update(
+        inline=inline, code=code, fenced=fenced, percent=percent, decoding=describe_decoding
+    )
     return environment

@@ -55,7 +55,7 @@ def test_a_link_is_refused_where_links_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_stays_a_file_not_found(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="nothing"):
         read_bounded(tmp_path / "nothing", 10)
 
 

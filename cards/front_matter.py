@@ -1,0 +1,130 @@
+"""The front matter of a card: the YAML that the Hub reads tags, base model, licence and scores from.
+
+text = front_matter(manifest, reports)     # between two lines of `---`
+
+Written by a YAML library; what somebody else wrote is always quoted, so that it stays text to every
+reader (`no`, `1e3`, `0o14`), and spelt with escapes where it is not visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from adapter_hub.escaping import escaped_json
+from adapter_hub.manifest import Manifest
+from adapter_hub.report import EvaluationReport
+
+if TYPE_CHECKING:
+    import yaml
+
+# SPDX ids that the Hub knows, in its own spelling; any other expression becomes `other` with its name
+SPDX_LICENCES = [
+    (spdx, hub)
+    for hub, spellings in {
+        "apache-2.0": ["Apache-2.0"],
+        "mit": ["MIT"],
+        "bsd-3-clause": ["BSD-3-Clause"],
+        "cc0-1.0": ["CC0-1.0"],
+        "cc-by-4.0": ["CC-BY-4.0"],
+        "cc-by-3.0": ["CC-BY-3.0"],
+        "cc-by-sa-4.0": ["CC-BY-SA-4.0"],
+        "cc-by-nc-4.0": ["CC-BY-NC-4.0"],
+        "cc-by-nc-sa-4.0": ["CC-BY-NC-SA-4.0"],
+        "gpl-3.0": ["GPL-3.0-only", "GPL-3.0-or-later"],
+        "agpl-3.0": ["AGPL-3.0-only", "AGPL-3.0-or-later"],
+        "openrail": ["OpenRAIL"],
+    }.items()
+    for spdx in spellings
+]
+HUB_LICENCES = {spdx.lower(): hub for spdx, hub in SPDX_LICENCES}
+
+
+class Foreign(str):
+    """Text that somebody else wrote; it is quoted wherever it stands."""
+
+    __slots__ = ()
+
+
+def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str:
+    """Return the YAML between the two `---`, with a newline at its end; equal records give equal text."""
+    licence = HUB_LICENCES.get(manifest.license.lower())
+    fields: dict[str, Any] = {
+        "language": [Foreign(language.tag) for language in manifest.languages],
+        "license": licence or "other",
+        **({} if licence else {"license_name": Foreign(manifest.license)}),
+        "base_model": Foreign(manifest.base_model.id),
+        "base_model_relation": "adapter",
+        "library_name": "adapter-hub" if manifest.method == "expert-pair" else "peft",
+        "pipeline_tag": "automatic-speech-recognition",
+        "tags": list(dict.fromkeys(("adapter-hub", "whisper", "lora", manifest.method))),
+    }
+    if reports:
+        fields["model-index"] = [{"name": Foreign(manifest.name), "results": [_result(r) for r in reports]}]
+    return as_yaml(fields)
+
+
+def as_yaml(fields: dict[str, Any]) -> str:
+    r"""Return plain data as YAML of lines that are all ours.
+
+    >>> as_yaml({"license": Foreign("no\x85: # \u202e")})
+    'license: "no\\N: # \\u202e"\n'
+    """
+    import yaml  # noqa: PLC0415  # `list` need not pay for it
+
+    text = yaml.dump(
+        fields,
+        Dumper=_dumper(),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=False,
+        width=float("inf"),
+    )
+    assert isinstance(text, str)
+    return escaped_json(text)  # marks of direction, too: in quotes both spell them alike
+
+
+def spdx_licence(hub_licence: str | None) -> str:
+    """Return the SPDX id of a licence in the Hub's spelling; `LicenseRef-unknown` if there is none.
+
+    >>> spdx_licence("apache-2.0"), spdx_licence("other")
+    ('Apache-2.0', 'LicenseRef-unknown')
+    """
+    found = [spdx for spdx, hub in SPDX_LICENCES if hub == hub_licence]
+    return found[0] if found else "LicenseRef-unknown"
+
+
+def describe_decoding(report: EvaluationReport) -> str:
+    """Return how a report's text was searched for and compared, in a few words."""
+    search = "greedy" if report.decoding.beams == 1 else f"beam {report.decoding.beams}"
+    return f"{search}, {report.normaliser}"
+
+
+def _result(report: EvaluationReport) -> dict[str, Any]:
+    data = Foreign(report.data)
+    metric = {
+        "type": report.primary,
+        "value": round(100 * report.value, 2),
+        "name": Foreign(f"{report.primary.upper()} (%), {describe_decoding(report)}"),
+    }
+    dataset = {
+        "name": data,
+        "type": data,
+        "split": Foreign(report.split),
+        "revision": Foreign(report.data_sha256),
+    }
+    return {"task": {"type": "automatic-speech-recognition"}, "dataset": dataset, "metrics": [metric]}
+
+
+def _dumper() -> type[yaml.SafeDumper]:
+    import yaml  # noqa: PLC0415
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc] # yaml has no types
+        def ignore_aliases(self, data: Any) -> bool:
+            return True  # the same text twice is written twice
+
+    Dumper.add_representer(
+        Foreign,
+        lambda dumper, data: dumper.represent_scalar("tag:yaml.org,2002:str", str(data), style='"'),
+    )
+    return Dumper
