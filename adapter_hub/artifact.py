@@ -16,11 +16,11 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from adapter_hub.canonical import Record, canonical_bytes, digest_of, hex_of
+from adapter_hub.clock import utc_now
 from adapter_hub.contents import contents_problems, entry_of, kind_problems, listed_paths
 from adapter_hub.errors import (
     AdapterHubError,
@@ -222,11 +222,6 @@ def seal(folder: Path | str, fields: Mapping[str, Any]) -> Artifact:
         sync_file(path / name)
     write_atomically(path / MANIFEST_FILE, manifest.to_bytes())
     return Artifact.open(path)
-
-
-def utc_now() -> str:
-    """Return the time in the form of all records: RFC 3339, UTC, whole seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _plain(value: Any) -> Any:

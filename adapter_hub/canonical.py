@@ -14,17 +14,17 @@ import re
 from typing import Annotated, Any, Self
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from adapter_hub.clock import TIME_PATTERN, check_time
 from adapter_hub.errors import InvalidInputError
 
 DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
 _LARGEST = 2**53 - 1  # the largest integer that every reader of JSON keeps exact
-TIME_PATTERN = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST_PATTERN}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-UtcTime = Annotated[str, StringConstraints(pattern=f"^{TIME_PATTERN}$")]
+UtcTime = Annotated[str, StringConstraints(pattern=f"^{TIME_PATTERN}$"), AfterValidator(check_time)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 

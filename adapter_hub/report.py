@@ -14,9 +14,15 @@ from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime
 from adapter_hub.manifest import Name, VersionText
 
 Status = Literal["active", "deprecated", "yanked", "quarantined", "withdrawn"]
+STRICTNESS: tuple[Status, ...] = ("active", "deprecated", "yanked", "withdrawn", "quarantined")
 Severity = Literal["error", "warning", "info"]
 MetricName = Literal["wer", "cer"]
 _COUNTS = ("hits", "substitutions", "deletions", "insertions")
+
+
+def strictness(status: Status) -> int:
+    """Return a number that is the larger the less a status allows."""
+    return STRICTNESS.index(status)
 
 
 class ErrorCounts(Record):

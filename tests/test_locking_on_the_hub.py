@@ -13,8 +13,9 @@ from huggingface_hub import HfApi
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child
 
-from adapter_hub.artifact import Artifact, utc_now
+from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
+from adapter_hub.clock import utc_now
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.exchange import bring_up_to_date, lock, publish, retire, sync
 from adapter_hub.hub_registry import HubRegistry

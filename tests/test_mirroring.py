@@ -48,12 +48,12 @@ class Pair:
         entry = StatusEntry(version=version, digest=artifact.digest, status=status, reason=reason, time=time)
         store.attach(artifact.manifest.name, entry)
 
-    def mirror(self, *refs: str, back: bool = False) -> list[Mirrored]:
+    def mirror(self, *refs: str, back: bool = False, withdraw: bool = False) -> list[Mirrored]:
         source, target = (self.target, self.source) if back else (self.source, self.target)
-        return mirror(refs, source=source, target=target, tell=self.told.append)
+        return mirror(refs, source=source, target=target, withdraw=withdraw, tell=self.told.append)
 
-    def outcomes(self, *refs: str, back: bool = False) -> list[tuple[str, str]]:
-        return [(item.ref, item.outcome) for item in self.mirror(*refs, back=back)]
+    def outcomes(self, *refs: str, back: bool = False, withdraw: bool = False) -> list[tuple[str, str]]:
+        return [(item.ref, item.outcome) for item in self.mirror(*refs, back=back, withdraw=withdraw)]
 
     def status(self, store: Store, artifact: Artifact) -> str | None:
         last = store.claims(artifact.manifest.name).status_of(artifact.manifest.version)
@@ -134,8 +134,9 @@ def test_of_two_statuses_of_one_second_the_stricter_one_stays(folders: Pair) -> 
     folders.mirror()
     assert folders.status(folders.target, folders.child) == "quarantined"
     assert folders.told == [
-        "test/da@1.0.0: of 2026-03-05T00:00:00Z, the source says deprecated and the target quarantined, "
-        "which stays"
+        "test/da@1.0.0: the source says deprecated and the target quarantined (why), which stays; "
+        "`adapter-hub retire test/da@1.0.0 --status deprecated --reason …` with the target's registry "
+        "changes it"
     ]
     folders.mirror(back=True)
     assert folders.status(folders.source, folders.child) == "quarantined"
@@ -158,12 +159,12 @@ def test_other_bytes_at_the_target_are_an_error_for_that_version_and_its_descend
     assert pair.target.manifest("test/pl", "1.0.0")[1] == other.digest
 
 
-def test_what_was_withdrawn_is_not_copied_and_is_withdrawn_where_it_is(pair: Pair) -> None:
+def test_what_was_withdrawn_is_not_copied_and_with_the_option_withdrawn_where_it_is(pair: Pair) -> None:
     pair.mirror("test/da@1.0.0")
     for artifact in (pair.child, pair.newer):
         pair.say(pair.source, artifact, "withdrawn", 4, "licence")
         pair.source.withdraw("test/da", artifact.manifest.version)
-    assert pair.outcomes("test/da") == [
+    assert pair.outcomes("test/da", withdraw=True) == [
         ("test/pl@1.0.0", "present"),
         ("test/da@1.0.0", "present"),
         ("test/da@1.1.0", "withdrawn"),

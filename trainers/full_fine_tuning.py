@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapter_hub.artifact import utc_now
 from adapter_hub.base_model import base_model_digest
 from adapter_hub.canonical import canonical_bytes
+from adapter_hub.clock import utc_now
 from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune
 from adapter_hub.runtime.quiet import quiet
 from adapter_hub.trainers.inputs import Inputs

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
+from adapter_hub.clock import utc_now
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
 from adapter_hub.manifest import Similarity
@@ -67,6 +68,11 @@ class _Search:
             raise InvalidInputError(
                 f"{role} {parent.ref}: made for base model {pin.id}, digest {pin.digest}, "
                 f"not {self.base.digest}"
+            )
+        if parent.manifest.created > (now := utc_now()):  # sealing what was trained would refuse it then
+            raise InvalidInputError(
+                f"{role} {parent.ref}: created {parent.manifest.created}, this machine's clock says {now}; "
+                "a parent is older than its child: set the clock, or train later"
             )
         self.tell(f"{role}: {parent.ref}")
         return parent

@@ -22,13 +22,21 @@ if TYPE_CHECKING:
 @click.argument("refs", metavar="[REF]...", nargs=-1)
 @click.option("--from", "source", metavar="STORE", required=True, help="Where from; it is only read.")
 @click.option("--to", "target", metavar="STORE", required=True, help="Where to.")
+@click.option(
+    "--withdraw",
+    is_flag=True,
+    help="Remove from TO, too, the files of versions that FROM says are withdrawn.",
+)
 @json_option
 @click.pass_context
-def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, as_json: bool) -> None:
+def mirror(
+    ctx: click.Context, refs: tuple[str, ...], source: str, target: str, withdraw: bool, as_json: bool
+) -> None:
     """Copy versions with their ancestors, reports and statuses from store to store, verified.
 
     A STORE is a folder, `embedded`, or hf://namespace. A name means all its versions; without REFs,
-    everything is copied. The same command resumes after an interruption; exits with 1 if any failed.
+    everything is copied. A status of FROM never loosens the one in TO. The same command resumes after an
+    interruption; exits with 1 if any failed.
     """
     from adapter_hub.exchange import mirror as mirror_versions
 
@@ -44,6 +52,7 @@ def mirror(ctx: click.Context, refs: tuple[str, ...], source: str, target: str, 
             refs,
             source=_open(settings, source, must_exist=True),
             target=_open(settings, target),
+            withdraw=withdraw,
             tell=echo_warning,
             progress=progress,
         )

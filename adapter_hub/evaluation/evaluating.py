@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from adapter_hub.artifact import utc_now
+from adapter_hub.clock import utc_now
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.evaluation.scoring import count_errors, interval_of, pooled
 from adapter_hub.report import Decoding, EvaluationReport, Subject, UtteranceRow

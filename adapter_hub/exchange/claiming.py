@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
-from adapter_hub.artifact import utc_now
+from adapter_hub.clock import is_ahead, second_after, utc_now
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange.places import check_place, in_turn, with_embedded, write_card
 from adapter_hub.lineage import lineage_graph
@@ -114,13 +112,9 @@ def _listed(ref: AdapterRef, registry: Registry) -> VersionBlock:
 def _time_after(last: StatusEntry | None) -> str:
     """Return the time, or a second after `last` where this clock is behind: the latest entry counts."""
     now = utc_now()
-    if last is None or last.time < now:
+    if last is None or last.time < now or is_ahead(last.time):  # the latter has no power over later entries
         return now
-    try:
-        then = datetime.fromisoformat(last.time) + timedelta(seconds=1)
-    except (ValueError, OverflowError):
-        raise IntegrityError(f"status of {last.version}: {last.time!r} is no time; correct it") from None
-    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return second_after(last.time)
 
 
 def _check_not_withdrawn(ref: AdapterRef, block: VersionBlock, status: Status) -> None:

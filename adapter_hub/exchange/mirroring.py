@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from adapter_hub.errors import (
     AccessError,
@@ -23,11 +23,11 @@ from adapter_hub.errors import (
     NotFoundError,
     UnreachableError,
 )
+from adapter_hub.exchange.mirrored_statuses import Bringing
 from adapter_hub.exchange.places import write_card
 from adapter_hub.exchange.pulling import Tell
 from adapter_hub.manifest import Manifest
 from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.report import Status, StatusEntry
 from adapter_hub.stores import EMBEDDED, Claims, Store
 
 Outcome = Literal["copied", "present", "withdrawn", "failed"]
@@ -59,19 +59,21 @@ def mirror(
     *,
     source: Store,
     target: Store,
+    withdraw: bool = False,
     tell: Tell | None = None,
     progress: Progress | None = None,
 ) -> list[Mirrored]:
     """Copy versions from store to store, each verified from the bytes up, ancestors first.
 
-    Statuses of both stores are kept, in order of time, and the latest counts: mirroring back never undoes
-    a quarantine that was made at the target. A version that was withdrawn at the source is withdrawn at
-    the target too if that has it, and not copied otherwise.
+    Of a version that both have, the stricter status counts: what the source says never loosens the
+    target's, see `mirrored_statuses`. What was withdrawn at the source is not copied, and the target's
+    files stay unless `withdraw` is given.
 
     Args:
         refs: a name means all its versions; none means everything that the source holds.
         source: is only read.
         target: gets what it does not have.
+        withdraw: remove the files of versions that the source says are withdrawn from the target, too.
         tell: called with every warning, one line each.
         progress: called after every version.
 
@@ -85,7 +87,7 @@ def mirror(
     if target.label(Path("registry.json").absolute()) == EMBEDDED:
         raise InvalidInputError("the embedded catalogue ships with the package; mirror to another store")
     wanted = _wanted(refs, source)
-    run = _Run(source, target, tell or (lambda line: None))
+    run = _Run(source, target, withdraw, tell or (lambda line: None))
     for name, version in wanted:
         run.bring(name, version)
         if progress:
@@ -130,8 +132,8 @@ def _admits(ref: AdapterRef, version: str, source: Store) -> bool:
 class _Run:
     """One run of a mirror: what it has done, and what it knows of the two stores."""
 
-    def __init__(self, source: Store, target: Store, tell: Tell) -> None:
-        self.source, self.target, self.tell = source, target, tell
+    def __init__(self, source: Store, target: Store, withdraw: bool, tell: Tell) -> None:
+        self.source, self.target, self.withdraw, self.tell = source, target, withdraw, tell
         self.outcomes: dict[tuple[str, str], Mirrored] = {}
         self._said: dict[str, Claims] = {}  # at the source
         self._known: dict[str, Claims] = {}  # at the target
@@ -203,45 +205,21 @@ class _Run:
             )
 
     def _add_claims(self, manifest: Manifest, digest: str, said: Claims) -> int:
-        """Add what the source says and the target does not; the status in force comes first."""
+        """Add what the source says and the target does not; statuses first, all of them at once."""
         name, version = manifest.name, manifest.version
         known = self._claims(self.target, self._known, name)
-        added = 0
-        for entry in reversed(said.statuses):
-            if (
-                entry.version != version
-                or entry in known.statuses
-                or self._yields(manifest.ref, entry, known)
-            ):
-                continue
-            self.target.attach(name, entry)
-            known = Claims(known.reports, (*known.statuses, entry))
-            added += 1
-        for report in said.reports_on(manifest.function_digest):
-            if report not in known.reports:
-                self.target.attach(name, report)
-                known = Claims((*known.reports, report), known.statuses)
-                added += 1
+        entries = Bringing(manifest.ref, version, self.withdraw, self.tell).entries(said, known)
+        if entries:
+            self.target.attach_statuses(name, entries)
+        found = said.reports_on(manifest.function_digest)
+        reports = [report for report in found if report not in known.reports]
+        for report in reports:
+            self.target.attach(name, report)
+        known = Claims((*known.reports, *reports), (*known.statuses, *entries))
         self._known[name] = known
-        if _is_withdrawn(version, said) and _is_withdrawn(version, known):
+        if self.withdraw and _is_withdrawn(version, said) and _is_withdrawn(version, known):
             self.target.withdraw(name, version)
-        return added
-
-    def _yields(self, ref: str, entry: StatusEntry, known: Claims) -> bool:
-        """Whether the target has a stricter status from the very same second, which has to win."""
-        strictness = get_args(Status).index
-        stricter = [
-            other
-            for other in known.statuses
-            if (other.version, other.time) == (entry.version, entry.time)
-            and strictness(other.status) > strictness(entry.status)
-        ]
-        if stricter:
-            stays = stricter[-1].status
-            self.tell(
-                f"{ref}: of {entry.time}, the source says {entry.status} and the target {stays}, which stays"
-            )
-        return bool(stricter)
+        return len(entries) + len(reports)
 
     def _held(self, name: str, version: str) -> str | None:
         """Return the digest of a version at the target, or None."""

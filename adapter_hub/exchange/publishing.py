@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.artifact import Artifact, copy_artifact, utc_now
+from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.canonical import canonical_bytes
 from adapter_hub.cards import render_card
+from adapter_hub.clock import utc_now
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, StatusError
 from adapter_hub.exchange.places import check_place, in_turn, manifest_of, with_embedded, write_card
 from adapter_hub.manifest import MANIFEST_FILE, Manifest

@@ -9,17 +9,19 @@ A store knows nothing of the registry; `adapter_hub.exchange` is the only place 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from adapter_hub import embedded
 from adapter_hub.artifact import Artifact
+from adapter_hub.clock import is_ahead
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry_file import Location
-from adapter_hub.report import EvaluationReport, StatusEntry
+from adapter_hub.report import EvaluationReport, StatusEntry, strictness
 
 EMBEDDED = "embedded"
 Claim = EvaluationReport | StatusEntry
@@ -31,7 +33,8 @@ class Claims:
 
     Attributes:
         reports: by their file's name, which is the sha256 of its bytes.
-        statuses: in order of time, whatever order they were given in; of one time, as given.
+        statuses: in order of time, whatever order they were given in; of one time, as given. One that is
+            dated ahead of this clock has the place of the one before it.
     """
 
     reports: tuple[EvaluationReport, ...] = ()
@@ -39,29 +42,69 @@ class Claims:
 
     def __post_init__(self) -> None:
         """Sort: what comes late, from a mirror, must not undo what happened after it."""
-        object.__setattr__(self, "statuses", tuple(sorted(self.statuses, key=lambda entry: entry.time)))
+        object.__setattr__(self, "statuses", tuple(_in_time(self.statuses)))
 
-    def with_status(self, entry: StatusEntry) -> Claims:
-        """Return the claims with one more status entry; the same claims if that was so at the time."""
-        before = Claims(statuses=tuple(item for item in self.statuses if item.time <= entry.time))
-        last = before.status_of(entry.version)
-        if last and (last.status, last.reason) == (entry.status, entry.reason):
-            return self
-        return Claims(self.reports, (*self.statuses, entry))
+    @cached_property
+    def by_version(self) -> Mapping[str, Sequence[StatusEntry]]:
+        """The entries of every version that has any."""
+        found: dict[str, list[StatusEntry]] = {}
+        for entry in self.statuses:
+            found.setdefault(entry.version, []).append(entry)
+        return found
+
+    def with_statuses(self, entries: Iterable[StatusEntry]) -> Claims:
+        """Return the claims with more status entries, but those that say what was so at their time."""
+        old, idle = set(self.statuses), set()
+        new = [entry for entry in dict.fromkeys(entries) if entry not in old]
+        merged = Claims(self.reports, (*self.statuses, *new))
+        for of_version in merged.by_version.values():
+            before: StatusEntry | None = None
+            for entry in of_version:
+                if entry not in old and before and _says(before) == _says(entry):
+                    idle.add(entry)
+                before = _counting(before, entry)
+        kept = tuple(entry for entry in merged.statuses if entry not in idle)
+        return self if len(kept) == len(self.statuses) else Claims(self.reports, kept)
 
     def status_of(self, version: str) -> StatusEntry | None:
-        """Return the entry that counts for a version: the latest, or its withdrawal, which is final."""
-        entries = [entry for entry in self.statuses if entry.version == version]
-        final = [entry for entry in entries if entry.status == "withdrawn"]
-        return next(reversed(final or entries), None)
+        """Return the entry that counts for a version: the latest, or its withdrawal, which is final.
+
+        One that is dated ahead of this clock counts only where it is stricter than those before it.
+        """
+        counts: StatusEntry | None = None
+        for entry in self.by_version.get(version, ()):
+            counts = _counting(counts, entry)
+        return counts
 
     def published(self, version: str) -> str | None:
         """Return the time of a version's first entry, which publishing adds."""
-        return next((entry.time for entry in self.statuses if entry.version == version), None)
+        entries = self.by_version.get(version, ())
+        return next((entry.time for entry in entries if not is_ahead(entry.time)), None)
 
     def reports_on(self, function_digest: str) -> tuple[EvaluationReport, ...]:
         """Return the reports on what has this function digest."""
         return tuple(r for r in self.reports if r.subject.function_digest == function_digest)
+
+
+def _in_time(entries: Iterable[StatusEntry]) -> list[StatusEntry]:
+    keyed, time = [], ""
+    for entry in entries:
+        time = time if is_ahead(entry.time) else entry.time
+        keyed.append((time, entry))
+    return [entry for _, entry in sorted(keyed, key=lambda item: item[0])]
+
+
+def _counting(before: StatusEntry | None, entry: StatusEntry) -> StatusEntry:
+    """Return which of two successive entries of a version counts."""
+    if before is None:
+        return entry
+    looser = strictness(entry.status) < strictness(before.status)
+    final = before.status == "withdrawn" and entry.status != "withdrawn"
+    return before if final or (looser and is_ahead(entry.time)) else entry
+
+
+def _says(entry: StatusEntry) -> tuple[str, str]:
+    return entry.status, entry.reason
 
 
 class Store(Protocol):
@@ -105,6 +148,14 @@ class Store(Protocol):
 
         Raises:
             NotFoundError: the store has no version that the claim is about.
+        """
+
+    def attach_statuses(self, name: str, entries: Sequence[StatusEntry]) -> None:
+        """Add status entries at once; those that say nothing new are left out.
+
+        Raises:
+            NotFoundError, IntegrityError: about no version, or about other bytes. InvalidInputError: dated
+            ahead of this clock, or more than a status file may hold.
         """
 
     def claims(self, name: str) -> Claims:

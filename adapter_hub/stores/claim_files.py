@@ -8,13 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from adapter_hub.canonical import hex_of, read_json, sha256_hex
+from pydantic import TypeAdapter, ValidationError
+
+from adapter_hub.canonical import explain, hex_of, read_json, sha256_hex
+from adapter_hub.clock import is_ahead, utc_now
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.report import EvaluationReport, StatusEntry
 from adapter_hub.stores import Claims
 
 EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
+MAXIMUM_STATUSES = 10_000  # entries of one name
 MAXIMUM_CLAIM = 256 * 2**20  # bytes; a report of 100 000 utterances is about 60 MB
+_ENTRIES = TypeAdapter(tuple[StatusEntry, ...])
 
 
 def parse_statuses(raw: bytes, where: str) -> tuple[StatusEntry, ...]:
@@ -27,20 +32,30 @@ def parse_statuses(raw: bytes, where: str) -> tuple[StatusEntry, ...]:
         entries = read_json(raw, where)
         if not isinstance(entries, list):
             raise InvalidInputError(f"{where}: expected a list of status entries")
-        return tuple(
-            StatusEntry.parse(json.dumps(entry).encode(), f"{where}, entry {number}")
-            for number, entry in enumerate(entries, 1)
-        )
+        if len(entries) > MAXIMUM_STATUSES:
+            raise InvalidInputError(f"{where}: {len(entries)} entries, at most {MAXIMUM_STATUSES} are read")
+        return _ENTRIES.validate_json(raw)
+    except ValidationError as error:
+        raise IntegrityError(f"{where}: {explain(error)}") from None
     except InvalidInputError as error:
         raise IntegrityError(str(error)) from None
 
 
-def statuses_with(entries: Sequence[StatusEntry], new: StatusEntry) -> bytes | None:
-    """Return the status file with one entry more, in order of time, or None if it says nothing new."""
+def statuses_with(entries: Sequence[StatusEntry], new: Sequence[StatusEntry]) -> bytes | None:
+    """Return the status file with more entries, in order of time, or None if they say nothing new.
+
+    Raises:
+        InvalidInputError: more entries than a status file may hold.
+    """
     before = Claims(statuses=tuple(entries))
-    after = before.with_status(new)
+    after = before.with_statuses(new)
     if after is before:
         return None
+    if len(after.statuses) > MAXIMUM_STATUSES:
+        raise InvalidInputError(
+            f"{STATUS_FILE}: {len(after.statuses)} entries with the new ones, at most {MAXIMUM_STATUSES} are "
+            "kept for a name; publish further versions under another name"
+        )
     values = [item.to_json() for item in after.statuses]
     return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
@@ -85,10 +100,15 @@ def parse_report(raw: bytes, path: str, where: str) -> EvaluationReport:
 
 
 def check_about(name: str, entry: StatusEntry, digest: str) -> None:
-    """Refuse a status of another digest than the version has.
+    """Refuse a status of another digest than the version has, or one that is dated ahead of this clock.
 
     Raises:
-        IntegrityError: with both.
+        IntegrityError: with both digests. InvalidInputError: with both times.
     """
+    if is_ahead(entry.time):
+        raise InvalidInputError(
+            f"status {entry.status} of {name}@{entry.version}: dated {entry.time}, this machine's clock says "
+            f"{utc_now()}; set the clock that is wrong"
+        )
     if digest != entry.digest:
         raise IntegrityError(f"{name}@{entry.version} has digest {digest}, the claim is about {entry.digest}")

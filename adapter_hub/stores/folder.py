@@ -11,7 +11,7 @@ renamed. Reading takes no lock.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,9 +113,19 @@ class FolderStore:
     def attach(self, name: str, claim: Claim) -> None:
         """Add a report or a status entry; see `Store.attach`."""
         if isinstance(claim, StatusEntry):
-            self._attach_status(name, claim)
+            self.attach_statuses(name, [claim])
         else:
             self._attach_report(name, claim)
+
+    def attach_statuses(self, name: str, entries: Sequence[StatusEntry]) -> None:
+        """Add status entries at once; see `Store.attach_statuses`."""
+        digests = {version: self.manifest(name, version)[1] for version in {e.version for e in entries}}
+        for entry in entries:
+            check_about(name, entry, digests[entry.version])
+        with self._locked():
+            data = statuses_with(self._statuses(name), entries)
+            if data is not None:
+                write_atomically(self._folder(name) / STATUS_FILE, data)
 
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`; see `Store.claims`."""
@@ -172,13 +182,6 @@ class FolderStore:
         if not path.exists():
             return ()
         return parse_statuses(_read(path), str(path))
-
-    def _attach_status(self, name: str, entry: StatusEntry) -> None:
-        check_about(name, entry, self.manifest(name, entry.version)[1])
-        with self._locked():
-            data = statuses_with(self._statuses(name), entry)
-            if data is not None:
-                write_atomically(self._folder(name) / STATUS_FILE, data)
 
     def _attach_report(self, name: str, report: EvaluationReport) -> None:
         known = [self.manifest(name, version)[0].function_digest for version in self.versions(name)]

@@ -13,7 +13,7 @@ from the Hub is hashed here and compared with the manifest, and tags with what t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapter_hub.artifact import MAXIMUM_MANIFEST, Artifact
@@ -158,16 +158,23 @@ class HubStore:
 
     def attach(self, name: str, claim: Claim) -> None:
         """Add a report or a status entry; see `Store.attach`."""
-        repo = self._repo(name)
         if isinstance(claim, StatusEntry):
-            check_about(name, claim, self.manifest(name, claim.version)[1])
-            self._write(
-                repo, lambda head: self._status_file(repo, head, claim), f"{claim.version} is {claim.status}"
-            )
+            self.attach_statuses(name, [claim])
         else:
             known = [self.manifest(name, version)[0].function_digest for version in self.versions(name)]
             path = report_path(claim, known, f"store hf://{self.namespace}")
-            self._write(repo, lambda head: {path: claim.to_bytes()}, f"Evaluation on {claim.data}")
+            message = f"Evaluation on {claim.data}"
+            self._write(self._repo(name), lambda head: {path: claim.to_bytes()}, message)
+
+    def attach_statuses(self, name: str, entries: Sequence[StatusEntry]) -> None:
+        """Add status entries in one commit; see `Store.attach_statuses`."""
+        repo = self._repo(name)
+        digests = {version: self.manifest(name, version)[1] for version in {e.version for e in entries}}
+        for entry in entries:
+            check_about(name, entry, digests[entry.version])
+        if entries:
+            message = "; ".join(f"{entry.version} is {entry.status}" for entry in entries[-3:])
+            self._write(repo, lambda head: self._status_file(repo, head, entries), message)
 
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`; see `Store.claims`."""
@@ -284,8 +291,8 @@ class HubStore:
                 self._entries[key] = ()
         return self._entries[key]
 
-    def _status_file(self, repo: RepoId, head: str, entry: StatusEntry) -> dict[str, bytes]:
-        data = statuses_with(self._statuses_at(repo, head), entry)
+    def _status_file(self, repo: RepoId, head: str, entries: Sequence[StatusEntry]) -> dict[str, bytes]:
+        data = statuses_with(self._statuses_at(repo, head), entries)
         return {} if data is None else {STATUS_FILE: data}
 
     def _write(self, repo: RepoId, plan: Callable[[str], dict[str, bytes]], message: str) -> None:

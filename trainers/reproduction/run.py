@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapter_hub.artifact import utc_now
 from adapter_hub.canonical import sha256_hex
+from adapter_hub.clock import utc_now
 from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.paths import write_atomically
 from adapter_hub.trainers.reproduction.cells import Cell
