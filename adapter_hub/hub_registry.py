@@ -30,11 +30,12 @@ from adapter_hub.errors import (
 )
 from adapter_hub.hub import HubClient, RepoId
 from adapter_hub.paths import cache_folder
-from adapter_hub.registry import Adapters, Registry, new_registry
+from adapter_hub.registry import Adapters, Registry
 from adapter_hub.registry_copy import Known, RegistryCopy
-from adapter_hub.registry_file import LoadedRegistry, parse_registry, registry_bytes
+from adapter_hub.registry_file import LoadedRegistry, check_next_sequence, parse_registry
+from adapter_hub.registry_mending import new_registry
 from adapter_hub.registry_repo import RegistryRepo
-from adapter_hub.remembered import differences_from, memory_path, recall, refuse
+from adapter_hub.remembered import another_registry
 
 LOOKS = 4  # how often a state that went back is looked at: a server may answer with an old one for a moment
 WRITE_SECONDS = 600.0  # how long a writer tries to be the fastest
@@ -91,6 +92,10 @@ class HubRegistry(Registry):
     def default_store(self) -> str:
         """The adapters of the registry's namespace."""
         return f"hf://{self._repo.id.namespace}"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.client.endpoint} {self._repo.id}"
 
     @property
     def is_on_hub(self) -> bool:
@@ -181,15 +186,11 @@ class HubRegistry(Registry):
                 time.sleep(self.client.patience.wait(look - 1))
             known = self._copy.known()
             head, raw, loaded = self._newest()
-            if raw is None and known is not None:
-                problems = [f"it is gone, and was there with sequence {known.sequence}"]
-            else:
-                problems = self._differences(loaded, known)
+            problems = self._gone(known) if raw is None else self._differences(loaded, known)
             if not problems:
                 break
         else:
-            memory = memory_path(self._cache_folder, loaded.file.registry_id)
-            raise refuse(self.label, problems, self._copy.folder, *([memory] if memory.exists() else []))
+            raise self.memory.refuse(problems, loaded.file.registry_id, self._copy.folder)
         self._loaded, self._head, self._exists = loaded, head, raw is not None
         if raw is not None and head is not None:
             self._keep(raw, head, loaded)
@@ -203,23 +204,34 @@ class HubRegistry(Registry):
         if copy is not None and copy.commit == head:
             if self._loaded is not None and self._exists and self._head == head:
                 return head, copy.raw, self._loaded
-            return head, copy.raw, parse_registry(copy.raw, self.label)
+            return head, copy.raw, self._parse(copy.raw)
         raw = self._repo.read(head)
-        return head, raw, new_registry() if raw is None else parse_registry(raw, self.label)
+        return head, raw, new_registry() if raw is None else self._parse(raw)
+
+    def _gone(self, known: Known | None) -> list[str]:
+        """Return what is wrong if nothing is there: what was seen is not taken for an empty registry."""
+        if self._mending:
+            return []
+        if known is not None:
+            return [f"it is gone, and was there with sequence {known.sequence}"]
+        return [problem] if (problem := self.memory.gone()) else []
 
     def _differences(self, loaded: LoadedRegistry, known: Known | None) -> list[str]:
         """Return how a state contradicts what this machine saw before."""
+        if self._renewal:
+            return []  # it begins anew, and others are told
         if known is not None and known.registry_id != loaded.file.registry_id:
-            return [f"its id is {loaded.file.registry_id}, and was {known.registry_id}: another registry"]
-        memory = recall(self._cache_folder, loaded.file.registry_id)
-        problems = differences_from(memory, loaded) if memory else []
+            return [another_registry(known.registry_id, loaded)]
+        problems = self.memory.problems(loaded)
         if not problems and known is not None and loaded.file.sequence < known.sequence:
             problems = [f"its sequence went back from {known.sequence} to {loaded.file.sequence}"]
         return problems
 
     def _keep(self, raw: bytes, head: str, loaded: LoadedRegistry) -> None:
         self._copied_at, self._out_of_reach = time.time(), ""
-        self._remember(loaded, recall(self._cache_folder, loaded.file.registry_id))
+        if self._renewal:
+            return
+        self._remember(loaded)
         try:
             self._copy.keep(raw, head, loaded.file)
         except OSError as error:  # a full disk must not keep anyone from reading
@@ -235,6 +247,7 @@ class HubRegistry(Registry):
         self._refuse_read_only()
         self._asked = True
         self._read_newest()
+        check_next_sequence(self._state(), self.label)
         yield
 
     def update(self, change: Callable[[Adapters], None]) -> bool:
@@ -296,10 +309,10 @@ class HubRegistry(Registry):
 
     def _commit(self, after: LoadedRegistry, parent: str) -> None:
         """Commit a state on top of the one that it was made from, and read it back."""
-        raw = registry_bytes(after.tree)
+        raw = after.raw
         message = f"Registry {after.file.registry_id}, sequence {after.file.sequence}"
         commit = self._repo.write(raw, parent=parent, message=message)
-        self._loaded, self._head, self._exists = after, commit, True
+        self._loaded, self._head, self._exists, self._renewal = after, commit, True, ""
         self._keep(raw, commit, after)
 
 

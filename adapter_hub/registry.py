@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.paths import cache_folder, make_folder, write_atomically
+from adapter_hub.reading import read_bounded
 from adapter_hub.registry_file import (
     Adapters,
     BaseModelLink,
@@ -29,12 +29,13 @@ from adapter_hub.registry_file import (
     RegistryFile,
     Score,
     VersionBlock,
-    empty_registry,
+    check_next_sequence,
     parse_registry,
-    registry_bytes,
     with_adapters,
 )
-from adapter_hub.remembered import Remembered, differences_from, memory_path, recall, refuse, remember
+from adapter_hub.registry_mending import mended_registry, new_registry
+from adapter_hub.registry_promises import STRICTNESS, broken_promises
+from adapter_hub.remembered import Memory
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -85,6 +86,8 @@ class Registry:
         self._index: tuple[LoadedRegistry, dict[str, tuple[str, str, VersionBlock]]] | None = None
         self._own_lock: tuple[int, BaseFileLock] | None = None
         self._forgetful = ""  # why what was seen could not be written down
+        self._mending = False
+        self._renewal = ""
 
     @property
     def label(self) -> str:
@@ -117,9 +120,36 @@ class Registry:
         return self._state().file.adapters
 
     @property
-    def unreadable(self) -> tuple[tuple[str, str], ...]:
-        """`(name, version)` of blocks that a later program wrote: skipped, and preserved."""
+    def unreadable(self) -> Mapping[tuple[str, str], str]:
+        """Why, by `(name, version)` of the entries that cannot be used: skipped, and preserved.
+
+        The version is empty where that is so for all of a name.
+        """
         return self._state().unreadable
+
+    def why_unreadable(self, name: str, version: str) -> str:
+        """Return why the entry of a version cannot be read; empty if it can, or if there is none."""
+        unreadable = self.unreadable
+        return unreadable.get((name, version)) or unreadable.get((name, "")) or ""
+
+    @property
+    def renewal(self) -> str:
+        """Why it begins anew under an id of its own, once it may be mended; empty if it does not have to."""
+        self._state()
+        return self._renewal
+
+    def mend(self) -> None:
+        """From now on, let what cannot be read or written any more begin anew, with all that is readable."""
+        self._mending, self._loaded = True, None
+
+    @property
+    def memory(self) -> Memory:
+        """What this machine saw of it before."""
+        return Memory(self._cache_folder, self._place, self.label)
+
+    @property
+    def _place(self) -> str:
+        return str(self.path.absolute())
 
     @property
     def _cache_folder(self) -> Path:
@@ -148,17 +178,16 @@ class Registry:
 
     @property
     def by_digest(self) -> Mapping[str, tuple[str, str, VersionBlock]]:
-        """Name, version and block by the version's digest."""
+        """Name, version and block by the version's digest; of several with one digest, the strictest."""
         state = self._state()
         if self._index is None or self._index[0] is not state:
-            self._index = (
-                state,
-                {
-                    block.digest: (name, version, block)
-                    for name, versions in state.file.adapters.items()
-                    for version, block in versions.items()
-                },
-            )
+            entries = [
+                (name, version, block)
+                for name, versions in state.file.adapters.items()
+                for version, block in versions.items()
+            ]
+            entries.sort(key=lambda entry: STRICTNESS.index(entry[2].status))
+            self._index = (state, {entry[2].digest: entry for entry in entries})
         return self._index[1]
 
     def reload(self) -> None:
@@ -168,7 +197,7 @@ class Registry:
             InvalidInputError: damaged or newer than this program. IntegrityError: not the one seen before.
         """
         loaded = self._read()
-        if loaded.file.sequence and not self.is_embedded:
+        if loaded.raw and not self._renewal and not self.is_embedded:
             loaded = self._check_memory(loaded)
         self._loaded = loaded
 
@@ -187,27 +216,30 @@ class Registry:
 
     def _read(self) -> LoadedRegistry:
         try:
-            size = self.path.stat().st_size
+            raw = read_bounded(self.path, MAXIMUM_SIZE, where=f"registry {self.label}")
         except (FileNotFoundError, NotADirectoryError):
             return new_registry()
-        if size > MAXIMUM_SIZE:
-            raise InvalidInputError(f"registry {self.label}: {size} bytes, at most {MAXIMUM_SIZE} are read")
-        return parse_registry(self.path.read_bytes(), self.label)
+        return self._parse(raw)
 
-    def _check_memory(self, loaded: LoadedRegistry) -> LoadedRegistry:
-        folder = self._cache_folder
-        memory = recall(folder, loaded.file.registry_id)
-        if memory and differences_from(memory, loaded):
-            # a publisher may have finished between the two reads; what was remembered by then is in the file
-            loaded = self._read()
-            if problems := differences_from(memory, loaded):
-                raise refuse(self.label, problems, memory_path(folder, loaded.file.registry_id))
-        self._remember(loaded, memory)
+    def _parse(self, raw: bytes) -> LoadedRegistry:
+        if not self._mending:
+            return parse_registry(raw, self.label)
+        loaded, self._renewal = mended_registry(raw, self.label)
         return loaded
 
-    def _remember(self, loaded: LoadedRegistry, memory: Remembered | None) -> None:
+    def _check_memory(self, loaded: LoadedRegistry) -> LoadedRegistry:
+        memory = self.memory
+        if memory.problems(loaded):
+            # a publisher may have finished between the two reads; what was remembered by then is in the file
+            loaded = self._read()
+            if problems := memory.problems(loaded):
+                raise memory.refuse(problems, loaded.file.registry_id)
+        self._remember(loaded)
+        return loaded
+
+    def _remember(self, loaded: LoadedRegistry) -> None:
         try:
-            remember(self._cache_folder, loaded, memory)
+            self.memory.keep(loaded)
             self._forgetful = ""
         except OSError as error:  # a read-only home or a full disk must not keep anyone from reading
             self._forgetful = f"could not write down which versions registry {self.label} has: {error}"
@@ -239,6 +271,7 @@ class Registry:
             ) from None
         with lock:
             self.reload()
+            check_next_sequence(self._state(), self.label)
             yield
 
     def _refuse_read_only(self) -> None:
@@ -264,10 +297,12 @@ class Registry:
             after = self._changed(change, self.path.exists())
             if after is None:
                 return False
-            write_atomically(self.path, registry_bytes(after.tree))
-            self._loaded = after
+            if self._renewal:  # nothing is thrown away that somebody could still make something of
+                write_atomically(damaged_path(self.path), self.path.read_bytes())
+            write_atomically(self.path, after.raw)
+            self._loaded, self._renewal = after, ""
             if not self.is_embedded:
-                self._remember(after, None)
+                self._remember(after)
             return True
 
     def _changed(self, change: Callable[[Adapters], None], exists: bool) -> LoadedRegistry | None:
@@ -276,25 +311,30 @@ class Registry:
         adapters: Adapters = {name: dict(versions) for name, versions in before.file.adapters.items()}
         change(adapters)
         adapters = {name: versions for name, versions in adapters.items() if versions}
-        if adapters == before.file.adapters and exists:
+        if adapters == before.file.adapters and exists and not self._renewal:
             return None
-        if broken := _broken_promises(before.file.adapters, adapters):
+        self._refuse_empty_place(exists)
+        if broken := broken_promises(before.file.adapters, adapters):
             raise IntegrityError(f"registry {self.label}: published versions never change", broken)
-        return with_adapters(before, adapters)
+        after = with_adapters(before, adapters, self.label)
+        if len(after.raw) > MAXIMUM_SIZE:
+            raise InvalidInputError(
+                f"registry {self.label}: would have {len(after.raw)} bytes, and at most {MAXIMUM_SIZE} are "
+                "read; name another registry with --registry"
+            )
+        return after
+
+    def _refuse_empty_place(self, exists: bool) -> None:
+        """Where a registry was seen, nothing but a rebuild begins another."""
+        if exists or self._mending or self.is_embedded:
+            return
+        if problem := self.memory.gone():
+            raise IntegrityError(
+                f"registry {self.label}: {problem}; restore it, or run `adapter-hub registry rebuild`, which "
+                "makes it anew from the stores"
+            )
 
 
-def new_registry() -> LoadedRegistry:
-    """Return a registry without versions, with an id of its own."""
-    return empty_registry(str(uuid.uuid4()))
-
-
-def _broken_promises(before: Mapping[str, Mapping[str, VersionBlock]], after: Adapters) -> list[str]:
-    problems = []
-    for name, versions in before.items():
-        for version, block in versions.items():
-            now = after.get(name, {}).get(version)
-            if now is None:
-                problems.append(f"{name}@{version} would vanish")
-            elif now.digest != block.digest:
-                problems.append(f"{name}@{version} would become {now.digest}, it is {block.digest}")
-    return problems
+def damaged_path(path: Path) -> Path:
+    """Return where a registry file that was begun anew is kept as it was."""
+    return path.with_name(f"{path.name}.damaged")

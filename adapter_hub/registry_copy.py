@@ -21,6 +21,8 @@ from pydantic import Field
 from adapter_hub.canonical import Count, Record, Sha256, Text, sha256_hex
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.paths import make_folder, remove_stale, write_atomically
+from adapter_hub.reading import read_bounded
+from adapter_hub.registry import MAXIMUM_SIZE
 from adapter_hub.registry_file import RegistryFile, parse_registry
 
 LOCK_SECONDS = 60.0
@@ -76,7 +78,7 @@ class RegistryCopy:
     def read(self) -> Copied | None:
         """Return the copy, or None if there is none, or a damaged one."""
         try:
-            raw = self.path.read_bytes()
+            raw = read_bounded(self.path, MAXIMUM_SIZE)
             written = self.path.stat().st_mtime
             state = self._state()
             if state is not None and state.sha256 == sha256_hex(raw):
@@ -139,6 +141,6 @@ class RegistryCopy:
 
     def _state(self) -> _State | None:
         try:
-            return _State.parse(self._state_path.read_bytes(), str(self._state_path))
+            return _State.parse(read_bounded(self._state_path, 2**16), str(self._state_path))
         except (FileNotFoundError, NotADirectoryError, InvalidInputError):
             return None

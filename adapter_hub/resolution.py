@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
+from adapter_hub.escaping import shown
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.registry_file import VersionBlock
@@ -196,14 +197,13 @@ def _candidates(ref: AdapterRef, registries: Sequence[Registry]) -> Iterator[Res
     _check_agreement(ref, registries)
     for registry in registries:
         versions = registry.adapters.get(ref.name, {})
-        unreadable = [version for name, version in registry.unreadable if name == ref.name]
-        if ref.version in unreadable:
+        unreadable = {v: why for (name, v), why in registry.unreadable.items() if name == ref.name}
+        if why := unreadable.get(ref.version or "") or unreadable.get(""):
             raise InvalidInputError(
-                f"{ref.name}@{ref.version} in {registry.label}: written by a newer adapter_hub; upgrade"
+                f"{ref.name}@{ref.version} in {registry.label}: its entry cannot be read ({why}); upgrade "
+                "adapter_hub, or ask the registry's owner to mend it"
             )
-        skipped = [
-            f"{ref.name}@{v} was skipped: written by a newer program" for v in sort_versions(unreadable)
-        ]
+        skipped = [f"{ref.name}@{shown(v)} was skipped: {unreadable[v]}" for v in sorted(unreadable)]
         admitted = [version for version in versions if _admits(ref, version, versions[version])]
         if admitted:
             for version in reversed(sort_versions(admitted)):

@@ -33,6 +33,7 @@ def registry(tmp_path: Path) -> Registry:
 def edit(registry: Registry, change: Any) -> None:
     """Change the file as an editor would."""
     tree = json.loads(registry.path.read_text())
+    tree["sequence"] += 1  # whoever writes a registry does so
     change(tree)
     registry.path.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n")
 
@@ -80,12 +81,12 @@ def test_a_block_of_a_later_schema_is_listed_skipped_and_preserved(registry: Reg
     edit(registry, lambda tree: tree["adapters"]["test/da"].update({"2.0.0": strange}))
     edit(registry, lambda tree: tree["adapters"].update({"test/new": {"1.0.0": strange}}))
     fresh = Registry(registry.path)
-    assert fresh.unreadable == (("test/da", "2.0.0"), ("test/new", "1.0.0"))
+    assert tuple(fresh.unreadable) == (("test/da", "2.0.0"), ("test/new", "1.0.0"))
     assert "test/new" not in fresh.adapters
     resolved = resolve(AdapterRef.parse("test/da"), (fresh,))
     assert resolved.version == "1.1.0"
     assert resolved.warnings == ("test/da@2.0.0 was skipped: written by a newer program",)
-    with pytest.raises(InvalidInputError, match=r"test/da@2\.0\.0.*written by a newer adapter_hub"):
+    with pytest.raises(InvalidInputError, match=r"test/da@2\.0\.0.*written by a newer program.*upgrade"):
         resolve(AdapterRef.parse("test/da@2.0.0"), (fresh,))
     fresh.update(touch)
     tree = json.loads(registry.path.read_text())["adapters"]
@@ -107,13 +108,8 @@ def test_a_registry_newer_than_the_program_is_a_clear_error(registry: Registry) 
         ('{"adapters": {}, "schema": "npm"}', "schema 'npm', expected 'registry/1'"),
         ('{"adapters": {}, "schema": "registry/1", "registry_id": "x"}', "missing field 'sequence'"),
         (
-            '{"adapters": {"UPPER": {}}, "schema": "registry/1", "registry_id": "x", "sequence": 1}',
-            "adapters.UPPER",
-        ),
-        (
-            '{"adapters": {"a/b": {"1.0.0": {"schema": "version/1"}}}, "schema": "registry/1", '
-            '"registry_id": "x", "sequence": 1}',
-            "missing field 'adapters.a/b.1.0.0.digest'",
+            '{"adapters": {"UPPER": {}}, "schema": "registry/1", "registry_id": "x", "sequence": -1}',
+            "sequence: Input should be greater than or equal to 0.*registry rebuild",
         ),
     ],
 )

@@ -18,6 +18,7 @@ from adapter_hub.audit.checks import CHECKS, run_checks
 from adapter_hub.audit.gathering import Gatherer, Probe
 from adapter_hub.cache import Cache
 from adapter_hub.registry import Registry
+from adapter_hub.registry_file import unreadable_ref
 from adapter_hub.report import Finding
 
 __all__ = ["EXPLANATIONS", "THEMES", "audit"]
@@ -26,7 +27,9 @@ THEMES = (identity, contents, lineage, claims, provenance)  # importing them fil
 _OF_REGISTRIES = {
     "entry-unreadable": (
         "warning",
-        """A registry's entry was written by a newer program. It is skipped and preserved.""",
+        """A registry's entry was written by a newer program, or breaks the rules.
+
+It is skipped and preserved; `adapter-hub registry rebuild` writes it anew where a store has the version.""",
     ),
     "version-conflict": (
         "error",
@@ -70,13 +73,13 @@ def audit(
 def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:
     digests: dict[str, tuple[str, Registry]] = {}
     for registry in registries:
-        for name, version in registry.unreadable:
+        for (name, version), why in registry.unreadable.items():
             yield Finding(
                 code="entry-unreadable",
                 severity="warning",
-                ref=f"{name}@{version}",
-                message=f"written by a newer program in {registry.label}",
-                hint="upgrade adapter-hub to check it",
+                ref=unreadable_ref(name, version),
+                message=f"its entry in {registry.label} cannot be read: {why}",
+                hint="upgrade adapter-hub to check it, or `adapter-hub registry rebuild` writes it anew",
             )
         for name, versions in registry.adapters.items():
             for version, block in versions.items():

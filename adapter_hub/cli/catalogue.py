@@ -80,8 +80,9 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
     seen = set()
     for registry in settings.registries():
         echo_warnings(registry.warnings)
-        for name, version in registry.unreadable:
-            yield {"name": name, "version": version, "registry": registry.label, "status": "unreadable"}
+        for (name, version), why in registry.unreadable.items():
+            row = {"name": name, "version": version, "registry": registry.label}
+            yield {**row, "status": "unreadable", "reason": why}
         for name in sorted(registry.adapters):
             versions = registry.adapters[name]
             for version in sorted(versions, key=Version):
@@ -102,8 +103,10 @@ def _sort_key(row: dict[str, Any], metric: str, data: str) -> tuple[bool, float]
 
 
 def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list[Any]:
-    if "digest" not in row:  # a block that a newer program wrote
-        return [f"{row['name']}@{row['version']}", *[None] * 6, row["status"]]
+    from adapter_hub.registry_file import unreadable_ref
+
+    if "digest" not in row:  # an entry that cannot be read
+        return [unreadable_ref(row["name"], row["version"]), *[None] * 6, row["status"]]
     scores = [score for score in row.get("scores", []) if data in (None, score["data"])]
     scores = [score for score in scores if score["split"] == "test"] or scores
     best = min(scores, key=lambda score: float(score["value"]), default=None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text, echo_warnings
 from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted, size_text, table
 
@@ -51,15 +51,29 @@ def rebuild(settings: Settings, as_json: bool) -> None:
     from adapter_hub.exchange import rebuild as rebuild_registry
 
     own = settings.own_registry()
+    own.mend()
     with own.locked():  # a registry that is lost altogether counts as an empty one
         stores = _stores(settings, own)
+        renewal = own.renewal
     changed = rebuild_registry(own, stores)
+    if renewal:
+        echo_warnings([_about_renewal(own, renewal)])
     count = sum(len(versions) for versions in own.adapters.values())
     if as_json:
         echo_json({"registry": own.label, "sequence": own.sequence, "versions": count, "changed": changed})
     else:
         outcome = "rebuilt" if changed else "unchanged"
         echo_line(f"{own.label}: {outcome}, {counted(count, 'version')}, sequence {own.sequence}")
+
+
+def _about_renewal(own: Registry, reason: str) -> str:
+    from adapter_hub.registry import damaged_path
+
+    kept = "its history has it" if own.is_on_hub else f"it is kept as {damaged_path(own.path)}"
+    return (
+        f"registry {own.label} began anew, with the id {own.registry_id}: {reason}; {kept}; whoever saw it "
+        "is told once that this is another registry, and how to accept it"
+    )
 
 
 def _stores(settings: Settings, own: Registry) -> list[Store]:

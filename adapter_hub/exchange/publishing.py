@@ -128,10 +128,10 @@ def _check_digest(artifact: Artifact, registries: Sequence[Registry]) -> None:
                 f"{artifact.ref} exists in {other.label} with other bytes ({block.digest}); a version never "
                 "changes: publish under a higher version, or with --as NAME@VERSION"
             )
-        if (manifest.name, manifest.version) in other.unreadable:
+        if why := other.why_unreadable(manifest.name, manifest.version):
             raise ConflictError(
-                f"{artifact.ref} exists in {other.label}, written by a newer adapter_hub; upgrade, or "
-                "publish under a higher version"
+                f"{artifact.ref} exists in {other.label}, and its entry cannot be read ({why}); upgrade, "
+                "mend it with `adapter-hub registry rebuild`, or publish under a higher version"
             )
 
 

@@ -8,6 +8,7 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.exchange.places import check_place
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry import Adapters, Location, Registry, VersionBlock
+from adapter_hub.registry_file import NEWER
 from adapter_hub.report import Finding
 from adapter_hub.stores import Claims, Store
 from adapter_hub.summary import version_block
@@ -28,6 +29,7 @@ def rebuild(registry: Registry, stores: Sequence[Store]) -> bool:
     """
     for store in stores:
         check_place(registry, store)
+    registry.mend()
 
     def change(adapters: Adapters) -> None:
         rebuilt = blocks_of(stores, registry)  # in here, so that it knows what others listed meanwhile
@@ -45,7 +47,7 @@ def blocks_of(stores: Sequence[Store], registry: Registry) -> Adapters:
         found: dict[str, tuple[Manifest, str, list[Location]]] = {}
         for store in stores:
             for version in store.versions(name):
-                if (name, version) in registry.unreadable:
+                if registry.why_unreadable(name, version) == NEWER:
                     continue
                 manifest, digest = store.manifest(name, version)
                 _, first, locations = found.setdefault(version, (manifest, digest, []))

@@ -130,10 +130,10 @@ def _check_listing(adapter: LockedAdapter, locked: LockFile, registries: Sequenc
                 f"{adapter.ref}: {adapter.digest} is locked, but registry {registry.label} has "
                 f"{block.digest}; a version never changes: restore the lock file, or ask another registry"
             )
-        if (adapter.name, adapter.version) in registry.unreadable:
+        if why := registry.why_unreadable(adapter.name, adapter.version):
             raise InvalidInputError(
-                f"{adapter.ref} in {registry.label}: written by a newer adapter_hub, so its status is "
-                "unknown; upgrade"
+                f"{adapter.ref} in {registry.label}: its entry cannot be read ({why}), so its status is "
+                "unknown; upgrade adapter_hub, or ask the registry's owner to mend it"
             )
     everybody_asked = {item.registry_id for item in locked.registries} <= {r.registry_id for r in registries}
     if adapter.hub or not everybody_asked or any(adapter.digest in r.by_digest for r in registries):
