@@ -58,8 +58,9 @@ class Home:
         return audit(refs, registries=registries, base_models={"test/tiny": self.base_model}, **options)
 
     def edit_registry(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change registry.json as somebody with an editor would."""
+        """Change registry.json as another program would."""
         tree = json.loads(self.registry.path.read_bytes())
+        tree["sequence"] += 1
         change(tree["adapters"])
         self.registry.path.write_text(json.dumps(tree), encoding="utf-8")
 

@@ -80,6 +80,7 @@ def test_list_sorted_without_a_data_set_is_wrong_usage(published: Run) -> None:
 def test_list_names_what_a_newer_program_wrote(published: Run, tmp_path: Path) -> None:
     tree = json.loads((tmp_path / "registry.json").read_bytes())
     tree["adapters"]["test/da"]["1.0.0"]["schema"] = "version/9"
+    tree["sequence"] += 1
     (tmp_path / "registry.json").write_text(json.dumps(tree), encoding="utf-8")
     lines = published("list").out.splitlines()
     assert next(line for line in lines if line.startswith("test/da")).split() == [
@@ -196,6 +197,7 @@ def test_the_registry_can_be_checked_and_rebuilt_from_its_stores(published: Run,
     assert published("registry", "check").code == 0
     edited = json.loads((tmp_path / "registry.json").read_bytes())
     edited["adapters"]["test/pl"]["1.0.0"]["license"] = "MIT"
+    edited["sequence"] += 1
     (tmp_path / "registry.json").write_text(json.dumps(edited), encoding="utf-8")
     outcome = published("registry", "check", "--json")
     assert outcome.code == 1

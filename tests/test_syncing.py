@@ -56,8 +56,11 @@ def test_the_registry_s_place_helps_when_the_store_moved_since(site: Site) -> No
     site.lock()
     site.forget()
     shutil.move(site.store.path, site.folder / "elsewhere")
-    text = site.registry.path.read_text(encoding="utf-8")
-    site.registry.path.write_text(text.replace("./store", str(site.folder / "elsewhere")), encoding="utf-8")
+    tree = json.loads(
+        site.registry.path.read_text(encoding="utf-8").replace("./store", str(site.folder / "elsewhere"))
+    )
+    tree["sequence"] += 1
+    site.registry.path.write_text(json.dumps(tree), encoding="utf-8")
     assert site.sync() == ["test/da@1.0.0", "test/pl@1.0.0"]
 
 
@@ -134,10 +137,11 @@ def test_a_status_of_a_newer_program_is_not_taken_for_active(site: Site) -> None
     site.lock()
     tree = json.loads(site.registry.path.read_bytes())
     tree["adapters"]["test/pl"]["1.0.0"]["schema"] = "version/2"
+    tree["sequence"] += 1
     site.registry.path.write_text(json.dumps(tree), encoding="utf-8")
     failed: dict[str, AdapterHubError] = {}
     assert site.sync(failed=failed.__setitem__) == ["test/da@1.0.0"]
-    assert "its status is unknown; upgrade" in str(failed["test/pl@1.0.0"])
+    assert "written by a newer program), so its status is unknown; upgrade" in str(failed["test/pl@1.0.0"])
 
 
 # edited, damaged
