@@ -11,22 +11,33 @@ import hashlib
 import json
 import math
 import re
-from typing import Annotated, Any, Self
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Self
 
 import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from adapter_hub.clock import TIME_PATTERN, check_time
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import InvalidInputError, few
+from adapter_hub.escaping import shown
 
 DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
 _LARGEST = 2**53 - 1  # the largest integer that every reader of JSON keeps exact
+MAXIMUM_VALUES = 2_000_000  # in a file of JSON: at worst some 250 MB of memory
+MAXIMUM_KEYS = 10_000  # of one object in a record
+MAXIMUM_NESTING = 64  # levels; our records have six, other people's files ten
+MAXIMUM_TEXT = 4096  # characters of a field that is no document
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # an unfinished one goes to the end
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST_PATTERN}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 UtcTime = Annotated[str, StringConstraints(pattern=f"^{TIME_PATTERN}$"), AfterValidator(check_time)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Text = Annotated[str, StringConstraints(min_length=1)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_TEXT)]
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -85,38 +96,100 @@ def _usual(value: Any) -> Any:
     raise _UnusualError
 
 
-def read_json(raw: bytes, where: str) -> Any:
-    """Parse JSON that can be understood in one way only.
+def read_json(raw: bytes, where: str, *, values: int = MAXIMUM_VALUES) -> Any:
+    """Parse JSON that can be understood in one way only, of bounded size in memory.
+
+    Args:
+        raw: the file's bytes.
+        where: what messages call it.
+        values: the most that it may hold, which bounds the memory that it takes: the bytes alone do not,
+            as an empty list is two of them and 56 in memory.
 
     Raises:
-        InvalidInputError: broken JSON or UTF-8, a duplicate key, NaN, Infinity, an overflow.
+        InvalidInputError: broken JSON or UTF-8, a duplicate key, NaN, Infinity, an overflow, half a
+            surrogate pair, too many values, nested too deeply.
+    """
+    return _parsed(raw, where, values, _unique)
+
+
+def check_json(raw: bytes, where: str, *, values: int = MAXIMUM_VALUES, keys: int = MAXIMUM_KEYS) -> None:
+    """Check that JSON can be understood in one way only, without keeping it; see `read_json`.
+
+    Args:
+        raw: the file's bytes.
+        where: what messages call it.
+        values: the most that it may hold.
+        keys: the most that one object may hold.
+
+    Raises:
+        InvalidInputError: as `read_json`, or an object has too many keys.
     """
 
-    def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(items)
-        if len(out) != len(items):
-            names = [name for name, _ in items]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"duplicate key {', '.join(map(repr, twice))}")
-        return out
+    def forget(items: list[tuple[str, Any]]) -> None:
+        if len(items) > keys:
+            raise ValueError(f"an object of {len(items)} keys, expected at most {keys}")
+        _unique(items)
 
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
+    _parsed(raw, where, values, forget)
 
-    def finite(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise ValueError(f"{text} overflows")
-        return value
 
+def _parsed(raw: bytes, where: str, values: int, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+    if problem := _structure_problem(raw, values):
+        raise InvalidInputError(f"{where}: {problem}")
     try:
-        return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant, parse_float=finite
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=hook, parse_constant=_no_constant, parse_float=_finite
         )
+        if _SURROGATE.search(raw):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise InvalidInputError(f"{where}: nested too deeply") from None
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{where}: holds half a surrogate pair, which is no text") from None
     except ValueError as error:
-        raise InvalidInputError(f"{where}: {error}") from None
+        raise InvalidInputError(f"{where}: {shown(error)}") from None
+    return value
+
+
+def _structure_problem(raw: bytes, values: int) -> str:
+    """Return why this is too much to parse: values and nesting are counted before any is made."""
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened <= MAXIMUM_NESTING and opened + raw.count(b",") < values:
+        return ""
+    too_many = f"more than {values} values, which is the most that is read"
+    if raw.count(b'"') > 4 * values:  # a name and a text for each
+        return too_many
+    bare = _STRING.sub(b"", raw)
+    brackets = bare.translate(_AS_SQUARE, _NO_BRACKETS)
+    if bare.count(b",") + len(brackets) // 2 >= values:
+        return too_many
+    for _ in range(MAXIMUM_NESTING):  # each round takes the innermost level away
+        inner = brackets.replace(b"[]", b"")
+        if len(inner) == len(brackets):
+            return ""  # all are gone, or they do not match, which the parser says better
+        brackets = inner
+    return "nested too deeply" if b"[]" in brackets else ""
+
+
+def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(items)
+    if len(found) != len(items):
+        counts = Counter(name for name, _ in items)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        names = few((f"'{shown(name, 60)}'" for name in twice), separator=", ", most=3)
+        raise ValueError(f"duplicate key {names}")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shown(text, 40)} overflows")
+    return value
 
 
 def check_schema(found: object, expected: str, where: str) -> None:
@@ -133,29 +206,39 @@ def check_schema(found: object, expected: str, where: str) -> None:
             f"{where}: its schema {found} is newer than this program, which reads {expected}; "
             "update the project's checkout and run `pip install .` in it"
         )
-    raise InvalidInputError(f"{where}: schema {str(found)[:40]!r}, expected {expected!r}")
+    raise InvalidInputError(f"{where}: schema {shown(found, 40)!r}, expected {expected!r}")
 
 
 def explain(error: ValidationError) -> str:
     """Return pydantic's complaints as one line: the field, what is wrong, what was given."""
-    parts = []
-    for item in error.errors(include_url=False, include_context=False):
-        place = ".".join(str(step) for step in item["loc"]) or "record"
-        given = item.get("input")
-        shown = "" if isinstance(given, dict | list) else f" (got {str(given)[:60]!r})"
-        if item["type"] == "extra_forbidden":
-            parts.append(f"unknown field {place!r}")
-        elif item["type"] == "missing":
-            parts.append(f"missing field {place!r}")
-        else:
-            parts.append(f"{place}: {re.sub(r'^Value error, ', '', item['msg'])}{shown}")
-    return "; ".join(parts)
+    return few(map(_complaint, error.errors(include_url=False, include_context=False)))
+
+
+def _complaint(item: Any) -> str:
+    place = shown(".".join(str(step) for step in item["loc"]) or "record", 120)
+    if item["type"] == "extra_forbidden":
+        return f"unknown field '{place}'"
+    if item["type"] == "missing":
+        return f"missing field '{place}'"
+    given = item.get("input")
+    got = "" if isinstance(given, dict | list | tuple) else f" (got '{shown(_cut(given), 60)}')"
+    return f"{place}: {item['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _cut(value: object) -> str:
+    """Return the text of a value; an integer may have more digits than Python will write."""
+    return (
+        f"an integer of {value.bit_length()} bits"
+        if type(value) is int and abs(value) > 10**60
+        else str(value)
+    )
 
 
 class Record(BaseModel):
     """A frozen, strict record: unknown fields refused, absent fields omitted, never null."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    values_read: ClassVar[int] = 200_000  # the most that a file of this kind may hold
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data with absent fields left out."""
@@ -172,7 +255,7 @@ class Record(BaseModel):
         Raises:
             InvalidInputError: not JSON, or not this record; every complaint in one line.
         """
-        read_json(raw, where)
+        check_json(raw, where, values=cls.values_read)
         try:
             return cls.model_validate_json(raw)
         except ValidationError as error:

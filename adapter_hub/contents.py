@@ -13,10 +13,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from adapter_hub.manifest import MANIFEST_FILE, FileEntry
+from adapter_hub.manifest import MANIFEST_FILE, MAXIMUM_FILES, FileEntry
 from adapter_hub.tensors import file_sha256
 
-MAXIMUM_FILES = 4096
 MAXIMUM_DEPTH = 8  # folders in each other
 PLAIN_NAMES = ("LICENSE", "NOTICE")
 PLAIN_SUFFIXES = (".json", ".safetensors", ".txt", ".md")

@@ -14,16 +14,42 @@
     └── OutOfMemoryError       the memory of the machine or of its GPU does not suffice
 
 A message is one line: what, where, what was expected, and the next step. The command line prints it
-after `error: ` and exits with 1.
+after `error: ` and exits with 1. What was found wrong may come from a hostile file: of many differences a
+few are told and the rest counted, and none is longer than a line or two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from adapter_hub.escaping import shown
+
+TOLD = 10  # differences in a message
+KEPT = 1000  # differences that an error keeps
+LONGEST_DIFFERENCE = 600  # characters
+LONGEST_MESSAGE = 10_000  # characters
+
+
+def few(items: Iterable[str], *, separator: str = "; ", most: int = TOLD) -> str:
+    """Return the first of many texts as one, each cut to a bearable length, and how many more there are.
+
+    >>> few(["q_proj", "k_proj", "v_proj"], separator=", ", most=2)
+    'q_proj, k_proj, … and 1 more'
+    """
+    waiting = iter(items)
+    told = [shown(item, LONGEST_DIFFERENCE) for item in islice(waiting, most)]
+    if rest := sum(1 for _ in waiting):
+        told.append(f"… and {rest} more")
+    return separator.join(told)
 
 
 class AdapterHubError(Exception):
-    """Base of all errors of this library; `str()` is one line for the user."""
+    """Base of all errors of this library; `str()` is one line for the user, of bounded length."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
 
 
 class InvalidInputError(AdapterHubError, ValueError):
@@ -81,9 +107,13 @@ class OutOfMemoryError(AdapterHubError):
 
 
 class IntegrityError(AdapterHubError):
-    """Something is not what its record promises; `differences` lists every mismatch, not the first."""
+    """Something is not what its record promises.
+
+    `differences` lists every mismatch, not the first (of thousands the first 1000); the message tells ten.
+    """
 
     def __init__(self, what: str, differences: Sequence[str] = (), hint: str = "") -> None:
-        self.what, self.differences, self.hint = what, tuple(differences), hint
-        text = what if not differences else f"{what}: {'; '.join(differences)}"
+        self.what, self.hint = what, hint
+        self.differences = tuple(shown(item, LONGEST_DIFFERENCE) for item in differences[:KEPT])
+        text = what if not differences else f"{what}: {few(differences)}"
         super().__init__(f"{text}; {hint}" if hint else text)

@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from packaging.version import Version
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from adapter_hub.canonical import Count, Digest, Record, Text, check_schema, read_json
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.manifest import BaseModelPin, FileEntry, Name, VersionText
+from adapter_hub.manifest import MAXIMUM_FILES, BaseModelPin, FileEntry, Name, VersionText
 from adapter_hub.paths import write_atomically
+from adapter_hub.reading import read_bounded
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry_file import Location
 
 LOCK_SCHEMA = "lock/1"
 LOCK_FILE = "adapters.lock"
-MAXIMUM_SIZE = 64 * 2**20  # bytes; an adapter takes about 2 kB
+MAXIMUM_SIZE = 32 * 2**20  # bytes; an adapter takes about 2 kB
 
 
 class LockedRegistry(Record):
@@ -64,7 +65,7 @@ class LockedAdapter(Record):
     weights_digest: Digest
     hub: bool
     base_model: BaseModelPin
-    files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
+    files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=MAXIMUM_FILES), FailFast()]
     closure: tuple[LockedAncestor, ...] = ()
     locations: tuple[Location, ...] = ()
 
@@ -96,6 +97,8 @@ class LockFile(Record):
     requirements: tuple[Text, ...]
     registries: tuple[LockedRegistry, ...] = ()
     adapters: tuple[LockedAdapter, ...] = ()
+
+    values_read: ClassVar[int] = 1_000_000  # about 50 an adapter
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -142,15 +145,12 @@ def read_lock(path: Path) -> LockFile:
         NotFoundError: there is none. InvalidInputError: damaged, or written by a later program.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAXIMUM_SIZE + 1)
+        raw = read_bounded(path, MAXIMUM_SIZE)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{path}: no such lock file; `adapter-hub lock REF...` makes one") from None
     damaged = "restore it, or rebuild it with `adapter-hub lock REF...`"
-    if len(raw) > MAXIMUM_SIZE:
-        raise InvalidInputError(f"{path}: larger than {MAXIMUM_SIZE} bytes; {damaged}")
     try:
-        tree = read_json(raw, str(path))
+        tree = read_json(raw, str(path), values=LockFile.values_read)
         check_schema(tree.get("schema") if isinstance(tree, dict) else None, LOCK_SCHEMA, str(path))
         return LockFile.parse(raw, str(path))
     except InvalidInputError as error:
@@ -166,7 +166,7 @@ def write_lock(path: Path, lock: LockFile) -> bool:
     """
     data = lock.to_text().encode()
     if path.exists():
-        before = path.read_bytes()
+        before = read_bounded(path, MAXIMUM_SIZE)
         if before == data:
             return False
         if before.strip() and b'"lock/' not in before:  # a damaged lock may be replaced, a README may not

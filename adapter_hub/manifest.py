@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import FailFast, Field, StringConstraints, model_validator
 
 from adapter_hub.canonical import (
     Count,
@@ -20,6 +20,8 @@ from adapter_hub.canonical import (
     canonical_bytes,
     digest_of,
 )
+from adapter_hub.errors import few
+from adapter_hub.escaping import shown
 from adapter_hub.reference import NAME_PATTERN, VERSION_PATTERN, check_name
 
 MANIFEST_FILE = "adapter.json"
@@ -31,6 +33,11 @@ ParentRole = Literal["seed", "expert", "component"]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 VersionText = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is no adapter any more
+MAXIMUM_MODULES = 4096  # whisper-large has 384 linears
+MAXIMUM_FILES = 4096
+MAXIMUM_FILE = 4 * 2**30  # bytes; rank 512 on every linear of whisper-large-v3 in float32 is 2.6 GB
 
 # for every method: how many parents of each role, least and most
 PARENT_RULES: dict[str, dict[str, tuple[int, int]]] = {
@@ -62,7 +69,7 @@ class LoraModule(Record):
     """One adapted linear: its full path in the base model, the rank, and the scaling of B·A."""
 
     path: Text
-    rank: Annotated[int, Field(ge=1, le=4096)]
+    rank: Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
     scaling: Annotated[float, Field(gt=0.0, lt=1e6)]
 
 
@@ -73,7 +80,7 @@ class LoraSection(Record):
     dtype: Literal["float32", "float16", "bfloat16"]
     dropout: Share
     parameters: Count
-    modules: Annotated[tuple[LoraModule, ...], Field(min_length=1)]
+    modules: Annotated[tuple[LoraModule, ...], Field(min_length=1, max_length=MAXIMUM_MODULES), FailFast()]
 
     @model_validator(mode="after")
     def _sorted_modules(self) -> Self:
@@ -99,7 +106,7 @@ class FileEntry(Record):
     """A file of the artifact: relative POSIX path, size in bytes, sha256."""
 
     path: Text
-    size: Count
+    size: Annotated[int, Field(ge=0, le=MAXIMUM_FILE)]
     sha256: Sha256
 
 
@@ -191,22 +198,22 @@ class Draft(Record):
     name: Name
     version: VersionText
     created: UtcTime
-    authors: tuple[Text, ...]
+    authors: Annotated[tuple[Text, ...], Field(max_length=1000), FailFast()]
     license: Text
     method: Method
     task: Literal["transcribe", "translate"]
     timestamps: bool
-    languages: Annotated[tuple[Language, ...], Field(min_length=1)]
+    languages: Annotated[tuple[Language, ...], Field(min_length=1, max_length=200), FailFast()]
     base_model: BaseModelPin
-    lora: Annotated[tuple[LoraSection, ...], Field(min_length=1)]
+    lora: Annotated[tuple[LoraSection, ...], Field(min_length=1, max_length=2)]
     gate: GateSection | None = None
-    files: Annotated[tuple[FileEntry, ...], Field(min_length=1)]
+    files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=MAXIMUM_FILES), FailFast()]
     weights_digest: Digest
-    parents: tuple[Parent, ...] = ()
+    parents: Annotated[tuple[Parent, ...], Field(max_length=1000), FailFast()] = ()
     source: Text | None = None
-    similarity: tuple[Similarity, ...] = ()
-    data: tuple[DataSource, ...] = ()
-    recipe: Text | None = None
+    similarity: Annotated[tuple[Similarity, ...], Field(max_length=100), FailFast()] = ()
+    data: Annotated[tuple[DataSource, ...], Field(max_length=1000), FailFast()] = ()
+    recipe: Annotated[str, StringConstraints(min_length=1, max_length=2**20)] | None = None
     training: Training | None = None
     probe: Probe | None = None
 
@@ -217,12 +224,12 @@ class Draft(Record):
         if paths != sorted(set(paths)):
             raise ValueError("file paths must be sorted and unique")
         problems = [
-            *(f"file path {path!r} is not safe" for path in paths if not is_safe_path(path)),
+            *(f"file path '{shown(path, 100)}' is not safe" for path in paths if not is_safe_path(path)),
             *parent_problems(self.method, self.parents),
             *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
         ]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError(few(problems))
         return self
 
     @property

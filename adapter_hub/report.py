@@ -6,9 +6,9 @@ digests of the adapter's function, the base model and the data that it measured.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, StringConstraints, model_validator
 
 from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime
 from adapter_hub.manifest import Name, VersionText
@@ -117,7 +117,9 @@ class EvaluationReport(Record):
     seconds: Annotated[float, Field(ge=0.0)]  # of audio
     wall_seconds: Annotated[float, Field(ge=0.0)]
     packages: dict[str, str]
-    rows: Annotated[tuple[UtteranceRow, ...], Field(min_length=1)]
+    rows: Annotated[tuple[UtteranceRow, ...], Field(min_length=1), FailFast()]
+
+    values_read: ClassVar[int] = 1_500_000  # about 20 an utterance
 
     @model_validator(mode="after")
     def _pooled(self) -> Self:
@@ -152,5 +154,5 @@ class Finding(Record):
     code: Text
     severity: Severity
     ref: Text
-    message: Text
+    message: Annotated[str, StringConstraints(min_length=1)]
     hint: str = ""

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import IntegrityError
-from adapter_hub.manifest import LoraSection
+from adapter_hub.manifest import MAXIMUM_RANK, LoraSection
 from adapter_hub.paths import Stamp
 from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.runtime.base_model import BaseModel
@@ -35,7 +35,6 @@ from adapter_hub.runtime.layout import Layout, Part
 from adapter_hub.tensors import TensorEntry, read_header
 from adapter_hub.weights import ROLE_FOLDERS
 
-MAXIMUM_RANK = 512  # of a single module: a rank that approaches the width is no adapter any more
 BLOCK = 2**20  # bytes read at once: they are hashed while they are in the processor's cache
 PREFIX = "base_model.model."
 TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
