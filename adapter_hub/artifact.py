@@ -12,7 +12,6 @@ folder, the base model, and the manifests of all ancestors (`ancestors/<digest>.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,13 @@ from typing import Any, Self
 
 from adapter_hub.canonical import Record, canonical_bytes, digest_of, hex_of
 from adapter_hub.clock import utc_now
-from adapter_hub.contents import contents_problems, entry_of, kind_problems, listed_paths
+from adapter_hub.contents import (
+    contents_problems,
+    entry_of,
+    kind_problems,
+    listed_paths,
+    size_problems,
+)
 from adapter_hub.errors import (
     AdapterHubError,
     ConflictError,
@@ -31,7 +36,15 @@ from adapter_hub.errors import (
 )
 from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE
 from adapter_hub.manifest import MANIFEST_FILE, SCHEMA, Draft, Manifest, Parent, function_digest
-from adapter_hub.paths import TEMPORARY, Stamp, folder_in_the_making, sync_file, write_atomically
+from adapter_hub.paths import (
+    TEMPORARY,
+    Stamp,
+    folder_in_the_making,
+    is_temporary,
+    sync_file,
+    write_atomically,
+)
+from adapter_hub.reading import copy_regular, read_bounded
 from adapter_hub.tensors import weights_digest
 from adapter_hub.weights import layout_problems, lora_section, weights_problems
 
@@ -116,11 +129,7 @@ def _manifest_bytes(path: Path) -> bytes:
         ) from None
     if not stat.S_ISREG(mode):
         raise InvalidInputError(f"{path}: not an ordinary file (a link or a special file)")
-    with path.open("rb") as file:
-        raw = file.read(MAXIMUM_MANIFEST + 1)
-    if len(raw) > MAXIMUM_MANIFEST:
-        raise InvalidInputError(f"{path}: larger than {MAXIMUM_MANIFEST} bytes")
-    return raw
+    return read_bounded(path, MAXIMUM_MANIFEST, follow=False)
 
 
 def read_ancestors(folder: Path) -> tuple[dict[str, Manifest], list[str]]:
@@ -202,7 +211,8 @@ def seal(folder: Path | str, fields: Mapping[str, Any]) -> Artifact:
     if (path / MANIFEST_FILE).exists():
         raise ConflictError(f"{path}: is an artifact already; a version is sealed once")
     for leftover in path.rglob(f"{TEMPORARY}*"):  # of a sealing that was killed
-        leftover.unlink()
+        if is_temporary(leftover.name) and not leftover.is_dir():
+            leftover.unlink()
     paths, problems = listed_paths(path)
     if problems := problems + kind_problems(paths):
         raise IntegrityError(f"{path}: cannot be sealed", problems)
@@ -257,6 +267,8 @@ def copy_artifact(artifact: Artifact, target: Path | str, *, link: bool = False)
         ConflictError: `target` is something else already.
     """
     path = Path(target)
+    if path.is_symlink():
+        raise ConflictError(f"{path}: a symbolic link; name the folder that it leads to, or another one")
     if not path.exists():
         try:
             with folder_in_the_making(path) as temporary:
@@ -268,18 +280,20 @@ def copy_artifact(artifact: Artifact, target: Path | str, *, link: bool = False)
 
 
 def _copy_files(artifact: Artifact, folder: Path, *, link: bool) -> None:
-    missing = []
-    for name in (*(entry.path for entry in artifact.manifest.files), MANIFEST_FILE):
-        source, copy = artifact.path / name, folder / name
-        if source.is_symlink() or not source.is_file():
-            missing.append(f"{name}: missing or not an ordinary file")
-            continue
+    label, problems = f"{artifact.ref} from {artifact.path}", size_problems(artifact.manifest.files)
+    for entry in () if problems else artifact.manifest.files:
+        source, copy = artifact.path / entry.path, folder / entry.path
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if not (link and _linked(source, copy)):
-            shutil.copyfile(source, copy, follow_symlinks=False)
-    label = f"{artifact.ref} from {artifact.path}"
-    if missing:
-        raise IntegrityError(label, missing)
+        try:
+            if not (link and _linked(source, copy)):
+                copy_regular(source, copy, entry.size)
+        except (FileNotFoundError, NotADirectoryError):
+            problems.append(f"{entry.path}: missing")
+        except InvalidInputError as error:
+            problems.append(str(error).replace(f"{artifact.path}/", ""))
+    if problems:
+        raise IntegrityError(label, problems)
+    (folder / MANIFEST_FILE).write_bytes(_manifest_bytes(artifact.path / MANIFEST_FILE))
     if Artifact.open(folder).digest != artifact.digest:
         raise IntegrityError(label, [f"{MANIFEST_FILE} changed while it was copied"])
     if problems := problems_of(folder, artifact.manifest):

@@ -21,8 +21,12 @@ from adapter_hub.canonical import canonical_bytes, digest_of, read_json, sha256_
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.hub import HubClient, RepoId
 from adapter_hub.paths import write_atomically
+from adapter_hub.reading import read_bounded
 from adapter_hub.reference import is_local
 from adapter_hub.tensors import read_header, tensor_rows
+
+MAXIMUM_JSON = 64 * 2**20  # bytes; a tokenizer is about 3 MB
+MAXIMUM_NOTE = 2**12  # bytes
 
 EMBEDDED_ID = "adapter-hub/whisper-mini"
 # what is fetched of a Hub repository: no pickles, no other frameworks' weights
@@ -123,7 +127,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         raise NotFoundError(f"{folder}: no {name}; expected a Whisper model as transformers saves it")
-    value = read_json(path.read_bytes(), str(path))
+    value = read_json(read_bounded(path, MAXIMUM_JSON), str(path))
     if not isinstance(value, dict):
         raise InvalidInputError(f"{path}: expected a JSON object")
     return value
@@ -161,7 +165,7 @@ def stamped_digest(folder: Path, cache: Path) -> str:
     key = sha256_hex(canonical_bytes([str(folder.resolve()), stamp]))
     note = cache / "base_models" / f"{key}.json"
     with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
-        known = json.loads(note.read_bytes())
+        known = json.loads(read_bounded(note, MAXIMUM_NOTE))
         if isinstance(known, str):
             return known
     digest = base_model_digest(folder)

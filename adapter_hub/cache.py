@@ -5,10 +5,18 @@
 
     <cache>/artifacts/<digest>/…      <cache>/stamps/<digest>.json
 
-A stamp holds size, modification time and inode of every file as verified. While they agree, getting an
-adapter costs a look at each file's entry and no hashing; otherwise it is verified again, and dropped if
-it is damaged, so that the next pull brings it anew. Beside them lies what training and evaluation make
-of data sets (`features/`, `datasets/`), which this module lists and prunes, too.
+A stamp holds size, times of modification and of change, and inode of every file as verified. While they
+agree, getting an adapter costs a look at each file's entry and no hashing; otherwise it is verified again,
+and dropped if it is damaged, so that the next pull brings it anew.
+
+What that promises: whoever is not this user (or root) cannot make this program take bytes for verified that
+are not. A stamp is believed only where nobody else can write, from the root of the disk down to the cache
+(`is_private`), if it and every file that it speaks of are this user's own; in any other cache, like one that
+a group shares, everything is hashed on every use. A cache that this program makes is closed to others.
+Programs of this user can do what this one can, and no stamp keeps them from it; `cache verify` hashes all.
+
+Beside them lies what training and evaluation make of data sets (`features/`, `datasets/`), which this
+module lists and prunes, too. Links that somebody put there are not followed: what they lead to stays.
 """
 
 from __future__ import annotations
@@ -16,17 +24,31 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
+from adapter_hub.below import below
 from adapter_hub.canonical import hex_of
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.paths import Stamp, remove_folder, remove_stale, write_atomically
+from adapter_hub.paths import (
+    Stamp,
+    is_ours,
+    is_private,
+    make_folder,
+    make_private,
+    remove_folder,
+    remove_stale,
+    write_atomically,
+)
+from adapter_hub.reading import open_regular, read_bounded
 
+MAXIMUM_STAMP = 4 * 2**20  # bytes; 4096 files
+MAXIMUM_PLAN = 64 * 2**20  # bytes of what describes a data set
 DAY = 24 * 3600.0  # seconds
 Row = tuple[str, Stamp]
 
@@ -60,6 +82,8 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         """Name a cache without touching it."""
         self.folder = folder
+        self._private = False
+        self._closed: bool | None = None  # whether others cannot even enter it
         self._opened: dict[str, tuple[list[Row], Artifact]] = {}  # with the entries that it was opened with
 
     def place(self, digest: str) -> Path:
@@ -70,29 +94,72 @@ class Cache:
         return self.folder / "stamps" / f"{hex_of(digest)}.json"
 
     def get(self, digest: str) -> Artifact | None:
-        """Return the adapter with this digest, or None if it is not there (any more)."""
+        """Return the adapter with this digest, or None if it is not there (any more).
+
+        Raises:
+            InvalidInputError: the folder of artifacts is a link.
+        """
         folder = self.place(digest)
-        if not folder.is_dir():
+        seen = self._look(folder)
+        if seen is None:
             return None
-        rows = _rows(folder)
+        rows, believed = seen
+        stamp = self._read_stamp(digest) if believed else None
         before = self._opened.get(digest)
-        if before and before[0] == rows == self._read_stamp(digest):
+        if before and before[0] == rows == stamp:
             return before[1]
         try:
             artifact = Artifact.open(folder)
             if artifact.digest != digest:
                 raise IntegrityError(f"{folder}: holds {artifact.digest}")
-            if self._read_stamp(digest) != rows:
+            if stamp != rows:
                 artifact.verify()
         except AdapterHubError:
-            remove_folder(folder)
+            with suppress(OSError):  # a read-only cache keeps it, and it is never given out
+                remove_folder(folder)
             return None
-        if self._read_stamp(digest) != rows:
-            self._write_stamp(digest, rows)
-        with suppress(OSError):  # a read-only cache does not note when it was used
-            os.utime(self._stamp(digest))
+        return self._noted(artifact, rows, believed, new=stamp != rows)
+
+    def _look(self, folder: Path) -> tuple[list[Row], bool] | None:
+        """Return the entries of an adapter's files, and whether a stamp of them can be believed."""
+        below(self.folder, "artifacts")
+        try:
+            status = folder.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISDIR(status.st_mode):
+            with suppress(OSError):
+                folder.unlink()  # a link; what it leads to stays
+            return None
+        rows, own = [], self._is_own(status)
+        for path, entry in _entries(folder):
+            own = own and self._is_own(entry)
+            if not stat.S_ISDIR(entry.st_mode):
+                rows.append((path, Stamp.of(entry)))
+        return sorted(rows), own and self._is_private()
+
+    def _is_private(self) -> bool:
+        """Tell whether nobody else can write; once that is so, nobody but this user can undo it."""
+        if not self._private:
+            self._private = all(is_private(self.folder / name) for name in ("artifacts", "stamps"))
+        return self._private
+
+    def _is_own(self, status: os.stat_result) -> bool:
+        if self._closed is None:
+            with suppress(OSError):
+                self._closed = not self.folder.stat().st_mode & 0o077 and is_private(self.folder)
+        return is_ours(status, reached=not self._closed)
+
+    def _noted(self, artifact: Artifact, rows: list[Row], believed: bool, new: bool) -> Artifact:
+        """Return a verified artifact with its stamps, if they will be believed, and note that it was used."""
+        with suppress(OSError):  # a read-only cache is verified on every use
+            if new:
+                self._write_stamp(artifact.digest, rows if believed else [])
+            os.utime(self._stamp(artifact.digest))
+        if not believed:
+            return artifact
         artifact = replace(artifact, stamps=dict(rows))
-        self._opened[digest] = rows, artifact
+        self._opened[artifact.digest] = rows, artifact
         return artifact
 
     def add(self, artifact: Artifact) -> Artifact:
@@ -102,35 +169,49 @@ class Cache:
         return self.land(artifact.digest, lambda folder: copy_artifact(artifact, folder))
 
     def land(self, digest: str, fetch: Callable[[Path], Artifact]) -> Artifact:
-        """Let `fetch` bring the adapter with this digest, whole and verified, to its place."""
+        """Let `fetch` bring the adapter with this digest, whole and verified, to its place.
+
+        Raises:
+            InvalidInputError: the folder of artifacts is a link. OSError: the cache cannot be written.
+        """
+        make_private(self.folder)
+        below(self.folder, "artifacts")
         artifact = fetch(self.place(digest))
-        rows = _rows(artifact.path)
-        self._write_stamp(digest, rows)
-        return replace(artifact, stamps=dict(rows))
+        with suppress(OSError):
+            make_folder(self.folder / "stamps")
+        rows, believed = self._look(artifact.path) or ([], False)
+        return self._noted(artifact, rows, believed, new=True)
 
     def entries(self) -> list[CacheEntry]:
         """Return what is there, sorted by name and version."""
         found = []
-        folder = self.folder / "artifacts"
+        folder = below(self.folder, "artifacts")
         for path in folder.glob("[0-9a-f]*") if folder.is_dir() else ():
             digest = f"sha256:{path.name}"
             try:
-                ref = Artifact.open(path).ref
+                ref = "damaged" if path.is_symlink() else Artifact.open(path).ref
             except AdapterHubError:
                 ref = "damaged"
             stamp = self._stamp(digest)
             used = stamp.stat().st_mtime if stamp.exists() else 0.0
-            found.append(CacheEntry(digest, ref, sum(stamp.size for _, stamp in _rows(path)), used, path))
+            found.append(CacheEntry(digest, ref, _size(path), used, path))
         return sorted(found, key=lambda entry: (entry.ref, entry.digest))
 
     def data(self) -> list[CacheEntry]:
         """Return what is kept of data: log-mel features, in packs of many clips, and data sets of the Hub."""
         packs = [
             CacheEntry("", "features", path.stat().st_size, path.stat().st_mtime, path)
-            for path in sorted((self.folder / "features").glob("*/*.safetensors"))
+            for folder in self._folders("features")
+            for path in sorted(folder.glob("*.safetensors"))
         ]
-        plans = sorted((self.folder / "datasets").glob("*/dataset.json"))
-        return packs + [_data_set(plan) for plan in plans]
+        plans = [path for folder in self._folders("datasets") for path in folder.glob("dataset.json")]
+        return packs + [_data_set(plan) for plan in sorted(plans)]
+
+    def _folders(self, name: str) -> list[Path]:
+        """Return the folders in a folder of the cache; links lead to what is not the cache's."""
+        place = self.folder / name
+        inner = sorted(place.glob("*")) if not place.is_symlink() else []
+        return [path for path in inner if path.is_dir() and not path.is_symlink()]
 
     def prune(self, unused_days: float = 30.0, keep: Collection[str] = ()) -> list[CacheEntry]:
         """Remove what was not asked for in `unused_days`, except the digests in `keep`.
@@ -148,11 +229,22 @@ class Cache:
                 remove_folder(entry.path) if entry.path.is_dir() else entry.path.unlink(missing_ok=True)
                 gone.append(entry)
         for name in ("artifacts", "stamps", "datasets"):
-            remove_stale(self.folder / name)
-        for path in (self.folder / "downloads").glob("*"):  # unfinished ones that nobody went on with
-            if path.lstat().st_mtime <= min(limit, time.time() - DAY):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            if not (self.folder / name).is_symlink():
+                remove_stale(self.folder / name)
+        self._prune_downloads(min(limit, time.time() - DAY))
         return gone
+
+    def _prune_downloads(self, limit: float) -> None:
+        """Remove unfinished ones that nobody went on with."""
+        place = self.folder / "downloads"
+        for path in place.glob("*") if not place.is_symlink() else ():
+            status = path.lstat()
+            if status.st_mtime > limit:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def verify(self) -> dict[str, str]:
         """Hash every file again.
@@ -172,32 +264,47 @@ class Cache:
         return problems
 
     def _read_stamp(self, digest: str) -> list[Row] | None:
+        """Return what was written down when this adapter was verified, if that was this user."""
         try:
-            return [(name, Stamp(*stamp)) for name, stamp in json.loads(self._stamp(digest).read_bytes())]
-        except (OSError, ValueError, TypeError):
+            with open_regular(self._stamp(digest), follow=False) as file:
+                if not self._is_own(os.fstat(file.fileno())):
+                    return None
+                note = json.loads(file.read(MAXIMUM_STAMP))
+            if note["digest"] != digest:
+                return None
+            return [(name, Stamp(*stamp)) for name, stamp in note["files"]]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def _write_stamp(self, digest: str, rows: list[Row]) -> None:
-        with suppress(PermissionError):  # a read-only cache is verified on every use
-            write_atomically(self._stamp(digest), json.dumps(rows).encode())
+        write_atomically(self._stamp(digest), json.dumps({"digest": digest, "files": rows}).encode())
 
 
 def _data_set(plan: Path) -> CacheEntry:
     folder = plan.parent
     try:
-        row = json.loads(plan.read_bytes())
+        row = json.loads(read_bounded(plan, MAXIMUM_PLAN, follow=False))
         ref = f"{row['repo']}:{row['config']} {row['split']} @{row['commit'][:12]}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         ref = "damaged"
-    size = sum(stamp.size for _, stamp in _rows(folder))
-    return CacheEntry("", ref, size, plan.stat().st_mtime, folder)
+    return CacheEntry("", ref, _size(folder), plan.lstat().st_mtime, folder)
 
 
-def _rows(folder: Path) -> list[Row]:
-    """Return path and stamp of everything below `folder` but folders; links not followed."""
-    rows: list[Row] = []
-    for base, folders, names in os.walk(folder):
-        for name in (*names, *(f for f in folders if Path(base, f).is_symlink())):
-            path = Path(base, name)
-            rows.append((path.relative_to(folder).as_posix(), Stamp.of(path.lstat())))
-    return sorted(rows)
+def _size(folder: Path) -> int:
+    """Return the bytes of the files in a folder; none for a link."""
+    if folder.is_symlink():
+        return 0
+    return sum(status.st_size for _, status in _entries(folder) if stat.S_ISREG(status.st_mode))
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield path and entry of everything below `folder`, links not followed."""
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(folder / prefix) as found:
+            for item in found:
+                status = item.stat(follow_symlinks=False)
+                yield f"{prefix}{item.name}", status
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(f"{prefix}{item.name}/")

@@ -8,15 +8,20 @@ ordinary files count, and every difference is reported, not the first.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from adapter_hub.manifest import MANIFEST_FILE, MAXIMUM_FILES, FileEntry
+from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.manifest import MANIFEST_FILE, MAXIMUM_FILES, FileEntry, Manifest
+from adapter_hub.reading import open_regular
 from adapter_hub.tensors import file_sha256
 
 MAXIMUM_DEPTH = 8  # folders in each other
+MAXIMUM_FILE = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-v3 in float32 is 1.3 GB
+MAXIMUM_TOTAL = 6 * 2**30  # bytes of all files; a pair of two of these is 2.7 GB
 PLAIN_NAMES = ("LICENSE", "NOTICE")
 PLAIN_SUFFIXES = (".json", ".safetensors", ".txt", ".md")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
@@ -78,9 +83,44 @@ def kind_problems(paths: Iterable[str]) -> list[str]:
     return problems
 
 
+def strangers(folder: Path, listed: Iterable[str]) -> list[str]:
+    """Return what is in an artifact's folder and is neither `adapter.json` nor among the `listed` paths."""
+    paths, others = listed_paths(folder)
+    return sorted(set(paths) - set(listed)) + [other.partition(": ")[0] for other in others]
+
+
+def size_problems(files: Iterable[FileEntry]) -> list[str]:
+    """Return which listed files are larger than an artifact's can be; nobody needs to read those."""
+    files = list(files)
+    problems = [
+        f"{entry.path}: lists {entry.size} bytes, at most {MAXIMUM_FILE} are allowed"
+        for entry in files
+        if entry.size > MAXIMUM_FILE
+    ]
+    total = sum(entry.size for entry in files)
+    if total > MAXIMUM_TOTAL and not problems:
+        problems.append(f"lists {total} bytes in all, at most {MAXIMUM_TOTAL} are allowed")
+    return problems
+
+
+def check_size(manifest: Manifest, size: int | None, where: str) -> None:
+    """Refuse a version whose files are larger than an artifact's can be, or in all than `size` bytes.
+
+    Raises:
+        IntegrityError: with what it lists; nothing has been fetched.
+    """
+    if problems := size_problems(manifest.files):
+        raise IntegrityError(where, problems)
+    total = sum(entry.size for entry in manifest.files)
+    if size is not None and total > size:
+        raise IntegrityError(f"{where}: lists {total} bytes, and {size} were expected from the registry")
+
+
 def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
     """Return every difference between a folder and the list of its files; [] if there is none."""
     wanted = {entry.path: entry for entry in files}
+    if problems := size_problems(wanted.values()):
+        return problems
     paths, problems = listed_paths(folder)
     problems += [f"{path}: not listed in the manifest" for path in paths if path not in wanted]
     problems += kind_problems(sorted({*paths, *wanted}))
@@ -94,10 +134,18 @@ def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
 
 
 def _difference(folder: Path, wanted: FileEntry) -> list[str]:
-    size = (folder / wanted.path).stat().st_size
-    if size != wanted.size:
-        return [f"{wanted.path}: {size} bytes, expected {wanted.size}"]
-    found = file_sha256(folder / wanted.path)
-    if found != wanted.sha256:
+    try:
+        with open_regular(folder / wanted.path, follow=False) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != wanted.size:
+                return [f"{wanted.path}: {size} bytes, expected {wanted.size}"]
+            digest, left = hashlib.sha256(), size
+            while left and (block := file.read(min(left, 2**20))):
+                digest.update(block)
+                left -= len(block)
+    except (FileNotFoundError, InvalidInputError):  # since it was listed
+        return [f"{wanted.path}: changed while it was read"]
+    found = digest.hexdigest()
+    if left or found != wanted.sha256:
         return [f"{wanted.path}: sha256 {found[:12]}…, expected {wanted.sha256[:12]}…"]
     return []

@@ -17,9 +17,11 @@ from pydantic import Field
 from adapter_hub.canonical import Digest, Record, Text, UtcTime
 from adapter_hub.errors import NotFoundError
 from adapter_hub.manifest import BaseModelPin, DataSource, Name, Training, VersionText
+from adapter_hub.reading import read_bounded
 
 FULL_FINE_TUNE_FILE = "full_fine_tuning.json"
 SCHEMA = "full-fine-tune/1"
+MAXIMUM_RECORD = 4 * 2**20  # bytes, as of a manifest
 
 
 class FullFineTune(Record):
@@ -61,4 +63,4 @@ class FullFineTune(Record):
         path = folder / FULL_FINE_TUNE_FILE
         if not path.is_file():
             raise NotFoundError(f"{folder}: no {FULL_FINE_TUNE_FILE}; expected what a full fine-tune wrote")
-        return cls.parse_canonical(path.read_bytes(), str(path))
+        return cls.parse_canonical(read_bounded(path, MAXIMUM_RECORD), str(path))

@@ -10,7 +10,6 @@ says `imported`: parents, data and training are unknown, and the audit says so.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from adapter_hub.peft_format import (
     read_peft_config,
     shape_differences,
 )
+from adapter_hub.reading import copy_regular
 from adapter_hub.reference import check_name, check_version
 from adapter_hub.weights import value_problems
 
@@ -169,7 +169,8 @@ def import_peft(
     with folder_in_the_making(target) as scratch:
         config = canonical_config(adapter, base_model.id, base_model.revision)
         (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-        shutil.copyfile(source / WEIGHTS_FILE, scratch / WEIGHTS_FILE)
+        weights = source / WEIGHTS_FILE  # of the Hub's client it may be a link
+        copy_regular(weights, scratch / WEIGHTS_FILE, weights.stat().st_size, follow=True)
         seal(scratch, _fields(identity, base_model))
     return Artifact.open(target)
 

@@ -20,7 +20,7 @@ from pydantic import FailFast, Field, model_validator
 from adapter_hub.canonical import Count, Digest, Record, Text, check_schema, read_json
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.manifest import MAXIMUM_FILES, BaseModelPin, FileEntry, Name, VersionText
-from adapter_hub.paths import write_atomically
+from adapter_hub.paths import resolved, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry_file import Location
@@ -171,5 +171,5 @@ def write_lock(path: Path, lock: LockFile) -> bool:
             return False
         if before.strip() and b'"lock/' not in before:  # a damaged lock may be replaced, a README may not
             raise InvalidInputError(f"{path}: exists and is no lock file; name another with --file")
-    write_atomically(path, data)
+    write_atomically(resolved(path), data)
     return True

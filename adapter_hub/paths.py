@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -136,9 +136,14 @@ def is_private(folder: Path) -> bool:
     return status is not None and (closed or not _others_write(status))
 
 
-def is_ours(status: os.stat_result) -> bool:
-    """Tell whether a file or folder is this user's (or root's), and nobody else can write to it."""
-    return _is_owned(status) and not _others_write(status)
+def is_ours(status: os.stat_result, *, reached: bool = True) -> bool:
+    """Tell whether a file or folder is this user's (or root's), and nobody else can write to it.
+
+    Args:
+        status: of it.
+        reached: False if others cannot get to it, so that its own mode does not matter.
+    """
+    return _is_owned(status) and not (reached and _others_write(status))
 
 
 def _is_owned(status: os.stat_result) -> bool:
@@ -211,18 +216,37 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user can enter; one that is there stays as it is."""
+    if not folder.exists():
+        make_folder(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        sync_folder(folder.parent)
+
+
 def temporary_beside(path: Path) -> Path:
     """Return an unused temporary name in the folder of `path`."""
     return path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether `temporary_beside` gave this name."""
+    return re.fullmatch(rf"{re.escape(TEMPORARY)}[0-9]+-[0-9a-f]{{12}}", name) is not None
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; a reader sees the old content or the new.
 
+    A link in its place is replaced, and leads nowhere any more; `resolved` is for those that shall stay.
+
     Raises:
+        InvalidInputError: a pipe or a device is there, which would be gone.
         OSError: the disk refused (full, read-only); the old content is still there.
     """
     make_folder(path.parent)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InvalidInputError(f"{path}: a pipe or a device; expected the name of an ordinary file")
     temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as file:  # the mode is the umask's, so that others can read it
@@ -233,6 +257,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def resolved(path: Path) -> Path:
+    """Return where a file really is, if its user named a link to it; the lock beside it is there, too."""
+    return path.resolve() if path.is_symlink() else path
 
 
 @contextmanager
@@ -254,12 +283,12 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
             for name in names:
                 sync_file(Path(folder, name))
             sync_folder(Path(folder))
-        if target.exists():
+        if os.path.lexists(target):  # a link counts, wherever it leads
             raise FileExistsError(f"{target} exists")
         try:
             os.rename(temporary, target)  # noqa: PTH104
         except OSError as error:
-            if target.exists():  # Linux says ENOTEMPTY, others EEXIST or EACCES
+            if os.path.lexists(target):  # Linux says ENOTEMPTY, others EEXIST or EACCES
                 raise FileExistsError(f"{target} exists") from error
             raise
     finally:
@@ -269,34 +298,37 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that no reader finds it half gone: renamed first, then emptied."""
+    """Remove a folder so that no reader finds it half gone: renamed first, then emptied.
+
+    A link goes as a link; what it leads to stays.
+    """
+    if path.is_symlink():
+        path.unlink()
+        sync_folder(path.parent)
+        return
     temporary = temporary_beside(path)
     os.rename(path, temporary)  # noqa: PTH104
     sync_folder(path.parent)
-    shutil.rmtree(temporary)
+    _remove_tree(temporary)
 
 
-def replace_folder(new: Path, target: Path) -> None:
-    """Put the folder `new` in the place of the folder `target`; for a moment there is neither.
-
-    What another process puts there in that moment stays, and `new` is removed.
-    """
-    remove_folder(target)
-    try:
-        os.rename(new, target)  # noqa: PTH104
-    except OSError:
-        shutil.rmtree(new)
-        if not target.exists():
-            raise
-    sync_folder(target.parent)
+def _remove_tree(path: Path) -> None:
+    """Remove what lies under a temporary name; somebody may have put a link there meanwhile."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what processes that died a day ago or earlier left in `folder` under temporary names."""
+    """Remove what processes that died a day ago or earlier left in `folder` under temporary names.
+
+    Others' programs have such names, too: only those that `temporary_beside` gives count.
+    """
     limit = time.time() - STALE_SECONDS
     for path in folder.glob(f"{TEMPORARY}*"):
         try:
-            if path.lstat().st_mtime < limit:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if is_temporary(path.name) and path.lstat().st_mtime < limit:
+                _remove_tree(path)
         except OSError:
             continue  # another process was faster, or it is not ours to remove

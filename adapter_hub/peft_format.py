@@ -21,6 +21,7 @@ from typing import Any, Literal
 from adapter_hub.canonical import read_json
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.manifest import LoraModule, LoraSection
+from adapter_hub.reading import read_bounded
 from adapter_hub.tensors import TensorEntry, any_nonzero, read_header, tensor_bytes
 
 CONFIG_FILE = "adapter_config.json"
@@ -128,9 +129,7 @@ def read_peft_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise NotFoundError(f"{folder}: no {CONFIG_FILE}; expected a LoRA as PEFT saves it")
-    if path.stat().st_size > MAXIMUM_CONFIG:
-        raise InvalidInputError(f"{path}: larger than {MAXIMUM_CONFIG} bytes")
-    config = read_json(path.read_bytes(), str(path))
+    config = read_json(read_bounded(path, MAXIMUM_CONFIG), str(path))
     if not isinstance(config, dict):
         raise InvalidInputError(f"{path}: expected a JSON object")
     return config

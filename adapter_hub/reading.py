@@ -2,6 +2,7 @@
 
     raw = read_bounded(folder / "status.json", 16 * 2**20)
     with open_regular(path) as file: ...
+    copy_regular(source, target, 279_000)
 
 A pipe in the place of a file would keep a reader waiting for ever, a device would fill the memory, and a
 size that was looked at before opening is another file's by the time of reading. So a file is opened
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import os
 import stat
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from adapter_hub.errors import InvalidInputError
 
 
-def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     """Open an ordinary file for reading, unbuffered.
 
     Args:
@@ -62,3 +63,24 @@ def read_bounded(path: Path, limit: int, *, where: str = "", follow: bool = True
     if size > limit or not left:
         raise InvalidInputError(f"{where or path}: larger than {limit} bytes, which is the most that is read")
     return b"".join(pieces)
+
+
+def copy_regular(source: Path, target: Path, size: int, *, follow: bool = False) -> None:
+    """Copy an ordinary file of exactly `size` bytes to a new one; a link only with `follow`.
+
+    Raises:
+        InvalidInputError: no ordinary file, or one of another size; no more than `size` bytes are written.
+        OSError: not there, not readable, or the disk refuses.
+    """
+    with open_regular(source, follow=follow) as file:
+        found, left = os.fstat(file.fileno()).st_size, size
+        if found == size:
+            with target.open("xb", buffering=0) as copy:
+                while left and (piece := file.read(min(left, 2**20))):
+                    view = memoryview(piece)
+                    while view:
+                        view = view[copy.write(view) :]
+                    left -= len(piece)
+            found = size - left if left else size + len(file.read(1))
+    if found != size:
+        raise InvalidInputError(f"{source.name}: {found} bytes, expected {size}")

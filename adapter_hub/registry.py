@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
-from adapter_hub.paths import cache_folder, make_folder, write_atomically
+from adapter_hub.locks import lock_file
+from adapter_hub.paths import cache_folder, make_folder, resolved, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.registry_file import (
     Adapters,
@@ -245,11 +246,10 @@ class Registry:
             self._forgetful = f"could not write down which versions registry {self.label} has: {error}"
 
     def _lock(self) -> BaseFileLock:
-        from filelock import FileLock  # noqa: PLC0415 - readers need none
-
         if self._own_lock is None or self._own_lock[0] != os.getpid():  # a lock cannot be inherited by fork
-            path = self.path.with_name(f"{self.path.name}.lock")
-            self._own_lock = (os.getpid(), FileLock(path, timeout=LOCK_SECONDS))
+            path = resolved(self.path)
+            lock = lock_file(path.with_name(f"{path.name}.lock"), LOCK_SECONDS)
+            self._own_lock = (os.getpid(), lock)
         return self._own_lock[1]
 
     @contextmanager
@@ -297,9 +297,10 @@ class Registry:
             after = self._changed(change, self.path.exists())
             if after is None:
                 return False
+            path = resolved(self.path)
             if self._renewal:  # nothing is thrown away that somebody could still make something of
-                write_atomically(damaged_path(self.path), self.path.read_bytes())
-            write_atomically(self.path, after.raw)
+                write_atomically(damaged_path(path), read_bounded(path, MAXIMUM_SIZE))
+            write_atomically(path, after.raw)
             self._loaded, self._renewal = after, ""
             if not self.is_embedded:
                 self._remember(after)

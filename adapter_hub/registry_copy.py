@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +20,14 @@ from typing import Annotated
 from pydantic import Field
 
 from adapter_hub.canonical import Count, Record, Sha256, Text, sha256_hex
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import ConflictError, InvalidInputError
+from adapter_hub.locks import held
 from adapter_hub.paths import make_folder, remove_stale, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.registry import MAXIMUM_SIZE
 from adapter_hub.registry_file import RegistryFile, parse_registry
 
+MAXIMUM_STATE = 2**16  # bytes
 LOCK_SECONDS = 60.0
 CONFIRM_SECONDS = 60.0  # a copy that was fetched less than this ago is not stamped anew
 
@@ -108,14 +111,9 @@ class RegistryCopy:
         Raises:
             OSError: the cache cannot be written.
         """
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need none
-
         make_folder(self.folder)
-        try:
-            with FileLock(self.folder / ".lock", timeout=LOCK_SECONDS):
-                self._keep(raw, commit, file)
-        except Timeout:
-            return  # whoever holds it for so long keeps a copy, too
+        with suppress(ConflictError), held(self.folder / ".lock", LOCK_SECONDS, str(self.folder)):
+            self._keep(raw, commit, file)  # whoever holds the lock for so long keeps a copy, too
 
     def _keep(self, raw: bytes, commit: str, file: RegistryFile) -> None:
         now, sha256 = time.time(), sha256_hex(raw)
@@ -123,7 +121,9 @@ class RegistryCopy:
         if there is not None and there.registry_id == file.registry_id and there.sequence > file.sequence:
             return
         same = there is not None and (there.commit, there.sha256) == (commit, sha256)
-        same = same and sha256_hex(self.path.read_bytes()) == sha256  # the disk may have changed it
+        same = (
+            same and sha256_hex(read_bounded(self.path, MAXIMUM_SIZE)) == sha256
+        )  # the disk may have changed it
         if there is not None and same and 0.0 <= now - there.fetched < CONFIRM_SECONDS:
             return
         if not same:
@@ -141,6 +141,6 @@ class RegistryCopy:
 
     def _state(self) -> _State | None:
         try:
-            return _State.parse(read_bounded(self._state_path, 2**16), str(self._state_path))
+            return _State.parse(read_bounded(self._state_path, MAXIMUM_STATE), str(self._state_path))
         except (FileNotFoundError, NotADirectoryError, InvalidInputError):
             return None

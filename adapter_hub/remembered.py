@@ -18,8 +18,9 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from adapter_hub.canonical import Count, Record, Sha256, Text, sha256_hex
-from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.escaping import shown
+from adapter_hub.locks import held
 from adapter_hub.paths import make_folder, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.registry_file import LoadedRegistry
@@ -141,11 +142,9 @@ class Memory:
         is_new = memory is None or memory.to_json() != state
         if not is_new and there and there.registry_id == file.registry_id:
             return
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something is new
-
         make_folder(self._folder)
         try:
-            with FileLock(self._folder / ".lock", timeout=LOCK_SECONDS):
+            with held(self._folder / ".lock", LOCK_SECONDS, str(self._folder)):
                 memory = self.recall(file.registry_id)
                 if memory and memory.sequence > file.sequence:
                     return
@@ -153,8 +152,8 @@ class Memory:
                     _write(self.of_id(file.registry_id), state)
                 if there is None or there.registry_id != file.registry_id:
                     _write(self.of_place(), place)
-        except Timeout:
-            raise OSError(f"{self._folder}: another process keeps it locked") from None
+        except ConflictError as error:
+            raise OSError(str(error)) from None
 
     def _parse(self, record: type[R], path: Path) -> R | None:
         try:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from adapter_hub.canonical import canonical_bytes, digest_of, read_json, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.reading import open_regular
 
 MAXIMUM_HEADER = 16 * 2**20  # bytes; a header of 50 000 tensors is about 6 MB
 SMALL = 4 * 2**20  # bytes; up to this a file is read at once
@@ -37,18 +40,30 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
     Raises:
         IntegrityError: truncated, an oversized or broken header, offsets that leave gaps or overlap.
+        InvalidInputError: no ordinary file.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if len(start) < 8:
-            raise IntegrityError(f"{path}: {size} bytes, too short for a safetensors file")
-        length = struct.unpack("<Q", start)[0]
-        if length > MAXIMUM_HEADER:
-            raise IntegrityError(f"{path}: header of {length} bytes, at most {MAXIMUM_HEADER} allowed")
-        if 8 + length > size:
-            raise IntegrityError(f"{path}: truncated inside its header ({size} bytes)")
-        raw = file.read(length)
+    with open_regular(path) as file:
+        return header_in(file, path)
+
+
+def header_in(file: FileIO, path: Path) -> dict[str, TensorEntry]:
+    """Return the tensors of an open safetensors file; messages call it `path`. See `read_header`."""
+    file.seek(0)
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(8)
+    if len(start) < 8:
+        raise IntegrityError(f"{path}: {size} bytes, too short for a safetensors file")
+    length = struct.unpack("<Q", start)[0]
+    if length > MAXIMUM_HEADER:
+        raise IntegrityError(f"{path}: header of {length} bytes, at most {MAXIMUM_HEADER} allowed")
+    if 8 + length > size:
+        raise IntegrityError(f"{path}: truncated inside its header ({size} bytes)")
+    return parse_header(file.read(length), size, path)
+
+
+def parse_header(raw: bytes, size: int, path: Path) -> dict[str, TensorEntry]:
+    """Return the tensors that the header of a file of `size` bytes describes. See `read_header`."""
+    length = len(raw)
     try:
         header = read_json(raw, str(path))
     except InvalidInputError as error:
@@ -85,23 +100,30 @@ def tensor_bytes(path: Path) -> Iterator[tuple[TensorEntry, memoryview]]:
     The bytes are valid until the next tensor: those of a large file are read one by one into one buffer,
     which is faster than fresh memory, and a base model of gigabytes takes no more than its largest tensor.
     """
-    header = read_header(path)
-    if path.stat().st_size <= SMALL:
-        whole = memoryview(path.read_bytes())
-        yield from ((header[name], whole[header[name].start : header[name].stop]) for name in sorted(header))
-        return
-    buffer = memoryview(bytearray(max((entry.stop - entry.start for entry in header.values()), default=0)))
-    with path.open("rb", buffering=0) as file:
-        for name in sorted(header):
-            entry = header[name]
-            data, filled = buffer[: entry.stop - entry.start], 0
-            file.seek(entry.start)
-            while filled < len(data):
-                count = file.readinto(data[filled:])
-                if not count:
-                    raise IntegrityError(f"{path}: became shorter while it was read")
-                filled += count
+    with open_regular(path) as file:  # header and values of one file, whatever takes its place meanwhile
+        header = header_in(file, path)
+        if os.fstat(file.fileno()).st_size <= SMALL:
+            file.seek(0)
+            whole = memoryview(file.read(SMALL))
+            parts: Iterator[tuple[TensorEntry, memoryview]] = (
+                (entry, whole[entry.start : entry.stop]) for _, entry in sorted(header.items())
+            )
+        else:
+            parts = _one_by_one(file, header)
+        for entry, data in parts:
+            if len(data) != entry.stop - entry.start:
+                raise IntegrityError(f"{path}: became shorter while it was read")
             yield entry, data
+
+
+def _one_by_one(file: FileIO, header: Mapping[str, TensorEntry]) -> Iterator[tuple[TensorEntry, memoryview]]:
+    buffer = memoryview(bytearray(max((entry.stop - entry.start for entry in header.values()), default=0)))
+    for _, entry in sorted(header.items()):
+        data, filled = buffer[: entry.stop - entry.start], 0
+        file.seek(entry.start)
+        while filled < len(data) and (count := file.readinto(data[filled:])):
+            filled += count
+        yield entry, data[:filled]
 
 
 def tensor_rows(path: Path, label: str) -> list[list[Any]]:
@@ -162,7 +184,7 @@ _EXPONENT_CHECKS: Mapping[str, Callable[[bytes], bool]] = {
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file's content, read in blocks of 1 MiB."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()

@@ -256,5 +256,5 @@ def test_sealing_with_a_wrong_field_leaves_no_manifest(tmp_path: Path) -> None:
 
 def test_sealing_removes_what_a_killed_sealing_left(tmp_path: Path) -> None:
     write_weights(tmp_path)
-    (tmp_path / ".tmp-1-abc").write_text("half a manifest")
+    (tmp_path / ".tmp-1-0123456789ab").write_text("half a manifest")
     seal(tmp_path, manifest_fields()).verify()

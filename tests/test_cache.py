@@ -59,7 +59,7 @@ def stamp_as_it_is(cache: Cache, digest: str) -> None:
         if path.is_file()
     ]
     (stamp,) = (cache.folder / "stamps").iterdir()
-    stamp.write_text(json.dumps(rows))
+    stamp.write_text(json.dumps({"digest": digest, "files": rows}))
 
 
 def test_an_untouched_entry_is_not_hashed_again(cache: Cache, artifact: Artifact) -> None:
@@ -144,10 +144,10 @@ def test_pruning_removes_what_was_not_used_and_is_not_to_be_kept(
 
 
 def test_pruning_clears_up_after_processes_that_died(cache: Cache) -> None:
-    left = cache.folder / "artifacts" / ".tmp-1-abc"
+    left = cache.folder / "artifacts" / ".tmp-1-0123456789ab"
     left.mkdir()
     os.utime(left, (1.0, 1.0))
-    young = cache.folder / "artifacts" / ".tmp-2-def"
+    young = cache.folder / "artifacts" / ".tmp-2-0123456789ab"
     young.mkdir()
     cache.prune(unused_days=DAY)
     assert not left.exists()

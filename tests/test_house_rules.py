@@ -103,6 +103,47 @@ def test_commands_print_through_the_one_module_that_escapes() -> None:
     assert not found, "print with adapter_hub.cli.echo, which escapes what is not ours"
 
 
+# where files are ours alone or somebody's own choice, and why reading them needs no limit
+READ_FREELY = {
+    "adapter_hub/cli/reproducing.py": "results that this very command has just written",
+    "adapter_hub/schemas/__init__.py": "part of this package",
+}
+ELSEWHERE = (
+    "speech",
+    "runtime",
+    "hub",
+    "evaluation",
+    "trainers",
+    "cards",
+)  # packages with readers of their own
+
+
+def test_files_that_somebody_may_have_put_there_are_read_through_the_one_reader() -> None:
+    found = []
+    for path in sources("adapter_hub"):
+        place = path.relative_to(ROOT).as_posix()
+        if place == "adapter_hub/reading.py" or place.split("/")[1] in ELSEWHERE or place in READ_FREELY:
+            continue
+        found += [f"{place}:{line}" for line in readings(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not found
+
+
+def readings(tree: ast.AST) -> list[int]:
+    """Return the lines that read, copy or open a file for reading."""
+    whole = {"read_bytes", "read_text", "copyfile", "copy2"}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    lines = []
+    for call in calls:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        owner = getattr(call.func.value, "id", "") if isinstance(call.func, ast.Attribute) else "builtins"
+        modes = [item.value for item in call.args if isinstance(item, ast.Constant)]
+        to_read = name == "open" and (not modes or modes in (["r"], ["rb"]))
+        opens_a_file = to_read and owner not in {"os", "cls"} and not owner[:1].isupper()  # Artifact.open
+        if name in whole or opens_a_file:
+            lines.append(call.lineno)
+    return lines
+
+
 @pytest.mark.parametrize("word", ["/work/", "/root/", "/home/"])
 def test_no_file_holds_a_path_of_somebody_s_machine(word: str) -> None:
     tracked = subprocess.run(

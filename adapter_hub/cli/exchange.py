@@ -148,6 +148,7 @@ def retire(settings: Settings, ref: str, status: Status, reason: str, as_json: b
         reason,
         registry=settings.own_registry(),
         store=settings.own_store(),
+        tell=lambda line: echo_warnings([line]),
     )
     if as_json:
         echo_json({"ref": ref, "status": status, "descendants": affected})

@@ -37,9 +37,10 @@ def lock(settings: Settings, refs: tuple[str, ...], path: Path, as_json: bool) -
     file holds are resolved again, which brings newer versions. Every version is pulled and verified.
     """
     from adapter_hub.exchange import lock as lock_adapters
-    from adapter_hub.lockfile import read_lock
+    from adapter_hub.lockfile import MAXIMUM_SIZE, read_lock
+    from adapter_hub.reading import read_bounded
 
-    before = path.read_bytes() if path.is_file() else None
+    before = read_bounded(path, MAXIMUM_SIZE) if path.is_file() else None
     locked = lock_adapters(
         refs or read_lock(path).requirements,
         registries=settings.registries(),
@@ -52,7 +53,7 @@ def lock(settings: Settings, refs: tuple[str, ...], path: Path, as_json: bool) -
         adapter = locked.chosen(text)
         assert adapter is not None
         rows.append({"requirement": text, "ref": adapter.ref, "digest": adapter.digest})
-    changed = path.read_bytes() != before
+    changed = read_bounded(path, MAXIMUM_SIZE) != before
     if as_json:
         echo_json({"file": str(path), "changed": changed, "adapters": rows})
         return

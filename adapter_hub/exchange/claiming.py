@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from adapter_hub.clock import is_ahead, second_after, utc_now
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange.places import check_place, in_turn, with_embedded, write_card
@@ -49,7 +51,15 @@ def attach(report: EvaluationReport, *, registry: Registry, store: Store) -> Non
         write_card(name, store)
 
 
-def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, store: Store) -> list[str]:
+def retire(
+    ref: AdapterRef,
+    status: Status,
+    reason: str,
+    *,
+    registry: Registry,
+    store: Store,
+    tell: Callable[[str], None] | None = None,
+) -> list[str]:
     """Change the status of one version; `active` brings it back, unless its files were removed.
 
     Args:
@@ -58,6 +68,7 @@ def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, 
         reason: why, shown to everybody who asks for the version.
         registry: lists it.
         store: keeps it and gets the claim.
+        tell: called with what the user should know, one line each.
 
     Returns:
         `namespace/name@version` of every known descendant, nearest first.
@@ -89,7 +100,10 @@ def retire(ref: AdapterRef, status: Status, reason: str, *, registry: Registry, 
 
         registry.update(change)
         if status == "withdrawn":
-            store.withdraw(name, version)
+            left = store.withdraw(name, version)
+            if left and tell:
+                more = " and more" * (len(left) > 3)
+                tell(f"{ref}: {', '.join(left[:3])}{more} in its folder is none of its files and stays")
         write_card(name, store)
     graph = lineage_graph(with_embedded(registry))
     return [node.label for node in graph.descendants(block.digest)]

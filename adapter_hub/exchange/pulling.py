@@ -15,11 +15,11 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.exchange.hub_refs import open_hub_ref
+from adapter_hub.exchange.landing import Listed, land
 from adapter_hub.exchange.places import open_location
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import Resolved, judge_ancestors, resolve
-from adapter_hub.stores import Store
 
 Tell = Callable[[str], None]
 Arriving = Callable[[str, int, int], None]  # the version, bytes that arrived now, bytes of all its files
@@ -102,10 +102,11 @@ def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifa
         if progress:
             progress(resolved.ref, count, resolved.block.size)
 
+    listed = Listed(resolved.name, resolved.version, resolved.block.digest, resolved.block.size)
     for location in resolved.block.locations:
         try:
             store = open_location(location, resolved.registry, cache=cache.folder, progress=arrived)
-            return cache.land(resolved.block.digest, _fetcher(store, resolved))
+            return land(listed, store, cache)
         except AdapterHubError as error:
             errors.append(error)
     if errors and all(isinstance(error, UnreachableError | AccessError) for error in errors):
@@ -117,10 +118,3 @@ def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifa
         or ["the registry lists no location"],
         "`adapter-hub registry check` compares registry and stores",
     )
-
-
-def _fetcher(store: Store, resolved: Resolved) -> Callable[[Path], Artifact]:
-    def fetch(folder: Path) -> Artifact:
-        return store.fetch(resolved.name, resolved.version, folder, digest=resolved.block.digest)
-
-    return fetch

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
+from adapter_hub.below import below, remove_below
 from adapter_hub.cache import Cache
+from adapter_hub.contents import strangers
 from adapter_hub.errors import (
     AdapterHubError,
     ConflictError,
@@ -20,6 +22,7 @@ from adapter_hub.errors import (
     InvalidInputError,
     StatusError,
 )
+from adapter_hub.exchange.landing import Listed, land
 from adapter_hub.exchange.locking import (
     Repositories,
     closure_of,
@@ -30,10 +33,12 @@ from adapter_hub.exchange.locking import (
 )
 from adapter_hub.exchange.pulling import Tell
 from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock
-from adapter_hub.paths import replace_folder, temporary_beside
+from adapter_hub.locks import held
+from adapter_hub.manifest import MANIFEST_FILE
+from adapter_hub.paths import remove_folder, sync_folder, temporary_beside
 from adapter_hub.registry import Registry
 from adapter_hub.resolution import Verdict, judge, judge_ancestors
-from adapter_hub.stores import Store, open_store
+from adapter_hub.stores import open_store
 
 LOCK_SECONDS = 600.0
 
@@ -90,7 +95,7 @@ def sync(
             for line in _judge(adapter, asked, allow_quarantined):
                 say(line)
             artifact = _bring(adapter, path, asked, cache)
-            installed.append(artifact if to is None else _place(artifact, to / adapter.name, to / ".lock"))
+            installed.append(artifact if to is None else _place(artifact, to))
         except AdapterHubError as error:
             problems[adapter.ref] = error
             if failed:
@@ -159,22 +164,14 @@ def _judge(adapter: LockedAdapter, registries: Sequence[Registry], allowed: str 
 
 def _fetch(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
     places = (*listed_places(adapter.digest, registries, path), *adapter.locations)
+    listed = Listed(adapter.name, adapter.version, adapter.digest)
     reasons = []
     for location in dict.fromkeys(places):
         try:
-            return cache.land(
-                adapter.digest, _fetcher(open_store(location.store, path, cache=cache.folder), adapter)
-            )
+            return land(listed, open_store(location.store, path, cache=cache.folder), cache)
         except AdapterHubError as error:
             reasons.append(f"store {location.store}: {error}")
     raise IntegrityError(f"{adapter.ref} cannot be fetched", reasons or ["no place is known"])
-
-
-def _fetcher(store: Store, adapter: LockedAdapter) -> Callable[[Path], Artifact]:
-    def fetch(folder: Path) -> Artifact:
-        return store.fetch(adapter.name, adapter.version, folder, digest=adapter.digest)
-
-    return fetch
 
 
 def _differences(adapter: LockedAdapter, artifact: Artifact) -> list[str]:
@@ -204,25 +201,47 @@ def _check_folders(locked: LockFile, path: Path) -> None:
             )
 
 
-def _place(artifact: Artifact, folder: Path, lock: Path) -> Artifact:
-    """Copy an artifact to `folder`; another version of the same adapter there gives way, nothing else does.
+def _place(artifact: Artifact, root: Path) -> Artifact:
+    """Copy an artifact below `root`; another version of the same adapter there gives way, nothing else does.
 
     Raises:
-        ConflictError: something else is there. IntegrityError: the same version is, and was changed.
+        ConflictError: something else is there, or files that are nobody's beside the other version's.
+        IntegrityError: the same version is, and was changed. InvalidInputError: a folder there is a link.
     """
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - only where something gives way
-
+    name = artifact.manifest.name
+    folder = below(root, name)
     if not _gives_way(folder, artifact):
         return copy_artifact(artifact, folder)
-    try:
-        with FileLock(lock, timeout=LOCK_SECONDS):  # so that nobody removes what another one just put there
-            if _gives_way(folder, artifact):
-                new = temporary_beside(folder)
-                copy_artifact(artifact, new)
-                replace_folder(new, folder)
-    except Timeout:
-        raise ConflictError(f"{folder}: another process keeps it locked; try again") from None
+    with held(root / ".lock", LOCK_SECONDS, str(folder)):  # nobody removes what another one just put there
+        folder = below(root, name)
+        if _gives_way(folder, artifact):
+            new, old = temporary_beside(folder), temporary_beside(folder)
+            copy_artifact(artifact, new)
+            _exchange(Artifact.open(folder), new, old, root)
     return copy_artifact(artifact, folder)
+
+
+def _exchange(there: Artifact, new: Path, old: Path, root: Path) -> None:
+    """Let the folder `new` take the place of an artifact's, of which every file is removed under `old`.
+
+    For a moment neither is there; what another process puts there in that moment stays.
+    """
+    listed = [entry.path for entry in there.manifest.files]
+    others = strangers(there.path, listed)
+    if not others:
+        there.path.rename(old)
+        others = strangers(old, listed)  # again, where nobody looks for it
+        (old if others else new).rename(there.path)
+    if others:
+        remove_folder(new)
+        raise ConflictError(
+            f"{there.path}: holds {', '.join(others[:3])}{' and more' * (len(others) > 3)}, which is no part "
+            f"of {there.ref} and would be lost: move it elsewhere, and sync again"
+        )
+    sync_folder(there.path.parent)
+    place = old.relative_to(root).as_posix()
+    remove_below(root, place, [*listed, MANIFEST_FILE])
+    old.rmdir()
 
 
 def _gives_way(folder: Path, artifact: Artifact) -> bool:

@@ -21,7 +21,7 @@ from adapter_hub.cache import Cache
 from adapter_hub.canonical import canonical_bytes, hex_of, sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
-from adapter_hub.paths import cache_folder, write_atomically
+from adapter_hub.paths import cache_folder, is_ours, is_private, write_atomically
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registries import open_registries
 from adapter_hub.registry import Registry
@@ -232,7 +232,7 @@ def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAd
         return adapter
     key = sha256_hex(canonical_bytes([base.digest, artifact.digest, torch.__version__, str(base.device)]))
     note = places.folder / "probed" / f"{hex_of(artifact.digest)[:16]}-{key[:16]}"
-    if not note.is_file():
+    if not (note.is_file() and is_ours(note.lstat()) and is_private(note.parent)):
         with memory_guard(f"{adapter.name} on {base.device}"):
             check_probe(base, adapter, probe)
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else

@@ -135,11 +135,20 @@ class Store(Protocol):
             StatusError: the version was withdrawn.
         """
 
-    def fetch(self, name: str, version: str, folder: Path, *, digest: str | None = None) -> Artifact:
+    def fetch(
+        self, name: str, version: str, folder: Path, *, digest: str | None = None, size: int | None = None
+    ) -> Artifact:
         """Copy a version to `folder`, which appears whole and verified or not at all.
 
+        Args:
+            name: of the adapter.
+            version: of it.
+            folder: where it goes.
+            digest: that it has to have.
+            size: bytes that all its files may have.
+
         Raises:
-            NotFoundError: the store does not have it. IntegrityError: not sound, or not `digest`.
+            NotFoundError: the store does not have it. IntegrityError: not sound, not `digest`, or larger.
             StatusError: withdrawn, its files are gone.
         """
 
@@ -165,8 +174,12 @@ class Store(Protocol):
             IntegrityError: a claim is damaged or in a wrong place; all of them.
         """
 
-    def withdraw(self, name: str, version: str) -> None:
-        """Remove the files of a version; its manifest and its ancestors' stay."""
+    def withdraw(self, name: str, version: str) -> tuple[str, ...]:
+        """Remove the files that a version lists; its manifest and its ancestors' stay.
+
+        Returns:
+            What else is in its place and is nobody's: it stays, too.
+        """
 
     def present(self, name: str, version: str, card: str) -> None:
         """Make a version what people see who ask for the name alone, with its card as README.md."""

@@ -10,6 +10,7 @@ renamed. Reading takes no lock.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,16 +18,19 @@ from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.artifact import ANCESTORS, Artifact, copy_artifact
+from adapter_hub.below import below, remove_below, write_below
+from adapter_hub.contents import check_size, strangers
 from adapter_hub.errors import (
     AdapterHubError,
-    ConflictError,
     IntegrityError,
     InvalidInputError,
     NotFoundError,
     StatusError,
 )
+from adapter_hub.locks import held
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.paths import TEMPORARY, make_folder, sync_folder, write_atomically
+from adapter_hub.paths import TEMPORARY, make_folder
+from adapter_hub.reading import read_bounded
 from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry
@@ -77,7 +81,13 @@ class FolderStore:
     def names(self) -> list[str]:
         """Return the names that have at least one version, sorted."""
         found = [f"{path.parent.name}/{path.name}" for path in self.path.glob("*/*") if path.is_dir()]
-        return sorted(name for name in found if _is_name(name) and self.versions(name))
+        return sorted(name for name in found if _is_name(name) and self._has_versions(name))
+
+    def _has_versions(self, name: str) -> bool:
+        try:
+            return bool(self.versions(name))
+        except InvalidInputError:  # there is something, behind a link; whoever asks for it is told
+            return True
 
     def versions(self, name: str) -> list[str]:
         """Return the versions from oldest to newest, withdrawn ones included."""
@@ -98,17 +108,30 @@ class FolderStore:
         """Take an artifact in; see `Store.push`. The card is beside the versions, `present` writes it."""
         name, version = artifact.manifest.name, artifact.manifest.version
         self._refuse_withdrawn(name, version)
-        copy_artifact(artifact, self._folder(name) / version)
+        copy_artifact(artifact, self._folder(name, version))
 
-    def fetch(self, name: str, version: str, folder: Path, *, digest: str | None = None) -> Artifact:
+    def fetch(
+        self, name: str, version: str, folder: Path, *, digest: str | None = None, size: int | None = None
+    ) -> Artifact:
         """Copy a version to `folder`; see `Store.fetch`."""
+        artifact = self._expected(name, version, digest)
+        check_size(artifact.manifest, size, str(artifact.path))
+        return copy_artifact(artifact, folder)
+
+    def found(self, name: str, version: str, digest: str) -> Artifact:
+        """Return a version where it is, verified; see `Store.fetch` for what may be raised."""
+        artifact = self._expected(name, version, digest)
+        artifact.verify()
+        return artifact
+
+    def _expected(self, name: str, version: str, digest: str | None) -> Artifact:
         self._refuse_withdrawn(name, version)
         artifact = self._open(name, version)
         if digest is not None and artifact.digest != digest:
             raise IntegrityError(
                 f"{artifact.path}: holds {artifact.ref} with digest {artifact.digest}, expected {digest}"
             )
-        return copy_artifact(artifact, folder)
+        return artifact
 
     def attach(self, name: str, claim: Claim) -> None:
         """Add a report or a status entry; see `Store.attach`."""
@@ -125,14 +148,16 @@ class FolderStore:
         with self._locked():
             data = statuses_with(self._statuses(name), entries)
             if data is not None:
-                write_atomically(self._folder(name) / STATUS_FILE, data)
+                write_below(self.path, f"{name}/{STATUS_FILE}", data)
 
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`; see `Store.claims`."""
         reports, problems = [], []
-        for path in sorted((self._folder(name) / EVALUATIONS).glob("*/*.json")):
+        folder = self._folder(name)
+        for path in sorted(self._folder(name, EVALUATIONS).glob("*/*.json")):
             try:
-                relative = path.relative_to(self._folder(name)).as_posix()
+                relative = path.relative_to(folder).as_posix()
+                below(folder, relative)
                 reports.append(parse_report(_read(path), relative, str(path)))
             except AdapterHubError as error:
                 problems.append(str(error))
@@ -140,31 +165,30 @@ class FolderStore:
             raise IntegrityError(f"claims about {name} in {self.path}", problems)
         return Claims(tuple(reports), self._statuses(name))
 
-    def withdraw(self, name: str, version: str) -> None:
-        """Remove the files of a version; its manifest and its ancestors' stay."""
-        folder = self._folder(name) / version
-        for path in sorted(folder.rglob("*"), reverse=True):  # contents before their folders
-            relative = path.relative_to(folder)
-            if path.name == MANIFEST_FILE or relative.parts[0] == ANCESTORS:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                path.rmdir()
-            else:
-                path.unlink()
-        sync_folder(folder)
+    def withdraw(self, name: str, version: str) -> tuple[str, ...]:
+        """Remove the files of a version; see `Store.withdraw`."""
+        artifact = self._open(name, version)
+        listed = [entry.path for entry in artifact.manifest.files]
+        own = [path for path in listed if not path.startswith(f"{ANCESTORS}/")]
+        remove_below(self.path, f"{name}/{version}", own)
+        return tuple(strangers(artifact.path, listed))
 
     def present(self, name: str, version: str, card: str) -> None:
         """Replace the README.md of an adapter by the card of one of its versions; see `Store.present`."""
         path = self._folder(name) / CARD_FILE
         data = card.encode()
-        if not path.is_file() or path.read_bytes() != data:
-            write_atomically(path, data)
+        try:
+            same = read_bounded(path, len(data), follow=False) == data
+        except (FileNotFoundError, InvalidInputError):
+            same = False
+        if not same:
+            write_below(self.path, f"{name}/{CARD_FILE}", data)
 
-    def _folder(self, name: str) -> Path:
-        return self.path / check_name(name)
+    def _folder(self, name: str, *inner: str) -> Path:
+        return below(self.path, check_name(name), *inner)
 
     def _open(self, name: str, version: str) -> Artifact:
-        folder = self._folder(name) / check_version(version)
+        folder = self._folder(name, check_version(version))
         if not (folder / MANIFEST_FILE).exists():
             raise NotFoundError(f"store {self.path}: no {name}@{version}")
         artifact = Artifact.open(folder)
@@ -179,26 +203,19 @@ class FolderStore:
 
     def _statuses(self, name: str) -> tuple[StatusEntry, ...]:
         path = self._folder(name) / STATUS_FILE
-        if not path.exists():
-            return ()
-        return parse_statuses(_read(path), str(path))
+        return parse_statuses(_read(path), str(path)) if os.path.lexists(path) else ()
 
     def _attach_report(self, name: str, report: EvaluationReport) -> None:
         known = [self.manifest(name, version)[0].function_digest for version in self.versions(name)]
-        path = self._folder(name) / report_path(report, known, f"store {self.path}")
-        if not path.exists():
-            write_atomically(path, report.to_bytes())
+        path = report_path(report, known, f"store {self.path}")
+        if not self._folder(name, path).exists():
+            write_below(self.path, f"{name}/{path}", report.to_bytes())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - readers need none
-
         make_folder(self.path)
-        try:
-            with FileLock(self.path / ".lock", timeout=LOCK_SECONDS):
-                yield
-        except Timeout:
-            raise ConflictError(f"store {self.path}: another process keeps it locked; try again") from None
+        with held(self.path / ".lock", LOCK_SECONDS, f"store {self.path}"):
+            yield
 
 
 def _is_name(name: str) -> bool:
@@ -209,6 +226,7 @@ def _is_name(name: str) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    if path.is_symlink() or path.stat().st_size > MAXIMUM_CLAIM:
-        raise IntegrityError(f"{path}: a link, or larger than {MAXIMUM_CLAIM} bytes")
-    return path.read_bytes()
+    try:
+        return read_bounded(path, MAXIMUM_CLAIM, follow=False)
+    except InvalidInputError as error:
+        raise IntegrityError(str(error)) from None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from adapter_hub.artifact import MAXIMUM_MANIFEST, Artifact
 from adapter_hub.canonical import digest_of
+from adapter_hub.contents import check_size
 from adapter_hub.errors import (
     AdapterHubError,
     IntegrityError,
@@ -28,6 +29,7 @@ from adapter_hub.errors import (
 from adapter_hub.hub import HubClient, Progress, Refs, RepoId, scratch_folder
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import cache_folder
+from adapter_hub.reading import read_bounded
 from adapter_hub.reference import check_name, check_version
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry
@@ -146,7 +148,9 @@ class HubStore:
         publish_version(Repository(self.client, repo, self._read_back), artifact, card)
         self.known.check_tag(repo, f"v{version}", self._commit(name, version), artifact.digest)
 
-    def fetch(self, name: str, version: str, folder: Path, *, digest: str | None = None) -> Artifact:
+    def fetch(
+        self, name: str, version: str, folder: Path, *, digest: str | None = None, size: int | None = None
+    ) -> Artifact:
         """Copy a version to `folder`; see `Store.fetch`. An interrupted download goes on where it was."""
         refs = self._refs(name)
         commit = self._commit(name, version, refs)
@@ -154,6 +158,7 @@ class HubStore:
         manifest, found = self._manifest(name, version, commit)
         if digest is not None and found != digest:
             raise IntegrityError(f"{self._repo(name)} v{version}: holds digest {found}, expected {digest}")
+        check_size(manifest, size, f"{self._repo(name)} v{version}")
         return fetch_artifact(self._commit_at(name, commit), manifest, folder, self._cache)
 
     def attach(self, name: str, claim: Claim) -> None:
@@ -196,7 +201,7 @@ class HubStore:
         """Return the statuses of the versions of `name` alone, which costs less than all claims."""
         return self._statuses(name, self._refs(name))
 
-    def withdraw(self, name: str, version: str) -> None:
+    def withdraw(self, name: str, version: str) -> tuple[str, ...]:
         """Remove the weights of a version for good; its manifest and its ancestors' stay."""
         repo, commit = self._repo(name), self._commit(name, version)
         manifest, _ = self._manifest(name, version, commit)
@@ -207,6 +212,7 @@ class HubStore:
             if other != version and (last is None or last.status != "withdrawn"):
                 others |= {entry.sha256 for entry in self.manifest(name, other)[0].files}
         withdraw_version(Repository(self.client, repo, self._read_back), manifest, commit, others)
+        return ()
 
     def present(self, name: str, version: str, card: str) -> None:
         """Make a version the one on `main`, with its card; see `Store.present`."""
@@ -307,9 +313,9 @@ def _claims(files: dict[str, Path], where: str) -> Claims:
     for path, file in files.items():
         try:
             if path == STATUS_FILE:
-                statuses = parse_statuses(file.read_bytes(), f"{path} of {where}")
+                statuses = parse_statuses(read_bounded(file, MAXIMUM_CLAIM), f"{path} of {where}")
             else:
-                reports.append(parse_report(file.read_bytes(), path, f"{path} of {where}"))
+                reports.append(parse_report(read_bounded(file, MAXIMUM_CLAIM), path, f"{path} of {where}"))
         except (AdapterHubError, ValueError) as error:
             problems.append(str(error))
     if problems:

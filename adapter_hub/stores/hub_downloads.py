@@ -15,6 +15,7 @@ from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.canonical import digest_of, sha256_hex
 from adapter_hub.errors import ConflictError, IntegrityError
 from adapter_hub.hub import HubClient, Progress, RepoId, Wanted, make_way
+from adapter_hub.locks import held
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import make_folder, write_atomically
 
@@ -85,10 +86,8 @@ def download_artifact(commit: Commit, manifest: Manifest, folder: Path) -> None:
 @contextmanager
 def _downloads(commit: Commit, cache: Path) -> Iterator[Path]:
     """Give the folder in which a commit's files gather; one process at a time."""
-    from filelock import FileLock  # noqa: PLC0415
-
     key = sha256_hex(f"{commit.client.endpoint} {commit.repo} {commit.id}".encode())[:32]
     place = cache / "downloads"
     make_folder(place)
-    with FileLock(place / f"{key}.lock", timeout=LOCK_SECONDS):
+    with held(place / f"{key}.lock", LOCK_SECONDS, f"download of {commit}"):
         yield place / key

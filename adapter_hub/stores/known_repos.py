@@ -21,7 +21,12 @@ from pydantic import Field
 from adapter_hub.canonical import Count, Digest, Record, Text, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.hub import RepoId, RepoState
+from adapter_hub.locks import held
 from adapter_hub.paths import make_folder, write_atomically
+from adapter_hub.reading import read_bounded
+
+MAXIMUM_NOTE = 16 * 2**20  # bytes; a repository with 50 000 tags
+LOCK_SECONDS = 10.0
 
 
 class KnownTag(Record):
@@ -69,7 +74,7 @@ class KnownRepos:
         """Return what was seen; nothing, if it was never seen or the file is damaged."""
         path = self.path(repo)
         try:
-            return KnownRepo.parse(path.read_bytes(), str(path))
+            return KnownRepo.parse(read_bounded(path, MAXIMUM_NOTE), str(path))
         except (OSError, InvalidInputError):
             return KnownRepo.model_validate(
                 {"schema": "known-repo/1", "endpoint": self.endpoint, "repo": str(repo)}
@@ -124,11 +129,9 @@ class KnownRepos:
     def _update(
         self, repo: RepoId, *, identity: str | None = None, tags: dict[str, KnownTag] | None = None
     ) -> None:
-        from filelock import FileLock  # noqa: PLC0415 - only where something is new
-
         with suppress(PermissionError):  # a cache that cannot be written forgets
             make_folder(self.folder)
-            with FileLock(self.folder / ".lock", timeout=10):
+            with held(self.folder / ".lock", LOCK_SECONDS, str(self.folder)):
                 before = self.recall(repo)
                 changes = {"identity": identity or before.identity, "tags": {**before.tags, **(tags or {})}}
                 after = before.model_copy(update=changes)
