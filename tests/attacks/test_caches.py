@@ -20,6 +20,7 @@ from adapter_hub.exchange import pull
 from adapter_hub.paths import Stamp, is_private
 from adapter_hub.registries import open_registries
 
+SOMEBODY = 12345
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -300,10 +301,13 @@ def pull_danish(cache: Path) -> str:
 
 
 @as_root
-def test_an_adapter_of_a_folder_is_usable_with_a_cache_that_cannot_be_written(own: Path) -> None:
-    path, stamps = as_nobody(lambda: pull_danish(own)).split()
-    assert "embedded/store/mini/da" in path
-    assert stamps == "{}"  # so that whoever loads it hashes what is read
+def test_an_adapter_of_a_folder_is_usable_with_a_cache_that_cannot_be_written(
+    own: Path, tmp_path: Path
+) -> None:
+    pull_danish(tmp_path / "cache")  # so that everything is imported
+    answer = as_nobody(lambda: pull_danish(own))
+    assert "embedded/store/mini/da" in answer
+    assert answer.endswith(" {}")  # so that whoever loads it hashes what is read
 
 
 @as_root
@@ -311,4 +315,6 @@ def test_a_cache_of_somebody_else_is_readable_and_everything_in_it_is_hashed(own
     own.chmod(0o755)
     path, _, stamps = pull_danish(own).partition(" ")
     assert WEIGHTS in stamps
+    for place in (own, *own.rglob("*")):
+        os.chown(place, SOMEBODY, -1)
     assert as_nobody(lambda: pull_danish(own)) == f"{path} {{}}"
