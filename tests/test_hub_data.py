@@ -245,11 +245,14 @@ def test_rows_without_audio_or_text_are_dropped_and_told(
     assert "cannot be read as audio" in reasons["3.flac#4"]
 
 
-def test_a_text_that_is_not_utf_8_is_told(tmp_path: Path, hub: LoopbackHub) -> None:
-    content = parquet([row | {"transcription": "unusual word"} for row in rows_of_speech(2)])
-    commit = publish_data(hub, NAME, {"da_dk/train/0000.parquet": content.replace(b"unusual", b"unusua\xff")})
-    with pytest.raises(InvalidInputError, match=r"cannot be read as parquet \('utf-8' codec can't decode"):
-        read(hub, tmp_path, commit)
+def test_a_text_that_is_not_utf_8_costs_its_row_alone(tmp_path: Path, hub: LoopbackHub) -> None:
+    rows = rows_of_speech(3)
+    rows[1]["transcription"] = "unusual word"
+    content = parquet(rows).replace(b"unusual", b"unusua\xff")
+    commit = publish_data(hub, NAME, {"da_dk/train/0000.parquet": content})
+    dataset = read(hub, tmp_path, commit)
+    assert [row.id for row in dataset.rows] == ["0.flac", "2.flac"]
+    assert dataset.unusable == (("1.flac", "no text in column 'transcription'"),)
 
 
 def test_a_file_that_is_no_parquet_is_told(tmp_path: Path, hub: LoopbackHub) -> None:

@@ -113,11 +113,11 @@ BAD_ROWS = {
     ),
     "a duration beyond all numbers": (
         {"audio_filepath": "clip.wav", "duration": 10**400, "text": "en"},
-        "clip.wav: duration 10+, expected seconds above 0",
+        "clip.wav: duration 10+…, expected seconds above 0",
     ),
     "an offset beyond all numbers": (
         {"audio_filepath": "clip.wav", "duration": 1, "offset": 10**400, "text": "en"},
-        "clip.wav: offset 10+, duration 1, expected seconds in both",
+        "clip.wav: offset 10+…, duration 1, expected seconds in both",
     ),
     "the home of nobody": (
         {"audio_filepath": "~nosuchuser/a.wav", "text": "en"},

@@ -116,12 +116,12 @@ def _split(name: str, source: Source, reader: RowReader) -> SplitReport:
     def look(row: Utterance) -> tuple[int, float] | Dropped:
         try:
             spelled = reader.spell(row, source)
-            audio = row.clip.read()
+            audio = reader.read(row)
             reader.check(audio.seconds, row.id)
             row.check_stated(audio.seconds)
         except IntegrityError:
             raise  # the cache is damaged, not the row
-        except AdapterHubError as error:
+        except (AdapterHubError, OSError) as error:
             return Dropped(row.id, str(error))
         return len(spelled.tokens), audio.seconds
 

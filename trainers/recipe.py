@@ -8,9 +8,11 @@ Unknown keys are refused with the key that was probably meant; paths are relativ
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,22 @@ from pydantic import ValidationError
 
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.canonical import Record, explain
-from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+from adapter_hub.escaping import shown
+from adapter_hub.reading import read_bounded
 from adapter_hub.reference import check_name
 from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING, TABLES, Recipe, SourceTable
 
 MAXIMUM_RECIPE = 2**20  # bytes
+SHOWN, SHOWN_CHARACTERS = 5, 60  # unknown keys in one error, and of each
+KEY_PARTS = 32  # of a dotted key, whose reading takes the square of their number
+# what may hold dots without being a key: strings and comments
+_NO_KEYS = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*"""|' + r"'''(?:[^']|'(?!''))*'''|"
+    r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'|#[^\n]*",
+    re.DOTALL,
+)
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){{{KEY_PARTS}}}")
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,18 @@ class RecipeFile:
     folder: Path
 
     def resolve(self, path: str) -> Path:
-        """Return a path of the recipe as one that can be opened."""
-        return self.folder / Path(path).expanduser()
+        """Return a path of the recipe as one that can be opened.
+
+        Raises:
+            InvalidInputError: `~` of no user here, or a NUL in it.
+        """
+        try:
+            whole = self.folder / Path(path).expanduser()
+        except RuntimeError:
+            raise InvalidInputError(f"recipe: {shown(path)}: ~ is the home of no user here") from None
+        if "\0" in path:
+            raise InvalidInputError(f"recipe: {shown(path)}: a NUL character in a path")
+        return whole
 
 
 def read_recipe(path: Path) -> RecipeFile:
@@ -47,14 +70,16 @@ def read_recipe(path: Path) -> RecipeFile:
     """
     if not path.is_file():
         raise NotFoundError(f"{path}: no such recipe; `adapter-hub recipe new lora` writes one")
-    if path.stat().st_size > MAXIMUM_RECIPE:
-        raise InvalidInputError(f"{path}: larger than {MAXIMUM_RECIPE} bytes, expected a TOML recipe")
     try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInputError(f"{path}: not TOML: {error}") from None
-    if unknown := list(_unknown_keys(tables, Recipe, "")):
+        text = read_bounded(path, MAXIMUM_RECIPE, where=f"{path} (a TOML recipe)").decode("utf-8")
+        tables = _toml(text)
+    except AdapterHubError:
+        raise
+    except RecursionError:
+        raise InvalidInputError(f"{path}: not TOML: nested too deeply") from None
+    except ValueError as error:  # TOML's own errors, and numbers of thousands of digits
+        raise InvalidInputError(f"{path}: not TOML: {shown(error)}") from None
+    if unknown := list(islice(_unknown_keys(tables, Recipe, ""), SHOWN)):
         raise InvalidInputError(f"{path}: {'; '.join(unknown)}")
     try:
         recipe = Recipe.model_validate(_tuples(tables), strict=False)
@@ -67,13 +92,25 @@ def read_recipe(path: Path) -> RecipeFile:
     return RecipeFile(recipe, text, path.parent)
 
 
+def _toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.
+
+    Raises:
+        TOMLDecodeError: not TOML; a key of so many parts that reading it would take hours.
+        ValueError, RecursionError: more than Python can hold.
+    """
+    if _LONG_KEY.search(_NO_KEYS.sub("s", text)):
+        raise tomllib.TOMLDecodeError(f"a key of {KEY_PARTS} parts or more, which no recipe needs")
+    return tomllib.loads(text)
+
+
 def _unknown_keys(table: Mapping[str, Any], model: type[Record], place: str) -> Iterator[str]:
     known = model.model_fields
     for key, value in table.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(key[:SHOWN_CHARACTERS], known, n=1)
             meant = f", did you mean {near[0]!r}?" if near else f", expected one of {', '.join(known)}"
-            yield f"unknown key {place + key!r}{meant}"
+            yield f"unknown key {shown(place + key, SHOWN_CHARACTERS)!r}{meant}"
         elif isinstance(value, dict) and key in TABLES:
             yield from _unknown_keys(value, TABLES[key], f"{key}.")
         elif isinstance(value, list) and model is TABLES["data"]:

@@ -24,7 +24,7 @@ from adapter_hub.registry import Registry
 from adapter_hub.resolution import resolve
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.language_identification import language_probabilities
-from adapter_hub.speech.audio import Audio, check_seconds
+from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.dataset import Dataset, data_sha256
 from adapter_hub.speech.features import log_mel
 
@@ -69,10 +69,11 @@ def measure_similarity(
     audios: list[Audio] = []
     for row in rows:
         try:
-            audio = row.clip.read()
+            check_seconds(row.clip.seconds(), base.chunk_seconds, row.id)  # before the work of decoding
+            audio = row.clip.read(base.chunk_seconds + ROUNDING)
             check_seconds(audio.seconds, base.chunk_seconds, row.id)
             audios.append(audio)
-        except AdapterHubError:
+        except (AdapterHubError, OSError):
             continue  # unusable rows are reported by `data check` and dropped by training
         if len(audios) == segments:
             break

@@ -9,7 +9,7 @@ is not known are errors that name the rows, found before hours of decoding where
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -21,6 +21,7 @@ from adapter_hub.runtime.routing import FixedRoute, LanguageRouter, decode_langu
 from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.runtime.transcript import Transcript
 from adapter_hub.speech.audio import Audio, check_seconds
+from adapter_hub.speech.budget import check_whole, longest_seconds
 from adapter_hub.speech.dataset import Dataset, Utterance, content_sha256, listed
 from adapter_hub.speech.languages import primary_metric
 from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
@@ -76,8 +77,7 @@ def evaluate(
     results: dict[str, UtteranceRow] = {}
     problems: list[str] = []
     done, seconds = 0, 0.0
-    for start in range(0, len(plan), options.batch_size):
-        batch = plan[start : start + options.batch_size]
+    for batch in _batches(plan, options.batch_size):
         for outcome in _run(transcriber, batch, options):
             if isinstance(outcome, str):
                 problems.append(outcome)
@@ -100,6 +100,19 @@ class _Planned:
     row: Utterance
     tag: str
     seconds: float
+
+
+def _batches(plan: Sequence[_Planned], size: int) -> Iterator[Sequence[_Planned]]:
+    """Yield up to `size` utterances at a time, and no more sound than may be decoded at once."""
+    batch: list[_Planned] = []
+    for planned in plan:
+        full = sum(item.seconds for item in batch) + planned.seconds > longest_seconds()
+        if batch and (full or len(batch) == size):
+            yield batch
+            batch = []
+        batch.append(planned)
+    if batch:
+        yield batch
 
 
 def _check_subject(transcriber: Transcriber) -> None:
@@ -129,9 +142,10 @@ def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions
         try:
             seconds = row.clip.seconds()
             check_seconds(seconds, float("inf"), row.id)
+            check_whole(row.id, seconds, None)
             row.check_stated(seconds)
             plan.append(_Planned(row, tag, seconds))
-        except AdapterHubError as error:
+        except (AdapterHubError, OSError) as error:
             problems.append(f"line {row.line}: {error}")
         if not normalise(options.normaliser, row.text, tag).strip():
             name = options.normaliser
@@ -171,7 +185,7 @@ def _run(
     for planned in batch:
         try:
             readable.append((planned, planned.row.clip.read()))
-        except AdapterHubError as error:
+        except (AdapterHubError, OSError) as error:
             outcomes.append(f"line {planned.row.line}: {error}")
     if not readable:
         return outcomes

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from adapter_hub.canonical import sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.escaping import shown
+from adapter_hub.reading import open_regular, read_bounded
+from adapter_hub.speech.budget import FILE_BYTES, check_header, check_whole
 
 SAMPLE_RATE = 16_000  # samples a second
 MINIMUM_SECONDS = 0.1  # less holds no word; Whisper then invents one
+ROUNDING = 0.1  # seconds that sound may be longer than its header says, to be refused for its true length
 BLOCK_SECONDS = 10
+LARGE = 2**24  # bytes of a file whose header is looked at before the rest is read
+BLOCK_VALUES = 2**23  # of all channels in a block, at most: 32 MB
 UNKNOWN_SIZE = 0x7FFF_F000  # programs that write to a pipe put this size or more into a header
 DECLARED = re.compile(r":\s*(\d+) \(should be (\d+)\)")  # what libsndfile says of a header and the file
 EXTENSIONS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf"})
@@ -53,30 +60,46 @@ class Audio:
         return len(self.samples) / self.sample_rate
 
 
-def read_audio(path: Path) -> Audio:
+def read_audio(path: Path, *, longest: float | None = None) -> Audio:
     """Read an audio file, mixed to one channel and resampled to 16 kHz.
+
+    Args:
+        path: the file.
+        longest: seconds that the caller has a use for; None for `budget.longest_seconds()`. What is longer
+            is refused by its header, or as soon as that turns out to be wrong.
 
     Raises:
         NotFoundError: no such file.
-        InvalidInputError: a folder, empty, no audio, truncated, no samples, NaN or infinite samples.
+        InvalidInputError: a folder, a pipe, empty, no audio, truncated, no samples, NaN or infinite samples,
+            longer than `longest`, a rate or channels that nobody records.
     """
     _check_file(path)
-    return decode_audio(path.read_bytes(), path)
+    if path.stat().st_size > LARGE:
+        with _opened(path) as file:
+            check_whole(str(path), _stated_seconds(file), longest)  # before its bytes are in memory
+    return decode_audio(read_bounded(path, FILE_BYTES), path, longest=longest)
 
 
-def decode_audio(data: bytes, path: Path) -> Audio:
+def decode_audio(data: bytes, path: Path, *, longest: float | None = None) -> Audio:
     """Decode the bytes of an audio file as `read_audio` does.
 
     Args:
         data: the whole file.
         path: what to call it in an error.
+        longest: as in `read_audio`.
 
     Raises:
         InvalidInputError: as `read_audio`.
     """
     with _opened(path, io.BytesIO(data)) as file:
-        blocks = list(_decoded(path, file, BLOCK_SECONDS * file.samplerate))
-        samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), dtype=np.float32)
+        limit = check_whole(str(path), _stated_seconds(file), longest)
+        blocks: list[NDArray[np.float32]] = []
+        place = 0
+        for block in _decoded(path, file):
+            blocks.append(_mono(block, str(path), place))
+            place += len(block)
+            check_whole(str(path), place / file.samplerate, limit)
+        samples = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
         return audio_from_samples(samples, file.samplerate, where=str(path), sha256=sha256_hex(data))
 
 
@@ -93,7 +116,8 @@ def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) 
         NotFoundError, InvalidInputError: as `read_audio`; or the file ends before the part begins.
     """
     _check_file(path)
-    with _opened(path, str(path)) as file:
+    check_whole(f"{path} from {offset:g} s", duration, None)
+    with _opened(path) as file:
         rate = file.samplerate
         start = min(round(offset * rate), file.frames)
         try:
@@ -116,10 +140,10 @@ def audio_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
         NotFoundError, InvalidInputError: as `read_audio`, when the place in the file is reached.
     """
     _check_file(path)
-    with _opened(path, str(path)) as file:
+    with _opened(path) as file:
         rate, place = file.samplerate, 0
         stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
-        for block in _decoded(path, file, BLOCK_SECONDS * rate):
+        for block in _decoded(path, file):
             mono = _mono(block, str(path), place)
             place += len(block)
             yield mono if stream is None else stream.resample_chunk(mono)
@@ -167,8 +191,8 @@ def audio_seconds(path: Path) -> float:
         NotFoundError, InvalidInputError: as `read_audio`, but for the values of the samples.
     """
     _check_file(path)
-    with _opened(path, str(path)) as file:
-        return float(file.frames / file.samplerate)
+    with _opened(path) as file:
+        return _stated_seconds(file)
 
 
 def check_seconds(seconds: float, maximum: float, where: str) -> None:
@@ -211,24 +235,36 @@ def _check_file(path: Path) -> None:
         raise InvalidInputError(f"{path}: an empty file (0 bytes); expected audio")
 
 
-def _opened(path: Path, source: str | io.BytesIO) -> Any:
-    """Return the open file, whose header promises no more than the file holds."""
-    try:
-        file = soundfile.SoundFile(source)
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise _unreadable(path, error) from None
-    for declared, found in DECLARED.findall(file.extra_info):
-        if int(found) < int(declared) < UNKNOWN_SIZE:
-            file.close()
-            raise InvalidInputError(
-                f"{path}: {found} of the {declared} bytes that its header states are there; "
-                "the file is truncated, get it again"
-            )
-    return file
+@contextmanager
+def _opened(path: Path, data: io.BytesIO | None = None) -> Iterator[Any]:
+    """Open a file, or what was read of it: its header promises no more than the file holds, or than we take.
+
+    By its descriptor: no pipe or device in its place, and its name need not be UTF-8.
+    """
+    source = open_regular(path) if data is None else data
+    with source:
+        try:
+            file = soundfile.SoundFile(source.fileno() if data is None else data, closefd=False)
+        except (soundfile.SoundFileError, TypeError) as error:
+            raise _unreadable(path, error) from None
+        with file:
+            for declared, found in DECLARED.findall(file.extra_info):
+                if int(found) < int(declared) < UNKNOWN_SIZE:
+                    raise InvalidInputError(
+                        f"{path}: {found} of the {declared} bytes that its header states are there; "
+                        "the file is truncated, get it again"
+                    )
+            check_header(str(path), file.samplerate, file.channels, file.frames)
+            yield file
 
 
-def _decoded(path: Path, file: Any, size: int) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks of `[size, channels]` samples until the end that the header states."""
+def _stated_seconds(file: Any) -> float:
+    return float(file.frames / file.samplerate)
+
+
+def _decoded(path: Path, file: Any) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks of `[some, channels]` samples until the end that the header states."""
+    size = min(BLOCK_SECONDS * file.samplerate, BLOCK_VALUES // file.channels)
     done = 0
     while True:
         try:
@@ -265,7 +301,8 @@ def _no_samples(where: str) -> InvalidInputError:
 
 
 def _unreadable(path: Path, error: Exception) -> InvalidInputError:
-    reason = " ".join(str(error).split()).removeprefix("Error opening ")
+    # what libsndfile says, without how it was given the file
+    reason = shown(" ".join(str(getattr(error, "error_string", error)).split()).rstrip("."))
     return InvalidInputError(
         f"{path}: cannot be read as audio ({reason}); expected WAV, FLAC, MP3 or OGG, convert other formats"
     )

@@ -8,6 +8,9 @@ So that data sets of any kind look alike to training, evaluation and similarity.
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +18,9 @@ from typing import Protocol
 
 from adapter_hub.canonical import canonical_bytes, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.reading import open_regular
 from adapter_hub.speech.audio import Audio, audio_seconds, decode_audio, read_audio, read_audio_part
-from adapter_hub.tensors import file_sha256
+from adapter_hub.speech.budget import FILE_BYTES, RECORDING_BYTES, check_whole
 
 END_SECONDS = 0.05  # that a part may reach beyond the end: offsets are rounded
 
@@ -42,8 +46,11 @@ class Clip(Protocol):
             NotFoundError: it is not there.
         """
 
-    def read(self) -> Audio:
+    def read(self, longest: float | None = None) -> Audio:
         """Return it decoded; `Audio.sha256` is `sha256()` of the very bytes that were decoded.
+
+        Args:
+            longest: seconds that the caller has a use for; None for `budget.longest_seconds()`.
 
         Raises:
             NotFoundError, InvalidInputError: as `adapter_hub.speech.audio.read_audio`.
@@ -62,11 +69,11 @@ class FileClip:
 
     def sha256(self) -> str:
         """Return the sha256 of the file's bytes."""
-        return file_sha256(self.path)
+        return _hashed(self.path)
 
-    def read(self) -> Audio:
+    def read(self, longest: float | None = None) -> Audio:
         """Read and decode the file, once."""
-        return read_audio(self.path)
+        return read_audio(self.path, longest=longest)
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,9 @@ class SegmentClip:
         part = {"file": whole, "offset": self.offset, "duration": self.duration}
         return sha256_hex(canonical_bytes(part))
 
-    def read(self) -> Audio:
+    def read(self, longest: float | None = None) -> Audio:
         """Decode the part."""
-        self.seconds()
+        check_whole(f"{self.path} from {self.offset:g} s", self.seconds(), longest)
         return read_audio_part(self.path, self.offset, self.duration, sha256=self.sha256())
 
 
@@ -125,13 +132,15 @@ class PackedClip:
         """Return the sha256 of the bytes."""
         return self.content
 
-    def read(self) -> Audio:
+    def read(self, longest: float | None = None) -> Audio:
         """Decode the bytes.
 
         Raises:
             IntegrityError: they are not what was written. InvalidInputError: no audio.
         """
-        with self.path.open("rb") as file:
+        if self.size > FILE_BYTES:
+            raise InvalidInputError(f"{self.path}: {self.size} bytes of audio; expected up to {FILE_BYTES}")
+        with open_regular(self.path) as raw, io.BufferedReader(raw) as file:  # type: ignore[type-var]
             file.seek(self.start)
             data = file.read(self.size)
         audio_sha256 = sha256_hex(data)
@@ -139,10 +148,26 @@ class PackedClip:
             raise IntegrityError(
                 f"{self.path}: damaged at byte {self.start}", (), f"remove {self.path.parent} to get it anew"
             )
-        return decode_audio(data, self.path)
+        return decode_audio(data, self.path, longest=longest)
 
 
 @lru_cache(maxsize=1024)
 def _file_sha256(path: Path, size: int, modified: int) -> str:
     """Hash a recording once for all of its parts, as long as it stays as it is."""
-    return file_sha256(path)
+    return _hashed(path)
+
+
+def _hashed(path: Path) -> str:
+    """Return the sha256 of an ordinary file that no header could fill with sound.
+
+    Raises:
+        InvalidInputError: something else is in its place, or it is larger. OSError: it cannot be read.
+    """
+    digest, left = hashlib.sha256(), RECORDING_BYTES
+    with open_regular(path) as file:
+        left -= os.fstat(file.fileno()).st_size
+        while left >= 0 and (block := file.read(2**20)):
+            digest.update(block)
+    if left < 0:
+        raise InvalidInputError(f"{path}: larger than {RECORDING_BYTES} bytes; expected an audio file")
+    return digest.hexdigest()

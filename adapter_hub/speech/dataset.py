@@ -13,24 +13,27 @@ file), `text` and `duration` in seconds, optionally `offset` for a part of a lon
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import os
+import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adapter_hub.canonical import sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.escaping import shown
+from adapter_hub.speech.budget import RECORDING_BYTES
 from adapter_hub.speech.clips import Clip, FileClip, SegmentClip
+from adapter_hub.speech.metadata import MOST_ROWS, records
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 SPLITS = ("train", "dev", "validation", "test")
 LIST_SUFFIXES = (".jsonl", ".json", ".ndjson")  # of files that name audio
+LONGEST_LABEL = 1_000  # characters of a language or speaker
+MOST_BAD = 10_000  # rows, after which the rest is not looked at
 SHOWN = 5  # problems listed in one error
 STATED = 0.1, 0.01  # seconds, and share of the duration, that a stated duration may be off
 
@@ -155,58 +158,32 @@ def _read_rows(
     problems: list[str] = []
     rows: list[Utterance] = []
     seen: dict[str, int] = {}
-    for line, record in _records(metadata):
+    bad = 0
+    for line, record in records(metadata):
         row = record if isinstance(record, str) else read(metadata.parent, line, record)
+        if not isinstance(row, str) and row.id in seen:
+            row = f"{shown(row.id)} again (first in line {seen[row.id]})"
         if isinstance(row, str):
-            problems.append(f"line {line}: {row}")
-        elif row.id in seen:
-            problems.append(f"line {line}: {row.id} again (first in line {seen[row.id]})")
-        else:
-            seen[row.id] = line
-            rows.append(row)
+            bad += 1
+            problems += [f"line {line}: {row}"] if bad <= SHOWN else []
+            if bad == MOST_BAD:
+                break  # this is no list of audio
+            continue
+        seen[row.id] = line
+        rows.append(row)
+        if len(rows) > MOST_ROWS:
+            raise InvalidInputError(f"{metadata}: more than {MOST_ROWS} rows; split the data set")
     if problems:
-        raise InvalidInputError(f"{metadata}: {listed(problems)}")
+        raise InvalidInputError(f"{metadata}: {listed(problems, bad)}")
     if not rows:
         raise InvalidInputError(f"{metadata}: no rows; expected one per audio file")
     return tuple(rows)
 
 
-def listed(problems: list[str]) -> str:
-    """Return problems as one line, the first few in full and the rest as a number."""
-    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(problems[:SHOWN]) + more
-
-
-def _records(metadata: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    """Yield the line number and the record, or a complaint in its place."""
-    try:
-        text = metadata.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{metadata}: not UTF-8 (byte {error.start})") from None
-    if metadata.suffix == ".csv":
-        yield from _csv_records(text)
-        return
-    for line, raw in enumerate(text.split("\n"), 1):
-        if not raw.strip():
-            continue
-        try:
-            value = json.loads(raw)
-        except ValueError as error:
-            yield line, f"no JSON ({error})"
-            continue
-        except RecursionError:
-            yield line, "no JSON (nested too deeply)"
-            continue
-        yield line, value if isinstance(value, dict) else "no JSON object"
-
-
-def _csv_records(text: str) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        for record in reader:
-            yield reader.line_num, record
-    except csv.Error as error:  # a field without end, above all
-        yield reader.line_num + 1, f"no CSV ({error}); is a quote left open?"
+def listed(problems: Sequence[str], count: int | None = None) -> str:
+    """Return problems as one line, the first few in full and the rest as a number; `count` is of all."""
+    left = (len(problems) if count is None else count) - SHOWN
+    return "; ".join(problems[:SHOWN]) + (f"; and {left} more" if left > 0 else "")
 
 
 def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
@@ -218,15 +195,15 @@ def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance |
         return f"{problem} in file_name"
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        return f"file_name {name!r} leaves the folder"
+        return f"file_name {shown(name)!r} leaves the folder"
     if problem := _text_problem(text):
-        return f"{name}: {problem}"
+        return f"{shown(name)}: {problem}"
     if problem := _file_problem(place / path):
-        return f"{name}: {problem}"
-    language, speaker = record.get("language") or None, _text(record.get("speaker") or None)
+        return f"{shown(name)}: {problem}"
+    language, speaker = record.get("language") or None, record.get("speaker") or None
     if problem := _label_problem(language, speaker):
-        return f"{name}: {problem}"
-    return Utterance(str(path), FileClip(place / path), str(text), language, speaker, line)
+        return f"{shown(name)}: {problem}"
+    return Utterance(str(path), FileClip(place / path), str(text), language, _text(speaker), line)
 
 
 def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
@@ -239,26 +216,27 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     try:
         path = place / Path(name).expanduser()
     except (RuntimeError, ValueError):
-        return f"{name}: ~ is the home of no user here"
+        return f"{shown(name)}: ~ is the home of no user here"
     row_id = Path(os.path.relpath(path, place)).as_posix()  # reports carry it: no path of this machine
     seconds, offset = record.get("duration"), record.get("offset")
     if problem := _text_problem(text):
-        return f"{name}: {problem}"
+        return f"{shown(name)}: {problem}"
     if seconds is not None and not _is_number(seconds, above=0.0):
-        return f"{name}: duration {seconds!r}, expected seconds above 0"
+        return f"{shown(name)}: duration {_brief(seconds)}, expected seconds above 0"
     if problem := _file_problem(path):
-        return f"{name}: {problem}"
+        return f"{shown(name)}: {problem}"
     language = record.get("language") or record.get("lang") or None
-    speaker = _text(record.get("speaker") or None)
+    speaker = record.get("speaker") or None
     if problem := _label_problem(language, speaker):
-        return f"{name}: {problem}"
+        return f"{shown(name)}: {problem}"
     if offset is None:
-        return Utterance(row_id, FileClip(path), str(text), language, speaker, line, seconds)
+        return Utterance(row_id, FileClip(path), str(text), language, _text(speaker), line, seconds)
     if not _is_number(offset, above=-1e-9) or seconds is None:
-        return f"{name}: offset {offset!r}, duration {seconds!r}, expected seconds in both, offset from 0"
+        given = f"offset {_brief(offset)}, duration {_brief(seconds)}"
+        return f"{shown(name)}: {given}, expected seconds in both, offset from 0"
     clip = SegmentClip(path, float(offset), float(seconds))
     part = f"{row_id}@{offset:.12g}+{seconds:.12g}"
-    return Utterance(part, clip, str(text), language, speaker, line)
+    return Utterance(part, clip, str(text), language, _text(speaker), line)
 
 
 def _text_problem(text: object) -> str | None:
@@ -285,11 +263,15 @@ def _character_problem(text: str) -> str | None:
     return None
 
 
-def _label_problem(language: object, speaker: str | None) -> str | None:
+def _label_problem(language: object, speaker: object) -> str | None:
     """Return what is wrong with a row's language or speaker."""
     if language is not None and not isinstance(language, str):
         return "language is no text"
-    for label, value in (("language", language), ("speaker", speaker)):
+    if isinstance(speaker, (dict, list)):
+        return "speaker is neither a text nor a number"
+    for label, value in (("language", language), ("speaker", _text(speaker))):
+        if value is not None and len(value) > LONGEST_LABEL:
+            return f"{label} of more than {LONGEST_LABEL} characters"
         if value is not None and (problem := _character_problem(value)):
             return f"{problem} in {label}"
     return None
@@ -297,9 +279,16 @@ def _label_problem(language: object, speaker: str | None) -> str | None:
 
 def _file_problem(path: Path) -> str | None:
     try:
-        return None if path.is_file() else "no such audio file"
+        status = path.stat()
+    except ValueError:
+        return "a NUL character in its name"
+    except FileNotFoundError:
+        return "no such audio file"
     except OSError as error:  # a name too long, a folder that may not be entered
         return f"cannot be looked at ({error.strerror})"
+    if not stat.S_ISREG(status.st_mode):
+        return "no such audio file, but a folder, pipe or device"
+    return f"larger than {RECORDING_BYTES} bytes" if status.st_size > RECORDING_BYTES else None
 
 
 def _is_number(value: object, above: float) -> bool:
@@ -309,6 +298,10 @@ def _is_number(value: object, above: float) -> bool:
         return math.isfinite(value) and value > above
     except OverflowError:  # JSON's integers have no limit
         return False
+
+
+def _brief(value: object) -> str:
+    return type(value).__name__ if isinstance(value, (dict, list)) else shown(repr(value), 40)
 
 
 def _text(value: object) -> str | None:

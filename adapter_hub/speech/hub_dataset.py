@@ -35,6 +35,8 @@ from adapter_hub.speech.parquet_shard import AUDIO, read_rows, unpack
 
 CARD = "README.md"
 CARD_LIMIT = 16 * 2**20  # bytes; cards of data sets with hundreds of configurations are large
+METADATA_LIMIT = 2**20  # characters of the metadata in it
+METADATA_DEPTH = 50
 SPEAKERS = ("speaker_id", "speaker", "client_id")  # columns that name who speaks, the first one counts
 Tell = Callable[[str], None]
 
@@ -139,15 +141,22 @@ def _plan(wanted: HubSplit, folder: Path, client: HubClient | None) -> dict[str,
 
 
 def _card(text: str) -> dict[str, Any]:
-    """Return the metadata at the top of a card; nothing where it cannot be read."""
+    """Return the metadata at the top of a card; nothing where it cannot be read, or not in a few seconds."""
     import yaml  # noqa: PLC0415 - of the extra [data]; the Hub's client brings it, too
 
-    if not text.startswith("---"):
+    matter = text.removeprefix("---").split("\n---", 1)[0]
+    if not text.startswith("---") or len(matter) > METADATA_LIMIT:
         return {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        found = yaml.safe_load(text.removeprefix("---").split("\n---", 1)[0])
-    except yaml.YAMLError:
-        return {}
+        depth = 0
+        for event in yaml.parse(matter, Loader=loader):  # a step down in C for each level ends the process
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > METADATA_DEPTH:
+                return {}
+        found = yaml.load(matter, Loader=loader)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # dates and numbers out of range, keys that cannot be keys
     return found if isinstance(found, dict) else {}
 
 

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from adapter_hub.errors import NotFoundError
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.escaping import shown
 
 DEFAULT = "default"  # what the `datasets` library calls the only configuration
 SHOWN = 12  # names listed in one error
 _NUMBERED = re.compile(r"(?P<split>.+?)-\d{4,6}-of-\d{4,6}(-[0-9a-f]{8,})?")
 _CONVERTED = re.compile(r"\d{4,6}")
+MOST_COMPARED = 5_000_000  # patterns times files: some seconds
 _CONTAINERS = ("data", "parquet-data")  # folders that stand for no configuration
 
 Layout = dict[str, dict[str, list[str]]]  # paths by configuration and split
@@ -39,6 +41,7 @@ def find_shards(
 
     Raises:
         NotFoundError: no parquet, or no such configuration or split; the message lists those there are.
+        InvalidInputError: a card that is no help but work.
     """
     parquet = sorted(path for path in paths if path.endswith(".parquet"))
     if not parquet:
@@ -58,32 +61,50 @@ def find_shards(
 
 
 def _from_card(card: Mapping[str, Any], parquet: Sequence[str]) -> Layout:
-    """Return what the card's `configs` say, as far as they name parquet files that are there."""
+    """Return what the card's `configs` say, as far as they name parquet files that are there.
+
+    Raises:
+        InvalidInputError: more patterns than can be compared with these files.
+    """
     layout: Layout = {}
+    known: dict[str, list[str]] = {}  # files by pattern
+    work = 0
     configs = card.get("configs")
     for item in configs if isinstance(configs, list) else ():
-        if not isinstance(item, dict):
-            continue
-        for split, patterns in _data_files(item.get("data_files")):
-            found = sorted(path for path in parquet if any(_matches(path, text) for text in patterns))
-            if found:
-                splits = layout.setdefault(str(item.get("config_name", DEFAULT)), {})
+        for split, pattern in _data_files(item.get("data_files")) if isinstance(item, dict) else ():
+            work += len(known.get(pattern, parquet)) + 1
+            if work > MOST_COMPARED:
+                raise InvalidInputError(
+                    f"the data set's card names too many patterns for {len(parquet)} files; expected a few "
+                    "for each configuration and split"
+                )
+            if pattern not in known:
+                known[pattern] = [path for path in parquet if _matches(path, pattern)]
+            if found := known[pattern]:
+                splits = layout.setdefault(_text(item.get("config_name")) or DEFAULT, {})
                 splits[split] = sorted({*splits.get(split, ()), *found})
     return layout
 
 
-def _data_files(value: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield split and patterns of one configuration, in any of the forms that cards use."""
+def _data_files(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield split and pattern of one configuration, in any of the forms that cards use."""
     if isinstance(value, str):
         value = [value]
     if isinstance(value, dict):
         value = [{"split": split, "path": path} for split, path in value.items()]
     for item in value if isinstance(value, list) else ():
         if isinstance(item, str):
-            yield "train", [item]
+            yield "train", item
         elif isinstance(item, dict):
-            patterns = item.get("path", [])
-            yield str(item.get("split", "train")), [patterns] if isinstance(patterns, str) else list(patterns)
+            patterns = item.get("path")
+            for pattern in patterns if isinstance(patterns, list) else [patterns]:
+                if isinstance(pattern, str):
+                    yield _text(item.get("split")) or "train", pattern
+
+
+def _text(value: Any) -> str:
+    """Return a name, which YAML may have taken for a number; nothing for what is none."""
+    return str(value) if isinstance(value, str | int | float | bool) else ""
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -112,4 +133,4 @@ def _from_names(parquet: Sequence[str]) -> Layout:
 def _listed(names: Mapping[str, Any]) -> str:
     found = sorted(names)
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
+    return shown(", ".join(found[:SHOWN])) + more

@@ -100,7 +100,7 @@ class _Reader:
         for count, (row, sha256, problem) in enumerate(
             in_order(lambda row: self._hear(row, row.id in spelled), rows), 1
         ):
-            contents.append((sha256, row.text))
+            contents += [(sha256, row.text)] if sha256 else []
             if problem is not None:
                 dropped[row.id] = problem
             elif row.id in spelled:
@@ -148,15 +148,20 @@ class _Reader:
         return [rows[i] for i in chosen]
 
     def _hear(self, row: Utterance, wanted: bool) -> tuple[Utterance, str, str | None]:
-        """See to it that a row's features are there; return its content, and why it cannot be used."""
-        sha256 = row.clip.sha256()
+        """See to it that a row's features are there; return its content, and why it cannot be used.
+
+        The content of a file that cannot be read is empty.
+        """
+        try:
+            sha256 = row.clip.sha256()
+        except (AdapterHubError, OSError) as error:
+            return row, "", str(error)
         if not wanted:
             return row, sha256, None
         try:
             heard = self.features.get(sha256)
             if heard is None:
-                self.rows.check(row.clip.seconds(), row.id)  # before the work of decoding
-                audio = row.clip.read()
+                audio = self.rows.read(row)
                 check_seconds(audio.seconds, chunk_seconds(self.rows.extractor), row.id)
                 if audio.sha256 != sha256:
                     raise InvalidInputError(f"{row.path}: changed while it was read; leave the data alone")
@@ -166,7 +171,7 @@ class _Reader:
             row.check_stated(heard.seconds)
         except IntegrityError:
             raise  # the cache is damaged, not the row
-        except AdapterHubError as error:
+        except (AdapterHubError, OSError) as error:
             return row, sha256, str(error)
         return row, sha256, None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.speech.audio import check_seconds
+from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.dataset import Utterance
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.speech.languages import primary_subtag
@@ -95,6 +95,15 @@ class RowReader:
         tokens = encode_text(self.tokenizer, row.text, prompt)
         check_tokens(len(tokens), self.room)
         return Spelled(row, language, tokens, len(prompt))
+
+    def read(self, row: Utterance) -> Audio:
+        """Return a row's audio; what its header says is too long is not decoded.
+
+        Raises:
+            InvalidInputError, NotFoundError: as `check`, and as `Clip.read`.
+        """
+        self.check(row.clip.seconds(), row.id)
+        return row.clip.read(chunk_seconds(self.extractor) + ROUNDING)
 
     def check(self, seconds: float, where: str) -> None:
         """Refuse audio that the base model cannot hear whole, or outside of the recipe's lengths.
