@@ -4,8 +4,9 @@
     folder, commit = fetch_base_model("openai/whisper-small", "973a…")    # from the Hub, hashed here
     stamped_digest(folder, cache_folder())                                # computed once
 
-The digest covers the configuration that shapes the computation, every tensor, and the tokenizer; not file
-names, sharding, or what a newer transformers adds to the JSON files.
+The digest covers every tensor and all that decides the text beside them (`adapter_hub.base_model_settings`):
+what shapes the computation, suppressed tokens and special ids, features, the tokenizer; not file names,
+sharding, or what a newer transformers adds to the JSON files.
 """
 
 from __future__ import annotations
@@ -13,46 +14,31 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from adapter_hub import embedded
-from adapter_hub.canonical import canonical_bytes, digest_of, read_json, sha256_hex
-from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.base_model_settings import FILES, read_config, read_settings
+from adapter_hub.canonical import canonical_bytes, digest_of, sha256_hex
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.escaping import escaped
 from adapter_hub.hub import HubClient, RepoId
-from adapter_hub.paths import write_atomically
+from adapter_hub.paths import Stamp, is_private, make_folder, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.reference import is_local
 from adapter_hub.tensors import read_header, tensor_rows
 
-MAXIMUM_JSON = 64 * 2**20  # bytes; a tokenizer is about 3 MB
 MAXIMUM_NOTE = 2**12  # bytes
 
 EMBEDDED_ID = "adapter-hub/whisper-mini"
 # what is fetched of a Hub repository: no pickles, no other frameworks' weights
 NEEDED = ["*.json", "model.safetensors", "model-*-of-*.safetensors", "merges.txt"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-DIGESTED = ("config.json", "generation_config.json", "tokenizer.json")  # with the weights
-TIED = "proj_out.weight"  # the same tensor as the token embeddings; some copies store it, some do not
-CONFIG_FIELDS = (
-    "activation_function",
-    "architectures",
-    "d_model",
-    "decoder_attention_heads",
-    "decoder_ffn_dim",
-    "decoder_layers",
-    "decoder_start_token_id",
-    "encoder_attention_heads",
-    "encoder_ffn_dim",
-    "encoder_layers",
-    "eos_token_id",
-    "max_source_positions",
-    "max_target_positions",
-    "model_type",
-    "num_mel_bins",
-    "scale_embedding",
-    "vocab_size",
-)
+COVERED = (*FILES, INDEX, "adapter_config.json")  # with the weights; the last must not be there
+RECORD = "base-model/2"
+TIED = "proj_out.weight"  # most copies leave it out: it is the token embeddings
+EMBEDDINGS = "model.decoder.embed_tokens.weight"
 
 
 def find_base_model(id_or_path: str | Path, revision: str | None = None) -> tuple[Path, str | None]:
@@ -118,21 +104,6 @@ def fetch_base_model(
     return folder, commit
 
 
-def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """Return a JSON file of a base model's folder.
-
-    Raises:
-        NotFoundError: the file is missing. InvalidInputError: it is no JSON object.
-    """
-    path = folder / name
-    if not path.is_file():
-        raise NotFoundError(f"{folder}: no {name}; expected a Whisper model as transformers saves it")
-    value = read_json(read_bounded(path, MAXIMUM_JSON), str(path))
-    if not isinstance(value, dict):
-        raise InvalidInputError(f"{path}: expected a JSON object")
-    return value
-
-
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that transformers would load, sharded or not.
 
@@ -153,51 +124,61 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def stamped_digest(folder: Path, cache: Path) -> str:
-    """Return the digest of the base model in `folder`, remembered by size, time and inode of its files.
+    """Return the digest of the base model in `folder`, remembered by the stamps of all files that it covers.
+
+    What is remembered is believed only where nobody else can have written it (`paths.is_private`).
 
     Args:
         folder: of the base model.
         cache: where it is remembered.
     """
-    files = [path for name in DIGESTED if (path := folder / name).is_file()] + weight_files(folder)
-    stats = [(path.name, path.stat()) for path in files]
-    stamp = [[name, s.st_size, str(s.st_mtime_ns), s.st_ino] for name, s in stats]
-    key = sha256_hex(canonical_bytes([str(folder.resolve()), stamp]))
+    files = [path for name in COVERED if (path := folder / name).is_file()] + weight_files(folder)
+    stamp = [[path.name, *map(str, Stamp.of(path.stat()))] for path in files]
+    key = sha256_hex(canonical_bytes([RECORD, str(folder.resolve()), stamp]))
     note = cache / "base_models" / f"{key}.json"
-    with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
-        known = json.loads(read_bounded(note, MAXIMUM_NOTE))
-        if isinstance(known, str):
-            return known
+    if is_private(note.parent):
+        with suppress(
+            OSError, ValueError, InvalidInputError
+        ):  # not computed yet, or a broken note: compute it
+            known = json.loads(read_bounded(note, MAXIMUM_NOTE))
+            if isinstance(known, str):
+                return known
     digest = base_model_digest(folder)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        write_atomically(note, canonical_bytes(digest))
+        make_folder(note.parent)
+        if is_private(note.parent):
+            write_atomically(note, canonical_bytes(digest))
     return digest
 
 
 def base_model_digest(folder: Path) -> str:
-    """Return the digest of the base model in `folder`; reads every weight once."""
-    config = read_config(folder)
-    rows = sorted(row[1:] for path in weight_files(folder) for row in tensor_rows(path, "") if row[1] != TIED)
+    """Return the digest of the base model in `folder`; reads every weight once.
+
+    Raises:
+        NotFoundError: a file is missing. InvalidInputError: a value cannot be, see `read_settings`.
+        IntegrityError: damaged weights, or a tensor that is there twice.
+    """
     record = {
-        "config": {name: config[name] for name in CONFIG_FIELDS if config.get(name) is not None},
-        "weights": digest_of(canonical_bytes(rows)),
-        "tokenizer": _tokenizer(folder),
+        "schema": RECORD,
+        **read_settings(folder).record(),
+        "weights": digest_of(canonical_bytes(_weights(folder))),
     }
     return digest_of(canonical_bytes(record))
 
 
-def _tokenizer(folder: Path) -> dict[str, Any]:
-    tokenizer = read_config(folder, "tokenizer.json")
-    model = tokenizer.get("model", {})
-    generation = read_config(folder, "generation_config.json")
-    merges = [m if isinstance(m, str) else " ".join(m) for m in model.get("merges", [])]
-    special = [[item["id"], item["content"]] for item in tokenizer.get("added_tokens", [])]
-    return {
-        "vocabulary": sorted([index, token] for token, index in model.get("vocab", {}).items()),
-        "merges": merges,
-        "special_tokens": sorted(special),
-        "lang_to_id": generation.get("lang_to_id", {}),
-    }
+def _weights(folder: Path) -> list[list[Any]]:
+    """Return `[tensor, dtype, shape, sha256]` of every tensor once, sorted.
+
+    The output matrix counts unless it is the token embeddings' very copy: transformers takes another one.
+    """
+    rows = sorted(row[1:] for path in weight_files(folder) for row in tensor_rows(path, ""))
+    names = [row[0] for row in rows]
+    if twice := sorted({a for a, b in pairwise(names) if a == b}):
+        raise IntegrityError(f"{folder}: tensor {escaped(twice[0])} is in two files; expected each once")
+    contents = {row[0]: row[1:] for row in rows}
+    if TIED in contents and contents[TIED] == contents.get(EMBEDDINGS):
+        rows = [row for row in rows if row[0] != TIED]
+    return rows
 
 
 def linear_shapes(folder: Path) -> dict[str, tuple[int, int]]:

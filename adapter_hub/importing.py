@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.artifact import Artifact, seal
-from adapter_hub.base_model import base_model_digest, linear_shapes, read_config
+from adapter_hub.base_model import base_model_digest, linear_shapes
+from adapter_hub.base_model_settings import read_config
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.hub import HubClient, RepoId, check_revision
 from adapter_hub.manifest import BaseModelPin, Language

@@ -77,8 +77,7 @@ def make_home(folder: Path) -> Home:
         "architecture": "WhisperForConditionalGeneration",
         "digest": base_model_digest(base_model),
     }
-    registry, store = Registry(folder / "registry.json"), FolderStore(folder / "store")
-    home = Home(folder, registry, store, base_model, pin)
+    home = Home(folder, Registry(folder / "registry.json"), FolderStore(folder / "store"), base_model, pin)
     parent = make_artifact(folder / "pl", "test/pl", base_model=pin)
     make_child(folder / "da", parent, "test/da", base_model=pin)
     home.publish(folder / "pl")

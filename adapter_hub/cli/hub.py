@@ -128,7 +128,8 @@ def show(settings: Settings, id_or_folder: str, revision: str | None, as_json: b
 
 
 def _show(settings: Settings, label: str, folder: Path, commit: str | None, as_json: bool) -> None:
-    from adapter_hub.base_model import read_config, stamped_digest
+    from adapter_hub.base_model import stamped_digest
+    from adapter_hub.base_model_settings import read_config
 
     row = {
         "id": label,

@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from adapter_hub.base_model import EMBEDDED_ID, find_base_model, read_config, stamped_digest
+from adapter_hub.base_model import EMBEDDED_ID, find_base_model, stamped_digest
+from adapter_hub.base_model_settings import read_config
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import BaseModelPin
 from adapter_hub.paths import cache_folder
+from adapter_hub.runtime.assembling import assemble
 from adapter_hub.runtime.memory import is_out_of_memory, memory_guard
 from adapter_hub.runtime.packing import pack
 from adapter_hub.runtime.quiet import quiet
@@ -168,10 +169,7 @@ def _from_transformers(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """Return model and processor, on the CPU."""
     try:
         with quiet():
-            model = WhisperForConditionalGeneration.from_pretrained(
-                str(folder), dtype=dtype, local_files_only=True, use_safetensors=True
-            )
-            return model, WhisperProcessor.from_pretrained(str(folder), local_files_only=True)
+            return assemble(folder, dtype)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
