@@ -141,13 +141,16 @@ class Cache:
     def _is_private(self) -> bool:
         """Tell whether nobody else can write; once that is so, nobody but this user can undo it."""
         if not self._private:
-            self._private = all(is_private(self.folder / name) for name in ("artifacts", "stamps"))
+            with suppress(OSError):
+                inner = [os.lstat(self.folder / name) for name in ("artifacts", "stamps")]
+                folders = all(stat.S_ISDIR(status.st_mode) and self._is_own(status) for status in inner)
+                self._private = folders and is_private(self.folder)
         return self._private
 
     def _is_own(self, status: os.stat_result) -> bool:
         if self._closed is None:
             with suppress(OSError):
-                self._closed = not self.folder.stat().st_mode & 0o077 and is_private(self.folder)
+                self._closed = not self.folder.stat().st_mode & 0o077
         return is_ours(status, reached=not self._closed)
 
     def _noted(self, artifact: Artifact, rows: list[Row], believed: bool, new: bool) -> Artifact:
@@ -302,7 +305,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
-        with os.scandir(folder / prefix) as found:
+        with os.scandir(f"{folder}/{prefix}") as found:
             for item in found:
                 status = item.stat(follow_symlinks=False)
                 yield f"{prefix}{item.name}", status

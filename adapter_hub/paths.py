@@ -175,22 +175,22 @@ def _own_group() -> int | None:
 def _way_to(folder: Path) -> Iterator[tuple[os.stat_result, bool]]:
     """Yield every folder and link that leads to `folder`, and whether it is deeper than the one before."""
     absolute, links = folder.absolute(), 0
-    place, waiting = Path(absolute.anchor), list(reversed(absolute.parts[1:]))
-    yield place.lstat(), False
+    place, waiting = absolute.anchor, list(reversed(absolute.parts[1:]))
+    yield os.lstat(place), False
     while waiting:
         name = waiting.pop()
-        step = place.parent if name == ".." else place / name
-        status = step.lstat()
+        step = os.path.dirname(place) if name == ".." else os.path.join(place, name)  # noqa: PTH118, PTH120
+        status = os.lstat(step)
         yield status, name != ".."
         place = step
         if stat.S_ISLNK(status.st_mode):
             links += 1
             if links > MAXIMUM_LINKS:
                 raise OSError(f"{folder}: more than {MAXIMUM_LINKS} links in each other")
-            target = step.parent / step.readlink()
-            place = Path(target.anchor)
+            target = Path(step).parent / os.readlink(step)  # noqa: PTH115
+            place = target.anchor
             waiting += reversed(target.parts[1:])
-            yield place.lstat(), False
+            yield os.lstat(place), False
 
 
 def sync_file(path: Path) -> None:

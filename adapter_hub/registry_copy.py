@@ -22,7 +22,7 @@ from pydantic import Field
 from adapter_hub.canonical import Count, Record, Sha256, Text, sha256_hex
 from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.locks import held
-from adapter_hub.paths import make_folder, remove_stale, write_atomically
+from adapter_hub.paths import make_folder, make_private, remove_stale, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.registry import MAXIMUM_SIZE
 from adapter_hub.registry_file import RegistryFile, parse_registry
@@ -111,6 +111,7 @@ class RegistryCopy:
         Raises:
             OSError: the cache cannot be written.
         """
+        make_private(self.folder.parent.parent)  # the cache
         make_folder(self.folder)
         with suppress(ConflictError), held(self.folder / ".lock", LOCK_SECONDS, str(self.folder)):
             self._keep(raw, commit, file)  # whoever holds the lock for so long keeps a copy, too

@@ -21,7 +21,7 @@ from adapter_hub.canonical import Count, Record, Sha256, Text, sha256_hex
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.locks import held
-from adapter_hub.paths import make_folder, write_atomically
+from adapter_hub.paths import make_folder, make_private, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.registry_file import LoadedRegistry
 
@@ -142,6 +142,7 @@ class Memory:
         is_new = memory is None or memory.to_json() != state
         if not is_new and there and there.registry_id == file.registry_id:
             return
+        make_private(self._folder.parent)
         make_folder(self._folder)
         try:
             with held(self._folder / ".lock", LOCK_SECONDS, str(self._folder)):

@@ -17,7 +17,7 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.paths import Stamp
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.lora_file import header_of, read_values
+from adapter_hub.runtime.lora_file import Promise, open_weights, read_values
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -99,9 +99,32 @@ def test_a_gate_that_was_changed_is_refused(
 
 def test_a_file_that_ends_early_while_it_is_read_is_refused(cached: Artifact) -> None:
     path = cached.path / WEIGHTS
-    header = header_of(path, "small/da")
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(
-        IntegrityError, match="small/da: adapter_model.safetensors: changed while it was read"
-    ):
-        read_values(path, header, "small/da", None)
+    with open_weights(path, "small/da") as weights:
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(
+            IntegrityError, match="small/da: adapter_model.safetensors: changed while it was read"
+        ):
+            read_values(weights, None)
+
+
+def test_header_and_values_are_of_one_file_whatever_takes_its_place(cached: Artifact, tmp_path: Path) -> None:
+    path = cached.path / WEIGHTS
+    (sha256,) = (entry.sha256 for entry in cached.manifest.files if entry.path == WEIGHTS)
+    raw = path.read_bytes()
+    (tmp_path / "other").write_bytes(bytes([*raw[:-4], 1, 2, 3, 4]))
+    with open_weights(path, "small/da") as weights:
+        path.unlink()
+        (tmp_path / "other").rename(path)
+        with pytest.raises(IntegrityError, match="changed while it was read"):  # it has no name any more
+            read_values(weights, Promise(sha256))
+
+
+def test_a_header_that_is_exchanged_in_place_is_noticed(cached: Artifact) -> None:
+    path = cached.path / WEIGHTS
+    (sha256,) = (entry.sha256 for entry in cached.manifest.files if entry.path == WEIGHTS)
+    with open_weights(path, "small/da") as weights:
+        first, second, *others = weights.header
+        header = {**weights.header, first: weights.header[second], second: weights.header[first]}
+        with pytest.raises(IntegrityError, match="changed while it was read"):
+            read_values(replace(weights, header=header), Promise(sha256))
+    assert others

@@ -73,6 +73,21 @@ random_seed = 1
 SEED = '\n[seed]\nadapter = "nearest"\nsegments = 100\n'
 
 
+MARKER = ".adapter-hub-demo"
+MADE = (  # what a demo leaves in its folder
+    MARKER,
+    "registry.json",
+    "registry.json.lock",
+    "store",
+    "cache",
+    "other-cache",
+    DATA,
+    "spoken-numbers-pl",
+    "card.md",
+    *(f"{name}{end}" for name in ("es", "es-scratch") for end in ("", ".toml", ".training")),
+)
+
+
 @dataclass
 class Stage:
     """Where the demo works, and what it found out so far."""
@@ -128,10 +143,15 @@ def demonstrate(out: Path, *, say: Say, quick: bool = False) -> None:
 
 
 def _prepare(out: Path, say: Say, quick: bool) -> Stage:
-    marker = out / ".adapter-hub-demo"
+    marker = out / MARKER
     if out.exists():
-        if not marker.is_file():
+        if not marker.is_file() or out.is_symlink():
             raise AdapterHubError(f"{out}: exists and is no folder of a demo; choose another --out")
+        if others := sorted({path.name for path in out.iterdir()} - set(MADE)):
+            raise AdapterHubError(
+                f"{out}: holds {others[0]}, which no demo made and which would be lost; move it elsewhere, "
+                "or choose another --out"
+            )
         shutil.rmtree(out)
     out.mkdir(parents=True)
     marker.touch()

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
 from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.locks import lock_file
 from adapter_hub.manifest import Similarity
+from adapter_hub.paths import make_private
 from adapter_hub.reference import is_local
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
@@ -85,8 +87,9 @@ def _features(file: RecipeFile, base: BaseModel, cache: Cache, tell: Tell) -> It
     data = canonical_bytes([str(file.folder.resolve()), file.recipe.data.to_json()])
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a read-only cache: each for itself
+            make_private(cache.folder)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / f"{sha256_hex(data)[:16]}.lock")
+            lock = lock_file(folder / f"{sha256_hex(data)[:16]}.lock", -1)
             try:
                 stack.enter_context(lock.acquire(timeout=0))
             except Timeout:

@@ -11,18 +11,20 @@ changed inputs start anew.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from transformers.utils import logging as transformers_logging
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
 from adapter_hub.full_fine_tune import FullFineTune
+from adapter_hub.locks import lock_file
 from adapter_hub.paths import folder_in_the_making
 from adapter_hub.registry import Registry
 from adapter_hub.trainers.fitting import fit
@@ -115,7 +117,7 @@ def _train(
         outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events)
         processes.from_first(write)
     if processes.first:
-        shutil.rmtree(work, ignore_errors=True)
+        _clear(work)
     return FullFineTune.read(out) if full else Artifact.open(out)
 
 
@@ -159,13 +161,23 @@ def _alone(work: Path, processes: Processes) -> Iterator[None]:
             if processes.first:
                 work.mkdir(parents=True, exist_ok=True)
                 try:
-                    stack.enter_context(FileLock(work / "lock", timeout=0))
+                    stack.enter_context(lock_file(work / "lock", 0.0).acquire())
                 except Timeout:
                     raise ConflictError(
                         f"{work}: another training is running there; wait for it, or start one of your own "
                         "from the beginning with another --out"
                     ) from None
         yield
+
+
+def _clear(work: Path) -> None:
+    """Remove the checkpoints, of earlier inputs, too, and nothing that somebody else put beside them."""
+    for path in work.iterdir():
+        if re.fullmatch(r"[0-9a-f]{16}", path.name) and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    (work / "lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or a link that its user put there
+        work.rmdir()
 
 
 def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTune:

@@ -16,9 +16,10 @@ import hashlib
 import math
 import mmap
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.manifest import MAXIMUM_RANK, LoraSection
 from adapter_hub.paths import Stamp
 from adapter_hub.peft_format import WEIGHTS_FILE
+from adapter_hub.reading import open_regular
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.layout import Layout, Part
-from adapter_hub.tensors import TensorEntry, read_header
+from adapter_hub.tensors import TensorEntry, header_in, parse_header
 from adapter_hub.weights import ROLE_FOLDERS
 
 BLOCK = 2**20  # bytes read at once: they are hashed while they are in the processor's cache
@@ -75,12 +77,12 @@ def read_file(
     promise: Promise | None = None,
 ) -> tuple[Layout, Tensor]:
     """Return the weights after every check; without a promise the bytes may be any."""
-    header = header_of(path, name, differences)
-    parts, complaints = _parts(base, section, header)
-    differences = [*differences, *complaints, *_header_differences(base, header, section)]
-    if differences:
-        raise IntegrityError(name, differences)
-    data = read_values(path, header, name, promise)
+    with open_weights(path, name, differences) as weights:
+        parts, complaints = _parts(base, section, weights.header)
+        differences = [*differences, *complaints, *_header_differences(base, weights.header, section)]
+        if differences:
+            raise IntegrityError(name, differences)
+        data = read_values(weights, promise)
     layout = Layout(tuple(parts), data.numel())
     buffer, wrong = _checked(data, layout, {m.path: m.scaling for m in section.modules}, base.dtype)
     if wrong:
@@ -88,45 +90,70 @@ def read_file(
     return layout, buffer
 
 
-def header_of(path: Path, name: str, differences: Sequence[str] = ()) -> dict[str, TensorEntry]:
-    """Return the header of a safetensors file of the adapter `name`.
+@dataclass(frozen=True)
+class WeightsFile:
+    """A safetensors file that was opened once, so that header and values are of one file.
+
+    Attributes:
+        file: opened.
+        path: of it.
+        name: of the adapter, for messages.
+        stamp: of the opened file, before anything of it was read.
+        header: its tensors.
+    """
+
+    file: FileIO
+    path: Path
+    name: str
+    stamp: Stamp
+    header: dict[str, TensorEntry]
+
+
+@contextmanager
+def open_weights(path: Path, name: str, differences: Sequence[str] = ()) -> Iterator[WeightsFile]:
+    """Open a safetensors file of the adapter `name` and read its header.
 
     Raises:
         IntegrityError: no such file or no sound header, beside the differences known already.
     """
     if not path.is_file():
         raise IntegrityError(name, [*differences, f"{path.name} is missing"])
-    try:
-        return read_header(path)
-    except IntegrityError as error:
-        raise IntegrityError(name, [*differences, str(error)]) from None
+    with open_regular(path) as file:
+        stamp = Stamp.of(os.fstat(file.fileno()))
+        try:
+            header = header_in(file, path)
+        except IntegrityError as error:
+            raise IntegrityError(name, [*differences, str(error)]) from None
+        yield WeightsFile(file, path, name, stamp, header)
 
 
-def read_values(path: Path, header: dict[str, TensorEntry], name: str, promise: Promise | None) -> Tensor:
+def read_values(weights: WeightsFile, promise: Promise | None) -> Tensor:
     """Read a file of tensors of one dtype once, into memory of its own: all values one after another.
 
     Raises:
         IntegrityError: it is not what was promised, or changed while it was read.
     """
+    file, header, place = weights.file, weights.header, weights.path.name
     start = min(entry.start for entry in header.values())
     stop = max(entry.stop for entry in header.values())
     data = fresh_memory(stop - start)
-    with path.open("rb", buffering=0) as file:
-        before = Stamp.of(os.fstat(file.fileno()))
-        verified = promise is None or promise.stamp == before
-        digest = hashlib.sha256(b"" if verified else file.read(start))
-        file.seek(start)
-        array: Any = data.numpy()
-        view = memoryview(array)
-        while len(view) and (count := file.readinto(view[:BLOCK])):
-            if not verified:
-                digest.update(view[:count])
-            view = view[count:]
-        changed = len(view) > 0 or Stamp.of(os.fstat(file.fileno())) != before
-    if changed:
-        raise IntegrityError(name, [f"{path.name}: changed while it was read"])
+    verified = promise is None or promise.stamp == weights.stamp
+    file.seek(0 if not verified else start)
+    first = b"" if verified else file.read(start)
+    changed = not verified and parse_header(first[8:], weights.stamp.size, weights.path) != header
+    digest = hashlib.sha256(first)
+    array: Any = data.numpy()
+    view = memoryview(array)
+    while len(view) and (count := file.readinto(view[:BLOCK])):
+        if not verified:
+            digest.update(view[:count])
+        view = view[count:]
+    if changed or len(view) > 0 or Stamp.of(os.fstat(file.fileno())) != weights.stamp:
+        raise IntegrityError(weights.name, [f"{place}: changed while it was read"])
     if promise is not None and not verified and (found := digest.hexdigest()) != promise.sha256:
-        raise IntegrityError(name, [f"{path.name}: sha256 {found[:12]}…, expected {promise.sha256[:12]}…"])
+        raise IntegrityError(
+            weights.name, [f"{place}: sha256 {found[:12]}…, expected {promise.sha256[:12]}…"]
+        )
     return data.view(TORCH_DTYPES[next(iter(header.values())).dtype])
 
 

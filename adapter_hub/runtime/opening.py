@@ -21,7 +21,7 @@ from adapter_hub.cache import Cache
 from adapter_hub.canonical import canonical_bytes, hex_of, sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
-from adapter_hub.paths import cache_folder, is_ours, is_private, write_atomically
+from adapter_hub.paths import cache_folder, is_ours, is_private, make_private, write_atomically
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registries import open_registries
 from adapter_hub.registry import Registry
@@ -236,5 +236,6 @@ def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAd
         with memory_guard(f"{adapter.name} on {base.device}"):
             check_probe(base, adapter, probe)
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            make_private(places.folder)
             write_atomically(note, b"")
     return adapter

@@ -12,7 +12,7 @@ the two, and it is made one here. A token-gated pair is laid out as `adapter_hub
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +23,15 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.manifest import Manifest
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.layout import EXPERTS, Layout, Part, padded_rank
-from adapter_hub.runtime.lora_file import TORCH_DTYPES, Promise, all_finite, header_of, read_lora, read_values
+from adapter_hub.runtime.lora_file import (
+    TORCH_DTYPES,
+    Promise,
+    all_finite,
+    open_weights,
+    read_lora,
+    read_values,
+)
+from adapter_hub.tensors import TensorEntry
 from adapter_hub.weights import GATE_FILE
 
 ALIGNED = 8  # values of 2 or 4 bytes
@@ -61,7 +69,26 @@ def _read_gate(base: BaseModel, artifact: Artifact, paths: Sequence[str]) -> dic
     entry = next((entry for entry in manifest.files if entry.path == GATE_FILE), None)
     if entry is None:
         raise IntegrityError(manifest.ref, [f"the manifest lists no {GATE_FILE}"])
-    header = header_of(artifact.path / GATE_FILE, manifest.ref)
+    promise = Promise(entry.sha256, artifact.stamps.get(GATE_FILE))
+    with open_weights(artifact.path / GATE_FILE, manifest.ref) as weights:
+        header = weights.header
+        if differences := _gate_differences(base, manifest, paths, header):
+            raise IntegrityError(manifest.ref, differences)
+        data = read_values(weights, promise)
+    start = min(item.start for item in header.values())
+    if not all_finite(data):
+        raise IntegrityError(manifest.ref, [f"{GATE_FILE}: holds NaN or infinite values"])
+    values = {}
+    for key, item in header.items():
+        first = (item.start - start) // data.element_size()
+        count = (item.stop - item.start) // data.element_size()
+        values[key] = data[first : first + count].view(item.shape).float()
+    return values
+
+
+def _gate_differences(
+    base: BaseModel, manifest: Manifest, paths: Iterable[str], header: Mapping[str, TensorEntry]
+) -> list[str]:
     wanted = _gate_shapes(base, manifest, paths, header)
     differences = [f"{GATE_FILE}: {key}: missing" for key in sorted(set(wanted) - set(header))]
     kind = manifest.gate.kind if manifest.gate else "missing"
@@ -75,19 +102,7 @@ def _read_gate(base: BaseModel, artifact: Artifact, paths: Sequence[str]) -> dic
     dtypes = {item.dtype for item in header.values()}
     if len(dtypes) != 1 or not dtypes <= set(TORCH_DTYPES):
         differences.append(f"{GATE_FILE}: dtypes {', '.join(sorted(dtypes))}, expected one float dtype")
-    if differences:
-        raise IntegrityError(manifest.ref, differences)
-    promise = Promise(entry.sha256, artifact.stamps.get(GATE_FILE))
-    data = read_values(artifact.path / GATE_FILE, header, manifest.ref, promise)
-    start = min(item.start for item in header.values())
-    if not all_finite(data):
-        raise IntegrityError(manifest.ref, [f"{GATE_FILE}: holds NaN or infinite values"])
-    values = {}
-    for key, item in header.items():
-        first = (item.start - start) // data.element_size()
-        count = (item.stop - item.start) // data.element_size()
-        values[key] = data[first : first + count].view(item.shape).float()
-    return values
+    return differences
 
 
 def _gate_shapes(

@@ -17,7 +17,7 @@ from adapter_hub.errors import ConflictError, IntegrityError
 from adapter_hub.hub import HubClient, Progress, RepoId, Wanted, make_way
 from adapter_hub.locks import held
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.paths import make_folder, write_atomically
+from adapter_hub.paths import make_folder, make_private, write_atomically
 
 LOCK_SECONDS = 3600.0
 
@@ -88,6 +88,7 @@ def _downloads(commit: Commit, cache: Path) -> Iterator[Path]:
     """Give the folder in which a commit's files gather; one process at a time."""
     key = sha256_hex(f"{commit.client.endpoint} {commit.repo} {commit.id}".encode())[:32]
     place = cache / "downloads"
+    make_private(cache)
     make_folder(place)
     with held(place / f"{key}.lock", LOCK_SECONDS, f"download of {commit}"):
         yield place / key

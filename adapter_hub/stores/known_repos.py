@@ -22,7 +22,7 @@ from adapter_hub.canonical import Count, Digest, Record, Text, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.hub import RepoId, RepoState
 from adapter_hub.locks import held
-from adapter_hub.paths import make_folder, write_atomically
+from adapter_hub.paths import make_folder, make_private, write_atomically
 from adapter_hub.reading import read_bounded
 
 MAXIMUM_NOTE = 16 * 2**20  # bytes; a repository with 50 000 tags
@@ -130,6 +130,7 @@ class KnownRepos:
         self, repo: RepoId, *, identity: str | None = None, tags: dict[str, KnownTag] | None = None
     ) -> None:
         with suppress(PermissionError):  # a cache that cannot be written forgets
+            make_private(self.folder.parent)
             make_folder(self.folder)
             with held(self.folder / ".lock", LOCK_SECONDS, str(self.folder)):
                 before = self.recall(repo)

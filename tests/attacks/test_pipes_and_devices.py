@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+import resource
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from killing import in_child
 from making import make_artifact, make_places
 
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.cache import Cache
 from adapter_hub.canonical import canonical_bytes
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.exchange import publish, pull
+from adapter_hub.exchange import publish, pull, retire
+from adapter_hub.lockfile import LockFile, read_lock, write_lock
 from adapter_hub.manifest import MANIFEST_FILE
+from adapter_hub.paths import write_atomically
+from adapter_hub.reference import AdapterRef
+from adapter_hub.registry import Registry
+from adapter_hub.stores.folder import FolderStore
 
 WEIGHTS = "adapter_model.safetensors"
 MANY = 6 * 10**9  # bytes of a file that takes none on the disk
@@ -61,17 +70,13 @@ def test_gigabytes_that_a_manifest_lists_are_refused_by_their_size(tmp_path: Pat
 # what is no file
 
 
-def folder(path: Path) -> None:
-    path.mkdir()
-
-
 def link_to(target: str) -> Callable[[Path], None]:
     return lambda path: path.symlink_to(target)
 
 
 KINDS = {
     "pipe": os.mkfifo,
-    "folder": folder,
+    "folder": Path.mkdir,
     "device": link_to("/dev/zero"),
     "link to a pipe": lambda path: (os.mkfifo(path.with_name("pipe")), path.symlink_to("pipe")),
 }
@@ -89,3 +94,139 @@ def test_no_file_of_an_artifact_can_be_something_else(tmp_path: Path, name: str,
     with pytest.raises(AdapterHubError, match=name):
         copy_artifact(artifact, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+# the program's own state
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a registry, its store and a cache that test/da was pulled to."""
+    monkeypatch.setenv("ADAPTER_HUB_CACHE", str(tmp_path / "cache"))
+    registry, store = make_places(tmp_path)
+    publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
+    pull("test/da", registries=[Registry(registry.path)], cache=Cache(tmp_path / "cache"))
+    return tmp_path
+
+
+def refuses_or_works(action: Callable[[], object]) -> str:
+    """Return the error of an action, or nothing."""
+    try:
+        action()
+    except AdapterHubError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("place", "harmless"),
+    [
+        ("hub/registry.json", False),
+        ("hub/store/test/da/status.json", False),
+        ("hub/store/test/da/README.md", True),  # it is written anew from what is known
+        ("hub/store/test/da/evaluations/{0:064}/{0:064}.json", False),
+        ("hub/store/test/da/1.0.0/adapter.json", False),
+        ("cache/stamps/*.json", True),  # then everything is hashed
+        ("cache/artifacts/*/adapter.json", True),  # then it is fetched anew
+        ("cache/artifacts/*/adapter_model.safetensors", True),
+    ],
+)
+def test_no_reader_waits_for_ever_or_fills_the_memory(
+    hub: Path, place: str, harmless: bool, kind: str
+) -> None:
+    path = next(iter(hub.glob(place)), hub / place.format(0)) if "*" in place else hub / place.format(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.unlink()
+    KINDS[kind](path)
+    registry, store = Registry(hub / "hub/registry.json"), FolderStore(hub / "hub/store")
+    ref = AdapterRef.parse("test/da@1.0.0")
+    cache = Cache(hub / "cache")
+    errors = [
+        refuses_or_works(lambda: pull("test/da", registries=[registry], cache=cache)),
+        refuses_or_works(lambda: store.claims("test/da")),
+        refuses_or_works(lambda: retire(ref, "yanked", "bad", registry=registry, store=store)),
+    ]
+    if harmless and not (place.endswith("README.md") and kind == "folder"):
+        assert errors[1:] == ["", ""]
+    else:
+        assert any(path.name in error or str(path.parent.name) in error for error in errors)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a pipe"])
+@pytest.mark.parametrize("place", ["remembered/*.json", "remembered/.lock"])
+def test_what_this_machine_remembers_is_read_and_locked_without_waiting(
+    hub: Path, place: str, kind: str
+) -> None:
+    for path in (hub / "cache").glob(place):
+        path.unlink()
+        KINDS[kind](path)
+        break
+    else:
+        pytest.fail(f"no {place}")
+    registry = Registry(hub / "hub/registry.json")
+    error = refuses_or_works(lambda: registry.adapters)
+    assert not error or path.name in error
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lock_file_of_an_application_is_an_ordinary_file(hub: Path, kind: str) -> None:
+    path = hub / "adapters.lock"
+    KINDS[kind](path)
+    with pytest.raises((AdapterHubError, OSError), match=r"adapters\.lock"):
+        read_lock(path)
+    with pytest.raises((AdapterHubError, OSError), match=r"adapters\.lock"):
+        write_lock(path, LockFile.model_validate({"schema": "lock/1", "requirements": ("test/da",)}))
+    assert not path.is_file()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a pipe"])
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out.json"
+    KINDS[kind](path)
+    before = path.lstat()
+    with pytest.raises(AdapterHubError, match="out.json: a pipe or a device; expected the name of"):
+        write_atomically(path, b"x")
+    assert path.lstat() == before
+
+
+# few descriptors, a store that changes
+
+
+def test_few_file_descriptors_are_enough(hub: Path) -> None:
+    def with_few() -> None:
+        limit = len(list(Path("/proc/self/fd").iterdir())) + 8
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        registry, store = Registry(hub / "hub/registry.json"), FolderStore(hub / "hub/store")
+        pull("test/da", registries=[registry], cache=Cache(hub / "other"), to=hub / "to")
+        ref = AdapterRef.parse("test/da@1.0.0")
+        retire(ref, "withdrawn", "bad", registry=registry, store=store)
+
+    assert in_child(with_few) == 0
+
+
+def test_a_store_that_changes_while_it_is_read_gives_the_listed_bytes_or_an_error(hub: Path) -> None:
+    folder = hub / "hub/store/test/da/1.0.0"
+    genuine = (folder / WEIGHTS).read_bytes()
+    stop = threading.Event()
+
+    def flip() -> None:
+        while not stop.is_set():
+            write_atomically(folder / WEIGHTS, genuine[:-1] + b"?")
+            folder.rename(folder.with_name("away"))
+            folder.with_name("away").rename(folder)
+            write_atomically(folder / WEIGHTS, genuine)
+
+    thread = threading.Thread(target=flip)
+    thread.start()
+    try:
+        for number in range(15):
+            cache = Cache(hub / f"cache-{number}")
+            registry = Registry(hub / "hub/registry.json")
+            with suppress(AdapterHubError, FileNotFoundError):
+                artifact = pull("test/da", registries=[registry], cache=cache)
+                assert (artifact.path / WEIGHTS).read_bytes() == genuine
+    finally:
+        stop.set()
+        thread.join()
