@@ -60,7 +60,8 @@ def write_below(root: Path, relative: str, data: bytes) -> None:
     A link in the place of the file is replaced.
 
     Raises:
-        InvalidInputError: one of its folders is a link. OSError: the disk refused.
+        InvalidInputError: one of its folders is a link, or a folder is in its place. OSError: the disk
+            refused.
     """
     folder, name = PurePosixPath(relative).parent, PurePosixPath(relative).name
     make_folder(root)
@@ -73,6 +74,8 @@ def write_below(root: Path, relative: str, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, name, src_dir_fd=there, dst_dir_fd=there)
+        except IsADirectoryError:
+            raise InvalidInputError(f"{root / relative}: a folder; expected a file, move it away") from None
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=there)
