@@ -3,8 +3,9 @@
     found = download_peft("hf://somebody/whisper-small-da@main", folder)
     artifact = import_peft(folder, Path("out"), identity, base_model_pin, base_model_folder)
 
-The weights' bytes are copied as they are, the config is written anew in one spelling, and the manifest
-says `imported`: parents, data and training are unknown, and the audit says so.
+The tensors are copied byte for byte, without the notes of the program that wrote them; the config is
+written anew in one spelling, and the manifest says `imported`: parents, data and training are unknown, and
+the audit says so.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from adapter_hub.peft_format import (
     read_peft_config,
     shape_differences,
 )
-from adapter_hub.reading import copy_regular
+from adapter_hub.privacy import public_base_model
 from adapter_hub.reference import check_name, check_version
+from adapter_hub.tensors import copy_without_notes
 from adapter_hub.weights import value_problems
 
 MAXIMUM_WEIGHTS = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-v3 in float32 is 1.3 GB
@@ -126,9 +128,10 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
 def base_model_pin(folder: Path, base_model_id: str, revision: str | None = None) -> BaseModelPin:
     """Return the pin of the base model in `folder`; reads every weight once."""
     architectures = read_config(folder).get("architectures") or ["WhisperForConditionalGeneration"]
+    name, commit = public_base_model(base_model_id, folder)
     return BaseModelPin(
-        id=base_model_id,
-        revision=revision,
+        id=name,
+        revision=revision or commit,
         architecture=architectures[0],
         digest=base_model_digest(folder),
     )
@@ -170,8 +173,7 @@ def import_peft(
     with folder_in_the_making(target) as scratch:
         config = canonical_config(adapter, base_model.id, base_model.revision)
         (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-        weights = source / WEIGHTS_FILE  # of the Hub's client it may be a link
-        copy_regular(weights, scratch / WEIGHTS_FILE, weights.stat().st_size, follow=True)
+        copy_without_notes(source / WEIGHTS_FILE, scratch / WEIGHTS_FILE)
         seal(scratch, _fields(identity, base_model))
     return Artifact.open(target)
 

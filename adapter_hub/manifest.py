@@ -6,9 +6,10 @@ pins the base model and the parents by digest, and carries the recipe verbatim.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import FailFast, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
 
 from adapter_hub.canonical import (
     Count,
@@ -32,12 +33,30 @@ Method = Literal["lora", "warm-start", "expert-pair", "average", "imported"]
 ParentRole = Literal["seed", "expert", "component"]
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 VersionText = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
+_ID_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
+BASE_MODEL_PATTERN = rf"{_ID_PART}(?:/{_ID_PART})?"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is no adapter any more
 MAXIMUM_MODULES = 4096  # whisper-large has 384 linears
 MAXIMUM_FILES = 4096
 MAXIMUM_FILE = 4 * 2**30  # bytes; rank 512 on every linear of whisper-large-v3 in float32 is 2.6 GB
+
+
+def check_base_model_id(text: str) -> str:
+    """Return what a base model is called in public, if it is no path, which another machine would open.
+
+    Raises:
+        ValueError: it is one, or something else.
+    """
+    if not re.fullmatch(BASE_MODEL_PATTERN, text):
+        raise ValueError("expected namespace/name as on the Hub, or a name; a path is of one machine only")
+    return text
+
+
+BaseModelId = Annotated[
+    str, AfterValidator(check_base_model_id), Field(json_schema_extra={"pattern": f"^{BASE_MODEL_PATTERN}$"})
+]
 
 # for every method: how many parents of each role, least and most
 PARENT_RULES: dict[str, dict[str, tuple[int, int]]] = {
@@ -59,7 +78,7 @@ class Language(Record):
 class BaseModelPin(Record):
     """The base model: `digest` identifies it (see `adapter_hub.base_model`), the rest finds it."""
 
-    id: Text
+    id: BaseModelId
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = None
     architecture: Text
     digest: Digest

@@ -31,7 +31,7 @@ from adapter_hub.canonical import (
 )
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
 from adapter_hub.escaping import shown
-from adapter_hub.manifest import Method, Name, ParentRole, VersionText
+from adapter_hub.manifest import BaseModelId, Method, Name, ParentRole, VersionText
 from adapter_hub.reference import check_name, check_version
 from adapter_hub.report import MetricName, Status
 
@@ -78,7 +78,7 @@ class Score(Record):
 class BaseModelLink(Record):
     """The base model of a version."""
 
-    id: Text
+    id: BaseModelId
     digest: Digest
 
 

@@ -6,8 +6,10 @@ A header is untrusted input: its size, names, shapes and offsets are checked bef
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
+import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -80,6 +82,48 @@ def parse_header(raw: bytes, size: int, path: Path) -> dict[str, TensorEntry]:
     if end != size:
         raise IntegrityError(f"{path}: {size} bytes, but its header describes {end} (truncated or padded)")
     return {entry.name: entry for entry in entries}
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the notes that the program which wrote a safetensors file left in its header.
+
+    Raises:
+        IntegrityError, InvalidInputError: as `read_header`.
+    """
+    with open_regular(path, follow=False) as file:
+        header_in(file, path)  # only where it is sound
+        notes = _raw_header(file, path).get("__metadata__")
+    return notes if isinstance(notes, dict) else {}
+
+
+def copy_without_notes(source: Path, target: Path) -> None:
+    """Copy a safetensors file, its tensors byte for byte; of its notes only `format` stays.
+
+    Programs that train write there how they were called: folders, names of files, whole command lines.
+
+    Raises:
+        IntegrityError, InvalidInputError: as `read_header`; a link is followed.
+    """
+    with open_regular(source) as file, target.open("xb") as copy:
+        header_in(file, source)
+        header = _raw_header(file, source)
+        if header.get("__metadata__", {}).keys() - {"format"}:
+            header["__metadata__"] = {"format": "pt"}
+            text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+            text += b" " * (-len(text) % 8)  # the values stay aligned
+            copy.write(struct.pack("<Q", len(text)) + text)
+        else:
+            file.seek(0)
+        shutil.copyfileobj(file, copy, 2**20)
+
+
+def _raw_header(file: FileIO, path: Path) -> dict[str, Any]:
+    """Return the header of an open file that `header_in` found sound; the file stands at its first value."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    header = read_json(file.read(length), str(path))
+    assert isinstance(header, dict)
+    return header
 
 
 def _entry(path: Path, name: str, item: Any, base: int) -> TensorEntry:

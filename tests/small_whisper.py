@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,9 @@ def write_peft(
                 parameter.normal_(std=0.3)
     model.to(dtype).save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink()
+    config_file = folder / "adapter_config.json"  # PEFT writes where the base model lies here
+    text = json.loads(config_file.read_text()) | {"base_model_name_or_path": base.pin.id}
+    config_file.write_text(json.dumps(text))
     return folder
 
 

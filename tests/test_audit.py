@@ -20,8 +20,17 @@ from adapter_hub.registry import Registry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.versions import sort_versions
 
-# with tests of their own, below and in test_hub_commands.py
-ELSEWHERE = {"bytes-elsewhere", "pair-differs", "probe-differs", "probe-missing", "version-conflict"}
+# with tests of their own: below, in test_hub_commands.py and in attacks/test_privacy.py
+ELSEWHERE = {
+    "bytes-elsewhere",
+    "machine-path",
+    "pair-differs",
+    "people-named",
+    "probe-differs",
+    "probe-missing",
+    "secret-published",
+    "version-conflict",
+}
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from adapter_hub.full_fine_tune import FullFineTune
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model
 from adapter_hub.stores.folder import FolderStore
+from adapter_hub.trainers.published_recipe import published_recipe
+from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.training import train
 
 
@@ -34,7 +36,8 @@ def test_a_full_fine_tune_is_a_base_model_with_a_record(
     record = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
     assert isinstance(record, FullFineTune)
     assert record == FullFineTune.read(tmp_path / "out")
-    assert (record.recipe, record.decode_languages) == (path.read_text(), ("da",))
+    assert record.recipe == published_recipe(read_recipe(path))
+    assert record.decode_languages == ("da",)
     assert (record.base_model.digest, record.training.steps) == (base.digest, 6)
     assert record.data[0].utterances == 12
     loaded = load_base_model(tmp_path / "out", device="cpu")

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from adapter_hub.artifact import Artifact, seal
+from adapter_hub.manifest import BaseModelPin
 from adapter_hub.trainers.injection import export_config, inject
 from adapter_hub.trainers.methods import start
 from adapter_hub.trainers.recipe_tables import Recipe
@@ -90,7 +91,8 @@ def one_rank_parent(folder: Path) -> Artifact:
         for name, p in model.named_parameters()
         if p.requires_grad
     }
+    pin = BaseModelPin.model_validate(manifest_fields()["base_model"])
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps(export_config(recipe, tensors)))
+    (folder / "adapter_config.json").write_text(json.dumps(export_config(recipe, tensors, pin)))
     return seal(folder, manifest_fields("me/pl"))

@@ -23,6 +23,8 @@ from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.engine import last_checkpoint
+from adapter_hub.trainers.published_recipe import published_recipe
+from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.recipe_tables import NEAREST
 from adapter_hub.trainers.training import train
 
@@ -34,7 +36,7 @@ def test_training_writes_an_artifact_that_is_whole_and_does_something(
     artifact = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
     artifact.verify()
     manifest = artifact.manifest
-    assert manifest.recipe == path.read_text()
+    assert manifest.recipe == published_recipe(read_recipe(path))
     assert (manifest.method, manifest.lora[0].dtype, manifest.rank) == ("lora", "float16", 4)
     assert manifest.training is not None
     assert manifest.training.steps == 6

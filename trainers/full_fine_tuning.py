@@ -16,6 +16,7 @@ from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune
 from adapter_hub.runtime.quiet import quiet
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.outcome import Outcome
+from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.sealing import training_record
 
 
@@ -46,7 +47,7 @@ def write_full_fine_tune(folder: Path, outcome: Outcome, inputs: Inputs) -> Full
         "base_model": inputs.base.pin.to_json(),
         "digest": base_model_digest(folder),
         "data": [source.to_json() for source in inputs.train.sources],
-        "recipe": inputs.file.text,
+        "recipe": published_recipe(inputs.file),
         "training": training_record(inputs, outcome).to_json(),
     }
     path = folder / FULL_FINE_TUNE_FILE

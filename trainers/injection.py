@@ -17,7 +17,7 @@ from torch import nn
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.manifest import LoraSection
+from adapter_hub.manifest import BaseModelPin, LoraSection
 from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.trainers.recipe_tables import PAPER_MODULES, Recipe
 from adapter_hub.trainers.trainee import PREFIX, State, lora_state
@@ -121,13 +121,13 @@ def module_path(tensor: str) -> str:
     return tensor.removeprefix(PREFIX).rsplit(".lora_", 1)[0]
 
 
-def export_config(recipe: Recipe, state: State) -> dict[str, Any]:
+def export_config(recipe: Recipe, state: State, base_model: BaseModelPin) -> dict[str, Any]:
     """Return what PEFT needs to know to load the weights `state`, in one spelling."""
     alpha = recipe.alpha
     ranks = {module_path(name): tensor.shape[0] for name, tensor in state.items() if ".lora_A." in name}
     return {
         "alpha_pattern": {},
-        "base_model_name_or_path": recipe.base_model.id,
+        "base_model_name_or_path": base_model.id,
         "bias": "none",
         "inference_mode": True,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
@@ -135,7 +135,7 @@ def export_config(recipe: Recipe, state: State) -> dict[str, Any]:
         "peft_type": "LORA",
         "r": recipe.lora.rank,
         "rank_pattern": {path: rank for path, rank in ranks.items() if rank != recipe.lora.rank},
-        "revision": recipe.base_model.revision,
+        "revision": base_model.revision,
         "target_modules": sorted(recipe.lora.modules),
         "task_type": None,
     }

@@ -23,6 +23,7 @@ from adapter_hub.trainers.injection import export_config
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.outcome import Outcome
 from adapter_hub.trainers.provenance import code_revision, package_versions
+from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe_tables import GateTable
 from adapter_hub.trainers.trainee import State, Trainee
 from adapter_hub.weights import GATE_FILE, ROLE_FOLDERS, Role, lora_section
@@ -54,7 +55,7 @@ def _write_lora(folder: Path, state: State, inputs: Inputs) -> None:
     """Write PEFT's two files."""
     recipe = inputs.file.recipe
     _write_tensors(folder / WEIGHTS_FILE, state, recipe.lora.dtype)
-    config = json.dumps(export_config(recipe, state), indent=2, sort_keys=True) + "\n"
+    config = json.dumps(export_config(recipe, state, inputs.base.pin), indent=2, sort_keys=True) + "\n"
     (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
 
 
@@ -106,7 +107,7 @@ def _fields(inputs: Inputs, outcome: Outcome) -> dict[str, Any]:
         "parents": [_parent(role, parent) for role, parent in sorted(inputs.parents.items())],
         "similarity": inputs.similarity,
         "data": inputs.train.sources,
-        "recipe": inputs.file.text,
+        "recipe": published_recipe(inputs.file),
         "training": training_record(inputs, outcome),
     }
 

@@ -31,6 +31,7 @@ from adapter_hub.trainers.fitting import fit
 from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
 from adapter_hub.trainers.inputs import Inputs, gather
 from adapter_hub.trainers.processes import Processes
+from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import RecipeFile, read_recipe
 from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
 from adapter_hub.trainers.sealing import write_adapter
@@ -186,10 +187,10 @@ def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTun
     with contextlib.suppress(AdapterHubError):
         if file.recipe.adapter.method == FULL_FINE_TUNING:
             found = FullFineTune.read(out)
-            same = found.recipe == file.text
+            same = found.recipe == published_recipe(file)
         else:
             found = Artifact.open(out)
-            same = found.manifest.recipe == file.text
+            same = found.manifest.recipe == published_recipe(file)
         if same:
             tell(f"{out}: trained by this recipe already; remove it to train again")
             return found

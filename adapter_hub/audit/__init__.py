@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from adapter_hub.audit import claims, contents, identity, lineage, provenance
+from adapter_hub.audit import claims, contents, identity, lineage, privacy, provenance
 from adapter_hub.audit.checks import CHECKS, run_checks
 from adapter_hub.audit.gathering import Gatherer, Probe
 from adapter_hub.cache import Cache
@@ -23,7 +23,14 @@ from adapter_hub.report import Finding
 
 __all__ = ["EXPLANATIONS", "THEMES", "audit"]
 
-THEMES = (identity, contents, lineage, claims, provenance)  # importing them fills the table of checks
+THEMES = (
+    identity,
+    contents,
+    lineage,
+    claims,
+    provenance,
+    privacy,
+)  # importing them fills the table of checks
 _OF_REGISTRIES = {
     "entry-unreadable": (
         "warning",

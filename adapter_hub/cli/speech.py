@@ -93,6 +93,11 @@ def data_options(command: Command) -> Command:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report with every utterance there.")
 @click.option("--attach", is_flag=True, help="Publish the report beside the adapter it is about.")
+@click.option(
+    "--with-speakers",
+    is_flag=True,
+    help="Attach the names of speakers and files as they are, not numbers and digests.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
 def evaluate(
@@ -112,6 +117,7 @@ def evaluate(
     normaliser: str,
     out: Path | None,
     attach: bool,
+    with_speakers: bool,
     as_json: bool,
 ) -> None:
     """Measure the error rates of the adapter REF, or of `base-model`, on a data set.
@@ -128,6 +134,10 @@ def evaluate(
 
     if ref == AUTO:
         raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
+    if with_speakers and not attach:
+        raise InvalidInputError(
+            "evaluate --with-speakers: goes with --attach; the file of --out has all names"
+        )
     if attach and ref == BASE_MODEL:
         raise InvalidInputError("evaluate --attach: the base model has no place for reports; name an adapter")
     columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
@@ -148,7 +158,12 @@ def evaluate(
     if attach:
         from adapter_hub.exchange import attach as attach_report
 
-        attach_report(report, registry=settings.own_registry(), store=settings.own_store())
+        attach_report(
+            report,
+            registry=settings.own_registry(),
+            store=settings.own_store(),
+            with_speakers=with_speakers,
+        )
     if as_json:
         echo_json(report.to_json())
     else:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapter_hub.clock import is_ahead, second_after, utc_now
+from adapter_hub.disclosing import refuse_report
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange.places import check_place, in_turn, with_embedded, write_card
 from adapter_hub.lineage import lineage_graph
+from adapter_hub.privacy import without_names
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Adapters, Registry, VersionBlock
 from adapter_hub.report import EvaluationReport, Status, StatusEntry
@@ -16,13 +18,24 @@ from adapter_hub.stores import Store
 from adapter_hub.summary import scores_of, version_block
 
 
-def attach(report: EvaluationReport, *, registry: Registry, store: Store) -> None:
+def attach(
+    report: EvaluationReport, *, registry: Registry, store: Store, with_speakers: bool = False
+) -> None:
     """Add an evaluation report to the adapter that it is about, and its score to the registry.
+
+    Args:
+        report: of an evaluation.
+        registry: lists the adapter.
+        store: keeps it.
+        with_speakers: publish the names of speakers and files as they are, see `privacy.without_names`.
 
     Raises:
         InvalidInputError: the report is about the base model alone. NotFoundError: no published version
-            is what it measured. IntegrityError: it was measured on another base model.
+            is what it measured. IntegrityError: it was measured on another base model, or holds a token or a
+            path of a machine.
     """
+    report = report if with_speakers else without_names(report)
+    refuse_report(report)
     name, function = report.subject.name, report.subject.function_digest
     if name is None or function is None:
         raise InvalidInputError("this report is about the base model alone; no adapter can carry it")

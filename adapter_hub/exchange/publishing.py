@@ -11,6 +11,7 @@ from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.canonical import canonical_bytes
 from adapter_hub.cards import render_card
 from adapter_hub.clock import utc_now
+from adapter_hub.disclosing import refuse_disclosures
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, StatusError
 from adapter_hub.exchange.places import check_place, in_turn, manifest_of, with_embedded, write_card
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
@@ -62,13 +63,15 @@ def publish(
         rename: publish the same weights under this name and version, with a new manifest.
 
     Raises:
-        IntegrityError: the artifact is not sound, or a registry knows a parent by another digest.
+        IntegrityError: the artifact is not sound, holds a token or a path of a machine, or a registry knows
+            a parent by another digest.
         ConflictError: the version exists with other bytes.
         InvalidInputError: the version's number promises less than changed, or the wrong store.
         StatusError: an ancestor is quarantined, or the version was withdrawn.
     """
     artifact = Artifact.open(folder)
     artifact.verify()
+    refuse_disclosures(artifact)
     if rename is None:
         return _publish(artifact, registry, store)
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:

@@ -24,6 +24,7 @@ from adapter_hub.base_model_settings import read_config
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import BaseModelPin
 from adapter_hub.paths import cache_folder
+from adapter_hub.privacy import public_base_model
 from adapter_hub.runtime.assembling import assemble
 from adapter_hub.runtime.memory import is_out_of_memory, memory_guard
 from adapter_hub.runtime.packing import pack
@@ -102,9 +103,10 @@ class BaseModel:
     @property
     def pin(self) -> BaseModelPin:
         """What a manifest records about it."""
+        name, commit = public_base_model(self.id, self.folder)
         return BaseModelPin(
-            id=self.id,
-            revision=self.revision,
+            id=name,
+            revision=self.revision or commit,
             architecture=type(self.model).__name__,
             digest=self.digest,
         )

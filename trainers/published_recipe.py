@@ -1,0 +1,79 @@
+"""A recipe as the manifest holds it: what it says, without its comments and without paths of a machine.
+
+    published_recipe(read_recipe(Path("es.toml")))     # TOML that `train` reads again
+
+Comments are for its writer, and tokens were found in them. A path stands for something: data for the
+name of the data set, a folder of a base model or of an adapter for what that is called in public.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from adapter_hub.artifact import Artifact
+from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.privacy import public_base_model
+from adapter_hub.reference import is_local
+from adapter_hub.speech.dataset import SPLITS
+from adapter_hub.trainers.recipe import RecipeFile
+from adapter_hub.trainers.recipe_tables import TABLES
+
+
+def published_recipe(file: RecipeFile) -> str:
+    """Return normalised TOML: the keys that the recipe gives, tables and keys in one order.
+
+    Two recipes that differ in comments, order, spelling or the place of their folders give the same text.
+    """
+    given = file.recipe.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    tables = {name: dict(sorted(given[name].items())) for name in TABLES if name in given}
+    for split in ("train", "dev"):
+        if split in tables["data"]:
+            tables["data"][split] = _data(file, tables["data"][split])
+    if "id" in tables.get("base_model", {}):
+        tables["base_model"]["id"] = _base_model(file, tables["base_model"]["id"])
+    for role in ("seed", "expert"):
+        if role in tables:
+            tables[role]["adapter"] = _adapter(file, tables[role]["adapter"])
+    return tomli_w.dumps(tables)
+
+
+def _data(file: RecipeFile, sources: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    if isinstance(sources, str):
+        return _data_name(file, sources)
+    return [
+        {
+            key: _data_name(file, value) if key in ("folder", "manifest") else value
+            for key, value in sorted(source.items())
+        }
+        for source in sources
+    ]
+
+
+def _data_name(file: RecipeFile, path: str) -> str:
+    """Return `name/split` of a data set's folder, or the last name of any other place."""
+    place = file.resolve(path).resolve()
+    parts = place.parts[-2:] if place.name in SPLITS else place.parts[-1:]
+    return "/".join(part for part in parts if part != place.anchor) or "data"
+
+
+def _base_model(file: RecipeFile, text: str) -> str:
+    folder = file.resolve(text) if is_local(text) else Path(text)
+    if text == EMBEDDED_ID or not folder.is_dir():
+        return text
+    return public_base_model(str(folder), folder)[0]
+
+
+def _adapter(file: RecipeFile, text: str) -> str:
+    """Return a reference to the version that a folder holds."""
+    if not is_local(text):
+        return text
+    folder = file.resolve(text)
+    try:
+        artifact = Artifact.open(folder)
+    except AdapterHubError:
+        return folder.resolve().name or "adapter"
+    return f"{artifact.ref}#{artifact.digest}"
