@@ -149,30 +149,29 @@ def test_transcribe_prints_text_json_and_srt(
     base: BaseModel, adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_data(tmp_path / "clips")
-    ref = str(adapters[0].path)
-    assert main(["--device", "cpu", "transcribe", ref, str(folder / "b.wav"), "--beams", "1", "--json"]) == 0
+    ref, once = str(adapters[0].path), ["--base-model", str(base.folder), "--beams", "1"]
+    assert main(["--device", "cpu", "transcribe", ref, str(folder / "b.wav"), *once, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["language"], row["adapter"], row["duration"]) == ("da", "small/da-1@1.0.0", 1.5)
-    assert main(["--device", "cpu", "transcribe", ref, str(folder / "b.wav"), "--beams", "1"]) == 0
+    assert main(["--device", "cpu", "transcribe", ref, str(folder / "b.wav"), *once]) == 0
     assert capsys.readouterr().out == row["text"] + "\n"
-    assert main(["--device", "cpu", "transcribe", ref, str(folder), "--beams", "1"]) == 0
+    assert main(["--device", "cpu", "transcribe", ref, str(folder), *once]) == 0
     lines = [line for line in capsys.readouterr().out.split("\n") if "\t" in line]
     assert [line.split("\t")[0] for line in lines] == [str(folder / f"{name}.wav") for name in "abc"]
     out = tmp_path / "subtitles"
-    options = ["--beams", "1", "--format", "srt", "--out", str(out)]
+    options = [*once, "--format", "srt", "--out", str(out)]
     assert main(["--device", "cpu", "transcribe", ref, str(folder), *options]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["a.srt", "b.srt", "c.srt"]
     assert (out / "a.srt").read_text().startswith("1\n00:00:0")
 
 
 def test_transcribe_goes_on_after_a_broken_file_and_exits_with_1(
-    adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_data(tmp_path / "clips")
     (folder / "b.wav").write_text("no audio")
-    code = main(
-        ["--device", "cpu", "transcribe", str(adapters[0].path), str(folder), "--beams", "1", "--json"]
-    )
+    options = ["--base-model", str(base.folder), "--beams", "1", "--json"]
+    code = main(["--device", "cpu", "transcribe", str(adapters[0].path), str(folder), *options])
     said = capsys.readouterr()
     assert code == 1
     assert ["error" in row for row in json.loads(said.out)] == [False, True, False]
