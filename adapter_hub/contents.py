@@ -124,12 +124,12 @@ def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
     paths, problems = listed_paths(folder)
     problems += [f"{path}: not listed in the manifest" for path in paths if path not in wanted]
     problems += kind_problems(sorted({*paths, *wanted}))
+    there, told = set(paths), {problem.partition(":")[0] for problem in problems}
     for path in sorted(wanted):
-        if path not in paths:
-            missing = f"{path}: missing"
-            problems += [] if any(problem.startswith(f"{path}:") for problem in problems) else [missing]
-        else:
+        if path in there:
             problems += _difference(folder, wanted[path])
+        elif path not in told:
+            problems.append(f"{path}: missing")
     return problems
 
 

@@ -19,18 +19,16 @@ from typing import Any
 from adapter_hub.artifact import Artifact, seal
 from adapter_hub.base_model import base_model_digest, linear_shapes
 from adapter_hub.base_model_settings import read_config
+from adapter_hub.effects import NO_EFFECT, has_effect
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.hub import HubClient, RepoId, check_revision
 from adapter_hub.manifest import BaseModelPin, Language
 from adapter_hub.paths import folder_in_the_making
+from adapter_hub.peft_config import CONFIG_FILE, MAXIMUM_CONFIG, read_peft_config
 from adapter_hub.peft_format import (
-    CONFIG_FILE,
-    MAXIMUM_CONFIG,
     WEIGHTS_FILE,
     canonical_config,
-    has_effect,
     read_peft,
-    read_peft_config,
     shape_differences,
 )
 from adapter_hub.privacy import public_base_model
@@ -120,8 +118,8 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
         source,
         tuple(map(str, languages if isinstance(languages, list) else [languages] if languages else [])),
         licence if isinstance(licence, str) else None,
-        config.get("base_model_name_or_path") or (base_model if isinstance(base_model, str) else None),
-        config.get("revision"),
+        config.base_model_name_or_path or (base_model if isinstance(base_model, str) else None),
+        config.revision,
     )
 
 
@@ -162,7 +160,7 @@ def import_peft(
     differences = [
         *shape_differences(adapter, linear_shapes(base_model_folder)),
         *value_problems(source, WEIGHTS_FILE),
-        *([] if has_effect(source / WEIGHTS_FILE) else ["every update is zero: it changes nothing"]),
+        *([] if has_effect(source / WEIGHTS_FILE) else [NO_EFFECT]),
     ]
     if differences:
         raise IntegrityError(
@@ -171,7 +169,7 @@ def import_peft(
             "was it trained on another base model?",
         )
     with folder_in_the_making(target) as scratch:
-        config = canonical_config(adapter, base_model.id, base_model.revision)
+        config = canonical_config(adapter.modules, adapter.dropout, base_model.id, base_model.revision)
         (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
         copy_without_notes(source / WEIGHTS_FILE, scratch / WEIGHTS_FILE)
         seal(scratch, _fields(identity, base_model))

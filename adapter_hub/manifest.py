@@ -7,6 +7,7 @@ pins the base model and the parents by digest, and carries the recipe verbatim.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
@@ -38,8 +39,10 @@ BASE_MODEL_PATTERN = rf"{_ID_PART}(?:/{_ID_PART})?"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is no adapter any more
+MAXIMUM_SCALING = 1e6
 MAXIMUM_MODULES = 4096  # whisper-large has 384 linears
 MAXIMUM_FILES = 4096
+MAXIMUM_SLACK = 2**24  # bytes of a file beside its tensors: its header, or a text
 MAXIMUM_FILE = 4 * 2**30  # bytes; rank 512 on every linear of whisper-large-v3 in float32 is 2.6 GB
 
 
@@ -89,7 +92,7 @@ class LoraModule(Record):
 
     path: Text
     rank: Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
-    scaling: Annotated[float, Field(gt=0.0, lt=1e6)]
+    scaling: Annotated[float, Field(gt=0.0, lt=MAXIMUM_SCALING)]
 
 
 class LoraSection(Record):
@@ -244,6 +247,7 @@ class Draft(Record):
             raise ValueError("file paths must be sorted and unique")
         problems = [
             *(f"file path '{shown(path, 100)}' is not safe" for path in paths if not is_safe_path(path)),
+            *size_problems(self.files, self.lora, self.gate),
             *parent_problems(self.method, self.parents),
             *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
         ]
@@ -321,6 +325,21 @@ def is_safe_path(path: str) -> bool:
         and path.isascii()
         and path != MANIFEST_FILE
     )
+
+
+def size_problems(
+    files: Sequence[FileEntry], lora: Sequence[LoraSection], gate: GateSection | None
+) -> Iterator[str]:
+    """Yield which files are larger than what the manifest says is in them: nobody reads them to find out."""
+    values = sum(section.parameters * (4 if section.dtype == "float32" else 2) for section in lora)
+    values += 4 * gate.parameters if gate else 0
+    room = values + MAXIMUM_SLACK * (len(lora) + 1)
+    weights = sum(entry.size for entry in files if entry.path.endswith(".safetensors"))
+    if weights > room:
+        yield f"weights of {weights} bytes, expected at most {room} for so many parameters"
+    for entry in files:
+        if entry.size > MAXIMUM_SLACK and not entry.path.endswith(".safetensors"):
+            yield f"file {entry.path} of {entry.size} bytes, expected at most {MAXIMUM_SLACK}"
 
 
 def parent_problems(method: str, parents: tuple[Parent, ...]) -> list[str]:

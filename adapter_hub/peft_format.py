@@ -12,50 +12,27 @@ refused.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from adapter_hub.canonical import read_json
-from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
-from adapter_hub.manifest import LoraModule, LoraSection
-from adapter_hub.reading import read_bounded
-from adapter_hub.tensors import TensorEntry, any_nonzero, read_header, tensor_bytes
+from adapter_hub.effects import LORA_KEY
+from adapter_hub.errors import IntegrityError, NotFoundError
+from adapter_hub.escaping import shown
+from adapter_hub.manifest import MAXIMUM_MODULES, MAXIMUM_RANK, MAXIMUM_SCALING, LoraModule, LoraSection
+from adapter_hub.peft_config import CONFIG_FILE, LONGEST_PATH, PeftConfig, read_peft_config
+from adapter_hub.tensors import TensorEntry, read_header
 
-CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-MAXIMUM_CONFIG = 2**20  # bytes; a config that lists 1000 modules is 60 kB
 DTYPES: dict[str, Literal["float32", "float16", "bfloat16"]] = {
     "F32": "float32",
     "F16": "float16",
     "BF16": "bfloat16",
 }
-_KEY = re.compile(r"base_model\.model\.(?P<path>[A-Za-z0-9_.]+)\.lora_(?P<half>[AB])\.weight")
-_LITERAL = re.compile(r"[A-Za-z0-9_.]+")
+Number = TypeVar("Number", int, float)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-# fields without a say in what a loaded adapter computes
-_NEUTRAL = frozenset(
-    {
-        "auto_mapping",
-        "base_model_name_or_path",
-        "ensure_weight_tying",
-        "eva_config",
-        "exclude_modules",  # which modules are adapted is read from the tensors
-        "inference_mode",
-        "layers_pattern",
-        "layers_to_transform",
-        "lora_dropout",
-        "megatron_core",
-        "peft_version",
-        "qalora_group_size",
-        "revision",
-        "runtime_config",
-    }
-)
-# initialisations that leave the base model's weights as they are; others (pissa, olora, …) change them
-_INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 @dataclass(frozen=True)
@@ -63,14 +40,14 @@ class PeftAdapter:
     """A LoRA in PEFT's format.
 
     Attributes:
-        config: `adapter_config.json` as it was read.
+        config: what `adapter_config.json` says.
         dtype: of all tensors: float32, float16 or bfloat16.
         dropout: of training, 0 to 1.
         modules: every adapted linear, sorted by path.
         shapes: `{path: (out_features, in_features)}`.
     """
 
-    config: Mapping[str, Any]
+    config: PeftConfig
     dtype: Literal["float32", "float16", "bfloat16"]
     dropout: float
     modules: tuple[LoraModule, ...]
@@ -90,8 +67,6 @@ def read_peft(folder: Path) -> PeftAdapter:
         IntegrityError: config and tensors disagree; every difference is listed.
     """
     config = read_peft_config(folder)
-    if problems := config_problems(config):
-        raise InvalidInputError(f"{folder / CONFIG_FILE}: {'; '.join(problems)}")
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         pickles = sorted(item.name for item in folder.iterdir() if item.suffix in _PICKLES)
@@ -103,95 +78,46 @@ def read_peft(folder: Path) -> PeftAdapter:
         differences += _half_problems(name, halves[name])
         if len(halves[name]) == 2 and len(halves[name]["A"].shape) == 2:
             rank = halves[name]["A"].shape[0]
-            differences += _config_differences(config, name, rank)
-            modules.append((name, rank, scaling_of(config, name, rank)))
+            differences += _module_differences(config, name, rank)
+            modules.append((name, rank))
     dtypes = sorted({entry.dtype for pair in halves.values() for entry in pair.values()})
     if len(dtypes) != 1 or dtypes[0] not in DTYPES:
         differences.append(f"dtypes {', '.join(dtypes) or 'none'}, expected one of {', '.join(DTYPES)}")
-    differences += _target_differences(config, list(halves))
+    if len(halves) > MAXIMUM_MODULES:
+        differences.append(f"{len(halves)} modules, expected at most {MAXIMUM_MODULES}")
+    differences += config.differences(sorted(halves))
     if differences:
         raise IntegrityError(str(path), differences, f"expected what {CONFIG_FILE} describes")
     return PeftAdapter(
         config=config,
         dtype=DTYPES[dtypes[0]],
-        dropout=float(config.get("lora_dropout") or 0.0),
-        modules=tuple(LoraModule(path=name, rank=rank, scaling=scale) for name, rank, scale in modules),
+        dropout=config.lora_dropout or 0.0,
+        modules=tuple(
+            LoraModule(path=name, rank=rank, scaling=config.scaling_at(name, rank)) for name, rank in modules
+        ),
         shapes={name: (pair["B"].shape[0], pair["A"].shape[1]) for name, pair in halves.items()},
     )
 
 
-def read_peft_config(folder: Path) -> dict[str, Any]:
-    """Return `adapter_config.json` as plain data.
-
-    Raises:
-        NotFoundError: it is missing. InvalidInputError: too large, or no JSON object.
-    """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise NotFoundError(f"{folder}: no {CONFIG_FILE}; expected a LoRA as PEFT saves it")
-    config = read_json(read_bounded(path, MAXIMUM_CONFIG), str(path))
-    if not isinstance(config, dict):
-        raise InvalidInputError(f"{path}: expected a JSON object")
-    return config
-
-
-def config_problems(config: Mapping[str, Any]) -> list[str]:
-    """Return why this is not a plain LoRA on linears; empty if it is."""
-    checks: dict[str, Callable[[Any], bool]] = {
-        "peft_type": lambda v: v == "LORA",
-        "task_type": lambda v: v in (None, "SEQ_2_SEQ_LM"),
-        "r": lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
-        "lora_alpha": lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > 0,
-        "bias": lambda v: v in (None, "none"),
-        "target_modules": lambda v: isinstance(v, str) or _all_texts(v),
-        "init_lora_weights": lambda v: v is None or v in _INITIALISATIONS,
-        "rank_pattern": lambda v: v is None or _is_pattern(v),
-        "alpha_pattern": lambda v: v is None or _is_pattern(v),
-        "use_rslora": lambda v: v in (None, True, False),
-    }
-    expected = {
-        "peft_type": "LORA",
-        "task_type": "null or SEQ_2_SEQ_LM",
-        "bias": "none (biases would replace the base model's)",
-        "init_lora_weights": "one that leaves the base model's weights alone",
-        "rank_pattern": "literal module paths with numbers",
-        "alpha_pattern": "literal module paths with numbers",
-        "target_modules": "a list of module names",
-    }
-    problems = [
-        f"{name} is {config.get(name)!r}, expected {expected.get(name, 'a positive number')}"
-        for name, sound in checks.items()
-        if not sound(config.get(name))
-    ]
-    for name in sorted(set(config) - set(checks) - _NEUTRAL):
-        if config[name]:  # null, false, 0, {} and [] leave a feature off
-            problems.append(f"{name} is {config[name]!r}: only plain LoRA on linears is supported")
-    return problems
-
-
-def scaling_of(config: Mapping[str, Any], path: str, rank: int) -> float:
-    """Return the factor of B·A at a module: alpha / rank, or alpha / √rank with rsLoRA."""
-    alpha = _matching(config.get("alpha_pattern"), path, config["lora_alpha"])
-    return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
-
-
-def canonical_config(adapter: PeftAdapter, base_model_id: str, revision: str | None = None) -> dict[str, Any]:
+def canonical_config(
+    modules: Sequence[LoraModule], dropout: float, base_model_id: str, revision: str | None = None
+) -> dict[str, Any]:
     """Return the config that says the same of the same tensors in one spelling.
 
     Module names are written out, patterns hold what differs from the most frequent rank and alpha, and
     the task type is null: with SEQ_2_SEQ_LM PEFT's forward fails on Whisper.
     """
-    ranks = {module.path: module.rank for module in adapter.modules}
-    alphas = {module.path: _whole(module.scaling * module.rank) for module in adapter.modules}
-    rank = max(sorted(set(ranks.values())), key=list(ranks.values()).count)
-    alpha = max(sorted(set(alphas.values())), key=list(alphas.values()).count)
+    ranks = {module.path: module.rank for module in modules}
+    alphas = {module.path: _whole(module.scaling * module.rank) for module in modules}
+    rank = _commonest(ranks.values())
+    alpha = _commonest(alphas.values())
     return {
         "alpha_pattern": {path: value for path, value in alphas.items() if value != alpha},
         "base_model_name_or_path": base_model_id,
         "bias": "none",
         "inference_mode": True,
         "lora_alpha": alpha,
-        "lora_dropout": adapter.dropout,
+        "lora_dropout": dropout,
         "peft_type": "LORA",
         "r": rank,
         "rank_pattern": {path: value for path, value in ranks.items() if value != rank},
@@ -199,18 +125,6 @@ def canonical_config(adapter: PeftAdapter, base_model_id: str, revision: str | N
         "target_modules": sorted(ranks),
         "task_type": None,
     }
-
-
-def has_effect(weights: Path) -> bool:
-    """Tell whether an update B·A of any module can differ from zero: both halves of it do."""
-    nonzero: dict[str, set[str]] = {}
-    for entry, data in tensor_bytes(weights):
-        if (match := _KEY.fullmatch(entry.name)) and any_nonzero(entry, data):
-            halves = nonzero.setdefault(match["path"], set())
-            halves.add(match["half"])
-            if len(halves) == 2:
-                return True
-    return False
 
 
 def section_differences(adapter: PeftAdapter, section: LoraSection) -> list[str]:
@@ -257,10 +171,11 @@ def _halves(header: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[str, Tens
     halves: dict[str, dict[str, TensorEntry]] = {}
     strange = []
     for name in sorted(header):
-        if match := _KEY.fullmatch(name):
+        match = LORA_KEY.fullmatch(name)
+        if match and len(match["path"]) <= LONGEST_PATH:
             halves.setdefault(match["path"], {})[match["half"]] = header[name]
         else:
-            strange.append(f"unknown tensor {name!r}")
+            strange.append(f"unknown tensor '{shown(name, 100)}'")
     return halves, strange if halves else [*strange, "no LoRA tensors at all"]
 
 
@@ -273,41 +188,24 @@ def _half_problems(path: str, pair: Mapping[str, TensorEntry]) -> list[str]:
     return []
 
 
-def _config_differences(config: Mapping[str, Any], path: str, rank: int) -> list[str]:
-    wanted = _matching(config.get("rank_pattern"), path, config["r"])
-    return [] if wanted == rank else [f"{path}: rank {rank}, {CONFIG_FILE} says {wanted}"]
-
-
-def _target_differences(config: Mapping[str, Any], paths: list[str]) -> list[str]:
-    """Return names of target_modules without tensors and the reverse; a pattern is left to the tensors."""
-    targets = config["target_modules"]
-    if isinstance(targets, str):
-        return []
-    unused = [name for name in sorted(targets) if not any(_ends_with(path, name) for path in paths)]
-    uncovered = [path for path in paths if not any(_ends_with(path, name) for name in targets)]
-    return [
-        *(f"target module {name!r} has no tensors" for name in unused),
-        *(f"{path} is not among the target modules" for path in uncovered),
-    ]
-
-
-def _ends_with(path: str, name: str) -> bool:
-    return path == name or path.endswith(f".{name}")
-
-
-def _matching(pattern: Mapping[str, Any] | None, path: str, default: Any) -> Any:
-    return next((value for name, value in (pattern or {}).items() if _ends_with(path, name)), default)
-
-
-def _all_texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-
-
-def _is_pattern(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        _LITERAL.fullmatch(name) and isinstance(number, int | float) and number > 0
-        for name, number in value.items()
+def _module_differences(config: PeftConfig, path: str, rank: int) -> list[str]:
+    """Return why a module of this rank cannot be loaded, or is not what the config says."""
+    if rank > MAXIMUM_RANK:
+        return [f"{path}: rank {rank}, at most {MAXIMUM_RANK} can be loaded"]
+    wanted, scaling = config.rank_at(path), config.scaling_at(path, max(rank, 1))
+    if wanted != rank:
+        return [f"{path}: rank {rank}, {CONFIG_FILE} says {wanted}"]
+    return (
+        []
+        if scaling < MAXIMUM_SCALING
+        else [f"{path}: scaling {scaling:g}, below {MAXIMUM_SCALING:g} expected"]
     )
+
+
+def _commonest(values: Iterable[Number]) -> Number:
+    """Return the value that occurs most often, of several the smallest."""
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], value))
 
 
 def _whole(value: float) -> float | int:

@@ -19,9 +19,13 @@ from typing import Any
 
 from adapter_hub.canonical import canonical_bytes, digest_of, read_json, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.escaping import shown
 from adapter_hub.reading import open_regular
 
 MAXIMUM_HEADER = 16 * 2**20  # bytes; a header of 50 000 tensors is about 6 MB
+MAXIMUM_HEADER_VALUES = 1_000_000  # in it; a tensor has six to eight
+LONGEST_NAME = 512  # characters of a tensor's name
+MAXIMUM_DIMENSIONS = 8
 SMALL = 4 * 2**20  # bytes; up to this a file is read at once
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
@@ -67,7 +71,7 @@ def parse_header(raw: bytes, size: int, path: Path) -> dict[str, TensorEntry]:
     """Return the tensors that the header of a file of `size` bytes describes. See `read_header`."""
     length = len(raw)
     try:
-        header = read_json(raw, str(path))
+        header = read_json(raw, str(path), values=MAXIMUM_HEADER_VALUES)
     except InvalidInputError as error:
         raise IntegrityError(f"{error} (no safetensors header)") from None
     if not isinstance(header, dict):
@@ -77,7 +81,7 @@ def parse_header(raw: bytes, size: int, path: Path) -> dict[str, TensorEntry]:
     end = 8 + length
     for entry in sorted(entries, key=lambda entry: entry.start):
         if entry.start != end:
-            raise IntegrityError(f"{path}: tensor {entry.name!r} leaves a gap or overlaps")
+            raise IntegrityError(f"{path}: tensor '{shown(entry.name, 100)}' leaves a gap or overlaps")
         end = entry.stop
     if end != size:
         raise IntegrityError(f"{path}: {size} bytes, but its header describes {end} (truncated or padded)")
@@ -129,12 +133,17 @@ def _raw_header(file: FileIO, path: Path) -> dict[str, Any]:
 def _entry(path: Path, name: str, item: Any, base: int) -> TensorEntry:
     try:
         dtype, shape, (start, stop) = item["dtype"], tuple(item["shape"]), item["data_offsets"]
-        whole = all(isinstance(n, int) and n >= 0 for n in (*shape, start, stop))
-        right = whole and stop - start == math.prod(shape) * BYTES[dtype]
+        whole = all(type(n) is int and 0 <= n < 2**53 for n in (*shape, start, stop))
+        right = (
+            whole
+            and len(name) <= LONGEST_NAME
+            and len(shape) <= MAXIMUM_DIMENSIONS
+            and stop - start == math.prod(shape) * BYTES[dtype]
+        )
     except (KeyError, TypeError, ValueError):
         right = False
     if not right:
-        raise IntegrityError(f"{path}: the header's entry of tensor {name!r} is not sound")
+        raise IntegrityError(f"{path}: the header's entry of tensor '{shown(name, 100)}' is not sound")
     return TensorEntry(name, dtype, shape, base + start, base + stop)
 
 

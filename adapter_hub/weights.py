@@ -13,9 +13,11 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
+from adapter_hub.effects import NO_EFFECT, has_effect
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.manifest import LoraModule, LoraSection, Manifest
-from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_peft, section_differences
+from adapter_hub.peft_config import CONFIG_FILE
+from adapter_hub.peft_format import WEIGHTS_FILE, read_peft, section_differences
 from adapter_hub.tensors import all_finite, read_header, tensor_bytes, weights_digest
 
 Role = Literal["self", "parent", "child"]
@@ -96,8 +98,10 @@ def _section_problems(folder: Path, section: LoraSection) -> list[str]:
     problems = section_differences(found, section)
     if found.dropout != section.dropout:
         problems.append(f"dropout {section.dropout} in the manifest, {found.dropout} in {CONFIG_FILE}")
-    if isinstance(found.config["target_modules"], str):  # what a pattern matches depends on the reader
+    if found.config.is_pattern:  # what a pattern matches depends on the reader
         problems.append(f"{CONFIG_FILE}: target_modules is a pattern, expected the list of module names")
+    if not has_effect(folder / place / WEIGHTS_FILE):
+        problems.append(f"{WEIGHTS_FILE}: {NO_EFFECT}")
     return [f"{place}{problem}" for problem in problems]
 
 

@@ -13,6 +13,7 @@ of rank r_p + r_c, exactly; plain PEFT and vLLM load it. It is a composition wit
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from safetensors.torch import save_file
 
 from adapter_hub.artifact import Artifact, seal, write_ancestors
 from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.manifest import LoraModule, Parent
+from adapter_hub.manifest import MAXIMUM_RANK, LoraModule, Parent
 from adapter_hub.paths import folder_in_the_making
-from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE, PeftAdapter, canonical_config
+from adapter_hub.peft_config import CONFIG_FILE
+from adapter_hub.peft_format import WEIGHTS_FILE, canonical_config
 from adapter_hub.reference import AdapterRef
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
@@ -60,6 +62,7 @@ def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = No
         raise InvalidInputError(
             f"{name}: is the pair's own name, and a LoRA is no version of a pair; choose another"
         )
+    _check_ranks(pair)
     if out.exists():
         raise ConflictError(f"{out}: exists already; choose another --out or remove it")
     adapter = load_adapter(base, pair)
@@ -74,6 +77,19 @@ def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = No
     return Artifact.open(out)
 
 
+def _check_ranks(pair: Artifact) -> None:
+    """One LoRA has the ranks of both halves together, and it has to be one that can be loaded."""
+    ranks = Counter[str]()
+    for section in pair.manifest.lora:
+        ranks.update({module.path: module.rank for module in section.modules})
+    path, rank = ranks.most_common(1)[0]
+    if rank > MAXIMUM_RANK:
+        raise InvalidInputError(
+            f"{pair.ref}: {path} would have rank {rank}, and at most {MAXIMUM_RANK} can be loaded; "
+            "use the pair as it is"
+        )
+
+
 def _write(folder: Path, adapter: ResidentAdapter, pair: Artifact) -> None:
     """Write the buffer, where shares and scalings are in B already, as PEFT's two files."""
     tensors, modules = {}, []
@@ -84,15 +100,8 @@ def _write(folder: Path, adapter: ResidentAdapter, pair: Artifact) -> None:
         modules.append(LoraModule(path=part.path, rank=part.rank, scaling=1.0))
     save_file(dict(sorted(tensors.items())), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / WEIGHTS_FILE).chmod(0o644)
-    described = PeftAdapter(
-        config={},
-        dtype="float32",
-        dropout=0.0,
-        modules=tuple(modules),
-        shapes={part.path: (part.outputs, part.inputs) for part in adapter.layout.parts},
-    )
     pin = pair.manifest.base_model
-    config = canonical_config(described, pin.id, pin.revision)
+    config = canonical_config(modules, 0.0, pin.id, pin.revision)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

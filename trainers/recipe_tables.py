@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from adapter_hub.base_model import EMBEDDED_ID
 from adapter_hub.canonical import Record, Text
 from adapter_hub.hub.names import check_pin
-from adapter_hub.manifest import Name, VersionText
+from adapter_hub.manifest import MAXIMUM_RANK, Name, VersionText
 
 PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 NEAREST = "nearest"
@@ -18,7 +18,7 @@ EXPERT = "expert"  # as a seed: the pair's own parent
 FULL_FINE_TUNING = "full-fine-tuning"
 
 Positive = Annotated[int, Field(ge=1)]
-Rank = Annotated[int, Field(ge=1, le=4096)]
+Rank = Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
 RandomSeed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy's and torch's generators take
 
 

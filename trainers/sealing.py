@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from adapter_hub.artifact import Artifact, seal, write_ancestors
 from adapter_hub.errors import DivergedError
 from adapter_hub.manifest import MANIFEST_FILE, GateSection, Parent, Training
-from adapter_hub.peft_format import CONFIG_FILE, WEIGHTS_FILE
+from adapter_hub.peft_config import CONFIG_FILE
+from adapter_hub.peft_format import WEIGHTS_FILE
 from adapter_hub.runtime.loading import load_adapter
 from adapter_hub.runtime.probe import measure_probe
 from adapter_hub.trainers.expert_pairs import split_state

@@ -11,12 +11,15 @@ links are not followed, nothing is unpickled.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from adapter_hub.audit import claims, contents, identity, lineage, privacy, provenance
-from adapter_hub.audit.checks import CHECKS, run_checks
+from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_checks
 from adapter_hub.audit.gathering import Gatherer, Probe
+from adapter_hub.boundary import apart
 from adapter_hub.cache import Cache
+from adapter_hub.errors import AdapterHubError
 from adapter_hub.registry import Registry
 from adapter_hub.registry_file import unreadable_ref
 from adapter_hub.report import Finding
@@ -37,6 +40,12 @@ _OF_REGISTRIES = {
         """A registry's entry was written by a newer program, or breaks the rules.
 
 It is skipped and preserved; `adapter-hub registry rebuild` writes it anew where a store has the version.""",
+    ),
+    CHECK_FAILED: (
+        "error",
+        """A check, or the look at an adapter, could not be finished, because of a file that nobody foresaw.
+
+Such an adapter was not checked whole, so nothing vouches for it. The other checks were made.""",
     ),
     "version-conflict": (
         "error",
@@ -72,9 +81,14 @@ def audit(
     """
     gatherer = Gatherer(registries, base_models, probe, cache)
     findings = [] if refs else list(_of_registries(registries))
-    for subject in gatherer.named(refs) if refs else gatherer.everything():
-        findings += run_checks(subject)
+    for ref, look in gatherer.named(refs) if refs else gatherer.everything():
+        with apart(ref, partial(_not_looked_at, findings, ref)):
+            findings += run_checks(look())
     return findings
+
+
+def _not_looked_at(findings: list[Finding], ref: str, error: AdapterHubError) -> None:
+    findings.append(check_failed(ref, "opening it", error))
 
 
 def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:

@@ -12,10 +12,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from adapter_hub.artifact import read_ancestors
+from adapter_hub.boundary import apart
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.escaping import shown
 from adapter_hub.manifest import Manifest
 from adapter_hub.report import EvaluationReport, Finding, Severity
 
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from adapter_hub.registry import VersionBlock
     from adapter_hub.stores import Claims
 
+MOST = 50  # findings of a check on one adapter
+LONGEST_MESSAGE = 4000  # characters
+CHECK_FAILED = "check-failed"
 # what a check needs before it makes sense: nothing, a registry's entry, a readable manifest, files that
 # were not withdrawn, files that are the listed ones
 Needs = Literal["nothing", "entry", "manifest", "files", "bytes"]
@@ -130,14 +137,42 @@ class Check:
         return inspect.cleandoc(self.run.__doc__ or "")
 
     def findings(self, subject: Subject) -> list[Finding]:
-        """Run the check on a subject."""
-        return [
-            Finding(code=self.code, severity=self.severity, ref=subject.ref, message=message, hint=self.hint)
-            for message in self.run(subject)
-        ]
+        """Run the check on a subject; of thousands of findings the first are told and the rest counted."""
+        findings: list[Finding] = []
+
+        def add(message: str) -> None:
+            findings.append(self._finding(subject, message))
+
+        with apart(subject.ref, lambda error: findings.append(check_failed(subject.ref, self.code, error))):
+            messages = self.run(subject)
+            for message in islice(messages, MOST):
+                add(message)
+            if rest := sum(1 for _ in messages):
+                add(f"… and {rest} more like these")
+        return findings
+
+    def _finding(self, subject: Subject, message: str) -> Finding:
+        return Finding(
+            code=self.code,
+            severity=self.severity,
+            ref=subject.ref,
+            message=shown(message, LONGEST_MESSAGE),
+            hint=self.hint,
+        )
 
 
 CHECKS: dict[str, Check] = {}
+
+
+def check_failed(ref: str, what: str, error: AdapterHubError) -> Finding:
+    """Return the finding that a check, or the look at an adapter, could not be finished."""
+    return Finding(
+        code=CHECK_FAILED,
+        severity="error",
+        ref=ref,
+        message=shown(f"{what}: {error}", LONGEST_MESSAGE),
+        hint="do not use it; the other checks and adapters were gone through all the same",
+    )
 
 
 def check(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 from adapter_hub.audit.checks import Subject, check
 from adapter_hub.contents import contents_problems, kind_problems, listed_paths
+from adapter_hub.effects import NO_EFFECT, Effect, effect_of
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.peft_format import (
     WEIGHTS_FILE,
-    has_effect,
     read_peft,
     section_differences,
     shape_differences,
@@ -139,13 +140,28 @@ def weights_not_finite(subject: Subject) -> Iterator[str]:
 @check("no-effect", "error", needs="bytes", hint="train it: as it is, the base model answers")
 def no_effect(subject: Subject) -> Iterator[str]:
     """Every update B·A is zero, so the adapter is the base model under another name."""
+    for role, effect in _effects(subject):
+        if effect.nothing:
+            yield f"the LoRA of role {role}: {NO_EFFECT}"
+
+
+@check(
+    "modules-idle", "info", needs="bytes", hint="nothing to do, if part of the model was frozen in training"
+)
+def modules_idle(subject: Subject) -> Iterator[str]:
+    """Some modules' updates B·A are zero: they take part in the file and change nothing.
+
+    So it is where the encoder was frozen while the decoder was trained. The adapter works.
+    """
+    for role, effect in _effects(subject):
+        if effect.idle and not effect.nothing:
+            yield str(effect) if role == "self" else f"the LoRA of role {role}: {effect}"
+
+
+def _effects(subject: Subject) -> Iterator[tuple[str, Effect]]:
     for section in subject.manifest.lora:
-        path = subject.folder / ROLE_FOLDERS[section.role] / WEIGHTS_FILE
-        try:
-            if not has_effect(path):
-                yield f"the LoRA of role {section.role} changes nothing"
-        except (AdapterHubError, OSError):
-            continue  # lora-differs and layout have told
+        with suppress(AdapterHubError, OSError):  # lora-differs and layout have told
+            yield section.role, effect_of(subject.folder / ROLE_FOLDERS[section.role] / WEIGHTS_FILE)
 
 
 @check(

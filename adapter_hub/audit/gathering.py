@@ -5,7 +5,9 @@ Each file is read once: claims by name, base models by id, manifests by version.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from adapter_hub import embedded
@@ -26,6 +28,7 @@ from adapter_hub.summary import version_block
 from adapter_hub.versions import sort_versions
 
 Probe = Callable[[Artifact], Iterator[str]]
+Look = Callable[[], Subject]  # opens one adapter version
 Opened = tuple[Artifact | None, Store | None, str]
 
 
@@ -54,7 +57,7 @@ class Gatherer:
         self._claims: dict[tuple[str, str], tuple[Claims | None, tuple[str, ...]]] = {}
         self._known: dict[str, KnownVersion] | None = None
 
-    def everything(self) -> Iterator[Subject]:
+    def everything(self) -> Iterator[tuple[str, Look]]:
         """Yield every version of every registry; one that two registries list alike is yielded once."""
         seen = set()
         for registry in self.registries:
@@ -63,9 +66,9 @@ class Gatherer:
                     block = registry.adapters[name][version]
                     if (name, version, block.digest) not in seen:
                         seen.add((name, version, block.digest))
-                        yield self.registered(registry, name, version)
+                        yield f"{name}@{version}", partial(self.registered, registry, name, version)
 
-    def named(self, refs: Iterable[str]) -> Iterator[Subject]:
+    def named(self, refs: Iterable[str]) -> Iterator[tuple[str, Look]]:
         """Yield what the references name: registered versions, or artifacts' folders.
 
         Raises:
@@ -74,19 +77,19 @@ class Gatherer:
         self._ask_hub = True
         for ref in refs:
             if is_local(ref) or Path(ref).is_dir():
-                yield self.local(Path(ref))
+                folder = Path(ref).parent if Path(ref).name == MANIFEST_FILE else Path(ref)
+                if not os.path.lexists(folder / MANIFEST_FILE):
+                    Artifact.open(folder)  # says what is there instead
+                yield ref, partial(self.local, folder)
             else:
                 found = look_up(AdapterRef.parse(ref), self.registries)
-                yield self.registered(found.registry, found.name, found.version)
+                yield found.ref, partial(self.registered, found.registry, found.name, found.version)
 
     def local(self, folder: Path) -> Subject:
-        """Return a folder as a subject; an unreadable manifest is a finding, a missing folder an error."""
-        folder = folder.parent if folder.name == MANIFEST_FILE else folder
+        """Return a folder as a subject; an unreadable manifest is a finding."""
         try:
             artifact, problem = Artifact.open(folder), ""
         except AdapterHubError as error:
-            if not (folder / MANIFEST_FILE).exists():
-                raise
             artifact, problem = None, str(error)
         return Subject(
             ref=str(folder),

@@ -110,15 +110,14 @@ def _peft_source(
     from adapter_hub.cards import spdx_licence
     from adapter_hub.hub import is_hub
     from adapter_hub.importing import PeftSource, download_peft
-    from adapter_hub.peft_format import read_peft_config
+    from adapter_hub.peft_config import read_peft_config
 
     if is_hub(source):
         found, folder = download_peft(source, scratch), scratch
         label = source.partition("@")[0].rpartition("/")[2]
     else:
         folder, label = Path(source), Path(source).resolve().name
-        said = read_peft_config(folder).get("base_model_name_or_path")
-        found = PeftSource(None, base_model=said if isinstance(said, str) else None)
+        found = PeftSource(None, base_model=read_peft_config(folder).base_model_name_or_path)
     wanted = base_model or found.base_model
     if not (languages or found.languages):
         raise InvalidInputError(f"{source}: says no language; name it with --language, like --language da")

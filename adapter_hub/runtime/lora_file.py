@@ -13,6 +13,7 @@ not hashed again: that would take as long as all the rest. Any other file is has
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import mmap
 import os
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from adapter_hub.artifact import Artifact
+from adapter_hub.effects import NO_EFFECT, idle_text
 from adapter_hub.errors import IntegrityError
 from adapter_hub.manifest import MAXIMUM_RANK, LoraSection
 from adapter_hub.paths import Stamp
@@ -37,6 +39,7 @@ from adapter_hub.runtime.layout import Layout, Part
 from adapter_hub.tensors import TensorEntry, header_in, parse_header
 from adapter_hub.weights import ROLE_FOLDERS
 
+LOGGER = logging.getLogger(__name__)
 BLOCK = 2**20  # bytes read at once: they are hashed while they are in the processor's cache
 PREFIX = "base_model.model."
 TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -220,13 +223,12 @@ def _checked(
             for key, matrix in zip(_keys(part.path), (part.a_of(values), part.b_of(values)), strict=True):
                 if not all_finite(matrix):
                     differences.append(f"{key}: holds NaN or infinite values")
-    starts = torch.tensor([[part.a, part.b] for part in layout.parts])
-    plain = values[starts].prod(1) != 0  # its very first summand: the rest need not be looked at
-    for part, moves in zip(layout.parts, plain.tolist(), strict=True):
-        if not moves:
-            a, b = part.a_of(values), part.b_of(values)
-            if not (a.abs().amax(1) * b.abs().amax(0)).any():
-                differences.append(f"{part.path}: its update is zero, so the adapter would do nothing there")
+    idle = _idle(values, layout)
+    if len(idle) == len(layout.parts):
+        differences.append(NO_EFFECT)
+    elif idle:
+        LOGGER.info("%s", idle_text(idle, len(layout.parts)))
+    for part in layout.parts:
         if scalings[part.path] != 1.0:
             part.b_of(values).mul_(scalings[part.path])
     buffer = values.to(dtype)
@@ -238,6 +240,17 @@ def _checked(
             if not (all_finite(part.a_of(buffer)) and all_finite(part.b_of(buffer)))
         ]
     return buffer, differences
+
+
+def _idle(values: Tensor, layout: Layout) -> list[str]:
+    """Return the modules whose update is zero, as `adapter_hub.effects` has it."""
+    starts = torch.tensor([[part.a, part.b] for part in layout.parts])
+    plain = (values[starts] != 0).all(1)  # its very first summand: the rest need not be looked at
+    return [
+        part.path
+        for part, moves in zip(layout.parts, plain.tolist(), strict=True)
+        if not moves and not (part.a_of(values).ne(0).any(1) & part.b_of(values).ne(0).any(0)).any()
+    ]
 
 
 def largest(values: Tensor) -> float:
