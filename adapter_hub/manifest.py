@@ -7,7 +7,6 @@ pins the base model and the parents by digest, and carries the recipe verbatim.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
@@ -24,6 +23,7 @@ from adapter_hub.canonical import (
 )
 from adapter_hub.errors import few
 from adapter_hub.escaping import shown
+from adapter_hub.manifest_rules import parent_problems, weights_size_problems
 from adapter_hub.reference import NAME_PATTERN, VERSION_PATTERN, check_name
 
 MANIFEST_FILE = "adapter.json"
@@ -42,7 +42,6 @@ MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the wi
 MAXIMUM_SCALING = 1e6
 MAXIMUM_MODULES = 4096  # whisper-large has 384 linears
 MAXIMUM_FILES = 4096
-MAXIMUM_SLACK = 2**24  # bytes of a file beside its tensors: its header, or a text
 MAXIMUM_FILE = 4 * 2**30  # bytes; rank 512 on every linear of whisper-large-v3 in float32 is 2.6 GB
 
 
@@ -60,15 +59,6 @@ def check_base_model_id(text: str) -> str:
 BaseModelId = Annotated[
     str, AfterValidator(check_base_model_id), Field(json_schema_extra={"pattern": f"^{BASE_MODEL_PATTERN}$"})
 ]
-
-# for every method: how many parents of each role, least and most
-PARENT_RULES: dict[str, dict[str, tuple[int, int]]] = {
-    "lora": {},
-    "warm-start": {"seed": (1, 1)},
-    "expert-pair": {"expert": (1, 1), "seed": (0, 1)},
-    "average": {"component": (1, 1000)},
-    "imported": {},
-}
 
 
 class Language(Record):
@@ -247,7 +237,7 @@ class Draft(Record):
             raise ValueError("file paths must be sorted and unique")
         problems = [
             *(f"file path '{shown(path, 100)}' is not safe" for path in paths if not is_safe_path(path)),
-            *size_problems(self.files, self.lora, self.gate),
+            *weights_size_problems(self.files, self.lora, self.gate),
             *parent_problems(self.method, self.parents),
             *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
         ]
@@ -325,37 +315,3 @@ def is_safe_path(path: str) -> bool:
         and path.isascii()
         and path != MANIFEST_FILE
     )
-
-
-def size_problems(
-    files: Sequence[FileEntry], lora: Sequence[LoraSection], gate: GateSection | None
-) -> Iterator[str]:
-    """Yield which files are larger than what the manifest says is in them: nobody reads them to find out."""
-    values = sum(section.parameters * (4 if section.dtype == "float32" else 2) for section in lora)
-    values += 4 * gate.parameters if gate else 0
-    room = values + MAXIMUM_SLACK * (len(lora) + 1)
-    weights = sum(entry.size for entry in files if entry.path.endswith(".safetensors"))
-    if weights > room:
-        yield f"weights of {weights} bytes, expected at most {room} for so many parameters"
-    for entry in files:
-        if entry.size > MAXIMUM_SLACK and not entry.path.endswith(".safetensors"):
-            yield f"file {entry.path} of {entry.size} bytes, expected at most {MAXIMUM_SLACK}"
-
-
-def parent_problems(method: str, parents: tuple[Parent, ...]) -> list[str]:
-    """Return how number, roles and weights of `parents` break the rule of `method` (invariant 3)."""
-    problems = []
-    rules = PARENT_RULES[method]
-    for role in sorted({parent.role for parent in parents} | set(rules)):
-        least, most = rules.get(role, (0, 0))
-        count = sum(parent.role == role for parent in parents)
-        if not least <= count <= most:
-            wanted = str(least) if least == most else f"{least} to {most}"
-            problems.append(f"method {method} takes {wanted} parents of role {role}, got {count}")
-    if method == "average":
-        total = sum(parent.weight or 0.0 for parent in parents)
-        if any(parent.weight is None for parent in parents) or total > 1.0 + 1e-9:
-            problems.append("components of an average need weights above 0 with sum at most 1")
-    elif any(parent.weight is not None for parent in parents):
-        problems.append(f"parents of method {method} carry no weight")
-    return problems

@@ -1,7 +1,6 @@
 """Adapters with one defect each: what somebody did to them, named after it, and the code that finds it.
 
-Each function damages a home that was sound and returns the reference that the audit is asked about
-then; an empty one stands for everything.
+Each function damages a sound home and returns the reference to ask the audit about; "" is everything.
 """
 
 from __future__ import annotations

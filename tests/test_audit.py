@@ -23,7 +23,9 @@ from adapter_hub.versions import sort_versions
 # with tests of their own: below, in test_hub_commands.py and in attacks/test_privacy.py
 ELSEWHERE = {
     "bytes-elsewhere",
+    "check-failed",
     "machine-path",
+    "modules-idle",
     "pair-differs",
     "people-named",
     "probe-differs",
