@@ -18,7 +18,7 @@ from typing import Any
 from adapter_hub.escaping import shown
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry import Registry
-from adapter_hub.resolution import standing
+from adapter_hub.standing import Standings
 
 DEEPEST = 40  # levels of a tree that are drawn by indentation: a chain of thousands stays a line each
 
@@ -106,10 +106,10 @@ def _far(edge: Edge, down: bool) -> str:
 
 def lineage_graph(registries: Sequence[Registry], manifests: Mapping[str, Manifest] | None = None) -> Graph:
     """Build the graph of everything that the registries list and `manifests` (by digest) describe."""
-    graph = Graph()
+    graph, standings = Graph(), Standings(registries)
     for registry in registries:
         for digest, (name, version, block) in registry.by_digest.items():
-            status = standing(digest, registries)
+            status = standings.of(digest)
             node = Node(
                 digest,
                 f"{name}@{version}",

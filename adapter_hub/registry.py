@@ -35,8 +35,9 @@ from adapter_hub.registry_file import (
     with_adapters,
 )
 from adapter_hub.registry_mending import mended_registry, new_registry
-from adapter_hub.registry_promises import STRICTNESS, broken_promises
+from adapter_hub.registry_promises import broken_promises
 from adapter_hub.remembered import Memory
+from adapter_hub.report import strictness
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -146,14 +147,15 @@ class Registry:
     @property
     def memory(self) -> Memory:
         """What this machine saw of it before."""
-        return Memory(self._cache_folder, self._place, self.label)
+        return Memory(self.cache_folder, self._place, self.label)
 
     @property
     def _place(self) -> str:
         return str(self.path.absolute())
 
     @property
-    def _cache_folder(self) -> Path:
+    def cache_folder(self) -> Path:
+        """The folder of what this machine saw of registries, and was told by them."""
         return self._cache or cache_folder()
 
     @property
@@ -187,7 +189,7 @@ class Registry:
                 for name, versions in state.file.adapters.items()
                 for version, block in versions.items()
             ]
-            entries.sort(key=lambda entry: STRICTNESS.index(entry[2].status))
+            entries.sort(key=lambda entry: strictness(entry[2].status))
             self._index = (state, {entry[2].digest: entry for entry in entries})
         return self._index[1]
 

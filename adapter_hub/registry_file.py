@@ -98,7 +98,8 @@ class VersionBlock(Record):
         rank: the largest of any module.
         size: bytes of all its files.
         published: when it became known.
-        reason: why it has its status; absent while active from the start.
+        reason: why it has its status; absent while active.
+        since: when it was given its status; absent while active from the start.
     """
 
     schema_: Annotated[Literal["version/1"], Field(alias="schema")]
@@ -118,6 +119,7 @@ class VersionBlock(Record):
     scores: tuple[Score, ...] = ()
     status: Status
     reason: Text | None = None
+    since: UtcTime | None = None
 
 
 Adapters = dict[str, dict[str, VersionBlock]]  # name, then version

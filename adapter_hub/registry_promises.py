@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapter_hub.registry_file import Adapters, VersionBlock
-from adapter_hub.report import Status
-
-STRICTNESS: tuple[Status, ...] = ("active", "deprecated", "yanked", "withdrawn", "quarantined")
 
 
 def broken_promises(before: Mapping[str, Mapping[str, VersionBlock]], after: Adapters) -> list[str]:

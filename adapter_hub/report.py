@@ -14,6 +14,7 @@ from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime
 from adapter_hub.manifest import Name, VersionText
 
 Status = Literal["active", "deprecated", "yanked", "quarantined", "withdrawn"]
+PUBLISHED = "published"  # the reason of a version's first status entry
 STRICTNESS: tuple[Status, ...] = ("active", "deprecated", "yanked", "withdrawn", "quarantined")
 Severity = Literal["error", "warning", "info"]
 MetricName = Literal["wer", "cer"]

@@ -14,18 +14,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.escaping import shown
+from adapter_hub.manifest import Manifest
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.registry_file import VersionBlock
-from adapter_hub.report import Status
+from adapter_hub.standing import Standing, Standings
 from adapter_hub.versions import sort_versions
-
-_SEVERITY: tuple[Status, ...] = ("active", "deprecated", "yanked", "withdrawn", "quarantined")
 
 
 @dataclass(frozen=True)
@@ -52,29 +51,6 @@ class Resolved:
         return f"{self.name}@{self.version}"
 
 
-@dataclass(frozen=True)
-class Standing:
-    """The status of a version, the strictest that any registry gives it."""
-
-    ref: str
-    digest: str
-    status: Status
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.ref} is {self.status}{f' ({self.reason})' if self.reason else ''}"
-
-
-def standing(digest: str, registries: Sequence[Registry]) -> Standing | None:
-    """Return the status of the version with this digest, or None if no registry knows it."""
-    found = []
-    for registry in registries:
-        if entry := registry.by_digest.get(digest):
-            name, version, block = entry
-            found.append(Standing(f"{name}@{version}", digest, block.status, block.reason or ""))
-    return max(found, key=lambda item: _SEVERITY.index(item.status), default=None)
-
-
 def ancestor_digests(block: VersionBlock, registries: Sequence[Registry]) -> list[str]:
     """Return the digests of all ancestors that the registries know of, nearest first."""
     waiting = [parent.digest for parent in block.parents]
@@ -98,12 +74,27 @@ class Verdict:
 
 
 def judge_ancestors(
-    ref: str, digests: Sequence[str], registries: Sequence[Registry], allowed: str | None
+    ref: str,
+    digests: Iterable[str] | Mapping[str, Manifest],
+    registries: Sequence[Registry],
+    allowed: str | None,
 ) -> Verdict:
-    """Judge a version by the statuses of its ancestors."""
+    """Judge a version by the statuses of its ancestors.
+
+    Args:
+        ref: `namespace/name@version`, for the messages.
+        digests: of the ancestors; with their manifests, also by what they do under whatever name.
+        registries: all that are open.
+        allowed: the digest of a quarantined version to let through.
+    """
+    standings = Standings(registries)
     refusal, warnings = None, []
-    for ancestor in filter(None, (standing(digest, registries) for digest in digests)):
-        if ancestor.status == "quarantined" and allowed != ancestor.digest:
+    for digest in digests:
+        manifest = digests[digest] if isinstance(digests, Mapping) else None
+        ancestor = standings.of(digest, manifest.function_digest if manifest else None)
+        if ancestor is None:
+            continue
+        if ancestor.status == "quarantined" and allowed not in (digest, ancestor.digest):
             refusal = f"{ref} was made from a quarantined version: {ancestor}; {_how_to_allow(ancestor)}"
         elif ancestor.status != "active":
             warnings.append(f"{ref} was made from a retired version: {ancestor}")
@@ -121,14 +112,40 @@ def judge(
         registries: all that are open.
         allowed: the digest of a quarantined version (itself or an ancestor) to let through.
     """
-    own = standing(block.digest, registries) or Standing(ref, block.digest, block.status, block.reason or "")
+    own = judge_bytes(ref, block.digest, block.function_digest, registries, allowed)
     inherited = judge_ancestors(ref, ancestor_digests(block, registries), registries, allowed)
+    if own.refusal:
+        return Verdict(own.refusal, inherited.warnings)
+    return Verdict(inherited.refusal, (*own.warnings, *inherited.warnings))
+
+
+def judge_bytes(
+    ref: str, digest: str, function_digest: str, registries: Sequence[Registry], allowed: str | None = None
+) -> Verdict:
+    """Judge a version by its own status alone, whether a registry lists it or not.
+
+    Args:
+        ref: `namespace/name@version`, for the messages.
+        digest: of its manifest.
+        function_digest: of what it does: under quarantine, it is so under every name.
+        registries: all that are open.
+        allowed: the digest of a quarantined version to let through.
+    """
+    standings = Standings(registries)
+    own = standings.of(digest, function_digest)
+    notes = standings.memory.warnings
+    if own is None or own.status == "active":
+        return Verdict(None, notes)
+    text = _about(ref, own)
     if own.status == "withdrawn":
-        return Verdict(f"{own}: its files were removed, only its manifest stays", inherited.warnings)
-    if own.status == "quarantined" and allowed != block.digest:
-        return Verdict(f"{own}; {_how_to_allow(own)}", inherited.warnings)
-    warnings = inherited.warnings if own.status == "active" else (str(own), *inherited.warnings)
-    return Verdict(inherited.refusal, warnings)
+        return Verdict(f"{text}: its files were removed, only its manifest stays", notes)
+    if own.status == "quarantined" and allowed not in (digest, own.digest):
+        return Verdict(f"{text}; {_how_to_allow(own)}", notes)
+    return Verdict(None, (text, *notes))
+
+
+def _about(ref: str, own: Standing) -> str:
+    return f"{ref} does the same as a quarantined version: {own}" if own.other else str(own)
 
 
 def _how_to_allow(quarantined: Standing) -> str:
@@ -151,15 +168,15 @@ def resolve(
     """
     refusals: list[str] = []
     skipped: list[str] = []
-    hint = ""
+    hint, standings = "", Standings(registries)
     for candidate in _candidates(ref, registries):
         verdict = judge(candidate.ref, candidate.block, registries, allow_quarantined)
-        own = standing(candidate.block.digest, registries)
+        own = standings.of(candidate.block.digest, candidate.block.function_digest)
         pinned = ref.version is not None or ref.digest is not None
         if not pinned and own and own.status in ("yanked", "quarantined", "withdrawn"):
             if own.status == "quarantined":
                 to_allow = f"name the version and --allow-quarantined {own.digest}"
-                refusals.append(f"{own}; to use it all the same, {to_allow}")
+                refusals.append(f"{_about(candidate.ref, own)}; to use it all the same, {to_allow}")
             else:
                 refusals.append(str(own))
             if own.status == "yanked":
@@ -180,8 +197,14 @@ def look_up(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
         NotFoundError: no such name or version. IntegrityError: as for `resolve`.
     """
     candidates = list(_candidates(ref, registries))
-    active = [c for c in candidates if c.block.status in ("active", "deprecated")]
-    chosen = (active or candidates)[0]
+    standings = Standings(registries)
+    usable = [
+        candidate
+        for candidate in candidates
+        if (own := standings.of(candidate.block.digest, candidate.block.function_digest)) is None
+        or own.status in ("active", "deprecated")
+    ]
+    chosen = (usable or candidates)[0]
     verdict = judge(chosen.ref, chosen.block, registries)
     refused = (verdict.refusal,) if verdict.refusal else ()
     warnings = (*chosen.registry.warnings, *chosen.warnings, *refused, *verdict.warnings)

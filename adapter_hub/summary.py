@@ -18,7 +18,7 @@ from adapter_hub.registry_file import (
     Score,
     VersionBlock,
 )
-from adapter_hub.report import Decoding, EvaluationReport
+from adapter_hub.report import PUBLISHED, Decoding, EvaluationReport
 from adapter_hub.stores import Claims
 
 
@@ -40,6 +40,7 @@ def version_block(
     """
     status = claims.status_of(manifest.version)
     active = status is None or status.status == "active"
+    from_the_start = status is None or (active and status.reason == PUBLISHED)
     values = {
         "schema": BLOCK_SCHEMA,
         "digest": digest,
@@ -58,6 +59,7 @@ def version_block(
         "scores": scores_of(claims.reports_on(manifest.function_digest)),
         "status": "active" if status is None else status.status,
         "reason": None if active or status is None else status.reason,
+        "since": None if from_the_start or status is None else status.time,
     }
     return VersionBlock.model_validate(values)
 

@@ -337,6 +337,7 @@ DEFECTS: dict[str, Callable[[Home], str]] = {
     "no-effect": untrained,
     "provenance-unknown": imported,
     "report-differs": report_on_another_base_model,
+    "quarantine-elsewhere": unquarantined_by_hand,
     "report-inconsistent": interval_beside_its_value,
     "score-missing": hidden_score,
     "score-unsupported": embellished_score,

@@ -163,7 +163,7 @@ def test_descendants_of_a_quarantined_version_are_refused_transitively(hub: Hub)
 
 
 def test_a_newer_version_with_a_quarantined_ancestor_is_skipped_with_a_warning(hub: Hub) -> None:
-    parent = hub.add("test/pl", "1.0.0")
+    parent = hub.add("test/pl", "1.0.0", seed=3.0)
     hub.add("test/cs", "1.0.0")
     hub.add_child(parent, "test/cs", "1.1.0")
     hub.set("test/pl@1.0.0", "quarantined")

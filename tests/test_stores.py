@@ -95,14 +95,15 @@ def test_claims_are_added_once_and_the_last_status_counts(store: Store, artifact
     store.push(artifact)
     report = make_report(artifact)
     statuses: tuple[Status, ...] = ("active", "deprecated", "deprecated", "active")
-    for status in statuses:
-        store.attach("test/da", entry(artifact, status))
+    for day, status in enumerate(statuses, 1):
+        said = entry(artifact, status).model_copy(update={"time": f"2026-03-0{day}T00:00:00Z"})
+        store.attach("test/da", said)
     for _ in range(2):
         store.attach("test/da", report)
     claims = store.claims("test/da")
     assert claims.reports == (report,)
     assert [item.status for item in claims.statuses] == ["active", "deprecated", "active"]
-    assert claims.status_of("1.0.0") == entry(artifact, "active")
+    assert claims.status_of("1.0.0") == said
     assert claims.status_of("2.0.0") is None
 
 

@@ -26,6 +26,7 @@ from adapter_hub.report import EvaluationReport, Finding, Severity
 if TYPE_CHECKING:
     from adapter_hub.artifact import Artifact
     from adapter_hub.registry import VersionBlock
+    from adapter_hub.standing import Standings
     from adapter_hub.stores import Claims
 
 MOST = 50  # findings of a check on one adapter
@@ -67,6 +68,7 @@ class Subject:
         claims_problems: what is wrong with the claims' files.
         base_models: the base models at hand, by id.
         known: every registered version by digest.
+        standings: the strictest status of any version, with what this machine was told.
         probe: runs the model on the artifact and yields differences; None leaves that out.
     """
 
@@ -80,6 +82,7 @@ class Subject:
     claims_problems: tuple[str, ...] = ()
     base_models: Mapping[str, BaseModelFacts] = field(default_factory=dict)
     known: Mapping[str, KnownVersion] = field(default_factory=dict)
+    standings: Standings | None = None
     probe: Callable[[Artifact], Iterator[str]] | None = None
 
     @property

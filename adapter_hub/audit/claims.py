@@ -68,10 +68,25 @@ def status_differs(subject: Subject) -> Iterator[str]:
     """The registry's status or reason of a version is not the last one in the store's status.json."""
     if subject.block is None or subject.expected is None:
         return
-    for name in ("status", "reason"):
+    for name in ("status", "reason", "since"):
         found, wanted = getattr(subject.block, name), getattr(subject.expected, name)
         if found != wanted:
             yield f"the registry's {name} is {found}, status.json gives {wanted}"
+
+
+@check("quarantine-elsewhere", "error", hint="do not use it, or ask who put it into quarantine")
+def quarantine_elsewhere(subject: Subject) -> Iterator[str]:
+    """The adapter is in quarantine, although what lists it does not say so.
+
+    This machine was told so before, or another version that does the same (its function digest) is in
+    quarantine: what an adapter does is not made better by another name.
+    """
+    if subject.standings is None or subject.artifact is None:
+        return
+    own = subject.standings.of(subject.artifact.digest, subject.manifest.function_digest)
+    listed = subject.block is not None and subject.block.status == "quarantined"
+    if own and own.status == "quarantined" and not listed:
+        yield f"does the same as {own}" if own.other else str(own)
 
 
 @check("status-foreign", "error", hint="remove the entry; it was written for other bytes")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from adapter_hub import embedded
@@ -21,7 +21,8 @@ from adapter_hub.hub import is_hub
 from adapter_hub.manifest import MANIFEST_FILE, Manifest, is_safe_path
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry import Location, Registry, VersionBlock
-from adapter_hub.resolution import look_up, standing
+from adapter_hub.resolution import look_up
+from adapter_hub.standing import Standings
 from adapter_hub.stores import Claims, Store, open_store
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.summary import version_block
@@ -97,6 +98,7 @@ class Gatherer:
             problem=problem,
             base_models=self.base_models,
             known=self.known,
+            standings=self.standings,
             probe=self.probe,
         )
 
@@ -123,15 +125,21 @@ class Gatherer:
             claims_problems=problems,
             base_models=self.base_models,
             known=self.known,
+            standings=self.standings,
             probe=self.probe,
         )
+
+    @cached_property
+    def standings(self) -> Standings:
+        """The strictest status of any version, by the registries or as this machine was told."""
+        return Standings(self.registries)
 
     @property
     def known(self) -> Mapping[str, KnownVersion]:
         """Every registered version by digest, with its strictest status."""
         if self._known is None:
             digests = {digest for registry in self.registries for digest in registry.by_digest}
-            found = {digest: standing(digest, self.registries) for digest in digests}
+            found = {digest: self.standings.of(digest) for digest in digests}
             self._known = {
                 digest: KnownVersion(item.ref, item.status) for digest, item in found.items() if item
             }

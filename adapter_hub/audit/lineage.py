@@ -63,6 +63,7 @@ def ancestor_unregistered(subject: Subject) -> Iterator[str]:
 def _retired(subject: Subject, statuses: set[str]) -> Iterator[str]:
     ancestors, _ = subject.ancestors
     for digest in sorted(ancestors):
-        known = subject.known.get(digest)
+        told = subject.standings.of(digest, ancestors[digest].function_digest) if subject.standings else None
+        known = told or subject.known.get(digest)
         if known and known.status in statuses:
-            yield f"ancestor {known.ref} is {known.status}"
+            yield f"ancestor {told or f'{known.ref} is {known.status}'}"

@@ -15,8 +15,10 @@ from adapter_hub.cli.tables import counted, size_text, table
 if TYPE_CHECKING:
     from adapter_hub.cli.looking import Looked
     from adapter_hub.manifest import Manifest
+    from adapter_hub.registry import VersionBlock
     from adapter_hub.report import EvaluationReport
     from adapter_hub.resolution import Resolved
+    from adapter_hub.standing import Standing
 
 METHODS = ("lora", "warm-start", "expert-pair", "average", "imported")
 STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
@@ -77,8 +79,12 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield every version as plain data; one that several registries hold is yielded once."""
     from packaging.version import Version
 
+    from adapter_hub.standing import Standings
+
     seen = set()
-    for registry in settings.registries():
+    registries = settings.registries()
+    standings = Standings(registries)
+    for registry in registries:
         echo_warnings(registry.warnings)
         for (name, version), why in registry.unreadable.items():
             row = {"name": name, "version": version, "registry": registry.label}
@@ -94,7 +100,15 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
                         "version": version,
                         "registry": registry.label,
                         **block.to_json(),
+                        **_strictest(standings.of(block.digest, block.function_digest), block),
                     }
+
+
+def _strictest(standing: Standing | None, block: VersionBlock) -> dict[str, str]:
+    """Return the status and its reason where another registry, or this machine's memory, is stricter."""
+    if standing is None or standing.status == block.status:
+        return {}
+    return {"status": standing.status, "reason": str(standing)}
 
 
 def _sort_key(row: dict[str, Any], metric: str, data: str) -> tuple[bool, float]:
@@ -139,6 +153,10 @@ def show(settings: Settings, ref: str, as_json: bool) -> None:
                 "digest": found.digest,
                 "registry": found.registry.label if found.registry else None,
                 "entry": found.block.to_json() if found.block else None,
+                "status": found.standing.status if found.standing else None,
+                "reason": str(found.standing)
+                if found.standing and found.standing.status != "active"
+                else None,
                 "manifest": found.manifest.to_json(),
             }
         )
@@ -151,8 +169,8 @@ def _facts(found: Looked) -> Iterator[tuple[str, str]]:
     from adapter_hub.summary import version_size
 
     manifest, block = found.manifest, found.block
-    if block:
-        yield "status", block.status + (f": {block.reason}" if block.reason else "")
+    if found.standing:
+        yield "status", _status(found.standing)
     yield "method", manifest.method
     for language in manifest.languages:
         yield "language", f"{language.tag} (decoded as {language.decode_language})"
@@ -184,6 +202,12 @@ def _facts(found: Looked) -> Iterator[tuple[str, str]]:
     yield "function", manifest.function_digest
     for location in block.locations if block else ():
         yield "location", " ".join(filter(None, (location.store, location.path, location.repo)))
+
+
+def _status(standing: Standing) -> str:
+    if standing.told_by or standing.other:
+        return f"{standing.status}: {standing}"
+    return standing.status + (f": {standing.reason}" if standing.reason else "")
 
 
 def _composition(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -20,9 +20,21 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--as", "rename", metavar="NAME@VERSION", help="Publish the same weights under another name.")
 @click.option("--private", is_flag=True, help="On the Hub: make new repositories private.")
+@click.option(
+    "--allow-quarantined",
+    metavar="DIGEST",
+    help="Publish what does the same as this quarantined version, or was made from it, all the same.",
+)
 @json_option
 @click.pass_obj
-def publish(settings: Settings, folder: Path, rename: str | None, private: bool, as_json: bool) -> None:
+def publish(
+    settings: Settings,
+    folder: Path,
+    rename: str | None,
+    private: bool,
+    allow_quarantined: str | None,
+    as_json: bool,
+) -> None:
     """Publish the artifact in FOLDER: verified, its bytes into the store, then its entry into the registry.
 
     A published version never changes. Publishing the same bytes again does nothing. To the Hub: with
@@ -36,6 +48,7 @@ def publish(settings: Settings, folder: Path, rename: str | None, private: bool,
         registry=settings.own_registry(private=private),
         store=settings.own_store(private=private),
         rename=AdapterRef.parse(rename) if rename else None,
+        allow_quarantined=allow_quarantined,
     )
     echo_warnings(published.warnings)
     if as_json:

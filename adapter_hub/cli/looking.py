@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from adapter_hub.manifest import Manifest
     from adapter_hub.registry import Registry, VersionBlock
     from adapter_hub.resolution import Resolved
+    from adapter_hub.standing import Standing
     from adapter_hub.stores import Claims
 
 
@@ -26,6 +27,7 @@ class Looked:
         claims: reports and statuses in that store; none for a local folder.
         registry: that lists it; None for a local folder.
         block: what the registry says.
+        standing: its strictest status, by registries or as this machine was told; None if nobody gave it one.
     """
 
     ref: str
@@ -34,6 +36,7 @@ class Looked:
     claims: Claims
     registry: Registry | None = None
     block: VersionBlock | None = None
+    standing: Standing | None = None
 
 
 def look(settings: Settings, text: str) -> Looked:
@@ -45,16 +48,19 @@ def look(settings: Settings, text: str) -> Looked:
     from adapter_hub.artifact import Artifact
     from adapter_hub.reference import is_local
     from adapter_hub.resolution import look_up
+    from adapter_hub.standing import Standings
     from adapter_hub.stores import Claims
 
     if is_local(text) or Path(text).is_dir():
         artifact = Artifact.open(text)
-        return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims())
+        standing = Standings(settings.registries()).of(artifact.digest, artifact.manifest.function_digest)
+        return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
     ref, registries = settings.open_ref(text, settings.registries())
     found = look_up(ref, registries)
     echo_warnings(found.warnings)
     manifest, claims = _read(found, settings.open_cache().folder)
-    return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block)
+    standing = Standings(registries).of(found.block.digest, manifest.function_digest)
+    return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block, standing)
 
 
 def _read(found: Resolved, cache: Path) -> tuple[Manifest, Claims]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text, echo_warnings
+from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text, echo_warning, echo_warnings
 from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted, size_text, table
 
@@ -55,7 +55,7 @@ def rebuild(settings: Settings, as_json: bool) -> None:
     with own.locked():  # a registry that is lost altogether counts as an empty one
         stores = _stores(settings, own)
         renewal = own.renewal
-    changed = rebuild_registry(own, stores)
+    changed = rebuild_registry(own, stores, echo_warning)
     if renewal:
         echo_warnings([_about_renewal(own, renewal)])
     count = sum(len(versions) for versions in own.adapters.values())

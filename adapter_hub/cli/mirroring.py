@@ -53,6 +53,7 @@ def mirror(
             source=_open(settings, source, must_exist=True),
             target=_open(settings, target),
             withdraw=withdraw,
+            cache=settings.open_cache().folder,
             tell=echo_warning,
             progress=progress,
         )

@@ -14,6 +14,7 @@ from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Adapters, Registry, VersionBlock
 from adapter_hub.report import EvaluationReport, Status, StatusEntry
 from adapter_hub.resolution import look_up
+from adapter_hub.standing import Standings
 from adapter_hub.stores import Store
 from adapter_hub.summary import scores_of, version_block
 
@@ -108,10 +109,11 @@ def retire(
             listed = adapters[name][version]
             _check_not_withdrawn(ref, listed, status)
             now = version_block(manifest, digest, store.claims(name), listed.locations)
-            changes = {"status": now.status, "reason": now.reason}
+            changes = {"status": now.status, "reason": now.reason, "since": now.since}
             adapters[name][version] = listed.model_copy(update=changes)
 
         registry.update(change)
+        Standings((registry,))  # remembers what it says now
         if status == "withdrawn":
             left = store.withdraw(name, version)
             if left and tell:

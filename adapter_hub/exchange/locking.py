@@ -31,7 +31,8 @@ from adapter_hub.lockfile import (
 from adapter_hub.paths import is_address
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Location, Registry
-from adapter_hub.resolution import judge_ancestors, standing
+from adapter_hub.resolution import judge_ancestors
+from adapter_hub.standing import standing
 from adapter_hub.stores import EMBEDDED
 from adapter_hub.summary import sorted_locations
 

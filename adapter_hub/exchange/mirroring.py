@@ -27,8 +27,10 @@ from adapter_hub.exchange.mirrored_statuses import Bringing
 from adapter_hub.exchange.places import write_card
 from adapter_hub.exchange.pulling import Tell
 from adapter_hub.manifest import Manifest
+from adapter_hub.paths import cache_folder
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.stores import EMBEDDED, Claims, Store
+from adapter_hub.told import Said, StatusMemory, statement
 
 Outcome = Literal["copied", "present", "withdrawn", "failed"]
 
@@ -62,6 +64,7 @@ def mirror(
     withdraw: bool = False,
     tell: Tell | None = None,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> list[Mirrored]:
     """Copy versions from store to store, each verified from the bytes up, ancestors first.
 
@@ -76,6 +79,7 @@ def mirror(
         withdraw: remove the files of versions that the source says are withdrawn from the target, too.
         tell: called with every warning, one line each.
         progress: called after every version.
+        cache: folder of what this machine was told of statuses; the user's by default.
 
     Returns:
         What became of each version, ancestors included; one that failed does not keep the others back.
@@ -87,7 +91,7 @@ def mirror(
     if target.label(Path("registry.json").absolute()) == EMBEDDED:
         raise InvalidInputError("the embedded catalogue ships with the package; mirror to another store")
     wanted = _wanted(refs, source)
-    run = _Run(source, target, withdraw, tell or (lambda line: None))
+    run = _Run(source, target, withdraw, tell or (lambda line: None), cache or cache_folder())
     for name, version in wanted:
         run.bring(name, version)
         if progress:
@@ -132,8 +136,9 @@ def _admits(ref: AdapterRef, version: str, source: Store) -> bool:
 class _Run:
     """One run of a mirror: what it has done, and what it knows of the two stores."""
 
-    def __init__(self, source: Store, target: Store, withdraw: bool, tell: Tell) -> None:
+    def __init__(self, source: Store, target: Store, withdraw: bool, tell: Tell, cache: Path) -> None:
         self.source, self.target, self.withdraw, self.tell = source, target, withdraw, tell
+        self._memory = StatusMemory(cache)
         self.outcomes: dict[tuple[str, str], Mirrored] = {}
         self._said: dict[str, Claims] = {}  # at the source
         self._known: dict[str, Claims] = {}  # at the target
@@ -208,6 +213,7 @@ class _Run:
         """Add what the source says and the target does not; statuses first, all of them at once."""
         name, version = manifest.name, manifest.version
         known = self._claims(self.target, self._known, name)
+        self._remember(manifest, digest, said)
         entries = Bringing(manifest.ref, version, self.withdraw, self.tell).entries(said, known)
         if entries:
             self.target.attach_statuses(name, entries)
@@ -220,6 +226,17 @@ class _Run:
         if self.withdraw and _is_withdrawn(version, said) and _is_withdrawn(version, known):
             self.target.withdraw(name, version)
         return len(entries) + len(reports)
+
+    def _remember(self, manifest: Manifest, digest: str, said: Claims) -> None:
+        """This machine was told of the source's status; see `adapter_hub.told`."""
+        last = said.status_of(manifest.version)
+        if last and last.digest == digest:
+            told = statement(
+                Said(digest, manifest.function_digest, last.status, last.reason, last.time),
+                manifest.ref,
+                f"store {self.source.label(Path('/registry.json'))}",
+            )
+            self._memory.hear([told] if told else [])
 
     def _held(self, name: str, version: str) -> str | None:
         """Return the digest of a version at the target, or None."""

@@ -14,17 +14,16 @@ from adapter_hub.clock import utc_now
 from adapter_hub.disclosing import refuse_disclosures
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, StatusError
 from adapter_hub.exchange.places import check_place, in_turn, manifest_of, with_embedded, write_card
+from adapter_hub.exchange.pulling import judged
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import write_atomically
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Adapters, Registry
-from adapter_hub.report import StatusEntry
+from adapter_hub.report import PUBLISHED, StatusEntry
 from adapter_hub.resolution import judge_ancestors
 from adapter_hub.stores import Store
 from adapter_hub.summary import sorted_locations, version_block
 from adapter_hub.versions import check_version_step
-
-PUBLISHED = "published"  # the reason of a version's first status entry, whose time is kept
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,12 @@ class Published:
 
 
 def publish(
-    folder: Path | str, *, registry: Registry, store: Store, rename: AdapterRef | None = None
+    folder: Path | str,
+    *,
+    registry: Registry,
+    store: Store,
+    rename: AdapterRef | None = None,
+    allow_quarantined: str | None = None,
 ) -> Published:
     """Bring an artifact into a store, then list it in a registry. The same bytes again do nothing.
 
@@ -61,21 +65,23 @@ def publish(
         registry: lists it afterwards.
         store: keeps it; for the embedded catalogue it has to be the embedded store.
         rename: publish the same weights under this name and version, with a new manifest.
+        allow_quarantined: digest of a quarantined version that it may be made from, or do the same as.
 
     Raises:
         IntegrityError: the artifact is not sound, holds a token or a path of a machine, or a registry knows
             a parent by another digest.
         ConflictError: the version exists with other bytes.
         InvalidInputError: the version's number promises less than changed, or the wrong store.
-        StatusError: an ancestor is quarantined, or the version was withdrawn.
+        StatusError: what does the same, or an ancestor, is quarantined, or the version was withdrawn.
     """
     artifact = Artifact.open(folder)
     artifact.verify()
     refuse_disclosures(artifact)
     if rename is None:
-        return _publish(artifact, registry, store)
+        return _publish(artifact, registry, store, allow_quarantined)
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
-        return _publish(_renamed(artifact, rename, Path(scratch) / "renamed"), registry, store)
+        renamed = _renamed(artifact, rename, Path(scratch) / "renamed")
+        return _publish(renamed, registry, store, allow_quarantined)
 
 
 def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:
@@ -89,13 +95,13 @@ def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:
     return Artifact.open(folder)
 
 
-def _publish(artifact: Artifact, registry: Registry, store: Store) -> Published:
+def _publish(artifact: Artifact, registry: Registry, store: Store, allowed: str | None) -> Published:
     manifest = artifact.manifest
     name, version = manifest.name, manifest.version
     check_place(registry, store)
     registries = with_embedded(registry)
     with in_turn(registry, store):
-        warnings = _check(artifact, registries, store)
+        warnings = _check(artifact, registries, store, allowed)
         checked, is_new = registry.sequence, version not in registry.adapters.get(name, {})
         store.push(artifact, render_card(manifest, store=store.label(registry.path)))
         if store.claims(name).published(version) is None:
@@ -104,7 +110,7 @@ def _publish(artifact: Artifact, registry: Registry, store: Store) -> Published:
 
         def change(adapters: Adapters) -> None:
             if registry.sequence != checked:  # two publishers cannot both be the next version
-                _check(artifact, registries, store)
+                _check(artifact, registries, store, allowed)
             _list(adapters, artifact, registry, store)
 
         registry.update(change)
@@ -112,11 +118,15 @@ def _publish(artifact: Artifact, registry: Registry, store: Store) -> Published:
     return Published(name, version, artifact.digest, is_new, warnings)
 
 
-def _check(artifact: Artifact, registries: Sequence[Registry], store: Store) -> tuple[str, ...]:
+def _check(
+    artifact: Artifact, registries: Sequence[Registry], store: Store, allowed: str | None
+) -> tuple[str, ...]:
     """Refuse what must not be listed beside what there is; return the warnings."""
     manifest = artifact.manifest
     _check_digest(artifact, registries)
-    warnings = _check_ancestors(artifact, registries)
+    warnings = _check_ancestors(artifact, registries, allowed)
+    if artifact.digest not in registries[0].by_digest:  # what is listed keeps its status anyway
+        warnings += judged(artifact, registries, allowed)
     check_version_step(_published_manifests(manifest.name, registries, store), manifest)
     return warnings
 
@@ -138,7 +148,9 @@ def _check_digest(artifact: Artifact, registries: Sequence[Registry]) -> None:
             )
 
 
-def _check_ancestors(artifact: Artifact, registries: Sequence[Registry]) -> tuple[str, ...]:
+def _check_ancestors(
+    artifact: Artifact, registries: Sequence[Registry], allowed: str | None
+) -> tuple[str, ...]:
     """Refuse ancestors that a registry knows otherwise or has in quarantine; return the warnings."""
     ancestors = artifact.ancestors()
     problems = []
@@ -151,7 +163,7 @@ def _check_ancestors(artifact: Artifact, registries: Sequence[Registry]) -> tupl
                 )
     if problems:
         raise IntegrityError(f"{artifact.ref} in {artifact.path}", problems)
-    verdict = judge_ancestors(artifact.ref, list(ancestors), registries, None)
+    verdict = judge_ancestors(artifact.ref, ancestors, registries, allowed)
     if verdict.refusal:
         raise StatusError(verdict.refusal)
     return verdict.warnings

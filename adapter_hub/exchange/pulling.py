@@ -19,7 +19,7 @@ from adapter_hub.exchange.landing import Listed, land
 from adapter_hub.exchange.places import open_location
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry import Registry
-from adapter_hub.resolution import Resolved, judge_ancestors, resolve
+from adapter_hub.resolution import Resolved, judge_ancestors, judge_bytes, resolve
 
 Tell = Callable[[str], None]
 Arriving = Callable[[str, int, int], None]  # the version, bytes that arrived now, bytes of all its files
@@ -54,19 +54,33 @@ def pull(
     if isinstance(ref, str) and is_local(ref):
         artifact = Artifact.open(ref)
         artifact.verify()
+        warnings += judged(artifact, registries, allow_quarantined)
     else:
         parsed = AdapterRef.parse(ref) if isinstance(ref, str) else ref
         parsed, registries = open_hub_ref(parsed, registries, cache, tell)
         resolved, artifact = _find(parsed, registries, cache, allow_quarantined, progress)
         warnings += resolved.warnings
     # the artifact knows of ancestors that no registry may list between it and a retired one
-    verdict = judge_ancestors(artifact.ref, list(artifact.ancestors()), registries, allow_quarantined)
+    verdict = judge_ancestors(artifact.ref, artifact.ancestors(), registries, allow_quarantined)
     if verdict.refusal:
         raise StatusError(verdict.refusal)
     if tell:
         for line in dict.fromkeys((*warnings, *verdict.warnings)):
             tell(line)
     return artifact if to is None else copy_artifact(artifact, to)
+
+
+def judged(artifact: Artifact, registries: Sequence[Registry], allowed: str | None) -> tuple[str, ...]:
+    """Return what the user should know of an artifact's own status, as it is known of its bytes.
+
+    Raises:
+        StatusError: it forbids the use.
+    """
+    function = artifact.manifest.function_digest
+    verdict = judge_bytes(artifact.ref, artifact.digest, function, registries, allowed)
+    if verdict.refusal:
+        raise StatusError(verdict.refusal)
+    return verdict.warnings
 
 
 def _find(

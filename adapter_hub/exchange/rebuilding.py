@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from adapter_hub.errors import IntegrityError
+from adapter_hub.exchange.kept_statuses import keep_statuses
 from adapter_hub.exchange.places import check_place
+from adapter_hub.exchange.pulling import Tell
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry import Adapters, Location, Registry, VersionBlock
 from adapter_hub.registry_file import NEWER
 from adapter_hub.report import Finding
+from adapter_hub.standing import Standings
 from adapter_hub.stores import Claims, Store
 from adapter_hub.summary import version_block
 
 
-def rebuild(registry: Registry, stores: Sequence[Store]) -> bool:
+def rebuild(registry: Registry, stores: Sequence[Store], tell: Tell | None = None) -> bool:
     """Rebuild the registry's blocks from everything that the stores hold.
 
     Args:
         registry: need not exist; blocks of a later schema are kept as they are.
         stores: all that hold versions of it; the order does not matter.
+        tell: called with a line for every status that is kept although no store has it any more.
 
     Returns:
         Whether anything changed.
@@ -33,10 +37,17 @@ def rebuild(registry: Registry, stores: Sequence[Store]) -> bool:
 
     def change(adapters: Adapters) -> None:
         rebuilt = blocks_of(stores, registry)  # in here, so that it knows what others listed meanwhile
+        kept.update(keep_statuses(rebuilt, registry))
         adapters.clear()
         adapters.update(rebuilt)
 
-    return registry.update(change)
+    kept: dict[str, str] = {}
+    changed = registry.update(change)
+    Standings((registry,))  # remembers what it says now
+    if tell:
+        for line in kept.values():
+            tell(line)
+    return changed
 
 
 def blocks_of(stores: Sequence[Store], registry: Registry) -> Adapters:
@@ -79,8 +90,7 @@ def _merged(claims: Sequence[Claims]) -> Claims:
         return claims[0]
     reports = {report.to_bytes(): report for item in claims for report in item.reports}
     statuses = {entry.to_bytes(): entry for item in claims for entry in item.statuses}
-    in_time = sorted(statuses.values(), key=lambda entry: entry.time)
-    return Claims(tuple(reports[key] for key in sorted(reports)), tuple(in_time))
+    return Claims(tuple(reports[key] for key in sorted(reports)), tuple(statuses.values()))
 
 
 def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
@@ -90,13 +100,23 @@ def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
         IntegrityError: two stores hold different bytes of one version.
     """
     rebuilt = blocks_of(stores, registry)
-    findings = []
+    findings = [_status_lost(ref, line) for ref, line in keep_statuses(rebuilt, registry).items()]
     for name, version in sorted(_versions(registry.adapters) | _versions(rebuilt)):
         listed = registry.adapters.get(name, {}).get(version)
         held = rebuilt.get(name, {}).get(version)
         if listed != held:
             findings.append(_finding(f"{name}@{version}", listed, held))
     return findings
+
+
+def _status_lost(ref: str, line: str) -> Finding:
+    return Finding(
+        code="registry-status-lost",
+        severity="error",
+        ref=ref,
+        message=line,
+        hint="restore the store's status.json, or retire the version anew",
+    )
 
 
 def _versions(adapters: Mapping[str, Mapping[str, VersionBlock]]) -> set[tuple[str, str]]:

@@ -31,7 +31,7 @@ from adapter_hub.exchange.locking import (
     refuse_older_copies,
     within_reach,
 )
-from adapter_hub.exchange.pulling import Tell
+from adapter_hub.exchange.pulling import Tell, judged
 from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock
 from adapter_hub.locks import held
 from adapter_hub.manifest import MANIFEST_FILE
@@ -95,6 +95,8 @@ def sync(
             for line in _judge(adapter, asked, allow_quarantined):
                 say(line)
             artifact = _bring(adapter, path, asked, cache)
+            for line in judged(artifact, asked, allow_quarantined):
+                say(line)
             installed.append(artifact if to is None else _place(artifact, to))
         except AdapterHubError as error:
             problems[adapter.ref] = error
