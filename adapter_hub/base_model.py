@@ -1,8 +1,7 @@
-"""What a base model is, and where: the digest that tells a swapped one from a re-saved or re-sharded one.
+"""What a base model is: the digest that tells a swapped one from a re-saved or re-sharded one.
 
-    folder, commit = find_base_model("openai/whisper-small", "973a…")     # no request
-    folder, commit = fetch_base_model("openai/whisper-small", "973a…")    # from the Hub, hashed here
-    stamped_digest(folder, cache_folder())                                # computed once
+    base_model_digest(folder)                 # reads every weight once
+    stamped_digest(folder, cache_folder())    # computed once
 
 The digest covers every tensor and all that decides the text beside them (`adapter_hub.base_model_settings`):
 what shapes the computation, suppressed tokens and special ids, features, the tokenizer; not file names,
@@ -13,95 +12,26 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adapter_hub import embedded
 from adapter_hub.base_model_settings import FILES, read_config, read_settings
 from adapter_hub.canonical import canonical_bytes, digest_of, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.escaping import escaped
-from adapter_hub.hub import HubClient, RepoId
 from adapter_hub.paths import Stamp, is_private, make_folder, write_atomically
 from adapter_hub.reading import read_bounded
-from adapter_hub.reference import is_local
 from adapter_hub.tensors import read_header, tensor_rows
 
 MAXIMUM_NOTE = 2**12  # bytes
 
 EMBEDDED_ID = "adapter-hub/whisper-mini"
-# what is fetched of a Hub repository: no pickles, no other frameworks' weights
-NEEDED = ["*.json", "model.safetensors", "model-*-of-*.safetensors", "merges.txt"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COVERED = (*FILES, INDEX, "adapter_config.json")  # with the weights; the last must not be there
 RECORD = "base-model/2"
 TIED = "proj_out.weight"  # most copies leave it out: it is the token embeddings
 EMBEDDINGS = "model.decoder.embed_tokens.weight"
-
-
-def find_base_model(id_or_path: str | Path, revision: str | None = None) -> tuple[Path, str | None]:
-    """Return the folder of a base model on this machine, and its commit if it is the Hub's; no request.
-
-    Args:
-        id_or_path: the embedded model's id, a folder, or a Hub id.
-        revision: of the Hub's repository.
-
-    Raises:
-        NotFoundError: it is not here; the message holds the command that gets it.
-    """
-    text = str(id_or_path)
-    if text == EMBEDDED_ID:
-        return embedded.base_model_path(), None
-    if isinstance(id_or_path, Path) or is_local(text) or Path(text).is_dir():
-        if not Path(text).is_dir():
-            raise NotFoundError(f"{text}: no such folder; expected a Whisper model as transformers saves it")
-        return Path(text), None
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for models of the Hub
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    try:
-        folder = Path(
-            snapshot_download(text, revision=revision, local_files_only=True, allow_patterns=NEEDED)
-        )
-    except LocalEntryNotFoundError:
-        at = f" --revision {revision}" if revision else ""
-        raise NotFoundError(
-            f"base model {text}{f' at {revision}' if revision else ''} is not in the local cache; "
-            f"fetch it with `adapter-hub base-model fetch {text}{at}`, or name a folder"
-        ) from None
-    except HFValidationError as error:
-        raise NotFoundError(f"base model {text}: {' '.join(str(error).split())}") from None
-    return folder, folder.name if len(folder.name) == 40 else revision
-
-
-def fetch_base_model(
-    repo_id: str, revision: str | None = None, *, client: HubClient | None = None
-) -> tuple[Path, str]:
-    """Bring a base model from the Hub to its client's cache, at one commit, every file hashed.
-
-    Args:
-        repo_id: like `openai/whisper-small`.
-        revision: branch, tag or commit; the newest by default.
-        client: of the Hub; by default that of HF_ENDPOINT.
-
-    Returns:
-        The folder, and the commit.
-
-    Raises:
-        NotFoundError: no such repository or revision. IntegrityError: the Hub keeps damaged files.
-        AccessError, UnreachableError, InvalidInputError.
-    """
-    repo, client = RepoId(repo_id), client or HubClient()
-    revision = revision or "main"
-    commit = client.state(repo, revision).commit
-    tree = client.tree(repo, commit)
-    wanted = [path for path in tree if any(fnmatchcase(path, pattern) for pattern in NEEDED)]
-    if not any(path.endswith(".safetensors") for path in wanted):
-        raise NotFoundError(f"{repo}@{commit[:12]}: no {WEIGHTS}; only safetensors are read, never pickles")
-    folder = client.snapshot(repo, revision, commit, [tree[path] for path in wanted])
-    return folder, commit
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -112,14 +112,13 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
     wanted = {name: tree[name].wanted for name in (CONFIG_FILE, WEIGHTS_FILE)}
     client.download(repo, state.commit, wanted, folder)
     config = read_peft_config(folder)
-    languages, base_model = state.card.get("language"), state.card.get("base_model")
-    licence = state.card.get("license")
+    licences, bases = state.card_texts("license"), state.card_texts("base_model")
     return PeftSource(
         source,
-        tuple(map(str, languages if isinstance(languages, list) else [languages] if languages else [])),
-        licence if isinstance(licence, str) else None,
-        config.base_model_name_or_path or (base_model if isinstance(base_model, str) else None),
-        config.revision,
+        state.card_texts("language"),
+        licences[0] if licences else None,
+        config.base_model_name_or_path or (bases[0] if len(bases) == 1 else None),
+        check_revision(config.revision) if config.revision else None,
     )
 
 

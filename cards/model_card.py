@@ -96,7 +96,7 @@ def _base_argument(manifest: Manifest) -> str:
     """Return what `from_pretrained` takes to load the base model, as Python."""
     base = manifest.base_model
     if base.id == EMBEDDED_ID:
-        return f"find_base_model({json.dumps(base.id)})[0]"
+        return "base_model_path()"
     revision = f", revision={json.dumps(base.revision)}" if base.revision else ""
     name = json.dumps(base.id) if base.id.isascii() else ascii(base.id)  # a literal of Python, visible
     return name.replace("\x7f", "\\x7f") + revision

@@ -61,7 +61,8 @@ def test_the_attention_is_transformers_own_for_every_row_and_its_adapter(
     plain = WhisperForConditionalGeneration.from_pretrained(
         base.folder, attn_implementation="eager", dtype=torch.float32
     )
-    peft = adapter_hub.load_model(str(adapters[0].path), device="cpu")[0]
+    where = {"base_model": str(base.folder), "device": "cpu"}
+    peft = adapter_hub.load_model(str(adapters[0].path), **where)[0]
     peft.config._attn_implementation = "eager"
     for row, prompt in enumerate(prompts):
         model = plain if rows[row] is None else peft

@@ -133,7 +133,7 @@ def test_a_base_model_whose_bytes_changed_on_the_way_is_refused(
     hub.corrupt(BASE.id, "model.safetensors", "main")
     done = run("base-model", "fetch", BASE.id)
     assert (done.code, done.out) == (1, "")
-    assert "model.safetensors: other bytes" in done.err
+    assert "is damaged: model.safetensors: 345 bytes with sha256" in done.err
 
 
 def test_search_finds_by_language_and_base_model(hub: LoopbackHub, run: Run, theirs: str) -> None:

@@ -58,7 +58,7 @@ def test_a_fault_is_survived_or_said_in_one_line_and_trying_again_finishes(
 
 def test_every_kind_of_request_and_every_fault_is_in_the_product(possible: list[Case]) -> None:
     endpoints = {case.endpoint.removesuffix("*") for case in possible}
-    assert endpoints >= {"refs", "tree", "resolve-head", "resolve", "contents", "create-repo", "preupload"}
+    assert endpoints >= {"refs", "tree", "resolve", "contents", "create-repo", "preupload"}
     assert endpoints >= {"lfs-batch", "lfs-upload", "lfs-verify", "validate-yaml", "commit", "create-tag"}
     assert endpoints >= {"create-branch", "delete-branch", "info"}
     assert {case.fault for case in possible} == set(FAULTS)
@@ -122,7 +122,7 @@ def test_what_the_client_says_of_its_own_attempts_stays_unsaid(
     hub: LoopbackHub, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = trial_of(hub, tmp_path, "pull")
-    hub.faults.add("status", endpoint="resolve-head", status=503)
+    hub.faults.add("status", endpoint="resolve", status=503)
     hub.faults.add("drop", endpoint="contents")
     trial.act(PATIENT)
     assert "ticket=" not in caplog.text + capfd.readouterr().err  # an address that lets anybody download

@@ -217,7 +217,7 @@ def test_the_base_model_alone_identifies_the_language_or_takes_the_one_given(
 def test_a_local_artifact_loads_by_its_path(
     base: BaseModel, adapters: list[Artifact], clips: list[Path]
 ) -> None:
-    transcriber = adapter_hub.load(str(adapters[1].path), device="cpu")
+    transcriber = adapter_hub.load(str(adapters[1].path), base_model=str(base.folder), device="cpu")
     assert transcriber.adapter is not None
     assert transcriber.adapter.digest == adapters[1].digest
     assert transcriber.transcribe(clips[0])[0].language == "pl"
@@ -235,10 +235,11 @@ def test_an_adapter_whose_base_model_is_not_here_says_how_to_name_it(
     folder = write_peft(tmp_path / "a", base, seed=1)
     seal(folder, manifest_fields("small/da", base_model=pin))
     with pytest.raises(
-        NotFoundError, match=r"small/da@1\.0\.0 needs its base model: \./elsewhere: .* --base-model"
+        NotFoundError, match=r"needs its base model: base model \./elsewhere is not here: .* --base-model"
     ):
         adapter_hub.load(str(folder), device="cpu")
     assert adapter_hub.load(str(folder), base_model=str(base.folder), device="cpu").base.digest == base.digest
+    assert adapter_hub.load(str(folder), device="cpu").base.folder == base.folder  # it was named before
 
 
 def test_load_model_gives_a_transformers_model_and_its_processor(
@@ -247,7 +248,8 @@ def test_load_model_gives_a_transformers_model_and_its_processor(
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-    model, processor = adapter_hub.load_model(str(adapters[0].path), device="cpu")
+    where = str(adapters[0].path)
+    model, processor = adapter_hub.load_model(where, base_model=str(base.folder), device="cpu")
     assert isinstance(model, WhisperForConditionalGeneration)
     assert isinstance(processor, WhisperProcessor)
     inputs = processor(speech(1.0, 1), sampling_rate=16_000, return_tensors="pt")
@@ -304,9 +306,10 @@ def test_load_checks_the_probe_of_the_manifest(base: BaseModel, tmp_path: Path) 
         if name == "bad":
             write_peft(folder, base, seed=5)
         seal(folder, manifest_fields("small/da", base_model=base.pin, probe=recorded))
-    assert adapter_hub.load(str(tmp_path / "good"), device="cpu").adapter is not None
+    where = {"base_model": str(base.folder), "device": "cpu"}
+    assert adapter_hub.load(str(tmp_path / "good"), **where).adapter is not None
     with pytest.raises(AdapterHubError, match=r"small/da@1\.0\.0: probe sines/1: adapter's logits are"):
-        adapter_hub.load(str(tmp_path / "bad"), device="cpu")
+        adapter_hub.load(str(tmp_path / "bad"), **where)
 
 
 def test_importing_the_package_imports_no_torch() -> None:

@@ -50,13 +50,13 @@ def audit(
     one is fetched first. Exits with 1 if there is an error.
     """
     from adapter_hub.audit import audit as find
-    from adapter_hub.base_model import find_base_model
+    from adapter_hub.base_model_copies import find_base_model
 
     settings: Settings = ctx.obj
     if explain:
         _explain(explain, as_json)
         return
-    folders = {name: find_base_model(name)[0] for name in base_models}
+    folders = {name: find_base_model(name, cache=settings.open_cache().folder)[0] for name in base_models}
     plain, registries = _fetched(settings, refs)
     findings = find(
         plain,
@@ -129,22 +129,25 @@ def _explain(code: str, as_json: bool) -> None:
 def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
     """Return a function that runs base model and adapter on the manifest's probe."""
     from adapter_hub.errors import AdapterHubError, OutOfMemoryError
-    from adapter_hub.runtime.base_model import BaseModel, load_base_model
+    from adapter_hub.runtime.base_model import BaseModel, load_base_model, load_pinned_base_model
     from adapter_hub.runtime.loading import load_adapter
     from adapter_hub.runtime.probe import check_probe
 
     loaded: dict[str, BaseModel] = {}
+    cache = settings.open_cache().folder
 
     def run(artifact: Artifact) -> Iterator[str]:
         pin, probe = artifact.manifest.base_model, artifact.manifest.probe
         if probe is None:
             return
         try:
-            if pin.id not in loaded:
-                loaded[pin.id] = load_base_model(
-                    folders.get(pin.id, pin.id), revision=pin.revision, device=settings.device
+            if pin.digest not in loaded:
+                loaded[pin.digest] = (
+                    load_base_model(folders[pin.id], device=settings.device, cache=cache)
+                    if pin.id in folders
+                    else load_pinned_base_model(pin, device=settings.device, cache=cache)
                 )
-            check_probe(loaded[pin.id], load_adapter(loaded[pin.id], artifact), probe)
+            check_probe(loaded[pin.digest], load_adapter(loaded[pin.digest], artifact), probe)
         except OutOfMemoryError:
             raise  # says nothing of the artifact
         except AdapterHubError as error:

@@ -34,7 +34,7 @@ def fold(
     """
     from adapter_hub.exchange import pull
     from adapter_hub.reference import AdapterRef
-    from adapter_hub.runtime.base_model import load_base_model
+    from adapter_hub.runtime.base_model import load_base_model, load_pinned_base_model
     from adapter_hub.trainers.folding import fold as run
 
     name = AdapterRef.parse(as_ref) if as_ref else None
@@ -44,9 +44,11 @@ def fold(
         cache=settings.open_cache(),
         tell=echo_warning,
     )
-    pin = pair.manifest.base_model
-    base = load_base_model(
-        base_model or pin.id, revision=None if base_model else pin.revision, device=settings.device
+    cache = settings.open_cache().folder
+    base = (
+        load_base_model(base_model, device=settings.device, cache=cache)
+        if base_model
+        else load_pinned_base_model(pair.manifest.base_model, device=settings.device, cache=cache)
     )
     folded = run(base, pair, out, name)
     if as_json:

@@ -122,18 +122,30 @@ def _check_target(folder: Path | None) -> None:
 
 
 def _base_model(pin: BaseModelPin, cache: Path) -> Path:
-    """Fetch the base model that an adapter pins, and compare its digest."""
-    from adapter_hub.base_model import EMBEDDED_ID, fetch_base_model, find_base_model, stamped_digest
-    from adapter_hub.errors import IntegrityError
+    """Return the folder of the base model that an adapter pins; fetched if it is not here."""
+    from adapter_hub.base_model import EMBEDDED_ID, stamped_digest
+    from adapter_hub.base_model_copies import fetch_base_model, find_pinned_base_model
+    from adapter_hub.cli.progress import Arrivals
+    from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
+    from adapter_hub.hub import RepoId
 
-    if pin.id == EMBEDDED_ID:
-        folder = find_base_model(pin.id)[0]
-    else:
-        folder = fetch_base_model(pin.id, pin.revision)[0]
+    try:
+        return find_pinned_base_model(pin, cache)[0]
+    except NotFoundError:
+        if pin.id == EMBEDDED_ID:
+            raise
+        try:
+            repo = RepoId(pin.id)
+        except InvalidInputError:
+            repo = None
+        if repo is None:
+            raise
+    with Arrivals() as arrivals:
+        folder, commit = fetch_base_model(repo.id, pin.revision, cache=cache, progress=arrivals.add)
     if (digest := stamped_digest(folder, cache)) != pin.digest:
         raise IntegrityError(
-            f"base model {pin.id} in {folder}: has digest {digest}, the adapter was made for {pin.digest}; "
-            "name a copy of the right one with --base-model when you use it"
+            f"base model {repo.id} at {commit} in {folder}: has digest {digest}, the adapter was made for "
+            f"{pin.digest}; name a copy of the right one with --base-model when you use it"
         )
     return folder
 

@@ -67,13 +67,12 @@ def search(
 def _row(item: RepoState) -> dict[str, Any]:
     from adapter_hub.stores.hub_commits import TAG
 
-    languages, base_model = item.card.get("language") or [], item.card.get("base_model")
     ours = TAG in item.tags
     return {
         "repository": f"hf://{item.id}",
-        "languages": [str(tag) for tag in (languages if isinstance(languages, list) else [languages])],
-        "base_model": base_model,
-        "license": item.card.get("license_name") or item.card.get("license"),
+        "languages": list(item.card_texts("language")),
+        "base_model": list(item.card_texts("base_model")),
+        "license": next(iter((*item.card_texts("license_name"), *item.card_texts("license"))), None),
         "downloads": item.downloads,
         "updated": item.updated,
         "private": item.private,
@@ -84,11 +83,10 @@ def _row(item: RepoState) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
-    base_model = row["base_model"]
     return [
         row["repository"],
         ",".join(row["languages"]),
-        ",".join(base_model) if isinstance(base_model, list) else base_model,
+        ",".join(row["base_model"]),
         row["license"],
         row["downloads"],
         row["updated"][:10],
@@ -107,10 +105,16 @@ def base_model() -> None:
 @json_option
 @click.pass_obj
 def fetch(settings: Settings, repo_id: str, revision: str | None, as_json: bool) -> None:
-    """Fetch a base model like openai/whisper-small into the Hub's own cache, every file hashed."""
-    from adapter_hub.base_model import fetch_base_model
+    """Fetch a base model like openai/whisper-small into the cache, every file hashed.
 
-    folder, commit = fetch_base_model(repo_id, revision)
+    One that the Hub's own client has in its cache, as it is on the Hub now, is used from there.
+    """
+    from adapter_hub.base_model_copies import fetch_base_model
+    from adapter_hub.cli.progress import Arrivals
+
+    with Arrivals() as arrivals:
+        cache = settings.open_cache().folder
+        folder, commit = fetch_base_model(repo_id, revision, cache=cache, progress=arrivals.add)
     _show(settings, repo_id, folder, commit, as_json)
 
 
@@ -120,10 +124,13 @@ def fetch(settings: Settings, repo_id: str, revision: str | None, as_json: bool)
 @json_option
 @click.pass_obj
 def show(settings: Settings, id_or_folder: str, revision: str | None, as_json: bool) -> None:
-    """Show a base model's digest: equal for a re-saved or re-sharded copy, another for other weights."""
-    from adapter_hub.base_model import find_base_model
+    """Show a base model's digest: equal for a re-saved or re-sharded copy, another for other weights.
 
-    folder, commit = find_base_model(id_or_folder, revision)
+    A folder whose name looks like an ID is written ./namespace/name.
+    """
+    from adapter_hub.base_model_copies import find_base_model
+
+    folder, commit = find_base_model(id_or_folder, revision, cache=settings.open_cache().folder)
     _show(settings, id_or_folder, folder, commit, as_json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.settings import Settings
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.escaping import shown
+
+if TYPE_CHECKING:
+    from adapter_hub.importing import PeftSource
 
 
 @click.command("import")
@@ -62,7 +67,8 @@ def import_adapter(
     from adapter_hub.reference import AdapterRef
 
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
-        found = _peft_source(source, Path(scratch), languages, base_model, licence)
+        cache = settings.open_cache().folder
+        found = _peft_source(source, Path(scratch), languages, base_model, licence, cache)
         own_name = re.sub(r"[^a-z0-9]+", "-", found.label.lower()).strip("-") or "adapter"
         ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")
         if ref.version is None:
@@ -103,10 +109,14 @@ class _PeftSource:
 
 
 def _peft_source(
-    source: str, scratch: Path, languages: tuple[str, ...], base_model: str | None, licence: str | None
+    source: str,
+    scratch: Path,
+    languages: tuple[str, ...],
+    base_model: str | None,
+    licence: str | None,
+    cache: Path,
 ) -> _PeftSource:
     """Find the adapter and its base model; from the Hub, if that is where the adapter comes from."""
-    from adapter_hub.base_model import EMBEDDED_ID, fetch_base_model, find_base_model
     from adapter_hub.cards import spdx_licence
     from adapter_hub.hub import is_hub
     from adapter_hub.importing import PeftSource, download_peft
@@ -123,11 +133,7 @@ def _peft_source(
         raise InvalidInputError(f"{source}: says no language; name it with --language, like --language da")
     if not wanted:
         raise InvalidInputError(f"{source}: says no base model; name it with --base-model")
-    revision = None if base_model else found.base_model_revision
-    if found.source and wanted != EMBEDDED_ID and not Path(wanted).is_dir():
-        base_folder, commit = fetch_base_model(wanted, revision)
-    else:
-        base_folder, commit = find_base_model(wanted, revision)  # type: ignore[assignment]
+    base_folder, commit = _base_model(cache, wanted, None if base_model else found, bool(found.source))
     return _PeftSource(
         label,
         folder,
@@ -138,3 +144,39 @@ def _peft_source(
         base_folder,
         commit,
     )
+
+
+def _base_model(
+    cache: Path, wanted: str, said: PeftSource | None, may_fetch: bool
+) -> tuple[Path, str | None]:
+    """Return the folder of the base model and its commit; fetched where the adapter is fetched, too.
+
+    Args:
+        cache: the cache's folder.
+        wanted: the user's word, which may be a folder, or what the adapter says, which may not.
+        said: what the adapter says of itself; None where `wanted` is the user's word.
+        may_fetch: whether the Hub may be asked.
+
+    Raises:
+        InvalidInputError: the adapter names a folder, which is one on its maker's machine.
+        NotFoundError, AccessError, UnreachableError.
+    """
+    from adapter_hub.base_model import EMBEDDED_ID
+    from adapter_hub.base_model_copies import fetch_base_model, find_base_model
+    from adapter_hub.cli.progress import Arrivals
+    from adapter_hub.hub import RepoId
+
+    try:
+        repo = RepoId(wanted).id
+    except InvalidInputError:
+        repo = None
+    if said is not None and repo is None:
+        raise InvalidInputError(
+            f"the adapter says that its base model is {shown(wanted, 120)}, which is none of the Hub's; name "
+            "it with --base-model"
+        )
+    revision = None if said is None else said.base_model_revision
+    if not may_fetch or repo in (None, EMBEDDED_ID):
+        return find_base_model(wanted, revision, cache=cache)
+    with Arrivals() as arrivals:
+        return fetch_base_model(wanted, revision, cache=cache, progress=arrivals.add)

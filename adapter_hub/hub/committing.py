@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapter_hub.escaping import shown
 from adapter_hub.hub.names import RepoId
 
 if TYPE_CHECKING:
@@ -69,10 +70,14 @@ def hush() -> None:
 
 
 class _Expected(logging.Filter):
-    """Lets everything through but files given open, commits without a change, and attempts that failed."""
+    """Lets everything through but files given open, commits without a change, and attempts that failed.
+
+    A server may add warnings of its own, which are somebody else's words.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
+        record.msg, record.args = shown(text), ()
         return " thrown while requesting " not in text and not text.startswith(
             (
                 "Uploading files as a binary IO",

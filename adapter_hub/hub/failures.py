@@ -20,13 +20,14 @@ from adapter_hub.errors import (
     StaleParentError,
     UnreachableError,
 )
+from adapter_hub.escaping import shown
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EMFILE, errno.EIO}
 )
 
-GARBLED = (LookupError, TypeError, AttributeError)  # the client takes for granted what an answer holds
+GARBLED = (LookupError, TypeError, AttributeError, RecursionError)  # the client looks at no answer's shape
 
 LOG_IN = "log in with `hf auth login` or HF_TOKEN"
 
@@ -119,7 +120,10 @@ def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
         return InvalidInputError(
             f"{what}: {endpoint} or its client refuses it ({_text(error).rstrip(':')}); try again"
         )
-    return error
+    if isinstance(error, OSError):
+        return error
+    name = type(error).__name__
+    return UnreachableError(f"{what}: {endpoint} cannot be used ({name}: {_text(error)}); try again later")
 
 
 def _refusal(error: BaseException, status: int, what: str, endpoint: str) -> AdapterHubError:
@@ -150,5 +154,5 @@ def _text(error: BaseException) -> str:
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     text = error.server_message if isinstance(error, HfHubHTTPError) and error.server_message else str(error)
-    line = " ".join(re.sub(r"\(Request ID: [^)]*\)|https?://\S+", "", text).split())
-    return line[:240] or type(error).__name__
+    line = " ".join(re.sub(r"\(Request ID: [^)]*\)|https?://\S+", "", text[:10_000]).split())
+    return shown(line, 240) or type(error).__name__

@@ -10,13 +10,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
 
 SCHEME = "hf://"
+MOST_TEXTS, LONGEST_TEXT = 200, 200  # of tags, languages, base models: how many, how many characters
 MAXIMUM_REPO = 96  # characters, as the Hub allows
 _REPO_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -76,7 +76,8 @@ def check_path(path: str) -> str:
     Raises:
         IntegrityError: a Hub could let the client write elsewhere, which does not look.
     """
-    outside = any(part in ("", ".", "..") for part in path.split("/"))
+    parts = path.split("/")
+    outside = any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts)
     if outside or "\\" in path or not path.isprintable() or len(path) > 1000:
         raise IntegrityError(f"a file called {path[:120]!r} on the Hub: no path inside a repository")
     return path
@@ -158,36 +159,48 @@ class RepoState:
     downloads: int = 0
     updated: str = ""
 
-
-def state_of(info: Any) -> RepoState:
-    """Return what the client's record of a repository says, as far as it matters here."""
-    return RepoState(
-        id=info.id,
-        identity=f"{getattr(info, '_id', '')} {_time(info.created_at)}".strip(),
-        commit=info.sha or "",
-        private=bool(info.private),
-        gated=info.gated or False,
-        tags=tuple(info.tags or ()),
-        card=info.card_data.to_dict() if info.card_data else {},
-        downloads=info.downloads or 0,
-        updated=_time(info.last_modified),
-    )
+    def card_texts(self, key: str) -> tuple[str, ...]:
+        """Return the texts that the card has under `key`: one, several in a list, or none."""
+        return texts_of(self.card.get(key))
 
 
-def _time(value: datetime | None) -> str:
-    return value.isoformat() if value else ""
+def text_of(value: Any) -> str:
+    """Return a text of an answer, cut; nothing if it is none."""
+    return value[:LONGEST_TEXT] if isinstance(value, str) else ""
+
+
+def texts_of(value: Any) -> tuple[str, ...]:
+    """Return the texts of a list, or the one text; whatever else is in it is left out."""
+    items = value if isinstance(value, list) else [value]
+    return tuple(text for item in items[:MOST_TEXTS] if (text := text_of(item)))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a file has to be: `size` in bytes, `sha256` as 64 hexadecimal digits."""
+    """What a file has to be.
+
+    Attributes:
+        size: in bytes.
+        sha256: of the content as 64 hexadecimal digits; None where only git's hash is known.
+        git_oid: git's id of the content, where there is no sha256.
+    """
 
     size: int
-    sha256: str
+    sha256: str | None
+    git_oid: str | None = None
 
     def is_at(self, path: Path) -> bool:
         """Tell whether `path` is that file."""
-        return path.is_file() and path.stat().st_size == self.size and sha256_of(path) == self.sha256
+        return path.is_file() and not path.is_symlink() and self.holds(path)
+
+    def holds(self, content: bytes | Path) -> bool:
+        """Tell whether this content is what is wanted."""
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if size != self.size:
+            return False
+        if self.sha256 is not None:
+            return sha256_of(content) == self.sha256
+        return self.git_oid is not None and git_oid_of(content) == self.git_oid
 
 
 @dataclass(frozen=True)
@@ -207,18 +220,19 @@ class RemoteFile:
     git_oid: str
 
     @property
-    def wanted(self) -> Wanted | None:
-        """What a download of it has to be; None if the Hub keeps only git's hash."""
-        return None if self.sha256 is None else Wanted(self.size, self.sha256)
+    def wanted(self) -> Wanted:
+        """What a download of it has to be, by the hash that the Hub keeps."""
+        return Wanted(self.size, self.sha256, None if self.sha256 else self.git_oid)
 
     def holds(self, content: bytes | Path) -> bool:
         """Tell whether the Hub says that it holds this content, by the hash that it keeps."""
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        if size != self.size:
-            return False
-        if self.sha256 is not None:
-            return _hash(hashlib.sha256(), content) == self.sha256
-        return _hash(hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False), content) == self.git_oid
+        return self.wanted.holds(content)
+
+
+def git_oid_of(content: bytes | Path) -> str:
+    """Return git's id of a file's content."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    return _hash(hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False), content)
 
 
 def sha256_of(content: bytes | Path) -> str:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from adapter_hub.errors import InvalidInputError, UnreachableError
-from adapter_hub.hub.failures import is_no_connection, is_transient, retry_after, to_error
+from adapter_hub.hub.failures import GARBLED, is_no_connection, is_transient, retry_after, to_error
 
 Result = TypeVar("Result")
 LONGEST_WAIT = 16.0  # seconds between two attempts, unless the server asks for more
 UNCONNECTED = 8.0  # seconds to go on trying where nobody answers at all, which waiting seldom mends
+NONSENSE = 3  # answers without sense before it counts as what the Hub means to say
 QUIET = 2  # attempts that fail before the user hears of it
 SLOWEST = 30_000.0  # bytes a second; a slower transfer counts as one that hangs
 
@@ -76,7 +77,8 @@ class Patience:
                 total = min(self.total, UNCONNECTED) if is_no_connection(error) else self.total
                 left = first_failure + total - now
                 wait = self.wait(attempt, asked)
-                if not is_transient(error) or wait > left:
+                senseless = isinstance(error, GARBLED) and attempt + 1 >= NONSENSE
+                if senseless or not is_transient(error) or wait > left:
                     told = to_error(error, what, endpoint)
                     if told is error:
                         raise

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
 
-from adapter_hub.errors import (
-    IntegrityError,
-    UnreachableError,
-)
+from adapter_hub.errors import IntegrityError, UnreachableError
+from adapter_hub.escaping import shown
+from adapter_hub.hub.answers import file_of, refs_of, rows_of, state_of
+from adapter_hub.hub.arriving import Progress, Source
 from adapter_hub.hub.committing import XET_ENDPOINT, hush
-from adapter_hub.hub.downloading import Progress, download_files, scratch_folder
+from adapter_hub.hub.downloading import download_files, scratch_folder
 from adapter_hub.hub.names import (
     Refs,
     RemoteFile,
@@ -21,16 +24,19 @@ from adapter_hub.hub.names import (
     RepoState,
     Wanted,
     check_commit,
-    check_path,
     check_revision,
-    state_of,
 )
-from adapter_hub.hub.patience import Patience
+from adapter_hub.hub.patience import SLOWEST, Patience
+from adapter_hub.hub.session import Limits, answers_of, check_address, origin_of, public
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Result = TypeVar("Result")
+MOST_ANSWER = 8 * 2**20  # bytes of one answer, unpacked; a page of a list has about 0.3 MB
+MOST_ROWS = 100_000  # of a list: files of a commit, repositories
+MOST_PAGES = 2_000
+LIST_TIMES = 5  # how many requests' time all pages of a list may take
 
 
 class HubReader:
@@ -54,11 +60,18 @@ class HubReader:
         self.patience = patience or Patience.from_environment()
 
     @cached_property
+    def address(self) -> str:
+        """The address as requests need it: with a user and a password, if there are any.
+
+        Raises:
+            InvalidInputError: HF_ENDPOINT is no address.
+        """
+        return check_address(self._endpoint or os.environ.get("HF_ENDPOINT") or XET_ENDPOINT)
+
+    @cached_property
     def endpoint(self) -> str:
-        """The address, without a slash at the end."""
-        if self._endpoint is not None:
-            return self._endpoint.rstrip("/")
-        return os.environ.get("HF_ENDPOINT", "").rstrip("/") or XET_ENDPOINT
+        """The address as it is shown and remembered, without user, password and slash at the end."""
+        return public(self.address)
 
     @property
     def offline(self) -> bool:
@@ -72,12 +85,85 @@ class HubReader:
         from huggingface_hub import HfApi  # noqa: PLC0415
 
         hush()
-        return HfApi(endpoint=self.endpoint, token=self._token, library_name="adapter-hub")
+        return HfApi(endpoint=self.address, token=self._token, library_name="adapter-hub")
+
+    def _headers(self) -> dict[str, str]:
+        from huggingface_hub.utils._headers import build_hf_headers  # noqa: PLC0415
+
+        return build_hf_headers(token=self._token, library_name="adapter-hub")
 
     def _ask(self, operation: Callable[[], Result], what: str, size: int = 0) -> Result:
         if self.offline:
             raise UnreachableError(f"{what}: HF_HUB_OFFLINE is set, and this needs a request; unset it")
-        return self.patience.persist(operation, what, self.endpoint, size=size)
+
+        def within_limits() -> Result:
+            seconds = self.patience.request + size / SLOWEST
+            with answers_of(Limits(self.address, what, MOST_ANSWER, seconds)):
+                return operation()
+
+        hush()
+        return self.patience.persist(within_limits, what, self.endpoint, size=size)
+
+    def _get(self, path: str, what: str, query: Mapping[str, Any] | None = None) -> tuple[Any, str | None]:
+        """Return an answer's JSON, and the path and query of its next page if there is one."""
+
+        def get() -> tuple[Any, str | None]:
+            from huggingface_hub.utils._http import get_session, hf_raise_for_status  # noqa: PLC0415
+
+            url = self.address + path
+            response = get_session().get(
+                url, params=query, headers=self._headers(), timeout=self.patience.request
+            )
+            hf_raise_for_status(response)
+            following = response.links.get("next", {}).get("url")
+            return response.json(), None if following is None else self._page_of(following, url, what)
+
+        return self._ask(get, what)
+
+    def _page_of(self, url: str, asked: str, what: str) -> str:
+        """Return path and query of a list's next page, which has to be on the same Hub.
+
+        A mirror may pass on what huggingface.co calls it.
+        """
+        absolute = urljoin(asked, url)
+        own = origin_of(self.address)
+        if origin_of(absolute) not in (own, origin_of(XET_ENDPOINT)):
+            raise IntegrityError(
+                f"{what}: {self.endpoint} says that the list goes on at {shown(public(absolute), 100)}, "
+                "which is not asked with your token; tell its owner"
+            )
+        parts = urlsplit(absolute)
+        path = parts.path.removeprefix(urlsplit(self.address).path)
+        return f"{path}?{parts.query}" if parts.query else path
+
+    def _rows(self, path: str, what: str, query: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the rows of a list, page by page.
+
+        Raises:
+            IntegrityError: it has no end. UnreachableError: it takes too long.
+        """
+        until = time.monotonic() + LIST_TIMES * self.patience.request
+        following: str | None = path
+        rows = pages = 0
+        while following is not None:
+            if pages == MOST_PAGES:
+                raise IntegrityError(
+                    f"{what}: more than {MOST_PAGES} pages from {self.endpoint}, tell its owner"
+                )
+            if time.monotonic() > until:
+                raise UnreachableError(f"{what}: {self.endpoint} took too long for {pages} pages")
+            page, following = self._get(following, what, query if pages == 0 else None)
+            pages += 1
+            for row in rows_of(page):
+                rows += 1
+                if rows > MOST_ROWS:
+                    raise IntegrityError(
+                        f"{what}: more than {MOST_ROWS} come from {self.endpoint}, tell its owner"
+                    )
+                yield row
+
+    def _api_path(self, repo: RepoId, rest: str) -> str:
+        return f"/api/{repo.kind}s/{repo.id}/{rest}"
 
     def refs(self, repo: RepoId) -> Refs:
         """Return the branches and tags of a repository.
@@ -85,49 +171,40 @@ class HubReader:
         Raises:
             NotFoundError: no such repository, or it is private. AccessError, UnreachableError.
         """
-        found = self._ask(
-            lambda: self._api.list_repo_refs(repo.id, repo_type=repo.kind), f"the refs of {repo}"
-        )
-        return Refs(
-            {ref.name: check_commit(ref.target_commit) for ref in found.branches},
-            {ref.name: check_commit(ref.target_commit) for ref in found.tags},
-        )
+        what = f"the refs of {repo}"
+        return refs_of(self._get(self._api_path(repo, "refs"), what)[0], what)
 
     def state(self, repo: RepoId, revision: str = "main") -> RepoState:
         """Return what the Hub says of a repository.
 
         Raises:
             NotFoundError: no such repository or revision, or it is private. AccessError, UnreachableError.
+            IntegrityError: the revision names no commit.
         """
         check_revision(revision)
-        info = self._ask(
-            lambda: self._api.repo_info(repo.id, repo_type=repo.kind, revision=revision), f"{repo}@{revision}"
-        )
-        return state_of(info)
+        what = f"{repo}@{revision}"
+        path = self._api_path(repo, f"revision/{quote(revision, safe='')}")
+        state = state_of(self._get(path, what)[0])
+        if not state.commit:
+            raise IntegrityError(f"{what}: {self.endpoint} names no commit for it; tell its owner")
+        return state
 
     def tree(self, repo: RepoId, commit: str) -> dict[str, RemoteFile]:
         """Return every file of a commit by its path.
 
         Raises:
-            NotFoundError: no such repository or commit. IntegrityError: a path that leads outside.
-            AccessError, UnreachableError.
+            NotFoundError: no such repository or commit. IntegrityError: a path that leads outside, a size
+                that is none, or no end. AccessError, UnreachableError.
         """
-        from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415
-
         check_commit(commit)
-        rows = self._ask(
-            lambda: list(
-                self._api.list_repo_tree(repo.id, repo_type=repo.kind, revision=commit, recursive=True)
-            ),
-            f"the files of {repo}@{commit[:12]}",
-        )
-        return {
-            check_path(row.path): RemoteFile(
-                row.path, row.size, row.lfs.sha256 if row.lfs else None, row.blob_id
-            )
-            for row in rows
-            if isinstance(row, RepoFile)
-        }
+        what = f"the files of {repo}@{commit[:12]}"
+        path = self._api_path(repo, f"tree/{commit}")
+        files: dict[str, RemoteFile] = {}
+        for row in self._rows(path, what, {"recursive": "true", "expand": "false"}):
+            file = file_of(row, what)
+            if file is not None and files.setdefault(file.path, file) != file:
+                raise IntegrityError(f"{what}: {shown(file.path, 120)} is there twice; tell its owner")
+        return files
 
     def read(self, repo: RepoId, commit: str, path: str, *, limit: int) -> bytes:
         """Return the content of a small file in a commit.
@@ -144,8 +221,6 @@ class HubReader:
         with scratch_folder() as scratch:
             self.download(repo, commit, {path: None}, Path(scratch), limit=limit)
             file = Path(scratch, path)
-            if file.stat().st_size > limit:
-                raise IntegrityError(f"{repo}@{commit[:12]} {path}: larger than {limit} bytes")
             return file.read_bytes()
 
     def download(
@@ -176,46 +251,9 @@ class HubReader:
             raise UnreachableError(
                 f"{repo}: HF_HUB_OFFLINE is set, and this is not in the cache; unset it once"
             )
-        download_files(self._api, self.patience, (repo, commit), wanted, folder, progress, limit)
-
-    def snapshot(self, repo: RepoId, revision: str, commit: str, files: Sequence[RemoteFile]) -> Path:
-        """Bring files of a commit into the client's own cache, which other programs share.
-
-        A file that is not what the Hub says it has is asked for once more.
-
-        Args:
-            repo: the repository.
-            revision: branch or tag, under which it is found in the cache later; or the commit.
-            commit: that the revision names.
-            files: of its tree.
-
-        Returns:
-            The folder of the commit in that cache.
-
-        Raises:
-            IntegrityError: a file is not that. NotFoundError, AccessError, UnreachableError.
-        """
-        paths, size = [file.path for file in files], sum(file.size for file in files)
-        force = False
-        for _ in range(2):
-
-            def bring(force: bool = force) -> str:
-                return self._api.snapshot_download(
-                    repo.id,
-                    repo_type=repo.kind,
-                    revision=revision,
-                    allow_patterns=paths,
-                    force_download=force,
-                )
-
-            folder = Path(self._ask(bring, f"{repo}@{commit[:12]}", size))
-            if folder.name != commit:
-                raise UnreachableError(f"{repo}: {revision} was moved to {folder.name} meanwhile; try again")
-            wrong = [file.path for file in files if not file.holds(folder / file.path)]
-            if not wrong:
-                return folder
-            force = True
-        raise IntegrityError(f"{repo}@{commit[:12]} on {self.endpoint}", [f"{p}: other bytes" for p in wrong])
+        hush()
+        source = Source(self.address, repo, commit, self._headers, self.patience)
+        download_files(source, wanted, folder, progress, limit)
 
     def search(
         self,
@@ -229,18 +267,8 @@ class HubReader:
         Raises:
             UnreachableError.
         """
-        rows = self._ask(
-            lambda: list(
-                self._api.list_models(
-                    filter=list(filters) or None,
-                    author=author,
-                    search=text,
-                    limit=limit,
-                    sort="downloads",
-                    cardData=True,
-                    full=True,
-                )
-            ),
-            "the Hub's list of models",
-        )
-        return [state_of(row) for row in rows]
+        query: dict[str, Any] = {"filter": list(filters), "author": author, "search": text, "limit": limit}
+        query |= {"sort": "downloads", "full": "true", "cardData": "true"}
+        asked = {key: value for key, value in query.items() if value}
+        rows = self._rows("/api/models", "the Hub's list of models", asked)
+        return [state_of(row) for row in islice(rows, limit)]

@@ -1,10 +1,10 @@
 """The frozen Whisper that adapters are composed with.
 
     base = load_base_model()                                        # the embedded one
-    base = load_base_model("openai/whisper-small", revision="973a…")  # from the Hub's local cache
+    base = load_base_model("openai/whisper-small", revision="973a…")  # of the Hub, fetched before
     base = load_base_model("./my-whisper")                          # a folder as transformers saves it
 
-Nothing here reaches the network (`adapter_hub.base_model.fetch_base_model` does). What was loaded is
+Nothing here reaches the network (`adapter_hub.base_model_copies.fetch_base_model` does). What was loaded is
 identified by its digest (see `adapter_hub.base_model`), which adapters pin.
 """
 
@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapter_hub.base_model import EMBEDDED_ID, find_base_model, stamped_digest
+from adapter_hub.base_model import EMBEDDED_ID, stamped_digest
+from adapter_hub.base_model_copies import find_base_model, find_pinned_base_model, remember_folder
 from adapter_hub.base_model_settings import read_config
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.manifest import BaseModelPin
@@ -140,7 +141,7 @@ def load_base_model(
     is one for every length of audio and text. The other kinds of fused attention stay.
 
     Args:
-        id_or_path: the embedded model's id, a folder, or an id on the Hub (looked up in its cache).
+        id_or_path: the embedded model's id, an id on the Hub (fetched before), or a folder (`./a/b`).
         revision: commit or tag, for a model of the Hub.
         device: torch's name of it; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
@@ -151,20 +152,49 @@ def load_base_model(
         InvalidInputError: not a Whisper model, or an unknown device or dtype.
         OutOfMemoryError: the device has no room for it.
     """
+    cache = cache or cache_folder()
+    folder, commit = find_base_model(id_or_path, revision, cache=cache)
+    digest = stamped_digest(folder, cache)
+    base = _load(folder, (str(id_or_path), commit, digest), device, dtype)
+    if commit is None and base.id != EMBEDDED_ID:
+        remember_folder(folder, digest, cache)
+    return base
+
+
+def load_pinned_base_model(
+    pin: BaseModelPin, *, device: str | None = None, dtype: str | None = None, cache: Path | None = None
+) -> BaseModel:
+    """Load the base model that an adapter was made for, from whichever copy here has its digest.
+
+    Args:
+        pin: of the adapter's manifest.
+        device: see `load_base_model`.
+        dtype: see `load_base_model`.
+        cache: see `load_base_model`.
+
+    Raises:
+        NotFoundError: no copy is here; the message holds the command that gets it. And as `load_base_model`.
+    """
+    folder, commit = find_pinned_base_model(pin, cache or cache_folder())
+    return _load(folder, (pin.id, commit, pin.digest), device, dtype)
+
+
+def _load(
+    folder: Path, identity: tuple[str, str | None, str], device: str | None, dtype: str | None
+) -> BaseModel:
+    """Load the model in a folder; `identity` is its id, commit and digest."""
     place = _device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    folder, found = find_base_model(id_or_path, revision)
-    digest = stamped_digest(folder, cache or cache_folder())
     kind = read_config(folder).get("model_type")
     if kind != "whisper":
         raise InvalidInputError(f"{folder}: model_type is {kind!r} in config.json; expected 'whisper'")
-    with memory_guard(f"{id_or_path} on {place}"):
+    with memory_guard(f"{identity[0]} on {place}"):
         model, processor = _from_transformers(folder, DTYPES[dtype or "float32"])
         model.to(place).eval().requires_grad_(requires_grad=False)
     if place.type == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
         torch.backends.cuda.enable_cudnn_sdp(False)
-    return BaseModel(model, processor, folder, str(id_or_path), found, digest)
+    return BaseModel(model, processor, folder, *identity)
 
 
 def _from_transformers(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ from adapter_hub.paths import cache_folder, is_ours, is_private, make_private, w
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registries import open_registries
 from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.runtime.base_model import BaseModel, load_base_model, load_pinned_base_model
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.memory import memory_guard
@@ -171,7 +171,7 @@ def _base_model_of(
     if named is not None:
         return load_base_model(named, device=device, dtype=dtype, cache=places.folder)
     try:
-        return load_base_model(pin.id, revision=pin.revision, device=device, dtype=dtype, cache=places.folder)
+        return load_pinned_base_model(pin, device=device, dtype=dtype, cache=places.folder)
     except NotFoundError as error:
         raise NotFoundError(
             f"{artifact.ref} needs its base model: {error}; or name it with --base-model"

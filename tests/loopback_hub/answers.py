@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ class Answer:
     file: Path | None = None
     start: int = 0  # of the part of `file`
     length: int | None = None  # of the part of `file`, or what HEAD announces
+    pieces: Iterator[bytes] | None = None  # a body of unknown length instead
 
     @classmethod
     def json(cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:

@@ -16,6 +16,7 @@ Kinds:
     stale        answered from the branches and tags of `changes` changes ago
     before       `action()` is called before the request is carried out (a tag moved between two calls)
     after        `action()` is called when it was carried out, before the answer is sent
+    forge        `forge(answer)` changes the answer: a server that lies
 
 An answer to HEAD has no body that could be spoilt.
 """
@@ -33,7 +34,7 @@ from loopback_hub.exchange_log import Entry
 
 KINDS = (
     *("status", "drop", "lose", "truncate", "reset", "wrong-bytes"),
-    *("stall", "stall-body", "stale", "before", "after"),
+    *("stall", "stall-body", "stale", "before", "after", "forge"),
 )
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
@@ -54,6 +55,7 @@ class Fault:
     seconds: float = 60.0
     changes: int = 1
     action: Callable[[], object] = lambda: None
+    forge: Callable[[Answer], object] = lambda answer: None
     seen: int = 0
     fired: int = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import struct
 import sys
@@ -119,6 +120,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve(self) -> None:
         path, _, query = self.path.partition("?")
+        path = re.sub(r"^http://[^/]+", "", path)  # as a proxy is asked
         headers = {name.lower(): value for name, value in self.headers.items()}
         endpoint, parts = dispatch.find(self.command, path)
         name = endpoint.name if endpoint else ""
@@ -202,6 +204,8 @@ class Handler(BaseHTTPRequestHandler):
         answer = process()
         if kind == "after":
             fault.action()
+        if kind == "forge":
+            fault.forge(answer)
         return None if kind == "lose" else answer
 
     # --- out
@@ -210,6 +214,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
+        if answer.pieces is not None:
+            self.send_pieces(answer.pieces)
+            return
         self.send_header("Content-Length", str(answer.size))
         self.end_headers()
         kind = fault.kind if fault else ""
@@ -228,6 +235,15 @@ class Handler(BaseHTTPRequestHandler):
             self.send_file(answer)
         if not self.wfile.closed:
             self.wfile.flush()
+
+    def send_pieces(self, pieces: Iterator[bytes]) -> None:
+        """Send a body in chunks, for as long as there are some and somebody listens."""
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
 
     def send_file(self, answer: Answer) -> None:
         assert answer.file is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.artifact import Artifact
-from adapter_hub.base_model import find_base_model
+from adapter_hub.base_model_copies import find_base_model
 from adapter_hub.cache import Cache
 from adapter_hub.errors import DivergedError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
