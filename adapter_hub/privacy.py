@@ -51,6 +51,7 @@ _PATTERNS: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
     *(("path", what, re.compile(pattern, re.MULTILINE)) for what, pattern in _PATHS.items()),
 )
 _HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
+_OWN_CACHE = re.compile(r"[0-9a-f]{16}/([\w.-]+?)--([\w.-]+)/([0-9a-f]{40})")
 _SPOKEN = frozenset({"reference", "hypothesis"})  # what was said, which may be anything
 
 
@@ -129,8 +130,8 @@ def names_people(report: EvaluationReport) -> bool:
 def public_base_model(id_or_folder: str, folder: Path) -> tuple[str, str | None]:
     """Return what a base model is called in public, and its commit where that shows.
 
-    A folder goes by the repository that the Hub's client keeps in it, else by the name of the full
-    fine-tune that it is, else by its own last name: the digest is what identifies it.
+    A folder goes by the repository that the Hub's client or this library keeps in it, else by the name of
+    the full fine-tune that it is, else by its own last name: the digest is what identifies it.
 
     Args:
         id_or_folder: as the user named it.
@@ -139,7 +140,8 @@ def public_base_model(id_or_folder: str, folder: Path) -> tuple[str, str | None]
     if Path(id_or_folder) != folder:
         return id_or_folder, None
     place = folder.resolve()
-    if kept := _HUB_CACHE.fullmatch("/".join(place.parts[-3:])):
+    last = "/".join(place.parts[-3:])
+    if kept := _HUB_CACHE.fullmatch(last) or _OWN_CACHE.fullmatch(last):
         return f"{kept[1]}/{kept[2]}", kept[3]
     try:
         return FullFineTune.read(folder).name, None

@@ -231,11 +231,11 @@ def test_an_adapter_whose_base_model_is_not_here_says_how_to_name_it(
 
     from adapter_hub.artifact import seal
 
-    pin = base.pin.model_copy(update={"id": "./elsewhere"})
+    pin = base.pin.model_copy(update={"id": "elsewhere"})
     folder = write_peft(tmp_path / "a", base, seed=1)
     seal(folder, manifest_fields("small/da", base_model=pin))
     with pytest.raises(
-        NotFoundError, match=r"needs its base model: base model \./elsewhere is not here: .* --base-model"
+        NotFoundError, match=r"needs its base model: base model elsewhere is not here: .* --base-model"
     ):
         adapter_hub.load(str(folder), device="cpu")
     assert adapter_hub.load(str(folder), base_model=str(base.folder), device="cpu").base.digest == base.digest
