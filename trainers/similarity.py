@@ -86,6 +86,10 @@ def measure_similarity(
         if progress is not None:
             progress(min(start + BATCH, len(audios)), len(audios))
     probabilities = np.concatenate(batches)
+    if not np.isfinite(probabilities).all():
+        raise InvalidInputError(
+            f"{base.id}: the probabilities of languages are not finite in {base.dtype}; use float32"
+        )
     columns = [base.decode_languages.index(language) for language in among]
     winners = probabilities[:, columns].argmax(axis=1)
     _measured[key] = Similarity(

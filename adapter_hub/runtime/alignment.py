@@ -11,6 +11,7 @@ Whisper does it: weights are standardised over the tokens and smoothed by a medi
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -74,6 +75,9 @@ def align(
         prompts: the tokens before each text, without timestamps.
         tokens: the text of each row, without timestamps; it may be empty.
         seconds: of each window.
+
+    Returns:
+        For every row a pair for each token; NaN where what the decoder attends to is not finite.
     """
     base = session.base
     end, room = int(base.model.config.eos_token_id), int(base.model.config.max_target_positions) - 2
@@ -110,6 +114,8 @@ def _token_times(weights: Tensor, prompt: int, count: int, base: BaseModel) -> l
     smooth = median((weights - mean) / deviation.clamp_min(1e-20), base.model.config.median_filter_width)
     # what is attended to at a place is what is said next: one place ahead
     matrix = smooth.mean(0)[prompt - 1 : -1]
+    if not torch.isfinite(matrix).all():
+        return [(math.nan, math.nan)] * count
     places, frames = warp(-matrix.double().numpy())
     first = np.flatnonzero(np.diff(places, prepend=-1))
     starts = [*(frames[first] * TIMESTAMP_SECONDS).tolist(), matrix.shape[-1] * TIMESTAMP_SECONDS]

@@ -98,6 +98,11 @@ class Decoded:
     temperature: float = 0.0
     compression_ratio: float = 0.0
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether there is no text because scores were not finite; the other rows are as without this one."""
+        return not math.isfinite(self.score)
+
 
 @torch.inference_mode()
 def decode(
@@ -218,6 +223,8 @@ def text_limit(base: BaseModel, prompt: int, most: int | None = None) -> int:
 
 
 def _looks_wrong(found: Decoded, options: DecodingOptions) -> bool:
+    if found.overflowed:
+        return False  # at any temperature
     unlikely = options.log_probability is not None and found.log_probability < options.log_probability
     if unlikely and options.no_speech is not None and found.no_speech > options.no_speech:
         return False

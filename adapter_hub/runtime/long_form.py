@@ -13,6 +13,7 @@ come out in order.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -158,6 +159,9 @@ class Pipeline:
                 routed.append(Routed(piece, route))
             else:
                 row = unknown.index(i)
+                if not torch.isfinite(languages[row]).all():
+                    recording.fail(self._overflow(self.base.id))
+                    languages[row] = 0.0
                 values = dict(zip(self.base.decode_languages, languages[row].tolist(), strict=True))
                 route = self.router.route(recording.tag, values, before)
                 ours = None if adapts_encoder(route.adapter) else heard[row]
@@ -217,8 +221,11 @@ class Pipeline:
             previous=previous if self.options.previous_text else None,
             heard=heard,
         )
+        for window, text in zip(windows, decoded, strict=True):
+            if text.overflowed:
+                window.recording.fail(self._overflow(window.route.name, window.start))
         found = [
-            segments_of(window, text, options.timestamps, self.options)
+            [] if text.overflowed else segments_of(window, text, options.timestamps, self.options)
             for window, text in zip(windows, decoded, strict=True)
         ]
         if heard is not None and self.options.words:
@@ -229,7 +236,8 @@ class Pipeline:
             window.tokens += text.tokens if segments else ()
             if segments:
                 window.recording.remember(window, text_tokens(self.base, text.tokens), text.temperature)
-            rest = unheard(self.base, text.tokens, window.seconds) if options.timestamps else None
+            stamped = options.timestamps and not text.overflowed
+            rest = unheard(self.base, text.tokens, window.seconds) if stamped else None
             if rest is not None:
                 self._again.append(window.after(rest))
                 continue
@@ -253,8 +261,20 @@ class Pipeline:
             tokens=texts,
             seconds=[window.seconds for window in windows],
         )
+        for window, row in zip(windows, times, strict=True):
+            if any(math.isnan(start) for start, _ in row):
+                window.recording.fail(self._overflow(window.route.name, window.start))
         rows = zip(windows, found, times, strict=True)
-        return [with_words(self.base, window, segments, row) for window, segments, row in rows]
+        return [
+            segments if window.recording.error else with_words(self.base, window, segments, row)
+            for window, segments, row in rows
+        ]
+
+    def _overflow(self, name: str, start: float = 0.0) -> str:
+        """Return that a model's numbers do not fit into its arithmetic."""
+        kind = str(self.base.dtype).removeprefix("torch.")
+        more = "use another adapter" if kind == "float32" else "use --dtype float32, or another adapter"
+        return f"{name} overflows in {kind} at {start:.1f} s: its scores are not finite; {more}"
 
     def _heard(self, windows: Sequence[Window]) -> Tensor:
         """Return what the encoder makes of every window, with the adapters of those that adapt it."""

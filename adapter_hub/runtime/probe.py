@@ -60,6 +60,8 @@ def measure_probe(base: BaseModel, adapter: ResidentAdapter | Path) -> Probe:
     """
     adapter = load_weights(base, adapter) if isinstance(adapter, Path) else adapter
     plain, adapted = _logits(base, adapter)
+    if not torch.isfinite(adapted).all():
+        raise IntegrityError(f"{adapter.name}: on the probe {INPUT} its logits are not finite: it overflows")
     scale, effect = float(plain.abs().max()), float((plain - adapted).abs().max())
     if effect <= 2 * FLOOR * scale:
         raise IntegrityError(

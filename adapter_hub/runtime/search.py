@@ -10,6 +10,7 @@ that is done leaves the batch. Nothing is looped over beams or audios but what l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +60,11 @@ class Found:
     log_probability: float
     ended: bool
     no_speech: float = 0.0
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether there is no text: the scores were not finite any more, as where an adapter overflows."""
+        return not math.isfinite(self.score)
 
 
 def beam_search(steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: SearchLimits) -> list[Found]:
@@ -127,7 +133,7 @@ def token_by_token(
             if row not in found:
                 sums[row] += value
                 tokens[row] += [] if ended else [token]
-                if ended or count + 1 == room:
+                if ended or count + 1 == room or not math.isfinite(value):
                     found[row] = Found(tuple(tokens[row]), sums[row], sums[row], ended)
             done.append(row in found)
         if all(done):
@@ -228,6 +234,8 @@ class _Beams:
     def best(self, place: int) -> Found:
         """Return the best text of an audio."""
         length, score = int(self.ended_lengths[place, 0]), float(self.ended_scores[place, 0])
+        if math.isnan(float(self.running[place, 0])):  # the largest of all to `topk`: here if anywhere
+            return Found((), math.nan, math.nan, ended=False)
         tokens = self.ended_tokens[place, 0, :length].tolist()
         ended = bool(tokens) and tokens[-1] == self.rules.end
         total = score * length**self.limits.length_penalty

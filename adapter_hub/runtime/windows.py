@@ -165,6 +165,10 @@ class Recording:
         self.ended = piece is None
         return piece
 
+    def fail(self, why: str) -> None:
+        """Note why there is no result, or none from here on, and read no further; the first reason stays."""
+        self.error, self.ended = self.error or f"{self.source}: {why}", True
+
     def add(self, phrase: Routed) -> Iterator[Window]:
         """Take in a phrase; yields the window that ends before it, if one does."""
         route = phrase.route
