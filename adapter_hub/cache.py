@@ -29,10 +29,12 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.below import below
+from adapter_hub.boundary import apart
 from adapter_hub.canonical import hex_of
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.paths import (
@@ -255,16 +257,15 @@ class Cache:
         Returns:
             What is wrong, by the folder's name or `namespace/name@version`; empty if all is sound.
         """
-        problems = {}
+        found: dict[str, AdapterHubError] = {}
         for entry in self.entries():
-            try:
+            name = entry.path.name if entry.ref == "damaged" else entry.ref
+            with apart(name, partial(found.__setitem__, name)):
                 artifact = Artifact.open(entry.path)
                 artifact.verify()
                 if artifact.digest != entry.digest:
                     raise IntegrityError(f"{entry.path}: holds {artifact.ref} with digest {artifact.digest}")
-            except AdapterHubError as error:
-                problems[entry.path.name if entry.ref == "damaged" else entry.ref] = str(error)
-        return problems
+        return {name: str(error) for name, error in found.items()}
 
     def _read_stamp(self, digest: str) -> list[Row] | None:
         """Return what was written down when this adapter was verified, if that was this user."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.catalogue import json_option, ref_argument
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_warning, echo_warnings
+from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning, echo_warnings
 from adapter_hub.cli.settings import Settings
 
 if TYPE_CHECKING:
+    from adapter_hub.errors import AdapterHubError
     from adapter_hub.manifest import BaseModelPin
     from adapter_hub.report import Status
 
@@ -81,12 +82,14 @@ def pull(
     hf://namespace/name goes past the registry to its repository. With several REFs and --to, each goes to a
     folder of its own below it, named like the adapter.
     """
+    from adapter_hub.boundary import apart
     from adapter_hub.cli.progress import Arrivals
     from adapter_hub.exchange import pull as pull_adapter
 
-    rows = []
+    rows: list[dict[str, str]] = []
     registries, cache = settings.registries(), settings.open_cache()
-    for ref in refs:
+
+    def pull_one(ref: str) -> None:
         name = ref.removeprefix("hf://").partition("@")[0].partition("~")[0]
         target = to if to is None or len(refs) == 1 else to / name
         _check_target(target)
@@ -108,8 +111,19 @@ def pull(
             if not as_json:
                 echo_line(f"{artifact.manifest.base_model.id}  {row['base_model']}")
         rows.append(row)
+
+    failures: list[AdapterHubError] = []
+    if len(refs) == 1:
+        pull_one(refs[0])
+    for ref in refs if len(refs) > 1 else ():
+        with apart(ref, failures.append):
+            pull_one(ref)
     if as_json:
         echo_json(rows)
+    for failure in failures:
+        echo_error(failure)
+    if failures:
+        click.get_current_context().exit(1)
 
 
 def _check_target(folder: Path | None) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from adapter_hub.artifact import Artifact
+from adapter_hub.boundary import apart
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, UnreachableError
 from adapter_hub.exchange.hub_refs import open_hub_ref
@@ -178,14 +179,11 @@ def _locked(
     say: Tell,
 ) -> LockFile:
     adapters: dict[tuple[str, Version, bool], LockedAdapter] = {}
-    problems = []
+    problems: list[AdapterHubError] = []
     for text in requirements:
-        try:
+        with apart(text, problems.append):
             adapter = kept.get(text) or _pin(text, registries, cache, path, say)
-        except AdapterHubError as error:
-            problems.append(error)
-            continue
-        adapters[adapter.name, Version(adapter.version), adapter.hub] = adapter
+            adapters[adapter.name, Version(adapter.version), adapter.hub] = adapter
     if len(problems) == 1:
         raise problems[0]
     if problems:

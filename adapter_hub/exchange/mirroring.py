@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from adapter_hub.boundary import apart
 from adapter_hub.errors import (
     AccessError,
     AdapterHubError,
@@ -149,16 +150,15 @@ class _Run:
         if (name, version) in self.outcomes:
             return
         ref = f"{name}@{version}"
-        try:
+
+        def failed(error: AdapterHubError) -> None:
+            self.outcomes[name, version] = Mirrored(ref, "failed", problem=str(error))
+
+        with apart(ref, failed, through=(UnreachableError, AccessError)):  # the next would meet those, too
             manifest, digest = self.source.manifest(name, version)
             said = self._claims(self.source, self._said, name)  # before any byte: its status has to be sound
             outcome = self._copy(manifest, digest, said)
             added = 0 if outcome == "withdrawn" else self._add_claims(manifest, digest, said)
-        except (UnreachableError, AccessError):
-            raise  # the next version would meet the same
-        except AdapterHubError as error:
-            self.outcomes[name, version] = Mirrored(ref, "failed", problem=str(error))
-        else:
             self.outcomes[name, version] = Mirrored(ref, outcome, added)
 
     def _copy(self, manifest: Manifest, digest: str, said: Claims) -> Outcome:

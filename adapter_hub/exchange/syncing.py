@@ -9,10 +9,12 @@ locked; its status is asked of the registries every time, so that a quarantine r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.below import below, remove_below
+from adapter_hub.boundary import apart
 from adapter_hub.cache import Cache
 from adapter_hub.contents import strangers
 from adapter_hub.errors import (
@@ -21,6 +23,7 @@ from adapter_hub.errors import (
     IntegrityError,
     InvalidInputError,
     StatusError,
+    few,
 )
 from adapter_hub.exchange.landing import Listed, land
 from adapter_hub.exchange.locking import (
@@ -76,7 +79,7 @@ def sync(
     locked = read_lock(path)
     if stale := locked.staleness():
         raise InvalidInputError(
-            f"{path}: {'; '.join(stale)}; `adapter-hub sync` without --locked brings it up to date"
+            f"{path}: {few(stale)}; `adapter-hub sync` without --locked brings it up to date"
         )
     say = once(tell)
     registries = within_reach(registries, say)
@@ -89,7 +92,7 @@ def sync(
     problems: dict[str, AdapterHubError] = {}
     repositories = Repositories(cache, say)
     for adapter in locked.adapters:
-        try:
+        with apart(adapter.ref, partial(problems.__setitem__, adapter.ref)):
             asked = repositories.beside(registries, adapter)
             _check_listing(adapter, locked, asked)
             for line in _judge(adapter, asked, allow_quarantined):
@@ -98,10 +101,8 @@ def sync(
             for line in judged(artifact, asked, allow_quarantined):
                 say(line)
             installed.append(artifact if to is None else _place(artifact, to))
-        except AdapterHubError as error:
-            problems[adapter.ref] = error
-            if failed:
-                failed(adapter.ref, error)
+        if failed and adapter.ref in problems:
+            failed(adapter.ref, problems[adapter.ref])
     if problems and not failed:
         what = f"{path}: {len(problems)} of {len(locked.adapters)} adapters could not be installed"
         raise IntegrityError(what, [str(problem) for problem in problems.values()])
