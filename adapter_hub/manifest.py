@@ -186,18 +186,27 @@ class Training(Record):
     curve: tuple[CurvePoint, ...] | None = None
 
 
+class ProbeText(Record):
+    """What was decoded of a probe's input: the tokens that no rounding can change, and what they say."""
+
+    tokens: tuple[Count, ...]
+    text: str
+
+
 class Probe(Record):
     """Proof of effect: what base model and adapter answer to a fixed input.
 
     `input` names the input (see `adapter_hub.runtime.probe`); the values are logits of float32
     arithmetic, one list for the base model and one for the adapted model, `tolerance` the largest
-    absolute difference allowed.
+    absolute difference allowed; then the text of each.
     """
 
     input: Text
     base_model_logits: tuple[float, ...]
     adapter_logits: tuple[float, ...]
     tolerance: Annotated[float, Field(gt=0.0)]
+    base_model_text: ProbeText
+    adapter_text: ProbeText
 
 
 class Draft(Record):

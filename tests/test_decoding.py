@@ -128,7 +128,7 @@ def test_a_probe_tells_other_weights_and_no_effect(
     still = ResidentAdapter("still", adapter.layout, torch.zeros_like(adapter.buffer))
     with pytest.raises(IntegrityError, match="answers as the base model does"):
         check_probe(base, still, probe)
-    with pytest.raises(IntegrityError, match=r"no effect: on the probe sines/1 .* was it trained\?"):
+    with pytest.raises(IntegrityError, match=r"no effect: on the probe sines/2 .* was it trained\?"):
         measure_probe(base, still)
     with pytest.raises(InvalidInputError, match="unknown probe 'sines/9'"):
         check_probe(base, adapter, probe.model_copy(update={"input": "sines/9"}))

@@ -308,7 +308,7 @@ def test_load_checks_the_probe_of_the_manifest(base: BaseModel, tmp_path: Path) 
         seal(folder, manifest_fields("small/da", base_model=base.pin, probe=recorded))
     where = {"base_model": str(base.folder), "device": "cpu"}
     assert adapter_hub.load(str(tmp_path / "good"), **where).adapter is not None
-    with pytest.raises(AdapterHubError, match=r"small/da@1\.0\.0: probe sines/1: adapter's logits are"):
+    with pytest.raises(AdapterHubError, match=r"small/da@1\.0\.0: probe sines/2: adapter's logits are"):
         adapter_hub.load(str(tmp_path / "bad"), **where)
 
 
