@@ -44,14 +44,18 @@ def assemble(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     config = WhisperConfig(
         architectures=["WhisperForConditionalGeneration"], **settings.training, **settings.config
     )
-    model = WhisperForConditionalGeneration.from_pretrained(
+    model, loading = WhisperForConditionalGeneration.from_pretrained(
         str(folder),
         config=config,
         generation_config=generation,
         dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
+        output_loading_info=True,
     )
+    if missing := sorted(loading["missing_keys"]):  # transformers would draw them at random
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InvalidInputError(f"{folder}: no weights for {shown(missing[0])}{more}")
     model.generation_config = generation
     extractor = WhisperFeatureExtractor(**settings.features)
     return model, WhisperProcessor(extractor, _tokenizer(settings, folder))

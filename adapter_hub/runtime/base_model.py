@@ -10,7 +10,8 @@ identified by its digest (see `adapter_hub.base_model`), which adapters pin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 from adapter_hub.base_model import EMBEDDED_ID, stamped_digest
 from adapter_hub.base_model_copies import find_base_model, find_pinned_base_model, remember_folder
 from adapter_hub.base_model_settings import read_config
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.escaping import shown
 from adapter_hub.manifest import BaseModelPin
 from adapter_hub.paths import cache_folder
 from adapter_hub.privacy import public_base_model
@@ -30,6 +32,7 @@ from adapter_hub.runtime.assembling import assemble
 from adapter_hub.runtime.memory import is_out_of_memory, memory_guard
 from adapter_hub.runtime.packing import pack
 from adapter_hub.runtime.quiet import quiet
+from adapter_hub.runtime.soundness import check_settings, check_sizes
 from adapter_hub.speech.features import chunk_seconds
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -154,7 +157,8 @@ def load_base_model(
     """
     cache = cache or cache_folder()
     folder, commit = find_base_model(id_or_path, revision, cache=cache)
-    digest = stamped_digest(folder, cache)
+    with _understood(folder):
+        digest = stamped_digest(folder, cache)
     base = _load(folder, (str(id_or_path), commit, digest), device, dtype)
     if commit is None and base.id != EMBEDDED_ID:
         remember_folder(folder, digest, cache)
@@ -186,9 +190,12 @@ def _load(
     place = _device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    kind = read_config(folder).get("model_type")
+    config = read_config(folder)
+    kind = config.get("model_type")
     if kind != "whisper":
-        raise InvalidInputError(f"{folder}: model_type is {kind!r} in config.json; expected 'whisper'")
+        kind = shown(repr(kind), 40)
+        raise InvalidInputError(f"{folder}: model_type is {kind} in config.json; expected 'whisper'")
+    check_sizes(config, folder)
     with memory_guard(f"{identity[0]} on {place}"):
         model, processor = _from_transformers(folder, DTYPES[dtype or "float32"])
         model.to(place).eval().requires_grad_(requires_grad=False)
@@ -198,14 +205,25 @@ def _load(
 
 
 def _from_transformers(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return model and processor, on the CPU."""
+    """Return model and processor, on the CPU, with settings that can be computed with."""
+    with _understood(folder), quiet():
+        model, processor = assemble(folder, dtype)
+        check_settings(model, processor, folder)
+        return model, processor
+
+
+@contextmanager
+def _understood(folder: Path) -> Iterator[None]:
+    """Turn whatever a base model's files make transformers and tokenizers raise into one line."""
     try:
-        with quiet():
-            return assemble(folder, dtype)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        yield
+    except (AdapterHubError, MemoryError):
+        raise
+    except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise InvalidInputError(f"{folder}: transformers cannot load it as Whisper ({error})") from error
+        reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise InvalidInputError(f"{folder}: transformers cannot load it as Whisper ({reason})") from error
 
 
 def _device(name: str | None) -> torch.device:
