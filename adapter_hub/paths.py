@@ -71,7 +71,7 @@ def registry_text(explicit: str | None) -> str | None:
 def registry_path(explicit: str | None) -> Path:
     """Return the user's registry file, which need not exist yet.
 
-    `explicit`, else ADAPTER_HUB_REGISTRY, else ./registry.json if present, else the user's data folder.
+    `explicit`, else ADAPTER_HUB_REGISTRY, else the one in the user's data folder.
 
     Raises:
         InvalidInputError: a folder was named, or something that is no file.
@@ -81,11 +81,7 @@ def registry_path(explicit: str | None) -> Path:
         raise InvalidInputError(
             f"registry {chosen}: expected a file, or hf://datasets/namespace/name on the Hub"
         )
-    here = Path.cwd() / "registry.json"
-    if chosen:
-        path = _absolute(chosen)
-    else:
-        path = here if here.is_file() else user_data_path("adapter_hub") / "registry.json"
+    path = _absolute(chosen) if chosen else user_data_path("adapter_hub") / "registry.json"
     if path.is_dir():
         raise InvalidInputError(f"registry {path}: is a folder; name the file, like {path / 'registry.json'}")
     return path

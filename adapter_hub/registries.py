@@ -3,17 +3,31 @@
     registry = open_registry("hf://datasets/alice/registry")
     resolve(AdapterRef.parse("mini/da"), open_registries(None)).block.digest
 
-`--registry`, else ADAPTER_HUB_REGISTRY, else ./registry.json if present, else the user's data folder.
-Opening reads nothing and asks nobody.
+`--registry`, else ADAPTER_HUB_REGISTRY, else ./registry.json if the user trusts it (see `trust`), else the
+one in the user's data folder. Opening asks nobody.
 """
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.paths import is_address, registry_path, registry_text
 from adapter_hub.registry import Registry
+from adapter_hub.trust import Ask, Tell, registry_here
+
+
+def registry_in_force(explicit: str | None, tell: Tell, ask: Ask | None = None) -> str:
+    """Return how to name the registry that the user means, so that it is decided once.
+
+    Args:
+        explicit: as the user named it, or None.
+        tell: called with a line where a registry in the current folder is not used.
+        ask: puts a question to the user; None where nobody can answer.
+    """
+    text = registry_text(explicit)
+    return text or str(registry_here(tell, ask) or registry_path(None))
 
 
 def open_registry(
@@ -34,12 +48,12 @@ def open_registry(
     Raises:
         InvalidInputError: neither of the two.
     """
-    text = registry_text(explicit)
-    if text and is_address(text):
+    text = registry_in_force(explicit, warnings.warn)
+    if is_address(text):
         from adapter_hub.hub_registry import HubRegistry  # noqa: PLC0415 - files need none of it
 
         return HubRegistry(text, read_only=read_only, cache=cache, private=private)
-    return Registry(registry_path(explicit), read_only, cache=cache)
+    return Registry(registry_path(text), read_only, cache=cache)
 
 
 def open_registries(explicit: str | None = None, *, cache: Path | None = None) -> tuple[Registry, ...]:

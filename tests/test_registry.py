@@ -197,7 +197,7 @@ def test_a_copy_of_a_remote_registry_says_its_age_after_a_day(registry: Registry
 # which registry
 
 
-def test_the_registry_is_the_named_one_the_variable_the_folder_or_the_users(
+def test_the_registry_is_the_named_one_the_variable_s_or_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -205,7 +205,7 @@ def test_the_registry_is_the_named_one_the_variable_the_folder_or_the_users(
     assert users.name == "registry.json"
     assert tmp_path not in users.parents
     (tmp_path / "registry.json").write_text("{}")
-    assert registry_path(None) == tmp_path / "registry.json"
+    assert registry_path(None) == users  # one in the current folder has to be trusted first
     monkeypatch.setenv("ADAPTER_HUB_REGISTRY", "elsewhere/r.json")
     assert registry_path(None) == tmp_path / "elsewhere" / "r.json"
     assert registry_path("mine.json") == tmp_path / "mine.json"

@@ -16,8 +16,9 @@ from adapter_hub.exchange import publish
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.runtime.candidates import find_candidates
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.routing import FixedRoute, LanguageRouter, find_candidates, identify
+from adapter_hub.runtime.routing import FixedRoute, LanguageRouter, identify
 from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.stores.folder import FolderStore

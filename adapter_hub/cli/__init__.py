@@ -88,8 +88,8 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--registry",
     envvar="ADAPTER_HUB_REGISTRY",
     metavar="FILE|HF",
-    help="The registry: a file, or hf://datasets/namespace/name. Default: ./registry.json if present, else "
-    "the user's own.",
+    help="The registry: a file, or hf://datasets/namespace/name. Default: ./registry.json if "
+    "trusted (`registry trust`), else the user's own.",
 )
 @click.option(
     "--store",

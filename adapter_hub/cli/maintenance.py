@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -74,6 +75,20 @@ def _about_renewal(own: Registry, reason: str) -> str:
         f"registry {own.label} began anew, with the id {own.registry_id}: {reason}; {kept}; whoever saw it "
         "is told once that this is another registry, and how to accept it"
     )
+
+
+@registry.command(short_help="Let a registry count in its folder without being named.")
+@click.argument("file", type=click.Path(path_type=Path), default=Path("registry.json"))
+def trust(file: Path) -> None:
+    """Let the registry FILE (./registry.json) count whenever a command is run in its folder.
+
+    It decides where adapters come from, so trust only what you would name with --registry.
+    """
+    from adapter_hub.trust import registry_id_of, trust_file, trust_registry
+
+    registry_id = registry_id_of(file)
+    trust_registry(file, registry_id)
+    echo_line(f"{file}: trusted, as registry {registry_id}; remembered in {trust_file()}")
 
 
 def _stores(settings: Settings, own: Registry) -> list[Store]:

@@ -9,12 +9,14 @@ Opening is left to methods, so that a command pays only for what it uses.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapter_hub.cli.echo import confirm, echo_warning
 from adapter_hub.cli.echo import echo_json as echo_json
-from adapter_hub.cli.echo import echo_warning
 from adapter_hub.cli.echo import echo_warnings as echo_warnings
 
 if TYPE_CHECKING:
@@ -42,17 +44,25 @@ class Settings:
     device: str | None = None
     dtype: str | None = None
 
+    @cached_property
+    def named_registry(self) -> str:
+        """The registry that the user means, decided (and, on a terminal, asked) once for a command."""
+        from adapter_hub.registries import registry_in_force
+
+        can_answer = sys.stdin.isatty() and sys.stderr.isatty()
+        return registry_in_force(self.registry, echo_warning, confirm if can_answer else None)
+
     def registries(self) -> tuple[Registry, ...]:
         """Return the registries to look names up in: the user's, then the embedded catalogue."""
         from adapter_hub.registries import open_registries
 
-        return open_registries(self.registry, cache=self._cache_folder())
+        return open_registries(self.named_registry, cache=self._cache_folder())
 
     def own_registry(self, *, private: bool | None = None) -> Registry:
         """Return the registry that commands write to; one on the Hub is made by the first write."""
         from adapter_hub.registries import open_registry
 
-        return open_registry(self.registry, cache=self._cache_folder(), private=private or None)
+        return open_registry(self.named_registry, cache=self._cache_folder(), private=private or None)
 
     def own_store(self, *, private: bool | None = None) -> Store:
         """Return the store that commands write to: the named one, or the one that the registry goes with."""

@@ -236,7 +236,7 @@ def open_transcriber(
         base_model=base_model,
         device=settings.device,
         dtype=settings.dtype,
-        registry=settings.registry,
+        registry=settings.named_registry,
         cache=settings.cache,
         tell=echo_warning,
         **choices,

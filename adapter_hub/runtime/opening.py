@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
 from adapter_hub.paths import cache_folder, is_ours, is_private, make_private, write_atomically
 from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.registries import open_registries
+from adapter_hub.registries import open_registries, registry_in_force
 from adapter_hub.registry import Registry
 from adapter_hub.runtime.base_model import BaseModel, load_base_model, load_pinned_base_model
+from adapter_hub.runtime.candidates import find_candidates
 from adapter_hub.runtime.composition import Session
 from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
 from adapter_hub.runtime.memory import memory_guard
@@ -36,7 +38,6 @@ from adapter_hub.runtime.routing import (
     Candidate,
     FixedRoute,
     LanguageRouter,
-    find_candidates,
 )
 from adapter_hub.runtime.transcriber import Transcriber
 
@@ -61,7 +62,11 @@ class Places:
 
     def registries(self) -> tuple[Registry, ...]:
         """Return the registries to resolve in, in order."""
-        return open_registries(self.registry, cache=self.folder)
+        return open_registries(self._named, cache=self.folder)
+
+    @cached_property
+    def _named(self) -> str:
+        return registry_in_force(self.registry, self.tell)
 
     def fetch(self, ref: str | AdapterRef, *, allow_quarantined: str | None = None) -> Artifact:
         """Return the artifact of a reference, pulled into the cache if need be."""
@@ -205,11 +210,11 @@ def _router(
             for language in named[ref].manifest.languages
         }
     else:
-        candidates = find_candidates(places.registries(), base)
+        candidates = find_candidates(places.registries(), base, Cache(places.folder), places.tell)
     for ref in named:
         residents.get(ref)
     last = None if fallback is None else residents.get(fallback)
-    return base, LanguageRouter(base, candidates, residents.get, fallback=last)
+    return base, LanguageRouter(base, candidates, residents.get, fallback=last, tell=places.tell)
 
 
 def _no_adapter(ref: AdapterRef | str) -> ResidentAdapter:

@@ -8,21 +8,18 @@ speaks, go to the fallback: the base model alone, or an adapter that was named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from packaging.version import Version
 from torch import Tensor
 
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import AdapterHubError, InvalidInputError, OutOfMemoryError
 from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry, VersionBlock
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.language_identification import language_probabilities
 from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.speech.languages import primary_subtag
-from adapter_hub.versions import sort_versions
 
 # of a language by Whisper's code for it
 Probabilities = Mapping[str, float]
@@ -145,10 +142,11 @@ def identify(base: BaseModel, features: Tensor) -> list[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An adapter that the router may choose for a language."""
+    """An adapter that the router may choose for a language, and the one to try if it cannot be used."""
 
     ref: AdapterRef | str
     language: str
+    next: Candidate | None = None
 
 
 @dataclass
@@ -162,6 +160,7 @@ class LanguageRouter:
         threshold: least probability of a language for its adapter to be used.
         languages: the only ones that may be heard; none stands for all.
         fallback: adapter for what no other is for; None is the base model alone.
+        tell: called with one line for every candidate that cannot be used.
     """
 
     base: BaseModel
@@ -170,6 +169,8 @@ class LanguageRouter:
     threshold: float = THRESHOLD
     languages: Sequence[str] = ()
     fallback: ResidentAdapter | None = None
+    tell: Callable[[str], None] | None = None
+    _unusable: set[AdapterRef | str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
@@ -192,8 +193,7 @@ class LanguageRouter:
                 is sure.
         """
         if tag is not None:
-            candidate = self.candidates.get(primary_subtag(tag))
-            adapter = self.load(candidate.ref) if candidate else None
+            _, adapter = self._usable(primary_subtag(tag))
             return Route(adapter, tag, decode_language_of(self.base, adapter, tag))
         assert heard is not None
         heard = self._allowed(heard)
@@ -202,12 +202,29 @@ class LanguageRouter:
         sure = probability >= self.threshold
         if not sure and before is not None:
             return replace(before, probability=heard.get(before.decode_language, 0.0), probabilities=heard)
-        if sure and (candidate := self.candidates.get(language)):
-            adapter = self.load(candidate.ref)
+        candidate, adapter = self._usable(language) if sure else (None, None)
+        if candidate:
             return Route(adapter, candidate.language, language, probability, heard)
         if self.fallback is not None:
             return self._to_fallback(self.fallback, language, heard)
         return Route(None, language, language, probability, heard)
+
+    def _usable(self, language: str) -> tuple[Candidate | None, ResidentAdapter | None]:
+        """Return the first candidate for a language that can be loaded; those before it are told, once."""
+        candidate = self.candidates.get(language)
+        while candidate:
+            if candidate.ref not in self._unusable:
+                try:
+                    return candidate, self.load(candidate.ref)
+                except OutOfMemoryError:
+                    raise  # says nothing of the adapter
+                except AdapterHubError as error:
+                    self._unusable.add(candidate.ref)
+                    if self.tell:
+                        then = candidate.next.ref if candidate.next else "the next choice"
+                        self.tell(f"auto cannot use {candidate.ref} for {language}: {error}; trying {then}")
+            candidate = candidate.next
+        return None, None
 
     def _allowed(self, heard: Probabilities) -> Probabilities:
         """Return what was heard among the languages that are allowed."""
@@ -224,35 +241,3 @@ class LanguageRouter:
         ours = ours or next(iter(spoken), None)
         tag, code = (ours.tag, ours.decode_language) if ours else (language, language)
         return Route(adapter, tag, code, heard.get(code, 0.0), heard)
-
-
-def find_candidates(registries: Iterable[Registry], base: BaseModel) -> dict[str, Candidate]:
-    """Return the adapter to use for each language: active, released, of this base model's digest.
-
-    Of several for one language the one with the lowest recorded error rate is taken, those without a score
-    last, then by name. An earlier registry counts before a later one.
-    """
-    found: dict[str, Candidate] = {}
-    for registry in registries:
-        offers = [
-            (name, *offer) for name in registry.adapters if (offer := _offer(registry.adapters[name], base))
-        ]
-        offers.sort(
-            key=lambda offer: (min((s.value for s in offer[2].scores), default=float("inf")), offer[0])
-        )
-        for name, version, block in offers:
-            for tag in block.languages:
-                if (language := primary_subtag(tag)) in base.decode_languages:
-                    ref = AdapterRef(name, version=version, digest=block.digest)
-                    found.setdefault(language, Candidate(ref, tag))
-    return found
-
-
-def _offer(versions: Mapping[str, VersionBlock], base: BaseModel) -> tuple[str, VersionBlock] | None:
-    """Return the newest version of an adapter that may be chosen without being named."""
-    for version in reversed(sort_versions(versions)):
-        block = versions[version]
-        usable = block.status == "active" and block.base_model.digest == base.digest
-        if usable and not Version(version).is_prerelease:
-            return version, block
-    return None
