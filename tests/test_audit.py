@@ -20,7 +20,7 @@ from adapter_hub.registry import Registry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.versions import sort_versions
 
-# with tests of their own: below, in test_hub_commands.py and in attacks/test_privacy.py
+# with tests of their own: below, in test_hub_commands.py and in attacks/
 ELSEWHERE = {
     "bytes-elsewhere",
     "check-failed",
@@ -28,6 +28,7 @@ ELSEWHERE = {
     "modules-idle",
     "pair-differs",
     "people-named",
+    "report-miscounted",
     "probe-differs",
     "probe-missing",
     "secret-published",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from adapter_hub.audit import claims, contents, identity, lineage, privacy, provenance
 from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_checks
-from adapter_hub.audit.gathering import Gatherer, Probe
+from adapter_hub.audit.gathering import Gatherer, Probe, Recount
 from adapter_hub.boundary import apart
 from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError
@@ -65,6 +65,7 @@ def audit(
     registries: Sequence[Registry],
     base_models: Mapping[str, Path] | None = None,
     probe: Probe | None = None,
+    recount: Recount | None = None,
     cache: Cache | None = None,
 ) -> list[Finding]:
     """Return what is wrong, doubtful or unknown, by reference; an empty list if nothing is.
@@ -74,12 +75,13 @@ def audit(
         registries: asked in order.
         base_models: folders of base models at hand by id, beside the embedded one.
         probe: runs the model, see `adapter_hub.runtime.probe`; None leaves that check out.
+        recount: counts a report's errors anew, see `adapter_hub.evaluation.recounting`; None leaves that out.
         cache: pulled adapters, which stand for those whose store is on the Hub.
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.
     """
-    gatherer = Gatherer(registries, base_models, probe, cache)
+    gatherer = Gatherer(registries, base_models, probe, cache, recount)
     findings = [] if refs else list(_of_registries(registries))
     for ref, look in gatherer.named(refs) if refs else gatherer.everything():
         with apart(ref, partial(_not_looked_at, findings, ref)):

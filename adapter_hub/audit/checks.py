@@ -70,6 +70,7 @@ class Subject:
         known: every registered version by digest.
         standings: the strictest status of any version, with what this machine was told.
         probe: runs the model on the artifact and yields differences; None leaves that out.
+        recount: counts a report's errors anew and yields differences; None leaves that out.
     """
 
     ref: str
@@ -84,6 +85,7 @@ class Subject:
     known: Mapping[str, KnownVersion] = field(default_factory=dict)
     standings: Standings | None = None
     probe: Callable[[Artifact], Iterator[str]] | None = None
+    recount: Callable[[EvaluationReport], Iterator[str]] | None = None
 
     @property
     def reports(self) -> tuple[EvaluationReport, ...]:

@@ -38,6 +38,18 @@ def report_inconsistent(subject: Subject) -> Iterator[str]:
             yield f"{_name(report)}: an utterance occurs twice"
 
 
+@check("report-miscounted", "error", hint="remove it, or evaluate again with --attach")
+def report_miscounted(subject: Subject) -> Iterator[str]:
+    """A report's errors of words or characters are not those that its own texts give.
+
+    Every row holds what was said and what was heard; both are normalised as the report says and compared.
+    """
+    for report in subject.reports if subject.recount else ():
+        assert subject.recount is not None
+        for difference in subject.recount(report):
+            yield f"{_name(report)}, {difference}"
+
+
 @check("score-unsupported", "error", needs="entry", hint="run `adapter-hub registry rebuild`")
 def score_unsupported(subject: Subject) -> Iterator[str]:
     """The registry shows a score that no attached report's counts give.

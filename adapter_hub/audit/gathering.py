@@ -21,6 +21,7 @@ from adapter_hub.hub import is_hub
 from adapter_hub.manifest import MANIFEST_FILE, Manifest, is_safe_path
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registry import Location, Registry, VersionBlock
+from adapter_hub.report import EvaluationReport
 from adapter_hub.resolution import look_up
 from adapter_hub.standing import Standings
 from adapter_hub.stores import Claims, Store, open_store
@@ -29,6 +30,7 @@ from adapter_hub.summary import version_block
 from adapter_hub.versions import sort_versions
 
 Probe = Callable[[Artifact], Iterator[str]]
+Recount = Callable[[EvaluationReport], Iterator[str]]
 Look = Callable[[], Subject]  # opens one adapter version
 Opened = tuple[Artifact | None, Store | None, str]
 
@@ -42,6 +44,7 @@ class Gatherer:
         base_models: Mapping[str, Path] | None = None,
         probe: Probe | None = None,
         cache: Cache | None = None,
+        recount: Recount | None = None,
     ) -> None:
         """Take note of where to look; nothing is read yet.
 
@@ -49,9 +52,10 @@ class Gatherer:
             registries: asked in order.
             base_models: folders of base models at hand by id, beside the embedded one.
             probe: see `Subject.probe`.
+            recount: see `Subject.recount`.
             cache: pulled adapters, which stand for those whose store is on the Hub.
         """
-        self.registries, self.probe, self.cache = registries, probe, cache
+        self.registries, self.probe, self.cache, self.recount = registries, probe, cache, recount
         self._ask_hub = False  # for claims of what was named; a glance at everything makes no requests
         self.base_models = _base_model_facts({EMBEDDED_ID: embedded.base_model_path(), **(base_models or {})})
         self._artifacts: dict[tuple[str, str, str], Opened] = {}
@@ -100,6 +104,7 @@ class Gatherer:
             known=self.known,
             standings=self.standings,
             probe=self.probe,
+            recount=self.recount,
         )
 
     def registered(self, registry: Registry, name: str, version: str) -> Subject:
@@ -127,6 +132,7 @@ class Gatherer:
             known=self.known,
             standings=self.standings,
             probe=self.probe,
+            recount=self.recount,
         )
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from adapter_hub.artifact import Artifact
     from adapter_hub.audit.gathering import Probe
     from adapter_hub.registry import Registry
-    from adapter_hub.report import Finding
+    from adapter_hub.report import EvaluationReport, Finding
 
 
 @click.command()
@@ -64,6 +65,7 @@ def audit(
         cache=settings.open_cache(),
         base_models=folders,
         probe=_runner(settings, folders) if probe else None,
+        recount=_recount if find_spec("jiwer") else None,
     )
     if as_json:
         echo_json([finding.to_json() for finding in findings])
@@ -124,6 +126,12 @@ def _explain(code: str, as_json: bool) -> None:
         echo_json({"code": code, "explanation": EXPLANATIONS[code]})
     else:
         echo_line(f"{code}: {EXPLANATIONS[code]}")
+
+
+def _recount(report: EvaluationReport) -> Iterator[str]:
+    from adapter_hub.evaluation.recounting import recount
+
+    return recount(report)
 
 
 def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:

@@ -19,7 +19,7 @@ from making import make_artifact
 import adapter_hub
 from adapter_hub import embedded
 from adapter_hub.base_model import EMBEDDED_ID
-from adapter_hub.canonical import digest_of
+from adapter_hub.canonical import digest_of, sha256_hex
 from adapter_hub.registry import Registry
 from adapter_hub.registry_file import registry_bytes
 from adapter_hub.trust import trust_file
@@ -229,3 +229,35 @@ def test_auto_asks_no_hub_because_of_a_place_in_a_file(
 def test_a_registry_that_commands_named_before_stays_usable(run: Run, tmp_path: Path) -> None:
     assert run("publish", make_artifact(tmp_path / "da", "test/da").path).code == 0
     assert run("pull", "test/da").code == 0
+
+
+# embellished reports
+
+
+EMBELLISHED = ("words", "characters", "both")
+
+
+@pytest.mark.parametrize("which", EMBELLISHED)
+def test_a_report_whose_counts_are_not_those_of_its_texts_is_found(
+    run: Run, tmp_path: Path, which: str
+) -> None:
+    report = json.loads(next((embedded.store_path() / "mini/da/evaluations").glob("*/*.json")).read_bytes())
+    for part in ("words", "characters") if which == "both" else (which,):
+        for counts in (report[part], *(row[part] for row in report["rows"])):
+            length = counts["hits"] + counts["substitutions"] + counts["deletions"]
+            counts.update(hits=length, substitutions=0, deletions=0, insertions=0)
+    if which != "characters":
+        report["interval"]["low"] = 0.0
+    place = tmp_path / "store"
+    words = ("--registry", tmp_path / "registry.json", "--store", place)
+    assert run("mirror", "mini/it", "mini/da", "--from", "embedded", "--to", place).code == 0
+    assert run(*words, "registry", "rebuild").code == 0
+    (path,) = (place / "mini/da/evaluations").glob("*/*.json")
+    raw = json.dumps(report).encode()
+    path.with_name(f"{sha256_hex(raw)}.json").write_bytes(raw)
+    path.unlink()
+    outcome = run(*words, "audit", "mini/da@1.0.0")
+    assert outcome.code == 1
+    lines = [line for line in outcome.out.splitlines() if "report-miscounted" in line]
+    assert 0 < len(lines) <= 4
+    assert "its texts give" in lines[0]
