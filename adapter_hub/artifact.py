@@ -104,6 +104,21 @@ class Artifact:
             raise IntegrityError(f"{self.ref} in {self.path}", problems)
         return found
 
+    def expect(self, name: str, version: str, where: str) -> Self:
+        """Return this artifact if it is the version that was asked for, whatever `where` says it is.
+
+        A digest is of a manifest that has a name and a version, so it cannot stand for another one.
+
+        Raises:
+            IntegrityError: it is another version.
+        """
+        if (self.manifest.name, self.manifest.version) != (name, version):
+            raise IntegrityError(
+                f"{name}@{version}: {where} gives it the digest {self.digest}, which is that of {self.ref}; "
+                "a version has one digest: do not use it, and tell who keeps that list"
+            )
+        return self
+
     def verify(self) -> None:
         """Check that the folder holds exactly what the manifest promises (invariants 2, 3, 5, 8).
 

@@ -9,12 +9,79 @@ adapter for other speech or another model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from packaging.version import Version
 
 from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.manifest import Manifest
+from adapter_hub.registry_file import VersionBlock
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """What the rule of versions compares, as far as it is known.
+
+    Attributes:
+        ref: `namespace/name@version`.
+        version: like `1.2.0`.
+        digest: of the manifest.
+        method: how it was made.
+        function_digest: of what it computes.
+        major: what takes a new MAJOR when it changes, by its name in messages.
+        minor: what takes a new MINOR.
+    """
+
+    ref: str
+    version: str
+    digest: str
+    method: str
+    function_digest: str
+    major: Mapping[str, object]
+    minor: Mapping[str, object]
+
+
+def facts_of(manifest: Manifest) -> VersionFacts:
+    """Return what the rule of versions compares, all of it."""
+    return VersionFacts(
+        manifest.ref,
+        manifest.version,
+        manifest.digest,
+        manifest.method,
+        manifest.function_digest,
+        {
+            "the base model": manifest.base_model.digest,
+            "the languages": _languages(manifest),
+            "the task": manifest.task,
+            "the module set": _modules(manifest),
+        },
+        {
+            "the weights": manifest.weights_digest,
+            "the scaling": _scalings(manifest),
+            "the gate": manifest.gate,
+            "the timestamps": manifest.timestamps,
+            "the licence": manifest.license,
+            "the dtype": _dtypes(manifest),
+            "the rank": _ranks(manifest),
+        },
+    )
+
+
+def facts_of_block(name: str, version: str, block: VersionBlock) -> VersionFacts:
+    """Return what a registry knows of a version whose manifest cannot be read."""
+    return VersionFacts(
+        f"{name}@{version}",
+        version,
+        block.digest,
+        block.method,
+        block.function_digest,
+        {
+            "the base model": block.base_model.digest,
+            "the languages": sorted(zip(block.languages, block.decode_languages, strict=False)),
+        },
+        {"the weights": block.weights_digest, "the licence": block.license},
+    )
 
 
 def sort_versions(versions: Iterable[str]) -> list[str]:
@@ -35,13 +102,13 @@ def preferred(versions: Iterable[str]) -> str | None:
     return max(versions, key=lambda v: (not Version(v).is_prerelease, Version(v)), default=None)
 
 
-def check_version_step(previous: Sequence[Manifest], new: Manifest) -> None:
+def check_version_step(previous: Sequence[Manifest | VersionFacts], new: Manifest) -> None:
     """Check `new` against its neighbours among the published versions of its name.
 
     Pre-releases of one release may change freely among themselves.
 
     Args:
-        previous: manifests of the published versions, in any order; `new` itself may be among them.
+        previous: the published versions, in any order; `new` itself may be among them.
         new: the manifest to publish.
 
     Raises:
@@ -49,8 +116,9 @@ def check_version_step(previous: Sequence[Manifest], new: Manifest) -> None:
         InvalidInputError: the version's number promises less than changed, with the least that fits; or
             an expert pair and other adapters under one name.
     """
-    release = Version(new.version).release
-    for other in previous:
+    release, after = Version(new.version).release, facts_of(new)
+    others = [facts_of(item) if isinstance(item, Manifest) else item for item in previous]
+    for other in others:
         if other.version == new.version and other.digest != new.digest:
             raise ConflictError(
                 f"{new.ref} exists with other bytes ({other.digest}); a version never changes: "
@@ -61,16 +129,16 @@ def check_version_step(previous: Sequence[Manifest], new: Manifest) -> None:
                 f"{new.ref}: is made by {new.method}, {other.ref} by {other.method}; an expert pair needs a "
                 "name of its own"
             )
-    older = [m for m in previous if Version(m.version).release < release]
-    newer = [m for m in previous if Version(m.version).release > release]
+    older = [m for m in others if Version(m.version).release < release]
+    newer = [m for m in others if Version(m.version).release > release]
     if older:
-        _check_step(max(older, key=lambda m: Version(m.version)), new, new)
+        _check_step(max(older, key=lambda m: Version(m.version)), after, after)
     if newer:
-        _check_step(new, min(newer, key=lambda m: Version(m.version)), new)
+        _check_step(after, min(newer, key=lambda m: Version(m.version)), after)
 
 
-def _check_step(before: Manifest, after: Manifest, new: Manifest) -> None:
-    needed, changes = needed_step(before, after)
+def _check_step(before: VersionFacts, after: VersionFacts, new: VersionFacts) -> None:
+    needed, changes = _needed(before, after)
     a, b = Version(before.version).release, Version(after.version).release
     if needed == 2 or a[: needed + 1] != b[: needed + 1]:
         return
@@ -86,25 +154,15 @@ def _check_step(before: Manifest, after: Manifest, new: Manifest) -> None:
 
 def needed_step(before: Manifest, after: Manifest) -> tuple[int, list[str]]:
     """Return which number of the version has to grow (0 major, 1 minor, 2 none of these), and why."""
-    major = {
-        "the base model": before.base_model.digest != after.base_model.digest,
-        "the languages": _languages(before) != _languages(after),
-        "the task": before.task != after.task,
-        "the module set": _modules(before) != _modules(after),
-    }
-    minor = {
-        "the weights": before.weights_digest != after.weights_digest,
-        "the scaling": _scalings(before) != _scalings(after),
-        "the gate": before.gate != after.gate,
-        "the timestamps": before.timestamps != after.timestamps,
-        "the licence": before.license != after.license,
-        "the dtype": _dtypes(before) != _dtypes(after),
-        "the rank": _ranks(before) != _ranks(after),
-    }
-    for step, changes in enumerate((major, minor)):
-        if found := [name for name, changed in changes.items() if changed]:
+    return _needed(facts_of(before), facts_of(after))
+
+
+def _needed(before: VersionFacts, after: VersionFacts) -> tuple[int, list[str]]:
+    pairs = ((before.major, after.major), (before.minor, after.minor))
+    for step, (old, new) in enumerate(pairs):
+        if found := [name for name in new if name in old and old[name] != new[name]]:
             return step, found
-    if before.function_digest != after.function_digest:  # by the rules above it cannot
+    if before.function_digest != after.function_digest:  # by the rules above it cannot, where all is known
         return 1, ["the function digest"]
     return 2, []
 

@@ -58,10 +58,9 @@ class Home:
 
     def edit_registry(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change registry.json as another program would."""
-        tree = json.loads(self.registry.path.read_bytes())
-        tree["sequence"] += 1
-        change(tree["adapters"])
-        self.registry.path.write_text(json.dumps(tree), encoding="utf-8")
+        change((tree := json.loads(self.registry.path.read_bytes()))["adapters"])
+        text = json.dumps({**tree, "sequence": tree["sequence"] + 1})
+        self.registry.path.write_text(text, encoding="utf-8")
 
 
 def make_home(folder: Path) -> Home:

@@ -197,7 +197,7 @@ def test_a_withdrawal_is_final_whoever_was_faster(
     with pytest.raises(StatusError, match=r"was withdrawn: its files are gone"):
         retire(DA, "deprecated", "old", registry=here[0], store=here[1])
     assert here[0].adapters["alice/da"]["1.0.0"].status == "withdrawn"
-    assert rebuild(here[0], [here[1]]) is False
+    assert not rebuild(here[0], [here[1]]).changed
 
 
 def test_the_registry_is_made_anew_from_the_hub_s_own_listing(
@@ -230,6 +230,6 @@ def test_a_rebuild_knows_what_is_published_meanwhile(
         )
     )
     hub.faults.add("before", "POST", f"api/{REPO}/commit", action=meanwhile)
-    assert rebuild(registry, [store])
+    assert rebuild(registry, [store]).changed
     assert registry.adapters.keys() == {"alice/da", "alice/el"}
     assert check(registry, [store]) == []

@@ -45,7 +45,7 @@ def bytes_elsewhere(subject: Subject) -> Iterator[str]:
     "bytes-missing",
     "error",
     needs="entry",
-    hint="restore the store's folder, or run `adapter-hub registry rebuild`",
+    hint="publish the same bytes again, or, if they are lost, retire it: --status withdrawn --reason TEXT",
 )
 def bytes_missing(subject: Subject) -> Iterator[str]:
     """The registry lists a version whose bytes are at none of its locations.
@@ -53,7 +53,7 @@ def bytes_missing(subject: Subject) -> Iterator[str]:
     Publishing writes bytes first and the index second (invariant 4), so this means that a store was
     moved or that somebody deleted from it. Withdrawn versions have no bytes, rightly.
     """
-    if _is_missing(subject):
+    if _is_missing(subject) and not subject.withdrawn:
         yield subject.problem
 
 

@@ -56,7 +56,9 @@ def publish(
         echo_json({"ref": published.ref, "digest": published.digest, "new": published.is_new})
     else:
         echo_line(f"{published.ref}  {published.digest}")
-        if not published.is_new:
+        if published.is_written and not published.is_new:
+            echo_note("was published already, and the store did not have its bytes: they are there again")
+        elif not published.is_new:
             echo_note("was published already, nothing changed")
 
 
@@ -187,7 +189,7 @@ def retire(settings: Settings, ref: str, status: Status, reason: str, as_json: b
         reason,
         registry=settings.own_registry(),
         store=settings.own_store(),
-        tell=lambda line: echo_warnings([line]),
+        tell=echo_warning,
     )
     if as_json:
         echo_json({"ref": ref, "status": status, "descendants": affected})

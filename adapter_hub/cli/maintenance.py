@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from adapter_hub.cli.tables import counted, size_text, table
 
 if TYPE_CHECKING:
     from adapter_hub.registry import Registry
+    from adapter_hub.report import Finding
     from adapter_hub.stores import Store
 
 
@@ -36,35 +38,51 @@ def check(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         echo_json([finding.to_json() for finding in findings])
     else:
-        for finding in findings:
-            echo_line(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
+        _echo_findings(findings)
         outcome = counted(len(findings), "difference") if findings else "registry and stores agree"
         echo_note(f"{own.label}: {outcome}")
     if findings:
         ctx.exit(1)
 
 
+def _echo_findings(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        echo_line(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
+        if finding.hint:
+            echo_line(f"  {finding.hint}")
+
+
 @registry.command(short_help="Rebuild the registry from its stores.")
 @json_option
-@click.pass_obj
-def rebuild(settings: Settings, as_json: bool) -> None:
-    """Rebuild the registry's entries from the manifests, reports and statuses in its stores."""
+@click.pass_context
+def rebuild(ctx: click.Context, as_json: bool) -> None:
+    """Rebuild the registry's entries from the manifests, reports and statuses in its stores.
+
+    A version whose bytes are lost keeps its entry. Exits with 1 if the stores could not give everything. A
+    registry that cannot be read or written any more begins anew, under an id of its own.
+    """
     from adapter_hub.exchange import rebuild as rebuild_registry
 
+    settings: Settings = ctx.obj
     own = settings.own_registry()
     own.mend()
     with own.locked():  # a registry that is lost altogether counts as an empty one
         stores = _stores(settings, own)
         renewal = own.renewal
-    changed = rebuild_registry(own, stores, echo_warning)
+    rebuilt = rebuild_registry(own, stores, echo_warning)
     if renewal:
         echo_warnings([_about_renewal(own, renewal)])
     count = sum(len(versions) for versions in own.adapters.values())
     if as_json:
-        echo_json({"registry": own.label, "sequence": own.sequence, "versions": count, "changed": changed})
+        found = [finding.to_json() for finding in rebuilt.findings]
+        about = {"registry": own.label, "sequence": own.sequence, "versions": count}
+        echo_json({**about, "changed": rebuilt.changed, "findings": found})
     else:
-        outcome = "rebuilt" if changed else "unchanged"
+        _echo_findings(rebuilt.findings)
+        outcome = "rebuilt" if rebuilt.changed else "unchanged"
         echo_line(f"{own.label}: {outcome}, {counted(count, 'version')}, sequence {own.sequence}")
+    if rebuilt.findings:
+        ctx.exit(1)
 
 
 def _about_renewal(own: Registry, reason: str) -> str:
@@ -92,7 +110,11 @@ def trust(file: Path) -> None:
 
 
 def _stores(settings: Settings, own: Registry) -> list[Store]:
-    """Return the stores that the registry's entries name, and the one that is configured."""
+    """Return the stores that the registry's entries name, and the one that is configured.
+
+    One that cannot be opened is told; its versions are among the findings unless another store has them.
+    """
+    from adapter_hub.errors import AdapterHubError
     from adapter_hub.exchange.places import open_location
 
     places = {
@@ -103,7 +125,12 @@ def _stores(settings: Settings, own: Registry) -> list[Store]:
     }
     configured, cache = settings.own_store(), settings.open_cache().folder
     here, labels = configured.label(own.path), places.keys()
-    stores = [open_location(places[label], own, cache=cache) for label in sorted(labels - {here})]
+    stores = []
+    for label in sorted(labels - {here}):
+        try:
+            stores.append(open_location(places[label], own, cache=cache))
+        except AdapterHubError as error:
+            echo_warnings([str(error)])
     return stores if own.is_embedded and labels and here not in labels else [*stores, configured]
 
 

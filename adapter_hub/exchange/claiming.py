@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from adapter_hub.clock import is_ahead, second_after, utc_now
 from adapter_hub.disclosing import refuse_report
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
-from adapter_hub.exchange.places import check_place, in_turn, with_embedded, write_card
+from adapter_hub.exchange.places import (
+    check_place,
+    claims_to_add_to,
+    in_turn,
+    manifest_at,
+    with_embedded,
+    write_card,
+)
+from adapter_hub.exchange.pulling import Tell
 from adapter_hub.lineage import lineage_graph
 from adapter_hub.privacy import without_names
 from adapter_hub.reference import AdapterRef
@@ -16,7 +22,9 @@ from adapter_hub.report import EvaluationReport, Status, StatusEntry
 from adapter_hub.resolution import look_up
 from adapter_hub.standing import Standings
 from adapter_hub.stores import Store
-from adapter_hub.summary import scores_of, version_block
+from adapter_hub.summary import scores_of
+
+Places = tuple[Registry, Store]
 
 
 def attach(
@@ -56,7 +64,7 @@ def attach(
         store.attach(name, report)
 
         def change(adapters: Adapters) -> None:
-            scores = scores_of(store.claims(name).reports_on(function))  # others' reports, too
+            scores = scores_of(store.heard(name).claims.reports_on(function))  # others' reports, too
             for version, block in adapters[name].items():
                 if block.function_digest == function:
                     adapters[name][version] = block.model_copy(update={"scores": scores})
@@ -72,9 +80,11 @@ def retire(
     *,
     registry: Registry,
     store: Store,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
 ) -> list[str]:
     """Change the status of one version; `active` brings it back, unless its files were removed.
+
+    Also of a version whose bytes are lost or damaged: the registry knows what it was.
 
     Args:
         ref: with an exact version.
@@ -82,7 +92,7 @@ def retire(
         reason: why, shown to everybody who asks for the version.
         registry: lists it.
         store: keeps it and gets the claim.
-        tell: called with what the user should know, one line each.
+        tell: called with every warning, one line each.
 
     Returns:
         `namespace/name@version` of every known descendant, nearest first.
@@ -100,28 +110,65 @@ def retire(
     with in_turn(registry, store):
         block = _listed(ref, registry)
         _check_not_withdrawn(ref, block, status)
-        entry = {"version": version, "digest": block.digest, "status": status, "reason": reason}
-        time = _time_after(store.claims(name).status_of(version))
-        store.attach(name, StatusEntry.model_validate({**entry, "time": time}))
-        manifest, digest = store.manifest(name, version)
+        time = _time_after(claims_to_add_to(store, name).status_of(version))
+        values = {"version": version, "digest": block.digest, "status": status, "reason": reason}
+        entry = StatusEntry.model_validate({**values, "time": time})
+        problem = _problem_of_bytes(ref, block, store)
+        is_noted = _note(name, entry, block, (registry, store), problem)
 
         def change(adapters: Adapters) -> None:
             listed = adapters[name][version]
             _check_not_withdrawn(ref, listed, status)
-            now = version_block(manifest, digest, store.claims(name), listed.locations)
-            changes = {"status": now.status, "reason": now.reason, "since": now.since}
+            now = (store.heard(name).claims.status_of(version) if is_noted else None) or entry
+            is_active = now.status == "active"
+            changes = {"status": now.status, "reason": None if is_active else now.reason, "since": now.time}
             adapters[name][version] = listed.model_copy(update=changes)
 
         registry.update(change)
         Standings((registry,))  # remembers what it says now
-        if status == "withdrawn":
+        if status == "withdrawn" and not problem:
             left = store.withdraw(name, version)
             if left and tell:
                 more = " and more" * (len(left) > 3)
                 tell(f"{ref}: {', '.join(left[:3])}{more} in its folder is none of its files and stays")
         write_card(name, store)
+    if tell and problem:
+        where = "noted there and in the registry" if is_noted else "noted in the registry alone"
+        tell(f"{ref}: store {store.label(registry.path)} does not have its bytes ({problem}); {where}")
     graph = lineage_graph(with_embedded(registry))
     return [node.label for node in graph.descendants(block.digest)]
+
+
+def _problem_of_bytes(ref: AdapterRef, block: VersionBlock, store: Store) -> str:
+    """Return why a store does not have what was published under a reference; empty if it has."""
+    assert ref.version is not None
+    held = manifest_at(store, ref.name, ref.version)
+    if isinstance(held, str):
+        return held
+    return "" if held[1] == block.digest else f"it holds other bytes, {held[1]}, expected {block.digest}"
+
+
+def _note(name: str, entry: StatusEntry, block: VersionBlock, places: Places, problem: str) -> bool:
+    """Add a status to the store; return False if the store has lost the place for it.
+
+    Raises:
+        NotFoundError: the registry does not name this store for the version, and it does not have it.
+    """
+    registry, store = places
+    if not problem:
+        store.attach(name, entry)
+        return True
+    label = store.label(registry.path)
+    if all(location.store != label for location in block.locations):
+        raise NotFoundError(
+            f"store {label} does not have {name}@{entry.version} ({problem}); name a store that has it with "
+            "--store"
+        )
+    try:
+        store.attach_statuses(name, [entry], known=True)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _listed(ref: AdapterRef, registry: Registry) -> VersionBlock:

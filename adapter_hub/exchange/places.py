@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapter_hub import embedded
-from adapter_hub.canonical import digest_of
-from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+from adapter_hub.errors import (
+    AdapterHubError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    UnreachableError,
+)
 from adapter_hub.manifest import Manifest
 from adapter_hub.paths import is_address
 from adapter_hub.registry import Location, Registry, VersionBlock
-from adapter_hub.stores import EMBEDDED, Store, open_store
+from adapter_hub.stores import EMBEDDED, Claims, Heard, Store, open_store
 from adapter_hub.versions import preferred
 
 
@@ -106,17 +111,66 @@ def manifest_of(name: str, version: str, block: VersionBlock, registry: Registry
     )
 
 
+def manifest_at(store: Store, name: str, version: str) -> tuple[Manifest, str] | str:
+    """Return the manifest of a version in a store and its digest, or why it cannot be read.
+
+    Raises:
+        UnreachableError: the store cannot be asked, so nothing is known.
+    """
+    try:
+        return store.manifest(name, version)
+    except UnreachableError:
+        raise
+    except (AdapterHubError, OSError) as error:
+        return str(error)
+
+
+def heard_at(store: Store, name: str) -> Heard:
+    """Return the claims about a name that can be read in a store, and what cannot, whatever is wrong.
+
+    Raises:
+        UnreachableError: the store cannot be asked, so nothing is known.
+    """
+    try:
+        return store.heard(name)
+    except UnreachableError:
+        raise
+    except (AdapterHubError, OSError) as error:
+        return Heard(Claims(), (), str(error))
+
+
+def claims_to_add_to(store: Store, name: str) -> Claims:
+    """Return the sound claims about a name, for somebody who is going to add a status.
+
+    Raises:
+        IntegrityError: the statuses cannot be read, with the way out. UnreachableError, AccessError.
+    """
+    heard = store.heard(name)
+    if heard.status_problem:
+        raise IntegrityError(
+            f"{heard.status_problem}; restore the file, or remove it: the registry's statuses stay, and "
+            "publishing or retiring writes a new one"
+        )
+    return heard.claims
+
+
 def write_card(name: str, store: Store) -> None:
-    """Show the version in use that people get who name none, or else the newest of all, with its card."""
+    """Show the version in use that people get who name none, or else the newest of all, with its card.
+
+    Versions whose manifest cannot be read are passed over; if there is no other, nothing is shown anew.
+    """
     from adapter_hub.cards import render_card  # noqa: PLC0415 - the template engine is for writers only
 
-    claims = store.claims(name)
+    claims = heard_at(store, name).claims
     versions = store.versions(name)
     retired = {"yanked", "quarantined", "withdrawn"}
     in_use = [v for v in versions if (last := claims.status_of(v)) is None or last.status not in retired]
-    newest = preferred(in_use or versions)
-    assert newest is not None  # a name has at least one version
-    manifest, digest = store.manifest(name, newest)
-    assert digest_of(manifest.to_bytes()) == digest
-    card = render_card(manifest, claims.reports, claims.status_of(newest), store=store.label(Path()))
-    store.present(name, newest, card)
+    for candidates in (in_use, [v for v in versions if v not in in_use]):
+        while (newest := preferred(candidates)) is not None:
+            candidates.remove(newest)
+            found = manifest_at(store, name, newest)
+            if isinstance(found, str):
+                continue
+            card = render_card(found[0], claims.reports, claims.status_of(newest), store=store.label(Path()))
+            store.present(name, newest, card)
+            return

@@ -10,20 +10,28 @@ from pathlib import Path
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.canonical import canonical_bytes
 from adapter_hub.cards import render_card
-from adapter_hub.clock import utc_now
+from adapter_hub.clock import is_ahead, utc_now
 from adapter_hub.disclosing import refuse_disclosures
-from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, StatusError
-from adapter_hub.exchange.places import check_place, in_turn, manifest_of, with_embedded, write_card
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError, StatusError
+from adapter_hub.exchange.places import (
+    check_place,
+    claims_to_add_to,
+    in_turn,
+    manifest_at,
+    manifest_of,
+    with_embedded,
+    write_card,
+)
 from adapter_hub.exchange.pulling import judged
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import write_atomically
 from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Adapters, Registry
+from adapter_hub.registry import Adapters, Registry, VersionBlock
 from adapter_hub.report import PUBLISHED, StatusEntry
 from adapter_hub.resolution import judge_ancestors
-from adapter_hub.stores import Store
+from adapter_hub.stores import Claims, Store
 from adapter_hub.summary import sorted_locations, version_block
-from adapter_hub.versions import check_version_step
+from adapter_hub.versions import VersionFacts, check_version_step, facts_of_block
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Published:
         version: like `1.2.0`.
         digest: of the manifest.
         is_new: False if the registry had it already.
+        is_written: False if the store had its bytes already; True without `is_new` restores them.
         warnings: one line each, for the user.
     """
 
@@ -42,6 +51,7 @@ class Published:
     version: str
     digest: str
     is_new: bool
+    is_written: bool
     warnings: tuple[str, ...] = ()
 
     @property
@@ -59,6 +69,8 @@ def publish(
     allow_quarantined: str | None = None,
 ) -> Published:
     """Bring an artifact into a store, then list it in a registry. The same bytes again do nothing.
+
+    Where a listed version's bytes were lost, damaged or replaced in the store, its own bytes restore it.
 
     Args:
         folder: the artifact.
@@ -102,11 +114,14 @@ def _publish(artifact: Artifact, registry: Registry, store: Store, allowed: str 
     registries = with_embedded(registry)
     with in_turn(registry, store):
         warnings = _check(artifact, registries, store, allowed)
-        checked, is_new = registry.sequence, version not in registry.adapters.get(name, {})
-        store.push(artifact, render_card(manifest, store=store.label(registry.path)))
-        if store.claims(name).published(version) is None:
-            entry = {"version": version, "digest": artifact.digest, "status": "active", "reason": PUBLISHED}
-            store.attach(name, StatusEntry.model_validate({**entry, "time": utc_now()}))
+        checked, block = registry.sequence, registry.adapters.get(name, {}).get(version)
+        claims = claims_to_add_to(store, name)
+        known = {entry.digest for entry in claims.by_version.get(version, ())}
+        restore = artifact.digest in known if block is None else True  # by now it has this digest
+        card = render_card(manifest, store=store.label(registry.path))
+        is_written = store.push(artifact, card, restore=restore)
+        if entries := _missing_statuses(artifact, block, claims):
+            store.attach_statuses(name, entries)
 
         def change(adapters: Adapters) -> None:
             if registry.sequence != checked:  # two publishers cannot both be the next version
@@ -115,7 +130,21 @@ def _publish(artifact: Artifact, registry: Registry, store: Store, allowed: str 
 
         registry.update(change)
         write_card(name, store)
-    return Published(name, version, artifact.digest, is_new, warnings)
+    return Published(name, version, artifact.digest, block is None, is_written, warnings)
+
+
+def _missing_statuses(artifact: Artifact, block: VersionBlock | None, claims: Claims) -> list[StatusEntry]:
+    """Return what a store's claims have to say of a version and do not: since when it is, and its status."""
+    version = artifact.manifest.version
+    about = {"version": version, "digest": artifact.digest}
+    entries = []
+    if claims.published(version) is None:
+        time = block.published if block and not is_ahead(block.published) else utc_now()
+        entries.append({**about, "status": "active", "reason": PUBLISHED, "time": time})
+    if block and block.status != "active" and claims.status_of(version) is None:
+        reason = block.reason or "as the registry says"
+        entries.append({**about, "status": block.status, "reason": reason, "time": utc_now()})
+    return [StatusEntry.model_validate(entry) for entry in entries]
 
 
 def _check(
@@ -127,7 +156,7 @@ def _check(
     warnings = _check_ancestors(artifact, registries, allowed)
     if artifact.digest not in registries[0].by_digest:  # what is listed keeps its status anyway
         warnings += judged(artifact, registries, allowed)
-    check_version_step(_published_manifests(manifest.name, registries, store), manifest)
+    check_version_step(_published(manifest.name, registries, store), manifest)
     return warnings
 
 
@@ -140,6 +169,11 @@ def _check_digest(artifact: Artifact, registries: Sequence[Registry]) -> None:
             raise ConflictError(
                 f"{artifact.ref} exists in {other.label} with other bytes ({block.digest}); a version never "
                 "changes: publish under a higher version, or with --as NAME@VERSION"
+            )
+        if block and block.status == "withdrawn":
+            raise StatusError(
+                f"{artifact.ref} was withdrawn ({block.reason}): its files were removed; publish it under a "
+                "higher version"
             )
         if why := other.why_unreadable(manifest.name, manifest.version):
             raise ConflictError(
@@ -169,14 +203,25 @@ def _check_ancestors(
     return verdict.warnings
 
 
-def _published_manifests(name: str, registries: Sequence[Registry], store: Store) -> list[Manifest]:
-    """Return the manifests of all versions of `name` that the registries or the store know."""
-    manifests = {version: store.manifest(name, version)[0] for version in store.versions(name)}
+def _published(name: str, registries: Sequence[Registry], store: Store) -> list[Manifest | VersionFacts]:
+    """Return what is known of all versions of `name`: their manifests, or what a registry says of them.
+
+    A version whose bytes are lost, damaged or replaced keeps no other from being published.
+    """
+    read = {version: manifest_at(store, name, version) for version in store.versions(name)}
+    held = {version: item for version, item in read.items() if not isinstance(item, str)}
+    found: dict[str, Manifest | VersionFacts] = {version: item[0] for version, item in held.items()}
+    listed: set[str] = set()
     for registry in registries:
         for version, block in registry.adapters.get(name, {}).items():
-            if version not in manifests:
-                manifests[version] = manifest_of(name, version, block, registry)
-    return list(manifests.values())
+            if version in listed or (version in held and held[version][1] == block.digest):
+                continue
+            listed.add(version)
+            try:
+                found[version] = manifest_of(name, version, block, registry)
+            except NotFoundError:
+                found[version] = facts_of_block(name, version, block)
+    return list(found.values())
 
 
 def _list(adapters: Adapters, artifact: Artifact, registry: Registry, store: Store) -> None:
@@ -185,8 +230,9 @@ def _list(adapters: Adapters, artifact: Artifact, registry: Registry, store: Sto
     known = versions.get(manifest.version)
     place = store.location(manifest.name, manifest.version, registry.path)
     if known:
-        locations = sorted_locations((*known.locations, place))
-        versions[manifest.version] = known.model_copy(update={"locations": locations})
+        others = [location for location in known.locations if location.store != place.store]
+        update = {"locations": sorted_locations((*others, place))}
+        versions[manifest.version] = known.model_copy(update=update)
     else:
-        claims = store.claims(manifest.name)
+        claims = store.heard(manifest.name).claims
         versions[manifest.version] = version_block(manifest, artifact.digest, claims, [place])

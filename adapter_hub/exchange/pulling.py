@@ -96,7 +96,7 @@ def _find(
             registry.settle_for_copy()
         try:
             resolved = resolve(ref, registries, allow_quarantined=allow_quarantined)
-            if artifact := cache.get(resolved.block.digest):
+            if artifact := _cached(resolved, cache):
                 return resolved, artifact
         except AdapterHubError:
             if not any(registry.is_copy for registry in registries):
@@ -105,7 +105,14 @@ def _find(
         if registry.is_copy:
             registry.refresh()
     resolved = resolve(ref, registries, allow_quarantined=allow_quarantined)
-    return resolved, cache.get(resolved.block.digest) or _land(resolved, cache, progress)
+    return resolved, _cached(resolved, cache) or _land(resolved, cache, progress)
+
+
+def _cached(resolved: Resolved, cache: Cache) -> Artifact | None:
+    artifact = cache.get(resolved.block.digest)
+    return artifact and artifact.expect(
+        resolved.name, resolved.version, f"registry {resolved.registry.label}"
+    )
 
 
 def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifact:

@@ -3,119 +3,145 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from adapter_hub.errors import IntegrityError
 from adapter_hub.exchange.kept_statuses import keep_statuses
 from adapter_hub.exchange.places import check_place
 from adapter_hub.exchange.pulling import Tell
-from adapter_hub.manifest import Manifest
-from adapter_hub.registry import Adapters, Location, Registry, VersionBlock
-from adapter_hub.registry_file import NEWER
+from adapter_hub.exchange.surveying import Survey, survey_stores
+from adapter_hub.registry import Adapters, Registry, VersionBlock
 from adapter_hub.report import Finding
 from adapter_hub.standing import Standings
-from adapter_hub.stores import Claims, Store
-from adapter_hub.summary import version_block
+from adapter_hub.stores import Store
 
 
-def rebuild(registry: Registry, stores: Sequence[Store], tell: Tell | None = None) -> bool:
-    """Rebuild the registry's blocks from everything that the stores hold.
+@dataclass(frozen=True)
+class Rebuilt:
+    """What came of rebuilding.
+
+    Attributes:
+        changed: whether the registry had to be written.
+        findings: what the stores could not give; everything else is as they say.
+    """
+
+    changed: bool
+    findings: tuple[Finding, ...] = ()
+
+
+def rebuild(registry: Registry, stores: Sequence[Store], tell: Tell | None = None) -> Rebuilt:
+    """Rebuild the registry's blocks from everything that the stores hold; none of them ever vanishes.
+
+    A version whose bytes are lost keeps its block, and so does an entry that a newer program wrote. One that
+    cannot be read or written any more begins anew, under an id of its own.
 
     Args:
-        registry: need not exist; blocks of a later schema are kept as they are.
+        registry: need not exist.
         stores: all that hold versions of it; the order does not matter.
         tell: called with a line for every status that is kept although no store has it any more.
 
     Returns:
-        Whether anything changed.
+        Whether anything changed, and what is lost, damaged or in doubt.
 
     Raises:
-        IntegrityError: two stores hold different bytes of one version, or a listed version is in none.
+        UnreachableError: a store cannot be asked.
     """
     for store in stores:
         check_place(registry, store)
+    remembered = _remembered(registry)
     registry.mend()
+    findings: list[Finding] = []
 
     def change(adapters: Adapters) -> None:
-        rebuilt = blocks_of(stores, registry)  # in here, so that it knows what others listed meanwhile
-        kept.update(keep_statuses(rebuilt, registry))
-        adapters.clear()
-        adapters.update(rebuilt)
+        survey = survey_stores(stores, registry)  # in here, so that it knows what others listed meanwhile
+        kept.update(keep_statuses(survey.adapters, registry))
+        findings[:] = _of_survey(survey, registry)
+        for name, versions in survey.adapters.items():
+            listed = adapters.setdefault(name, {})
+            listed.update({v: block for v, block in versions.items() if _may_replace(listed.get(v), block)})
 
     kept: dict[str, str] = {}
     changed = registry.update(change)
     Standings((registry,))  # remembers what it says now
-    if tell:
-        for line in kept.values():
-            tell(line)
-    return changed
+    for line in kept.values() if tell else ():
+        assert tell is not None
+        tell(line)
+    for ref, digest in sorted(remembered.items()):
+        name, _, version = ref.partition("@")
+        if version not in registry.adapters.get(name, {}) and not registry.why_unreadable(name, version):
+            message = f"this machine saw it ({digest}), and neither the registry nor a store has it"
+            hint = "publish it again, if you have its bytes"
+            findings.append(_error("registry-forgotten", ref, message, hint))
+    return Rebuilt(changed, tuple(findings))
 
 
-def blocks_of(stores: Sequence[Store], registry: Registry) -> Adapters:
-    """Return what the registry has to say, computed from the stores."""
-    adapters: Adapters = {}
-    for name in sorted({name for store in stores for name in store.names()} | _listed(registry, stores)):
-        claims = _merged([store.claims(name) for store in stores])
-        found: dict[str, tuple[Manifest, str, list[Location]]] = {}
-        for store in stores:
-            for version in store.versions(name):
-                if registry.why_unreadable(name, version) == NEWER:
-                    continue
-                manifest, digest = store.manifest(name, version)
-                _, first, locations = found.setdefault(version, (manifest, digest, []))
-                if digest != first:
-                    raise IntegrityError(
-                        f"{name}@{version}: two stores hold different bytes, {first} and {digest}"
-                    )
-                locations.append(store.location(name, version, registry.path))
-        if found:
-            adapters[name] = {
-                version: version_block(manifest, digest, claims, locations)
-                for version, (manifest, digest, locations) in found.items()
-            }
-    return adapters
+def _may_replace(listed: VersionBlock | None, block: VersionBlock) -> bool:
+    return listed is None or listed.digest == block.digest
 
 
-def _listed(registry: Registry, stores: Sequence[Store]) -> set[str]:
-    """Return the names that the registry has at the stores: a Hub's search may not know the newest yet."""
-    labels = {store.label(registry.path) for store in stores}
-    return {
-        name
-        for name, versions in registry.adapters.items()
-        if any(location.store in labels for block in versions.values() for location in block.locations)
-    }
-
-
-def _merged(claims: Sequence[Claims]) -> Claims:
-    if len(claims) == 1:
-        return claims[0]
-    reports = {report.to_bytes(): report for item in claims for report in item.reports}
-    statuses = {entry.to_bytes(): entry for item in claims for entry in item.statuses}
-    return Claims(tuple(reports[key] for key in sorted(reports)), tuple(statuses.values()))
+def _remembered(registry: Registry) -> Mapping[str, str]:
+    """Return what this machine saw of the registry at this place."""
+    try:
+        there = registry.memory.recall_place()
+        memory = registry.memory.recall(there.registry_id) if there else None
+    except IntegrityError:
+        return {}  # told when the registry is read
+    return memory.versions if memory else {}
 
 
 def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
     """Compare the registry with what the stores hold; an empty list means that they agree.
 
+    Returns:
+        One finding for every version and every claim that is wrong.
+
     Raises:
-        IntegrityError: two stores hold different bytes of one version.
+        UnreachableError: a store cannot be asked.
     """
-    rebuilt = blocks_of(stores, registry)
-    findings = [_status_lost(ref, line) for ref, line in keep_statuses(rebuilt, registry).items()]
-    for name, version in sorted(_versions(registry.adapters) | _versions(rebuilt)):
+    survey = survey_stores(stores, registry)
+    findings = [
+        _error(
+            "registry-status-lost", ref, line, "restore the store's status.json, or retire the version anew"
+        )
+        for ref, line in keep_statuses(survey.adapters, registry).items()
+    ]
+    findings += _of_survey(survey, registry)
+    told = {finding.ref for finding in findings}
+    for name, version in sorted(_versions(registry.adapters) | _versions(survey.adapters)):
         listed = registry.adapters.get(name, {}).get(version)
-        held = rebuilt.get(name, {}).get(version)
-        if listed != held:
-            findings.append(_finding(f"{name}@{version}", listed, held))
+        held = survey.adapters.get(name, {}).get(version)
+        if held is not None and listed != held and f"{name}@{version}" not in told:
+            findings.append(_difference(f"{name}@{version}", listed, held))
+    return sorted(findings, key=lambda finding: finding.ref)
+
+
+def _of_survey(survey: Survey, registry: Registry) -> list[Finding]:
+    """Return what the stores could not give: lost and damaged versions and claims."""
+    findings = list(survey.findings)
+    for name, version in sorted(_versions(registry.adapters) | survey.lost.keys()):
+        ref, reasons = f"{name}@{version}", "; ".join(survey.lost.get((name, version), ()))
+        listed = registry.adapters.get(name, {}).get(version)
+        if version in survey.adapters.get(name, {}):
+            if reasons:
+                message = f"one store does not have it whole, another has: {reasons}"
+                hint = "publish it again with --store naming the first"
+                findings.append(_error("registry-copy-damaged", ref, message, hint))
+        elif listed is None:
+            message = f"a store holds something in its place that cannot be read: {reasons}"
+            hint = "publish it again, or move what is there away"
+            findings.append(_error("registry-unreadable", ref, message, hint))
+        elif listed.status != "withdrawn":
+            findings.append(_lost(ref, reasons))
     return findings
 
 
-def _status_lost(ref: str, line: str) -> Finding:
-    return Finding(
-        code="registry-status-lost",
-        severity="error",
-        ref=ref,
-        message=line,
-        hint="restore the store's status.json, or retire the version anew",
+def _lost(ref: str, reasons: str) -> Finding:
+    return _error(
+        "registry-without-bytes",
+        ref,
+        f"listed in the registry, but in none of the stores{f': {reasons}' if reasons else ''}",
+        "publish the same bytes again, which restores it, or name the store that has it with --store; if "
+        f"they are lost, `adapter-hub retire {ref} --status withdrawn --reason TEXT`",
     )
 
 
@@ -123,15 +149,11 @@ def _versions(adapters: Mapping[str, Mapping[str, VersionBlock]]) -> set[tuple[s
     return {(name, version) for name, versions in adapters.items() for version in versions}
 
 
-def _finding(ref: str, listed: VersionBlock | None, held: VersionBlock | None) -> Finding:
-    if held is None:
-        return Finding(
-            code="registry-without-bytes",
-            severity="error",
-            ref=ref,
-            message="listed in the registry, but in none of the stores",
-            hint="name the store that has it, or publish it again",
-        )
+def _error(code: str, ref: str, message: str, hint: str) -> Finding:
+    return Finding(code=code, severity="error", ref=ref, message=message, hint=hint)
+
+
+def _difference(ref: str, listed: VersionBlock | None, held: VersionBlock) -> Finding:
     rebuild_it = "`adapter-hub registry rebuild` writes what the stores say"
     if listed is None:
         return Finding(
@@ -140,14 +162,6 @@ def _finding(ref: str, listed: VersionBlock | None, held: VersionBlock | None) -
             ref=ref,
             message="in a store, but not listed in the registry: publishing it was not finished",
             hint=f"publish it again, or {rebuild_it}",
-        )
-    if listed.digest != held.digest:
-        return Finding(
-            code="registry-digest",
-            severity="error",
-            ref=ref,
-            message=f"the registry lists {listed.digest}, the store holds {held.digest}",
-            hint="restore the store or the registry from before the change",
         )
     a, b = listed.to_json(), held.to_json()
     fields = ", ".join(field for field in sorted(a.keys() | b.keys()) if a.get(field) != b.get(field))

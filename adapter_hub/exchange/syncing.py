@@ -123,6 +123,7 @@ def _about_registries(locked: LockFile, registries: Sequence[Registry]) -> Itera
 
 def _bring(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
     artifact = cache.get(adapter.digest) or _fetch(adapter, path, registries, cache)
+    artifact.expect(adapter.name, adapter.version, str(path))
     if differences := _differences(adapter, artifact):
         hint = "the lock was edited: restore it, or rebuild it with `adapter-hub lock`"
         raise IntegrityError(f"{path}: {adapter.ref} is not what is locked", differences, hint)
@@ -181,7 +182,6 @@ def _differences(adapter: LockedAdapter, artifact: Artifact) -> list[str]:
     """Return where the rest of a locked block is not what its digest stands for."""
     manifest = artifact.manifest
     pairs = {
-        "name": (adapter.ref, manifest.ref),
         "weights_digest": (adapter.weights_digest, manifest.weights_digest),
         "base_model": (adapter.base_model.to_json(), manifest.base_model.to_json()),
         "closure": (adapter.closure, closure_of(artifact)),

@@ -102,6 +102,20 @@ class HubClient(HubReader):
             if (found := self.refs(repo).tags.get(tag)) != commit:
                 raise ConflictError(f"tag {tag} of {repo}: names {found or 'nothing'}, expected {commit}")
 
+    def delete_tag(self, repo: RepoId, tag: str) -> None:
+        """Remove a tag if it is there; the commit stays, for whoever knows it.
+
+        Raises:
+            AccessError, UnreachableError.
+        """
+        try:
+            self._ask(
+                lambda: self._api.delete_tag(repo.id, tag=check_revision(tag), repo_type=repo.kind),
+                f"tag {tag} of {repo}",
+            )
+        except NotFoundError:
+            return
+
     def create_branch(self, repo: RepoId, branch: str, commit: str) -> None:
         """Start a branch at a commit, unless there is one of that name."""
         self._ask(

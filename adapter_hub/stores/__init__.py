@@ -18,7 +18,7 @@ from typing import Protocol
 from adapter_hub import embedded
 from adapter_hub.artifact import Artifact
 from adapter_hub.clock import is_ahead
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry, strictness
@@ -107,6 +107,33 @@ def _says(entry: StatusEntry) -> tuple[str, str]:
     return entry.status, entry.reason
 
 
+@dataclass(frozen=True)
+class Heard:
+    """The claims about a name that could be read, and what could not.
+
+    Attributes:
+        claims: the sound ones.
+        problems: of damaged reports, one line each.
+        status_problem: why the statuses could not be read, which then are unknown and not `active`.
+    """
+
+    claims: Claims
+    problems: tuple[str, ...] = ()
+    status_problem: str = ""
+
+    def all_sound(self, where: str) -> Claims:
+        """Return the claims, if every one is sound.
+
+        Raises:
+            IntegrityError: with every problem.
+        """
+        if self.problems:
+            raise IntegrityError(where, self.problems)
+        if self.status_problem:
+            raise IntegrityError(self.status_problem)
+        return self.claims
+
+
 class Store(Protocol):
     """What every store can do; versions never change, claims are only added."""
 
@@ -123,12 +150,17 @@ class Store(Protocol):
             NotFoundError: the store does not have it. IntegrityError: another version is in its place.
         """
 
-    def push(self, artifact: Artifact, card: str = "") -> None:
+    def push(self, artifact: Artifact, card: str = "", *, restore: bool = False) -> bool:
         """Take an artifact in; on return it is there, whole and verified. The same bytes again are fine.
 
         Args:
             artifact: it goes in as it is.
             card: the README.md of this version, for stores that keep one with every version.
+            restore: this is what was published under its version, so damaged or other bytes in its place
+                give way; a folder keeps them beside it, a Hub in its history.
+
+        Returns:
+            Whether it had to be written; False if all of it was there.
 
         Raises:
             IntegrityError: it is not sound. ConflictError: the version exists with other bytes.
@@ -159,8 +191,13 @@ class Store(Protocol):
             NotFoundError: the store has no version that the claim is about.
         """
 
-    def attach_statuses(self, name: str, entries: Sequence[StatusEntry]) -> None:
+    def attach_statuses(self, name: str, entries: Sequence[StatusEntry], *, known: bool = False) -> None:
         """Add status entries at once; those that say nothing new are left out.
+
+        Args:
+            name: of the adapter.
+            entries: about its versions.
+            known: the versions are known from a registry, whatever became of their bytes here.
 
         Raises:
             NotFoundError, IntegrityError: about no version, or about other bytes. InvalidInputError: dated
@@ -173,6 +210,9 @@ class Store(Protocol):
         Raises:
             IntegrityError: a claim is damaged or in a wrong place; all of them.
         """
+
+    def heard(self, name: str) -> Heard:
+        """Return the claims about the versions of `name` that can be read, and what cannot."""
 
     def withdraw(self, name: str, version: str) -> tuple[str, ...]:
         """Remove the files that a version lists; its manifest and its ancestors' stay.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ from adapter_hub.reading import read_bounded
 from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry
-from adapter_hub.stores import EMBEDDED, Claim, Claims
+from adapter_hub.stores import EMBEDDED, Claim, Claims, Heard
 from adapter_hub.stores.claim_files import (
     CARD_FILE,
     EVALUATIONS,
@@ -104,11 +105,17 @@ class FolderStore:
         artifact = self._open(name, version)
         return artifact.manifest, artifact.digest
 
-    def push(self, artifact: Artifact, card: str = "") -> None:
+    def push(self, artifact: Artifact, card: str = "", *, restore: bool = False) -> bool:
         """Take an artifact in; see `Store.push`. The card is beside the versions, `present` writes it."""
         name, version = artifact.manifest.name, artifact.manifest.version
         self._refuse_withdrawn(name, version)
-        copy_artifact(artifact, self._folder(name, version))
+        folder = self._folder(name, version)
+        if restore:
+            with self._locked():
+                _set_aside(folder, artifact.digest)
+        is_missing = not folder.exists()
+        copy_artifact(artifact, folder)
+        return is_missing
 
     def fetch(
         self, name: str, version: str, folder: Path, *, digest: str | None = None, size: int | None = None
@@ -140,11 +147,12 @@ class FolderStore:
         else:
             self._attach_report(name, claim)
 
-    def attach_statuses(self, name: str, entries: Sequence[StatusEntry]) -> None:
+    def attach_statuses(self, name: str, entries: Sequence[StatusEntry], *, known: bool = False) -> None:
         """Add status entries at once; see `Store.attach_statuses`."""
-        digests = {version: self.manifest(name, version)[1] for version in {e.version for e in entries}}
+        versions = set() if known else {entry.version for entry in entries}
+        digests = {version: self.manifest(name, version)[1] for version in versions}
         for entry in entries:
-            check_about(name, entry, digests[entry.version])
+            check_about(name, entry, digests.get(entry.version, entry.digest))
         with self._locked():
             data = statuses_with(self._statuses(name), entries)
             if data is not None:
@@ -152,6 +160,10 @@ class FolderStore:
 
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`; see `Store.claims`."""
+        return self.heard(name).all_sound(f"claims about {name} in {self.path}")
+
+    def heard(self, name: str) -> Heard:
+        """Return the claims about the versions of `name` that can be read; see `Store.heard`."""
         reports, problems = [], []
         folder = self._folder(name)
         for path in sorted(self._folder(name, EVALUATIONS).glob("*/*.json")):
@@ -161,9 +173,10 @@ class FolderStore:
                 reports.append(parse_report(_read(path), relative, str(path)))
             except AdapterHubError as error:
                 problems.append(str(error))
-        if problems:
-            raise IntegrityError(f"claims about {name} in {self.path}", problems)
-        return Claims(tuple(reports), self._statuses(name))
+        try:
+            return Heard(Claims(tuple(reports), self._statuses(name)), tuple(problems))
+        except AdapterHubError as error:
+            return Heard(Claims(tuple(reports)), tuple(problems), str(error))
 
     def withdraw(self, name: str, version: str) -> tuple[str, ...]:
         """Remove the files of a version; see `Store.withdraw`."""
@@ -216,6 +229,21 @@ class FolderStore:
         make_folder(self.path)
         with held(self.path / ".lock", LOCK_SECONDS, f"store {self.path}"):
             yield
+
+
+def _set_aside(folder: Path, digest: str) -> None:
+    """Give another name to a version's folder that is not, whole, the version with this digest."""
+    if not folder.exists():
+        return
+    try:
+        there = Artifact.open(folder)
+        if there.digest == digest:
+            there.verify()
+            return
+    except AdapterHubError:
+        pass
+    folder.rename(folder.with_name(f"{folder.name}.damaged-{secrets.token_hex(4)}"))
+    sync_folder(folder.parent)
 
 
 def _is_name(name: str) -> bool:

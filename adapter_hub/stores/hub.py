@@ -33,7 +33,7 @@ from adapter_hub.reading import read_bounded
 from adapter_hub.reference import check_name, check_version
 from adapter_hub.registry_file import Location
 from adapter_hub.report import EvaluationReport, StatusEntry
-from adapter_hub.stores import Claim, Claims
+from adapter_hub.stores import Claim, Claims, Heard
 from adapter_hub.stores.claim_files import (
     EVALUATIONS,
     MAXIMUM_CLAIM,
@@ -134,7 +134,7 @@ class HubStore:
         """Return the manifest of a version and its digest; see `Store.manifest`."""
         return self._manifest(name, version, self._commit(name, version))
 
-    def push(self, artifact: Artifact, card: str = "") -> None:
+    def push(self, artifact: Artifact, card: str = "", *, restore: bool = False) -> bool:
         """Take an artifact in; see `Store.push`.
 
         Raises, besides that:
@@ -145,8 +145,10 @@ class HubStore:
         repo = self._repo(name)
         self._refuse_withdrawn(name, version, self._refs(name))
         self.client.create_repo(repo, self.private)
-        publish_version(Repository(self.client, repo, self._read_back), artifact, card)
+        repository = Repository(self.client, repo, self._read_back)
+        is_written = publish_version(repository, artifact, card, restore)
         self.known.check_tag(repo, f"v{version}", self._commit(name, version), artifact.digest)
+        return is_written
 
     def fetch(
         self, name: str, version: str, folder: Path, *, digest: str | None = None, size: int | None = None
@@ -171,21 +173,26 @@ class HubStore:
             message = f"Evaluation on {claim.data}"
             self._write(self._repo(name), lambda head: {path: claim.to_bytes()}, message)
 
-    def attach_statuses(self, name: str, entries: Sequence[StatusEntry]) -> None:
+    def attach_statuses(self, name: str, entries: Sequence[StatusEntry], *, known: bool = False) -> None:
         """Add status entries in one commit; see `Store.attach_statuses`."""
         repo = self._repo(name)
-        digests = {version: self.manifest(name, version)[1] for version in {e.version for e in entries}}
+        versions = set() if known else {entry.version for entry in entries}
+        digests = {version: self.manifest(name, version)[1] for version in versions}
         for entry in entries:
-            check_about(name, entry, digests[entry.version])
+            check_about(name, entry, digests.get(entry.version, entry.digest))
         if entries:
             message = "; ".join(f"{entry.version} is {entry.status}" for entry in entries[-3:])
             self._write(repo, lambda head: self._status_file(repo, head, entries), message)
 
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`; see `Store.claims`."""
+        return self.heard(name).all_sound(f"claims about hf://{name}")
+
+    def heard(self, name: str) -> Heard:
+        """Return the claims about the versions of `name` that can be read; see `Store.heard`."""
         refs = self._refs(name)
         if "main" not in refs.branches:
-            return Claims()
+            return Heard(Claims())
         repo, head = self._repo(name), refs.branches["main"]
         tree = self.client.tree(repo, head)
         paths = [path for path in tree if path == STATUS_FILE or path.startswith(f"{EVALUATIONS}/")]
@@ -306,10 +313,10 @@ class HubStore:
         Repository(self.client, repo, self._read_back).write_claims(plan, message)
 
 
-def _claims(files: dict[str, Path], where: str) -> Claims:
+def _claims(files: dict[str, Path], where: str) -> Heard:
     reports: list[EvaluationReport] = []
     statuses: tuple[StatusEntry, ...] = ()
-    problems = []
+    problems, status_problem = [], ""
     for path, file in files.items():
         try:
             if path == STATUS_FILE:
@@ -317,7 +324,8 @@ def _claims(files: dict[str, Path], where: str) -> Claims:
             else:
                 reports.append(parse_report(read_bounded(file, MAXIMUM_CLAIM), path, f"{path} of {where}"))
         except (AdapterHubError, ValueError) as error:
-            problems.append(str(error))
-    if problems:
-        raise IntegrityError(f"claims about {where}", problems)
-    return Claims(tuple(reports), statuses)
+            if path == STATUS_FILE:
+                status_problem = str(error)
+            else:
+                problems.append(str(error))
+    return Heard(Claims(tuple(reports), statuses), tuple(problems), status_problem)

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from adapter_hub.artifact import ANCESTORS, MAXIMUM_MANIFEST, Artifact
 from adapter_hub.canonical import digest_of, hex_of
-from adapter_hub.errors import ConflictError, NotFoundError, StaleParentError, StatusError
+from adapter_hub.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StaleParentError,
+    StatusError,
+)
 from adapter_hub.hub import HubClient, Refs, RemoteFile, RepoId, scratch_folder
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.reference import VERSION_PATTERN
@@ -84,12 +91,21 @@ def main_of(repo: RepoId, refs: Refs) -> str:
     return refs.branches["main"]
 
 
-def publish_version(repository: Repository, artifact: Artifact, card: str) -> None:
+def publish_version(repository: Repository, artifact: Artifact, card: str, restore: bool = False) -> bool:
     """Commit an artifact as the whole tree, claims apart; read it back; tag it.
 
     Whatever of this was done before is not done again. A version that is older than the one on `main`, or
     a pre-release, goes to a branch of its own for as long as it has no tag, so that `main` keeps the newest;
     its name has the bytes' digest, so that publishers of other bytes do not meet there.
+
+    Args:
+        repository: to write to.
+        artifact: the version.
+        card: its README.md.
+        restore: a tag that names something else, or damaged bytes, gives way.
+
+    Returns:
+        Whether it had to be written; False if its tag was there, and named these bytes.
 
     Raises:
         ConflictError: the version is there with other bytes. IntegrityError: the Hub keeps something else.
@@ -102,8 +118,14 @@ def publish_version(repository: Repository, artifact: Artifact, card: str) -> No
         if tag in refs.tags:
             if side in refs.branches:  # of somebody who was killed, or slower
                 client.delete_branch(repo, side)
-            _check_same(repository, artifact, refs.tags[tag])
-            return
+            try:
+                _check_same(repository, artifact, refs.tags[tag])
+            except (ConflictError, IntegrityError, NotFoundError, InvalidInputError):
+                if not restore:
+                    raise
+                client.delete_tag(repo, tag)
+                continue
+            return False
         branch, parent = _place_for(repository, version, side, refs)
         commit = _commit(repository, artifact, additions, branch, parent)
         if commit is None:
@@ -115,7 +137,8 @@ def publish_version(repository: Repository, artifact: Artifact, card: str) -> No
             continue  # another publisher of this version was faster: is it the same?
         if branch != "main":
             client.delete_branch(repo, branch)
-        return
+        return True
+    raise AssertionError  # rounds end with an error
 
 
 def _place_for(repository: Repository, version: str, side: str, refs: Refs) -> tuple[str, str]:
