@@ -104,7 +104,7 @@ class LockFile(Record):
     def _consistent(self) -> Self:
         for text in self.requirements:
             parse_requirement(text)
-        keys = [(adapter.name, Version(adapter.version)) for adapter in self.adapters]
+        keys = [(adapter.name, Version(adapter.version), adapter.hub) for adapter in self.adapters]
         if keys != sorted(set(keys)):
             raise ValueError("adapters must be sorted by name and version, each once")
         return self

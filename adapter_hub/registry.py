@@ -112,6 +112,11 @@ class Registry:
         return False
 
     @property
+    def is_derived(self) -> bool:
+        """Whether its entries are made on the way from what a store holds, so that they cannot differ."""
+        return False
+
+    @property
     def is_embedded(self) -> bool:
         """Whether this is the catalogue that ships with the package."""
         return self.path.resolve() == embedded.registry_path().resolve()

@@ -119,6 +119,7 @@ class Gatherer:
         expected = None
         if artifact is not None and claims is not None:
             expected = version_block(artifact.manifest, artifact.digest, claims, block.locations)
+            block = expected if registry.is_derived and artifact.digest == block.digest else block
         return Subject(
             ref=f"{name}@{version}",
             artifact=artifact,

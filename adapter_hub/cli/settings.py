@@ -79,7 +79,10 @@ class Settings:
     def open_ref(
         self, text: str, registries: tuple[Registry, ...]
     ) -> tuple[AdapterRef, tuple[Registry, ...]]:
-        """Return a reference and the registries to look it up in; `hf://` adds its repository to them."""
+        """Return a reference and the registries to look it up in; `hf://` adds its repository to them.
+
+        That is asked for its statuses; while it cannot be, what is in the cache is shown with a warning.
+        """
         from adapter_hub.reference import AdapterRef
 
         ref = AdapterRef.parse(text)
@@ -87,7 +90,7 @@ class Settings:
             return ref, registries
         from adapter_hub.exchange import open_hub_ref
 
-        return open_hub_ref(ref, registries, self.open_cache(), echo_warning)
+        return open_hub_ref(ref, registries, self.open_cache(), echo_warning, fresh=True)
 
     def open_cache(self) -> Cache:
         """Return the cache of pulled adapters."""

@@ -50,6 +50,11 @@ class RepositoryRegistry(Registry):
         """Whether others see the same: yes."""
         return True
 
+    @property
+    def is_derived(self) -> bool:
+        """Whether its entries are made on the way from what a store holds: yes."""
+        return True
+
     def _state(self) -> LoadedRegistry:
         return self._content
 
@@ -61,6 +66,7 @@ def open_hub_ref(
     tell: Tell | None = None,
     *,
     ask: bool = False,
+    fresh: bool = False,
 ) -> tuple[AdapterRef, tuple[Registry, ...]]:
     """Return a reference to resolve, and the registries to resolve it in.
 
@@ -70,6 +76,7 @@ def open_hub_ref(
         cache: pulled adapters, and what was seen of repositories.
         tell: called with every warning.
         ask: for its status, also where an exact version is in the cache, and do without none.
+        fresh: the same, but do with what is in the cache where nobody can be asked.
 
     Raises:
         NotFoundError: no such repository, or no adapter in it. IntegrityError: its owner changed, or a tag
@@ -80,7 +87,7 @@ def open_hub_ref(
     store = HubStore(ref.name.partition("/")[0], cache=cache.folder, one_look=True)
     plain = replace(ref, hub=False)
     repo = RepoId(ref.name)
-    blocks = {} if ask else _remembered(plain, store, repo, cache, tell)
+    blocks = {} if ask or fresh else _remembered(plain, store, repo, cache, tell)
     if not blocks:
         try:
             blocks = _asked(plain, store, repo, cache, tell)
@@ -92,7 +99,8 @@ def open_hub_ref(
                 ) from None
             if not blocks:
                 raise
-            _tell(tell, f"{error}; using {repo.id}@{next(iter(blocks))} from the cache")
+            in_cache = f"{repo.id}@{next(iter(blocks))} from the cache, whose status is not known"
+            _tell(tell, f"{error}; using {in_cache}")
     return plain, (RepositoryRegistry(repo, blocks, cache), *registries)
 
 

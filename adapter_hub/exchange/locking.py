@@ -191,7 +191,7 @@ def _locked(
     chosen = [adapters[key] for key in sorted(adapters)]
     pinned = {adapter.digest for adapter in chosen}
     pinned |= {ancestor.digest for adapter in chosen for ancestor in adapter.closure}
-    return LockFile.model_validate(
+    lock_file = LockFile.model_validate(
         {
             "schema": LOCK_SCHEMA,
             "requirements": tuple(requirements),
@@ -199,6 +199,9 @@ def _locked(
             "adapters": tuple(chosen),
         }
     )
+    if stale := lock_file.staleness():  # a registry or a repository gave something else than was asked for
+        raise IntegrityError(f"{path} was not written", stale)
+    return lock_file
 
 
 def _pin(text: str, registries: Sequence[Registry], cache: Cache, path: Path, say: Tell) -> LockedAdapter:

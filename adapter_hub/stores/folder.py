@@ -30,7 +30,7 @@ from adapter_hub.errors import (
 )
 from adapter_hub.locks import held
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.paths import TEMPORARY, make_folder
+from adapter_hub.paths import TEMPORARY, make_folder, sync_folder
 from adapter_hub.reading import read_bounded
 from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
 from adapter_hub.registry_file import Location
