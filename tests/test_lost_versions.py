@@ -227,7 +227,7 @@ def test_a_status_that_the_store_lost_is_not_lifted_by_a_rebuild(two: Two) -> No
     status = two.folder / "store/test/da/status.json"
     for content in (None, "[]", "{"):
         status.unlink() if content is None else status.write_text(content)
-        assert two.run("registry", "rebuild").code == 1
+        assert two.run("registry", "rebuild").code == (1 if content == "{" else 0)
         assert two.blocks() == before
         assert two.run("registry", "check").code == 1
     assert "restore the file, or remove it" in two.run("publish", two.next_one().path).err

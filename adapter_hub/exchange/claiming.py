@@ -120,8 +120,8 @@ def retire(
             listed = adapters[name][version]
             _check_not_withdrawn(ref, listed, status)
             now = (store.heard(name).claims.status_of(version) if is_noted else None) or entry
-            is_active = now.status == "active"
-            changes = {"status": now.status, "reason": None if is_active else now.reason, "since": now.time}
+            reason = None if now.status == "active" else now.reason
+            changes = {"status": now.status, "reason": reason, "since": now.time}
             adapters[name][version] = listed.model_copy(update=changes)
 
         registry.update(change)
