@@ -18,7 +18,7 @@ from typing import Any
 
 from adapter_hub.base_model_settings import FILES, read_config, read_settings
 from adapter_hub.canonical import canonical_bytes, digest_of, sha256_hex
-from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import escaped
 from adapter_hub.paths import Stamp, is_private, make_folder, write_atomically
 from adapter_hub.reading import read_bounded
@@ -41,6 +41,7 @@ def weight_files(folder: Path) -> list[Path]:
 
     Raises:
         NotFoundError: there are none, or one that the index names is missing.
+        InvalidInputError: the index names none.
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
@@ -48,8 +49,10 @@ def weight_files(folder: Path) -> list[Path]:
         raise NotFoundError(f"{folder}: no {WEIGHTS}; only safetensors are read, never pickles")
     shards = read_config(folder, INDEX).get("weight_map")
     names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+    if not names:
+        raise InvalidInputError(f"{folder}: {INDEX} names no files of weights")
     if missing := [name for name in names if "/" in name or not (folder / name).is_file()]:
-        raise NotFoundError(f"{folder}: {INDEX} names {', '.join(missing)}, which is not there")
+        raise NotFoundError(f"{folder}: {INDEX} names {few(missing, separator=', ')}, which is not there")
     return [folder / name for name in names]
 
 

@@ -28,7 +28,7 @@ from adapter_hub.escaping import shown
 TOLD = 10  # differences in a message
 KEPT = 1000  # differences that an error keeps
 LONGEST_DIFFERENCE = 600  # characters
-LONGEST_MESSAGE = 10_000  # characters
+LONGEST_MESSAGE = 8000  # characters
 
 
 def few(items: Iterable[str], *, separator: str = "; ", most: int = TOLD) -> str:

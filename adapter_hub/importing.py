@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from adapter_hub.artifact import Artifact, seal
 from adapter_hub.base_model import base_model_digest, linear_shapes
 from adapter_hub.base_model_settings import read_config
+from adapter_hub.canonical import MAXIMUM_TEXT, explain
 from adapter_hub.effects import NO_EFFECT, has_effect
-from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError, few
+from adapter_hub.escaping import shown
 from adapter_hub.hub import HubClient, RepoId, check_revision
 from adapter_hub.manifest import BaseModelPin, Language
 from adapter_hub.paths import folder_in_the_making
@@ -124,12 +128,16 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
 
 def base_model_pin(folder: Path, base_model_id: str, revision: str | None = None) -> BaseModelPin:
     """Return the pin of the base model in `folder`; reads every weight once."""
-    architectures = read_config(folder).get("architectures") or ["WhisperForConditionalGeneration"]
+    named = read_config(folder).get("architectures") or ["WhisperForConditionalGeneration"]
+    if not (isinstance(named, list) and isinstance(named[0], str) and 0 < len(named[0]) <= MAXIMUM_TEXT):
+        raise InvalidInputError(
+            f"{folder / 'config.json'}: architectures is {shown(named, 60)}, expected a list of texts"
+        )
     name, commit = public_base_model(base_model_id, folder)
     return BaseModelPin(
         id=name,
         revision=revision or commit,
-        architecture=architectures[0],
+        architecture=named[0],
         digest=base_model_digest(folder),
     )
 
@@ -193,10 +201,16 @@ def _fields(identity: Identity, base_model: BaseModelPin) -> dict[str, Any]:
 def languages_of(tags: Sequence[str], decode_languages: Sequence[str] = ()) -> tuple[Language, ...]:
     """Pair BCP 47 tags with Whisper's tokens; a tag without one is decoded as its first part.
 
+    Raises:
+        InvalidInputError: an empty tag, or one of thousands of characters.
+
     >>> languages_of(["pt-BR"])[0].decode_language
     'pt'
     """
     decoded = [*decode_languages, *(tag.split("-")[0].lower() for tag in tags[len(decode_languages) :])]
-    return tuple(
-        Language(tag=tag, decode_language=decode) for tag, decode in zip(tags, decoded, strict=False)
-    )
+    try:
+        return tuple(
+            Language(tag=tag, decode_language=decode) for tag, decode in zip(tags, decoded, strict=False)
+        )
+    except ValidationError as error:
+        raise InvalidInputError(f"languages {few(tags, separator=', ', most=3)}: {explain(error)}") from None

@@ -53,7 +53,7 @@ __all__ = [
     "VersionBlock",
 ]
 
-MAXIMUM_SIZE = 256 * 2**20  # bytes; 20 000 versions are 25 MB
+MAXIMUM_SIZE = 64 * 2**20  # bytes; 20 000 versions are 25 MB and take 300 MB of memory
 LOCK_SECONDS = 600.0  # how long a writer waits for its turn
 FRESH_SECONDS = 24 * 3600.0  # an older copy of a remote registry may miss a quarantine
 

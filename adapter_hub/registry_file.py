@@ -39,6 +39,7 @@ REGISTRY_SCHEMA = "registry/1"
 BLOCK_SCHEMA = "version/1"
 LAST_SEQUENCE = 2**53 - 1  # the largest that every reader keeps exact; a file that has it can't be written
 NEWER = "written by a newer program"  # why a block of a later schema is unreadable
+_MOST_VALUES = 4_000_000  # 45 a version
 _BYTES_PER_BRACKET = 24  # a block has one in about 100; more of them take far more memory than the file
 _FREE_BRACKETS = 10_000  # where a file is small, whatever it holds
 
@@ -214,7 +215,7 @@ def read_tree(raw: bytes, where: str) -> Any:
     brackets = raw.count(b"[") + raw.count(b"{")
     if brackets > _FREE_BRACKETS + len(raw) // _BYTES_PER_BRACKET:
         raise InvalidInputError(f"{where}: no registry ({brackets} lists and objects in {len(raw)} bytes)")
-    return read_json(raw, where)
+    return read_json(raw, where, values=_MOST_VALUES)
 
 
 def _records(tree: dict[str, Any], raw: bytes | None) -> tuple[RegistryFile, dict[tuple[str, str], str]]:

@@ -120,7 +120,7 @@ class EvaluationReport(Record):
     packages: dict[str, str]
     rows: Annotated[tuple[UtteranceRow, ...], Field(min_length=1), FailFast()]
 
-    values_read: ClassVar[int] = 1_500_000  # about 20 an utterance
+    values_read: ClassVar[int] = 2_000_000  # about 20 an utterance
 
     @model_validator(mode="after")
     def _pooled(self) -> Self:

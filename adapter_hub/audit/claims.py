@@ -59,7 +59,7 @@ def score_unsupported(subject: Subject) -> Iterator[str]:
     """
     if subject.block is None or subject.artifact is None:
         return
-    supported = scores_of(subject.reports)
+    supported = set(scores_of(subject.reports))
     for score in subject.block.scores:
         if score not in supported:
             yield f"{score.metric} {score.value:.4f} on {score.data} {score.split}: in no attached report"
@@ -70,8 +70,9 @@ def score_missing(subject: Subject) -> Iterator[str]:
     """A report is attached in the store and the registry does not show its score."""
     if subject.block is None:
         return
+    shown = set(subject.block.scores)
     for score in scores_of(subject.reports):
-        if score not in subject.block.scores:
+        if score not in shown:
             yield f"{score.metric} {score.value:.4f} on {score.data} {score.split} is not in the registry"
 
 

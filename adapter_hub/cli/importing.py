@@ -63,7 +63,9 @@ def import_adapter(
     """
     import tempfile
 
+    from adapter_hub.effects import effect_of
     from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
+    from adapter_hub.peft_format import WEIGHTS_FILE
     from adapter_hub.reference import AdapterRef
 
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
@@ -91,6 +93,8 @@ def import_adapter(
         echo_json(row)
     else:
         echo_line(f"{artifact.ref}  {artifact.path}")
+        if idle := str(effect_of(artifact.path / WEIGHTS_FILE)):
+            echo_note(idle)
         echo_note(f"publish it with `adapter-hub publish {target}`")
 
 

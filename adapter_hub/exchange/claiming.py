@@ -22,6 +22,7 @@ from adapter_hub.report import EvaluationReport, Status, StatusEntry
 from adapter_hub.resolution import look_up
 from adapter_hub.standing import Standings
 from adapter_hub.stores import Store
+from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
 from adapter_hub.summary import scores_of
 
 Places = tuple[Registry, Store]
@@ -48,6 +49,10 @@ def attach(
     name, function = report.subject.name, report.subject.function_digest
     if name is None or function is None:
         raise InvalidInputError("this report is about the base model alone; no adapter can carry it")
+    if (size := len(report.to_bytes())) > MAXIMUM_CLAIM:
+        raise InvalidInputError(
+            f"report on {name}: {size} bytes, at most {MAXIMUM_CLAIM} are read; evaluate fewer utterances"
+        )
     check_place(registry, store)
     with in_turn(registry, store):
         about = [b for b in registry.adapters.get(name, {}).values() if b.function_digest == function]

@@ -18,7 +18,7 @@ from adapter_hub.stores import Claims
 
 EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
 MAXIMUM_STATUSES = 10_000  # entries of one name
-MAXIMUM_CLAIM = 256 * 2**20  # bytes; a report of 100 000 utterances is about 60 MB
+MAXIMUM_CLAIM = 32 * 2**20  # bytes; a report of 60 000 utterances, which takes 350 MB of memory
 _ENTRIES = TypeAdapter(tuple[StatusEntry, ...])
 
 
@@ -57,7 +57,10 @@ def statuses_with(entries: Sequence[StatusEntry], new: Sequence[StatusEntry]) ->
             "kept for a name; publish further versions under another name"
         )
     values = [item.to_json() for item in after.statuses]
-    return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    data = (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    if len(data) > MAXIMUM_CLAIM:
+        raise InvalidInputError(f"{STATUS_FILE}: {len(data)} bytes, at most {MAXIMUM_CLAIM} are read")
+    return data
 
 
 def report_path(report: EvaluationReport, known: Sequence[str], where: str) -> str:

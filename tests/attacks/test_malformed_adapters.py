@@ -271,7 +271,7 @@ def listing(size: int) -> Callable[[dict[str, Any]], None]:
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [(2**40, "files.0.size: Input should be less than"), (2**30, "expected at most 167")],
+    [(2**40, "files.0.size: Input should be less than"), (2**30, "expected at most")],
     ids=["a terabyte", "a gigabyte for a few parameters"],
 )
 def test_a_file_larger_than_what_the_manifest_says_is_in_it_is_never_read(

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from adapter_hub.base_model import weight_files
 from adapter_hub.canonical import MAXIMUM_NESTING, Count, Record, read_json
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
+from adapter_hub.importing import base_model_pin
 from adapter_hub.lockfile import read_lock
 from adapter_hub.manifest import Manifest
 from adapter_hub.peft_format import read_peft
@@ -202,6 +204,69 @@ def test_what_was_given_is_told_cut_and_escaped() -> None:
             Numbers.parse(b'{"values":[%s]}' % given.encode(), "numbers.json")
         assert len(str(caught.value)) < 300
         assert str(caught.value).isprintable()
+
+
+BASE_MODELS = {
+    "an index that is a list": ("model.safetensors.index.json", "[]", "expected a JSON object"),
+    "an index without a map": ("model.safetensors.index.json", '{"weight_map":[1]}', "names no files"),
+    "an index that leads out": (
+        "model.safetensors.index.json",
+        json.dumps({"weight_map": {str(n): f"../../x{n}\x1b[2J" for n in range(20_000)}}),
+        r"names ../../x0\\x1b\[2J, .* and 19990 more, which is not there",
+    ),
+    "an index of numbers": (
+        "model.safetensors.index.json",
+        '{"weight_map":{"a":1}}',
+        "names 1, which",
+    ),
+    "architectures that are an object": (
+        "config.json",
+        '{"architectures":{"a":1}}',
+        "architectures is ",
+    ),
+    "architectures that are numbers": (
+        "config.json",
+        '{"architectures":[1]}',
+        "architectures is .1.",
+    ),
+    "a config nested deep": ("config.json", "[" * 5000 + "]" * 5000, "nested too deeply"),
+    "a config of 60 000 keys, one twice": (
+        "config.json",
+        keys(60_000, '"k1":1').decode(),
+        "duplicate key 'k1'",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BASE_MODELS)
+def test_a_malformed_base_model_folder_is_refused_in_one_line(tmp_path: Path, what: str) -> None:
+    name, text, message = BASE_MODELS[what]
+    (tmp_path / "config.json").write_text('{"model_type":"whisper"}', encoding="utf-8")
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with within(3), pytest.raises(AdapterHubError, match=message) as caught:
+        weight_files(tmp_path) if "index" in name else base_model_pin(tmp_path, "test/tiny")
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).isprintable()
+
+
+def test_the_largest_report_that_is_read_takes_a_known_amount_of_memory(tmp_path: Path) -> None:
+    counts = {"hits": 1, "substitutions": 0, "deletions": 0, "insertions": 0}
+    row = {"id": "1", "audio_sha256": "0" * 64, "seconds": 1.0, "language": "da", "words": counts}
+    row |= {"characters": counts, "reference": "a" * 200, "hypothesis": "a" * 200}
+    raw = b"[" + b",".join([json.dumps(row, separators=(",", ":")).encode()] * 15_000) + b"]"
+    (tmp_path / "rows.json").write_bytes(raw)
+    said = in_little_memory(
+        f"""
+        from pydantic import TypeAdapter
+        from adapter_hub.canonical import check_json
+        from adapter_hub.report import UtteranceRow
+        raw = open({str(tmp_path / "rows.json")!r}, "rb").read()
+        check_json(raw, "rows")
+        print(len(TypeAdapter(tuple[UtteranceRow, ...]).validate_json(raw)))
+        """,
+        450,
+    )
+    assert said == "15000\n"
 
 
 def test_no_message_is_longer_than_a_page() -> None:
