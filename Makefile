@@ -9,12 +9,12 @@ INSTALLED := .venv/.installed
 # one thread a test and one worker a core: threads of several tests on one core only wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow reproduce format readme schemas constraints clean
+.PHONY: demo test test-slow test-real reproduce format readme schemas constraints clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make test-slow (only the long tests), reproduce (LoRA-Whisper's tables in miniature: two hours on two cores, resumable)"
+	@echo "make test-slow (only the long tests), test-real REAL=FOLDER (on a real Whisper), reproduce (LoRA-Whisper's tables in miniature: two hours on two cores, resumable)"
 	@echo "make format, readme (what README.md and docs/ show), schemas, constraints, clean"
 
 demo: $(INSTALLED)
@@ -30,6 +30,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow
+
+# what holds of the embedded model has to hold of a real one, like a folder with openai/whisper-base
+test-real: $(INSTALLED)
+	ADAPTER_HUB_REAL=$(abspath $(REAL)) $(PYTEST) -n 0 -m real
 
 reproduce: $(INSTALLED)
 	$(BIN)/adapter-hub reproduce lora-whisper --out runs/lora-whisper

@@ -13,9 +13,14 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from adapter_hub import embedded
+from adapter_hub.artifact import Artifact
 from adapter_hub.base_model import base_model_digest
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.manifest import ProbeText
 from adapter_hub.runtime.assembling import assemble
+from adapter_hub.runtime.base_model import load_base_model
+from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.runtime.probe import _Answer, check_probe
 
 DIGEST = base_model_digest(embedded.base_model_path())
 
@@ -109,3 +114,24 @@ def test_a_copy_that_transformers_saved_again_keeps_its_digest(folder: Path, tmp
     ours.save_pretrained(tmp_path / "ours")
     processor.save_pretrained(tmp_path / "ours")
     assert base_model_digest(tmp_path / "ours") == DIGEST
+
+
+def test_a_probe_notices_another_text_though_every_logit_is_right() -> None:
+    base = load_base_model(device="cpu")
+    artifact = Artifact.open(embedded.store_path() / "mini/da/1.0.0")
+    adapter, probe = load_adapter(base, artifact), artifact.manifest.probe
+    assert probe is not None
+    check_probe(base, adapter, probe)
+    assert probe.adapter_text.text != probe.base_model_text.text
+    for name, who in (("adapter_text", "adapter"), ("base_model_text", "base model")):
+        tokens = getattr(probe, name).tokens
+        other = ProbeText(tokens=(*tokens[:-1], 5), text="something else")
+        with pytest.raises(IntegrityError, match=f"{who} says .*, expected 'something else'"):
+            check_probe(base, adapter, probe.model_copy(update={name: other}))
+
+
+def test_a_probe_s_text_ends_where_rounding_could_change_it() -> None:
+    answer = _Answer(torch.zeros(16), (7, 8, 9), (0.5, 0.0019, 0.5))
+    assert answer.sure(0.001) == (7,)
+    assert answer.sure(0.0001) == (7, 8, 9)
+    assert answer.sure(1.0) == ()
