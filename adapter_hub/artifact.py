@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from adapter_hub.below import below
 from adapter_hub.canonical import Record, canonical_bytes, digest_of, hex_of
 from adapter_hub.clock import utc_now
 from adapter_hub.contents import (
@@ -41,6 +42,7 @@ from adapter_hub.paths import (
     Stamp,
     folder_in_the_making,
     is_temporary,
+    refuse_link,
     sync_file,
     write_atomically,
 )
@@ -282,8 +284,7 @@ def copy_artifact(artifact: Artifact, target: Path | str, *, link: bool = False)
         ConflictError: `target` is something else already.
     """
     path = Path(target)
-    if path.is_symlink():
-        raise ConflictError(f"{path}: a symbolic link; name the folder that it leads to, or another one")
+    refuse_link(path)
     if not path.exists():
         try:
             with folder_in_the_making(path) as temporary:
@@ -297,9 +298,10 @@ def copy_artifact(artifact: Artifact, target: Path | str, *, link: bool = False)
 def _copy_files(artifact: Artifact, folder: Path, *, link: bool) -> None:
     label, problems = f"{artifact.ref} from {artifact.path}", size_problems(artifact.manifest.files)
     for entry in () if problems else artifact.manifest.files:
-        source, copy = artifact.path / entry.path, folder / entry.path
+        copy = folder / entry.path
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
+            source = below(artifact.path, entry.path)
             if not (link and _linked(source, copy)):
                 copy_regular(source, copy, entry.size)
         except (FileNotFoundError, NotADirectoryError):

@@ -20,7 +20,8 @@ from adapter_hub.base_model_settings import FILES, read_config, read_settings
 from adapter_hub.canonical import canonical_bytes, digest_of, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import escaped
-from adapter_hub.paths import Stamp, is_private, make_folder, write_atomically
+from adapter_hub.ownership import is_ours, is_private
+from adapter_hub.paths import Stamp, make_folder, make_private, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.tensors import read_header, tensor_rows
 
@@ -69,15 +70,14 @@ def stamped_digest(folder: Path, cache: Path) -> str:
     stamp = [[path.name, *map(str, Stamp.of(path.stat()))] for path in files]
     key = sha256_hex(canonical_bytes([RECORD, str(folder.resolve()), stamp]))
     note = cache / "base_models" / f"{key}.json"
-    if is_private(note.parent):
-        with suppress(
-            OSError, ValueError, InvalidInputError
-        ):  # not computed yet, or a broken note: compute it
+    with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
+        if is_private(note.parent) and is_ours(note.lstat()):
             known = json.loads(read_bounded(note, MAXIMUM_NOTE))
             if isinstance(known, str):
                 return known
     digest = base_model_digest(folder)
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        make_private(cache)
         make_folder(note.parent)
         if is_private(note.parent):
             write_atomically(note, canonical_bytes(digest))

@@ -37,16 +37,8 @@ from adapter_hub.below import below
 from adapter_hub.boundary import apart
 from adapter_hub.canonical import hex_of
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.paths import (
-    Stamp,
-    is_ours,
-    is_private,
-    make_folder,
-    make_private,
-    remove_folder,
-    remove_stale,
-    write_atomically,
-)
+from adapter_hub.ownership import is_ours, is_private
+from adapter_hub.paths import Stamp, make_folder, make_private, remove_folder, remove_stale, write_atomically
 from adapter_hub.reading import open_regular, read_bounded
 
 MAXIMUM_STAMP = 4 * 2**20  # bytes; 4096 files

@@ -14,20 +14,18 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from platformdirs import user_cache_path, user_data_path
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.ownership import is_private as is_private
 
 TEMPORARY = ".tmp-"
-MAXIMUM_LINKS = 40  # in each other, as systems follow them
 STALE_SECONDS = 24 * 3600  # a temporary name older than this belongs to a process that died
 
 
@@ -108,87 +106,6 @@ def _absolute(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def is_private(folder: Path) -> bool:
-    """Tell whether nobody but this user (and root) can put anything into `folder`, or something in its place.
-
-    Only then what lies there can have been written by this program alone, and be believed unseen. Every
-    folder and link on the way counts. Writing is the owner's, and the group's if that is the user's own;
-    in a folder like `/tmp`, where people cannot move what is not theirs, being the owner is enough; and
-    what lies in a folder that nobody else can enter is out of reach, whatever its own mode.
-    """
-    if os.name != "posix":
-        return True  # a user's folders there are the user's, and nothing tells otherwise
-    closed, status = False, None
-    try:
-        for status, deeper in _way_to(folder):
-            if not _is_owned(status):
-                return False
-            closed = closed and deeper
-            if not closed and _others_write(status) and not status.st_mode & stat.S_ISVTX:
-                return False
-            closed = closed or (stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077)
-    except (OSError, ValueError):  # not there, not to be looked at, links in a circle
-        return False
-    return status is not None and (closed or not _others_write(status))
-
-
-def is_ours(status: os.stat_result, *, reached: bool = True) -> bool:
-    """Tell whether a file or folder is this user's (or root's), and nobody else can write to it.
-
-    Args:
-        status: of it.
-        reached: False if others cannot get to it, so that its own mode does not matter.
-    """
-    return _is_owned(status) and not (reached and _others_write(status))
-
-
-def _is_owned(status: os.stat_result) -> bool:
-    return os.name != "posix" or status.st_uid in (0, os.geteuid())
-
-
-def _others_write(status: os.stat_result) -> bool:
-    if os.name != "posix" or stat.S_ISLNK(status.st_mode):
-        return False
-    by_group = status.st_mode & stat.S_IWGRP and status.st_gid != _own_group()
-    return bool(by_group or status.st_mode & stat.S_IWOTH)
-
-
-@cache
-def _own_group() -> int | None:
-    """Return the group that only this user is in, as many systems give to each; None where there is none."""
-    import grp  # noqa: PLC0415 - no such thing elsewhere
-    import pwd  # noqa: PLC0415
-
-    try:
-        user = pwd.getpwuid(os.geteuid())
-        group = grp.getgrgid(user.pw_gid)
-    except KeyError:
-        return None
-    alone = group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
-    return group.gr_gid if alone else None
-
-
-def _way_to(folder: Path) -> Iterator[tuple[os.stat_result, bool]]:
-    """Yield every folder and link that leads to `folder`, and whether it is deeper than the one before."""
-    absolute, links = folder.absolute(), 0
-    place, waiting = absolute.anchor, list(reversed(absolute.parts[1:]))
-    yield os.lstat(place), False
-    while waiting:
-        name = waiting.pop()
-        step = os.path.dirname(place) if name == ".." else os.path.join(place, name)  # noqa: PTH118, PTH120
-        status = os.lstat(step)
-        yield status, name != ".."
-        place = step
-        if stat.S_ISLNK(status.st_mode):
-            links += 1
-            if links > MAXIMUM_LINKS:
-                raise OSError(f"{folder}: more than {MAXIMUM_LINKS} links in each other")
-            target = Path(step).parent / os.readlink(step)  # noqa: PTH115
-            place = target.anchor
-            waiting += reversed(target.parts[1:])
-            yield os.lstat(place), False
-
-
 def sync_file(path: Path) -> None:
     """Flush the content of a file to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -260,6 +177,18 @@ def resolved(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path
 
 
+def refuse_link(folder: Path) -> None:
+    """Refuse a link where a folder is to be made: what it leads to is somebody's, or nothing.
+
+    Raises:
+        InvalidInputError: with the next step.
+    """
+    if folder.is_symlink():
+        raise InvalidInputError(
+            f"{folder}: a symbolic link; name the folder that it leads to, or another one"
+        )
+
+
 @contextmanager
 def folder_in_the_making(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target`; on success it becomes `target` in one step.
@@ -267,8 +196,9 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
     Every file that was put into it is flushed before the renaming. On an exception it is removed.
 
     Raises:
-        FileExistsError: somebody made `target` meanwhile.
+        FileExistsError: somebody made `target` meanwhile. InvalidInputError: it is a link.
     """
+    refuse_link(target)
     make_folder(target.parent)
     remove_stale(target.parent)
     temporary = temporary_beside(target)

@@ -25,7 +25,7 @@ from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
 from adapter_hub.full_fine_tune import FullFineTune
 from adapter_hub.locks import lock_file
-from adapter_hub.paths import folder_in_the_making
+from adapter_hub.paths import folder_in_the_making, refuse_link
 from adapter_hub.registry import Registry
 from adapter_hub.trainers.fitting import fit
 from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
@@ -78,6 +78,7 @@ def train(
     try:
         with processes.lost():
             with processes.together():
+                refuse_link(out)  # hours before anything is written there
                 file = read_recipe(recipe)
                 device = _own_device(device, processes)
                 events = _events(tensorboard, out)
@@ -118,7 +119,7 @@ def _train(
         outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events)
         processes.from_first(write)
     if processes.first:
-        _clear(work)
+        clear(work)
     return FullFineTune.read(out) if full else Artifact.open(out)
 
 
@@ -171,7 +172,7 @@ def _alone(work: Path, processes: Processes) -> Iterator[None]:
         yield
 
 
-def _clear(work: Path) -> None:
+def clear(work: Path) -> None:
     """Remove the checkpoints, of earlier inputs, too, and nothing that somebody else put beside them."""
     for path in work.iterdir():
         if re.fullmatch(r"[0-9a-f]{16}", path.name) and not path.is_symlink():

@@ -22,7 +22,8 @@ from adapter_hub.cache import Cache
 from adapter_hub.canonical import canonical_bytes, hex_of, sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
-from adapter_hub.paths import cache_folder, is_ours, is_private, make_private, write_atomically
+from adapter_hub.ownership import is_ours, is_private
+from adapter_hub.paths import cache_folder, make_private, write_atomically
 from adapter_hub.reference import AdapterRef, is_local
 from adapter_hub.registries import open_registries, registry_in_force
 from adapter_hub.registry import Registry

@@ -17,7 +17,8 @@ from adapter_hub.artifact import Artifact
 from adapter_hub.cache import Cache
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import pull
-from adapter_hub.paths import Stamp, is_private
+from adapter_hub.ownership import is_private
+from adapter_hub.paths import Stamp
 from adapter_hub.registries import open_registries
 
 SOMEBODY = 12345
@@ -318,3 +319,9 @@ def test_a_cache_of_somebody_else_is_readable_and_everything_in_it_is_hashed(own
     for place in (own, *own.rglob("*")):
         os.chown(place, SOMEBODY, -1)
     assert as_nobody(lambda: pull_danish(own)) == f"{path} {{}}"
+
+
+def test_a_cache_shares_no_bytes_on_the_disk_with_a_store(own: Path, artifact: Artifact) -> None:
+    folder = Cache(own / "cache").add(artifact).path
+    assert (folder / WEIGHTS).stat().st_ino != (artifact.path / WEIGHTS).stat().st_ino
+    assert (folder / WEIGHTS).stat().st_nlink == 1

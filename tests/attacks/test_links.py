@@ -11,13 +11,15 @@ from making import make_artifact, make_places
 from adapter_hub.artifact import Artifact, copy_artifact
 from adapter_hub.below import below, remove_below, write_below
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
+from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.exchange import lock, publish, pull, retire, sync
-from adapter_hub.paths import remove_folder, remove_stale, write_atomically
+from adapter_hub.paths import folder_in_the_making, remove_folder, remove_stale, write_atomically
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.report import Status
 from adapter_hub.stores.folder import FolderStore
+from adapter_hub.trainers.demonstration import demonstrate
+from adapter_hub.trainers.training import clear
 
 
 def listing(folder: Path) -> dict[str, bytes | None]:
@@ -265,8 +267,46 @@ def test_pull_does_not_write_through_a_link_nor_replace_it(locked: Path, elsewhe
     target.symlink_to(folders[leads])
     before = listing(elsewhere)
     registry = Registry(locked.parent / "hub/registry.json")
-    with pytest.raises(ConflictError, match="to: a symbolic link; name the folder that it leads to"):
+    with pytest.raises(InvalidInputError, match="to: a symbolic link; name the folder that it leads to"):
         pull("test/da", registries=[registry], cache=Cache(locked.parent / "cache"), to=target)
     assert target.is_symlink()
     assert listing(elsewhere) == before
     assert not (locked.parent / "missing").exists()
+
+
+def test_an_artifact_is_not_copied_through_a_link_in_it(tmp_path: Path, elsewhere: Path) -> None:
+    artifact = make_artifact(tmp_path / "da")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (artifact.path / name).rename(elsewhere / name)
+        (artifact.path / name).symlink_to(elsewhere / name)
+    with pytest.raises(AdapterHubError, match=r"adapter_config.json: a symbolic link.*adapter_model"):
+        copy_artifact(artifact, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("leads", ["missing", "work"])
+def test_nothing_is_made_where_a_link_is(tmp_path: Path, elsewhere: Path, leads: str) -> None:
+    out = tmp_path / "out"
+    out.symlink_to(leads)
+    before = listing(elsewhere)
+    with (
+        pytest.raises(InvalidInputError, match="out: a symbolic link; name the folder that it leads to"),
+        folder_in_the_making(out) as made,
+    ):
+        (made / "file").touch()
+    assert listing(elsewhere) == before
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_what_somebody_put_beside_checkpoints_or_a_demo_s_folders_stays(tmp_path: Path) -> None:
+    work = tmp_path / "out.training"
+    for name in ("0123456789abcdef/state.json", "lock", "notes/mine.txt", "0123/mine.txt"):
+        write_atomically(work / name, b"x")
+    clear(work)
+    assert sorted(listing(work)) == ["0123", "0123/mine.txt", "notes", "notes/mine.txt"]
+    demo = tmp_path / "demo"
+    for name in (".adapter-hub-demo", "store/x", "mine.txt"):
+        write_atomically(demo / name, b"x")
+    with pytest.raises(AdapterHubError, match=r"demo: holds mine\.txt, which no demo made"):
+        demonstrate(demo, say=lambda _: None)
+    assert (demo / "store/x").exists()

@@ -12,8 +12,9 @@ from making import make_artifact, make_places
 from other_user import as_nobody, as_root
 
 from adapter_hub.errors import AdapterHubError, ConflictError
-from adapter_hub.exchange import publish
+from adapter_hub.exchange import publish, retire
 from adapter_hub.locks import held
+from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 
 
@@ -124,3 +125,30 @@ def test_the_same_registry_under_two_names_has_one_lock(tmp_path: Path) -> None:
         held(registry.path.with_name("registry.json.lock"), 0.1, "it"),
     ):
         pass
+
+
+@as_root
+def test_a_store_that_a_group_shares_can_be_changed_by_its_second_user(shared: Path) -> None:
+    before = os.umask(0)
+    try:
+        registry, store = make_places(shared)
+        publish(make_artifact(shared / "da").path, registry=registry, store=store)
+        ref = AdapterRef.parse("test/da@1.0.0")
+        cache = shared / "cache of nobody"
+        own = Registry(registry.path, cache=cache)
+        assert as_nobody(lambda: retire(ref, "yanked", "bad", registry=own, store=store)) == "[]"
+    finally:
+        os.umask(before)
+    assert Registry(registry.path).adapters["test/da"]["1.0.0"].status == "yanked"
+
+
+@as_root
+def test_where_the_second_user_may_only_read_a_change_is_one_line(shared: Path) -> None:
+    registry, store = make_places(shared)
+    publish(make_artifact(shared / "da").path, registry=registry, store=store)
+    ref = AdapterRef.parse("test/da@1.0.0")
+    own = Registry(registry.path, cache=shared / "cache of nobody")
+    answer = as_nobody(lambda: retire(ref, "yanked", "bad", registry=own, store=store))
+    assert answer.startswith("PermissionError: ")
+    assert "registry.json.lock" in answer
+    assert Registry(registry.path).adapters["test/da"]["1.0.0"].status == "active"
