@@ -60,7 +60,7 @@ def weight_files(folder: Path) -> list[Path]:
 def stamped_digest(folder: Path, cache: Path) -> str:
     """Return the digest of the base model in `folder`, remembered by the stamps of all files that it covers.
 
-    What is remembered is believed only where nobody else can have written it (`paths.is_private`).
+    What is remembered is believed only where nobody else can have written it (`ownership`).
 
     Args:
         folder: of the base model.

@@ -28,7 +28,8 @@ from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.hub import HubClient, RepoId, check_commit
 from adapter_hub.manifest import BaseModelPin
-from adapter_hub.paths import cache_folder, is_private, write_atomically
+from adapter_hub.ownership import is_ours, is_private
+from adapter_hub.paths import cache_folder, write_atomically
 from adapter_hub.reading import read_bounded
 from adapter_hub.reference import is_local
 
@@ -257,7 +258,7 @@ def _of_other_hubs(repo: RepoId, cache: Path) -> Iterator[Copy]:
 
 def _folders(note: Path) -> list[str]:
     with suppress(AdapterHubError, OSError, ValueError, RecursionError):
-        if is_private(note.parent):
+        if is_private(note.parent) and is_ours(note.lstat()):
             known = json.loads(read_bounded(note, SMALL, follow=False))
             if isinstance(known, list) and all(isinstance(item, str) and "\0" not in item for item in known):
                 return known[:MOST_FOLDERS]

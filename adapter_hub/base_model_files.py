@@ -21,6 +21,7 @@ from adapter_hub.base_model import WEIGHTS
 from adapter_hub.canonical import canonical_bytes
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.hub import HubClient, RemoteFile, RepoId, check_commit
+from adapter_hub.locks import held
 from adapter_hub.paths import TEMPORARY, make_folder, sync_file, sync_folder, write_atomically
 from adapter_hub.reading import read_bounded
 
@@ -73,10 +74,8 @@ def fetch_files(fetch: Fetch, place: Path, revision: str) -> Path:
         IntegrityError: other bytes came, every time. InvalidInputError: no room for them.
         AccessError, UnreachableError, OSError.
     """
-    from filelock import FileLock  # noqa: PLC0415 - only where something is fetched
-
     make_folder(place)
-    with FileLock(place / ".lock", timeout=LOCK_SECONDS):
+    with held(place / ".lock", LOCK_SECONDS, f"base model in {place}"):
         folder, work = place / check_commit(fetch.commit), place / f"{TEMPORARY}{fetch.commit}"
         if not _holds(folder, fetch.files):
             if folder.exists():  # damaged: what is right of it is kept

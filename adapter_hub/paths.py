@@ -23,7 +23,6 @@ from typing import NamedTuple, Self
 from platformdirs import user_cache_path, user_data_path
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.ownership import is_private as is_private
 
 TEMPORARY = ".tmp-"
 STALE_SECONDS = 24 * 3600  # a temporary name older than this belongs to a process that died
