@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from adapter_hub.cache import Cache
 from adapter_hub.errors import NotFoundError, UnreachableError
+from adapter_hub.escaping import shown
 from adapter_hub.hub import RepoId
 from adapter_hub.manifest import MANIFEST_FILE
 from adapter_hub.reference import AdapterRef
@@ -29,14 +30,17 @@ from adapter_hub.versions import sort_versions
 
 Tell = Callable[[str], None]
 USABLE = ("active", "deprecated")
+Found = dict[str, tuple[str, VersionBlock]]  # by version: the adapter's name, and what is said of it
 
 
 class RepositoryRegistry(Registry):
     """What one repository says of its adapter, as a registry of one name; read-only."""
 
-    def __init__(self, repo: RepoId, blocks: dict[str, VersionBlock], cache: Cache) -> None:
+    def __init__(self, repo: RepoId, blocks: Found, cache: Cache) -> None:
         super().__init__(cache.folder / "registry.json", read_only=True, cache=cache.folder)
-        adapters: Adapters = {repo.id: blocks} if blocks else {}
+        adapters: Adapters = {}
+        for version, (name, block) in blocks.items():
+            adapters.setdefault(name, {})[version] = block
         self.repo = repo
         self._content = with_adapters(empty_registry(str(repo)), adapters)
 
@@ -85,6 +89,7 @@ def open_hub_ref(
     if not ref.hub:
         return ref, tuple(registries)
     store = HubStore(ref.name.partition("/")[0], cache=cache.folder, one_look=True)
+    store.trusted = ref.digest
     plain = replace(ref, hub=False)
     repo = RepoId(ref.name)
     blocks = {} if ask or fresh else _remembered(plain, store, repo, cache, tell)
@@ -101,18 +106,20 @@ def open_hub_ref(
                 raise
             in_cache = f"{repo.id}@{next(iter(blocks))} from the cache, whose status is not known"
             _tell(tell, f"{error}; using {in_cache}")
+    if blocks:  # the last one is the one to take, if any is
+        plain = replace(plain, name=next(reversed(blocks.values()))[0])
+        if plain.name != ref.name:
+            _tell(tell, f"{repo} holds {plain.name}: it goes by the name that it was published under")
     return plain, (RepositoryRegistry(repo, blocks, cache), *registries)
 
 
-def _remembered(
-    ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None
-) -> dict[str, VersionBlock]:
+def _remembered(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None) -> Found:
     """Return an exactly named version that was seen before and is in the cache."""
     known = store.known.recall(repo)
     for tag, seen in known.tags.items():
         if tag[1:] == ref.version or (ref.version is None and seen.digest == ref.digest):
             block = _cached_block(tag[1:], known, cache)
-            if block is None or (ref.digest and block.digest != ref.digest):
+            if block is None or (ref.digest and block[1].digest != ref.digest):
                 return {}
             age = time.time() - seen.seen
             if age > FRESH_SECONDS:
@@ -122,7 +129,7 @@ def _remembered(
     return {}
 
 
-def _newest_in_cache(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache) -> dict[str, VersionBlock]:
+def _newest_in_cache(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache) -> Found:
     known = store.known.recall(repo)
     for version in reversed(sort_versions(tag[1:] for tag in known.tags)):
         if ref.admits(version) and (block := _cached_block(version, known, cache)):
@@ -132,17 +139,21 @@ def _newest_in_cache(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cach
 
 def _cached_block(
     version: str, known: KnownRepo, cache: Cache, claims: Claims | None = None
-) -> VersionBlock | None:
+) -> tuple[str, VersionBlock] | None:
     tag = known.tags[f"v{version}"]
     artifact = cache.get(tag.digest)
     if artifact is None:
         return None
-    place = _location(artifact.manifest.name, tag.commit)
+    place = _location(known.repo.removeprefix("hf://"), tag.commit)
     size = (artifact.path / MANIFEST_FILE).stat().st_size
-    return version_block(artifact.manifest, tag.digest, claims or Claims(), [place], size)
+    return artifact.manifest.name, version_block(
+        artifact.manifest, tag.digest, claims or Claims(), [place], size
+    )
 
 
-def _block(version: str, store: HubStore, repo: RepoId, cache: Cache, claims: Claims) -> VersionBlock:
+def _block(
+    version: str, store: HubStore, repo: RepoId, cache: Cache, claims: Claims
+) -> tuple[str, VersionBlock]:
     """Return what the repository says of a version; the manifest is not asked for if it is here."""
     known, place = store.known.recall(repo), store.location(repo.id, version, cache.folder)
     tag = known.tags.get(f"v{version}")
@@ -150,38 +161,41 @@ def _block(version: str, store: HubStore, repo: RepoId, cache: Cache, claims: Cl
         store.known.check_tag(repo, f"v{version}", tag.commit, tag.digest)  # it was seen again
         return block
     manifest, digest = store.manifest(repo.id, version)
-    return version_block(manifest, digest, claims, [place])
+    return manifest.name, version_block(manifest, digest, claims, [place])
 
 
 def _location(name: str, commit: str) -> Location:
     return Location(store=f"hf://{name.partition('/')[0]}", repo=name, commit=commit)
 
 
-def _asked(
-    ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None
-) -> dict[str, VersionBlock]:
+def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None) -> Found:
     """Ask the repository: its owner, then the newest versions down to the first that may be used."""
     state = store.client.state(repo)
-    if store.known.check_owner(repo, state):
+    if store.known.check_owner(repo, state, pinned=ref.digest is not None):
         _tell(
             tell,
             f"{repo} is used for the first time: its owner {repo.namespace} is trusted from now on "
             f"({store.known.path(repo)})",
         )
-    found = store.versions(ref.name)
+    if state.id != repo.id:
+        _tell(tell, f"{repo} was moved to hf://{shown(state.id)} by its owner, and is looked for there")
+        repo = RepoId(state.id)
+        trusted, store = store.trusted, HubStore(repo.namespace, cache=cache.folder, one_look=True)
+        store.trusted = trusted
+    found = store.versions(repo.id)
     if not found:
         raise NotFoundError(
             f"{repo}: no version tags like v1.0.0; an ordinary PEFT adapter comes in with "
             f"`adapter-hub import {repo}`"
         )
     by_digest = ref.digest is not None and ref.version is None and ref.compatible is None
-    claims = store.statuses(ref.name)
-    blocks: dict[str, VersionBlock] = {}
+    claims = store.statuses(repo.id)
+    blocks: Found = {}
     for version in reversed(found):
         if not (by_digest or ref.admits(version)):
             continue
-        block = _block(version, store, repo, cache, claims)
-        blocks[version] = block
+        name, block = _block(version, store, repo, cache, claims)
+        blocks[version] = name, block
         if block.status in USABLE and (not by_digest or block.digest == ref.digest):
             break
     if not blocks:

@@ -14,10 +14,12 @@ from adapter_hub.errors import (
     NotFoundError,
     UnreachableError,
 )
+from adapter_hub.hub import RepoId
 from adapter_hub.manifest import Manifest
 from adapter_hub.paths import is_address
 from adapter_hub.registry import Location, Registry, VersionBlock
 from adapter_hub.stores import EMBEDDED, Claims, Heard, Store, open_store
+from adapter_hub.stores.hub import HubStore
 from adapter_hub.versions import preferred
 
 
@@ -69,7 +71,15 @@ def open_location(
         raise InvalidInputError(
             f"registry {registry.label} is on the Hub and names a folder, {location.store}"
         )
-    return open_store(location.store, registry.path, cache=cache, progress=progress)
+    store = open_store(location.store, registry.path, cache=cache, progress=progress)
+    if isinstance(store, HubStore) and location.repo is not None:
+        repo = RepoId(location.repo)  # another name than the adapter's, if it was moved
+        if repo.namespace != store.namespace:
+            raise InvalidInputError(
+                f"registry {registry.label} names {repo} in {location.store}, another namespace"
+            )
+        store.repo = repo
+    return store
 
 
 @contextmanager

@@ -162,7 +162,9 @@ class Arrival:
             if turn != self._turn:
                 raise UnreachableError(f"{self.what}: given up")
             self._check_size(self.size + len(piece))
-            file.write(piece)
+            left = memoryview(piece)
+            while left:  # a disk that is nearly full takes a part
+                left = left[file.write(left) :]
             self.size += len(piece)
         if self.progress:
             self.progress(len(piece))

@@ -54,6 +54,7 @@ from adapter_hub.stores.hub_commits import (
 )
 from adapter_hub.stores.hub_downloads import Commit, download_artifact, fetch_artifact
 from adapter_hub.stores.known_repos import KnownRepos
+from adapter_hub.stores.moved_repos import another_name, was_called
 from adapter_hub.versions import sort_versions
 
 LOCK_SECONDS = 3600.0
@@ -67,6 +68,8 @@ class HubStore:
         client: of the Hub.
         private: whether new repositories are only for those with access; None for the account's default.
         progress: called with the number of bytes that arrived.
+        repo: the only one to look in, whatever an adapter is called; None for the one of its name.
+        trusted: digest of a manifest that is taken whatever name it has.
     """
 
     def __init__(
@@ -106,6 +109,9 @@ class HubStore:
         self._manifests: dict[tuple[str, str], tuple[Manifest, str]] = {}  # of a commit: they never change
         self._entries: dict[tuple[str, str], tuple[StatusEntry, ...]] = {}
         self._look: dict[str, Refs] | None = {} if one_look else None
+        self.repo: RepoId | None = None
+        self.trusted: str | None = None
+        self._former: dict[tuple[str, str], bool] = {}
 
     def label(self, registry: Path) -> str:
         """Return `hf://namespace`."""
@@ -234,12 +240,14 @@ class HubStore:
     # what the public methods are made of
 
     def _repo(self, name: str) -> RepoId:
+        if self.repo is not None:
+            return self.repo
         if check_name(name).partition("/")[0] != self.namespace:
             raise InvalidInputError(f"store hf://{self.namespace}: cannot hold {name}, another namespace's")
         return RepoId(name)
 
     def _refs(self, name: str) -> Refs:
-        if check_name(name).partition("/")[0] != self.namespace:
+        if self.repo is None and check_name(name).partition("/")[0] != self.namespace:
             return Refs({}, {})  # several stores are asked for a name when a registry is rebuilt
         if self._look is not None and name in self._look:
             return self._look[name]
@@ -264,12 +272,29 @@ class HubStore:
         if key not in self._manifests:
             raw = self.client.read(repo, commit, MANIFEST_FILE, limit=MAXIMUM_MANIFEST)
             manifest = Manifest.parse_canonical(raw, f"{MANIFEST_FILE} of {repo}@{commit[:12]}")
-            if (manifest.name, manifest.version) != (name, version):
-                raise IntegrityError(f"{repo} v{version}: holds {manifest.ref}, expected {name}@{version}")
+            self._check_name(repo, manifest, (name, version), digest_of(raw))
             self._manifests[key] = manifest, digest_of(raw)
         manifest, digest = self._manifests[key]
         self.known.check_tag(repo, f"v{version}", commit, digest)
         return manifest, digest
+
+    def _check_name(self, repo: RepoId, manifest: Manifest, asked: tuple[str, str], digest: str) -> None:
+        """Refuse a manifest of another version, or of another name that this repository never had."""
+        name, version = asked
+        if manifest.version != version:
+            raise IntegrityError(f"{repo} v{version}: holds {manifest.ref}, expected {name}@{version}")
+        if manifest.name == name or digest == self.trusted:
+            return
+        key = (repo.id, manifest.name)
+        if key not in self._former:
+            self._former[key] = was_called(self.client, repo, manifest.name)
+        if not self._former[key]:
+            raise another_name(self.client, repo, manifest, digest)
+        seen = self.known.recall(RepoId(manifest.name)).tags.get(f"v{version}")
+        if seen and seen.digest != digest:
+            raise IntegrityError(
+                f"{repo} v{version}: the tag was moved: it named {seen.digest}, now {digest}"
+            )
 
     def _read_back(self, artifact: Artifact, commit: str) -> None:
         """Download what was just written and compare it with `artifact`, byte by byte.

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from adapter_hub.canonical import Count, Digest, Record, Text, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.escaping import shown
 from adapter_hub.hub import RepoId, RepoState
 from adapter_hub.locks import held
 from adapter_hub.paths import make_folder, make_private, write_atomically
@@ -71,14 +72,31 @@ class KnownRepos:
         return self.folder / f"hub-{sha256_hex(f'{self.endpoint} {repo}'.encode())[:32]}.json"
 
     def recall(self, repo: RepoId) -> KnownRepo:
-        """Return what was seen; nothing, if it was never seen or the file is damaged."""
+        """Return what was seen; nothing, if it was never seen.
+
+        Raises:
+            IntegrityError: the file is damaged; what it knew is not forgotten without a word.
+        """
         path = self.path(repo)
         try:
-            return KnownRepo.parse(read_bounded(path, MAXIMUM_NOTE), str(path))
-        except (OSError, InvalidInputError):
+            known = KnownRepo.parse(read_bounded(path, MAXIMUM_NOTE), str(path))
+        except FileNotFoundError:
             return KnownRepo.model_validate(
                 {"schema": "known-repo/1", "endpoint": self.endpoint, "repo": str(repo)}
             )
+        except (OSError, InvalidInputError) as error:
+            raise IntegrityError(f"{repo}: {self._damaged(path)} ({error})") from None
+        if (known.endpoint, known.repo) != (self.endpoint, str(repo)):
+            raise IntegrityError(
+                f"{repo}: {self._damaged(path)} (it is about {known.repo} on {known.endpoint})"
+            )
+        return known
+
+    def _damaged(self, path: Path) -> str:
+        return (
+            f"what this machine saw of it is damaged, in {path}, so that a moved tag or a new owner would "
+            "not be noticed; if you trust it as it is now, delete that file"
+        )
 
     def check_tag(self, repo: RepoId, tag: str, commit: str, digest: str) -> None:
         """Compare a tag with what was seen of it, and remember it.
@@ -102,19 +120,25 @@ class KnownRepos:
         if known is None or known.commit != commit or known.seen < now - 60:
             self._update(repo, tags={tag: KnownTag(commit=commit, digest=digest, seen=now)})
 
-    def check_owner(self, repo: RepoId, state: RepoState) -> bool:
+    def check_owner(self, repo: RepoId, state: RepoState, *, pinned: bool = False) -> bool:
         """Compare a repository's owner with the one trusted before.
+
+        Args:
+            repo: as it was asked for.
+            state: what the Hub answers.
+            pinned: whether the digest of the version is given, so that it does not matter whose it is now.
 
         Returns:
             Whether it is seen for the first time.
 
         Raises:
-            IntegrityError: it was moved, or deleted and made anew.
+            IntegrityError: it has another owner, or was deleted and made anew.
         """
-        if state.id != repo.id:
+        home = shown(state.id, 120)
+        if not pinned and state.id.partition("/")[0] != repo.namespace:
             raise IntegrityError(
-                f"{repo}: the Hub answers with {state.id}: the repository was moved; if you trust its owner, "
-                f"name it as hf://{state.id}"
+                f"{repo}: the Hub answers with {home}: the repository was moved to another owner; if you "
+                f"trust that one, name it as hf://{home}"
             )
         known = self.recall(repo).identity
         if known is not None and known != state.identity:
