@@ -220,8 +220,10 @@ def test_a_field_of_any_type_is_no_traceback_and_no_file_elsewhere(
 def test_an_answer_of_another_kind_is_one_line(
     hub: LoopbackHub, run: Run, body: bytes, endpoint: str, command: str
 ) -> None:
-    hub.faults.add("forge", endpoint=endpoint, times=None, forge=lambda answer: setattr(answer, "body", body))
-    hub.faults.add("forge", endpoint=endpoint, times=None, forge=lambda answer: setattr(answer, "file", None))
+    def forge(answer: Answer) -> None:
+        answer.body, answer.file, answer.length = body, None, None
+
+    hub.faults.add("forge", endpoint=endpoint, times=None, forge=forge)
     outcome = run(*COMMANDS[command])
     assert outcome.code in (0, 1), outcome
     assert is_one_line(outcome.err), outcome
@@ -235,7 +237,7 @@ def test_an_answer_of_another_kind_is_one_line(
 )
 def test_any_status_with_any_body_is_one_line(hub: LoopbackHub, run: Run, status: int, body: bytes) -> None:
     def forge(answer: Answer) -> None:
-        answer.status, answer.body, answer.file = status, body, None
+        answer.status, answer.body, answer.file, answer.length = status, body, None, None
         answer.headers |= {"X-Error-Message": "x\x1b[31my" * 3, "X-HF-Warning": f"{status}; \x1b[2Jforged"}
 
     hub.faults.add("forge", times=None, forge=forge)

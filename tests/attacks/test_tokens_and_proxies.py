@@ -72,7 +72,7 @@ def test_a_redirect_to_another_host_takes_no_token_along(
     hub: LoopbackHub, stranger: LoopbackHub, run: Run, endpoint: str
 ) -> None:
     def forge(answer: Answer) -> None:
-        answer.status, answer.body, answer.file = 302, b"", None
+        answer.status, answer.body, answer.file, answer.length = 302, b"", None, None
         answer.headers["Location"] = f"{stranger.endpoint}/x"
 
     hub.faults.add("forge", endpoint=endpoint, times=None, forge=forge)
@@ -86,7 +86,7 @@ def test_a_redirect_to_another_host_takes_no_token_along(
 )
 def test_a_redirect_to_no_web_address_is_one_line(hub: LoopbackHub, run: Run, target: str) -> None:
     def forge(answer: Answer) -> None:
-        answer.status, answer.body, answer.file = 302, b"", None
+        answer.status, answer.body, answer.file, answer.length = 302, b"", None, None
         answer.headers["Location"] = target
 
     hub.faults.add("forge", endpoint="resolve", times=None, forge=forge)
