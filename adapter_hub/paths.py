@@ -101,8 +101,24 @@ def store_path(explicit: str | None, registry: Path) -> Path:
     return _absolute(chosen) if chosen else registry.parent / "store"
 
 
+def expanded(text: str) -> Path:
+    """Return the path that a user's text names; `~` is the home folder, unless a file has that name.
+
+    Raises:
+        InvalidInputError: no text, a NUL in it, or the home of a user who is not known here.
+    """
+    if not text or "\0" in text:
+        raise InvalidInputError(f"path {text!r}: expected the name of a file or folder")
+    try:
+        return Path(text) if os.path.lexists(text) else Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidInputError(
+            f"path {text!r}: no such user here, whose home it could be; write ./{text} for a name like that"
+        ) from None
+
+
 def _absolute(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    return expanded(text).absolute()
 
 
 def sync_file(path: Path) -> None:

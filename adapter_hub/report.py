@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import FailFast, Field, StringConstraints, model_validator
+from pydantic import FailFast, Field, StringConstraints, field_validator, model_validator
 
 from adapter_hub.canonical import Count, Digest, Record, Sha256, Text, UtcTime
 from adapter_hub.manifest import Name, VersionText
@@ -157,3 +157,9 @@ class Finding(Record):
     ref: Text
     message: Annotated[str, StringConstraints(min_length=1)]
     hint: str = ""
+
+    @field_validator("ref", "message", "hint", mode="before")
+    @classmethod
+    def _written_down(cls, text: object) -> object:
+        """Spell what is no UTF-8: file names may hold any byte."""
+        return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text

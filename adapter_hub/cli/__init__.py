@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import click
 
+from adapter_hub.cli.arguments import PLACE, with_text_checked
 from adapter_hub.cli.boundary import outcome_of
 from adapter_hub.cli.echo import echo_line
 from adapter_hub.cli.settings import Settings
@@ -65,7 +66,7 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return with_text_checked(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table's lines, without importing anything."""
@@ -88,6 +89,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--registry",
     envvar="ADAPTER_HUB_REGISTRY",
     metavar="FILE|HF",
+    type=PLACE,
     help="The registry: a file, or hf://datasets/namespace/name. Default: ./registry.json if "
     "trusted (`registry trust`), else the user's own.",
 )
@@ -95,6 +97,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--store",
     envvar="ADAPTER_HUB_STORE",
     metavar="FOLDER|HF",
+    type=PLACE,
     help="The store that publish and retire write to: a folder, or hf://namespace. Default: `store` beside "
     "the registry file, or the namespace of a registry on the Hub.",
 )
@@ -102,6 +105,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--cache",
     envvar="ADAPTER_HUB_CACHE",
     metavar="FOLDER",
+    type=PLACE,
     help="Where pulled adapters are kept. Default: ~/.cache/adapter_hub.",
 )
 @click.option(

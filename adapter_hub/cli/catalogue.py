@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapter_hub.cli.arguments import PLACE
 from adapter_hub.cli.echo import echo_json, echo_note, echo_text, echo_warnings
 from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import counted, size_text, table
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 METHODS = ("lora", "warm-start", "expert-pair", "average", "imported")
 STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-ref_argument = click.argument("ref", metavar="REF")
+ref_argument = click.argument("ref", metavar="REF", type=PLACE)
 
 
 @click.command("list")
@@ -225,8 +226,8 @@ def _result(report: EvaluationReport) -> str:
 
 
 @click.command()
-@click.argument("first", metavar="REF")
-@click.argument("second", metavar="REF")
+@click.argument("first", metavar="REF", type=PLACE)
+@click.argument("second", metavar="REF", type=PLACE)
 @json_option
 @click.pass_obj
 def diff(settings: Settings, first: str, second: str, as_json: bool) -> None:

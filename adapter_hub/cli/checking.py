@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapter_hub.cli.arguments import PLACE
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.settings import Settings
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("refs", metavar="[REF]...", nargs=-1)
+@click.argument("refs", metavar="[REF]...", type=PLACE, nargs=-1)
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means, and stop.")
 @click.option("--probe", is_flag=True, help="Run the model too, and compare with what was published.")
 @click.option(
     "--base-model",
     "base_models",
     metavar="ID|FOLDER",
+    type=PLACE,
     multiple=True,
     help="A base model to compare with, beside the embedded one; may be repeated.",
 )

@@ -6,22 +6,25 @@ from pathlib import Path
 
 import click
 
+from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_warning
 from adapter_hub.cli.settings import Settings
 
 
 @click.command()
-@click.argument("ref")
+@click.argument("ref", metavar="REF", type=PLACE)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     help="Folder of the new artifact; must not exist.",
 )
 @click.option(
     "--as", "as_ref", metavar="NAME@VERSION", help="What to call it. Default: the pair's name with -folded."
 )
-@click.option("--base-model", metavar="ID|FOLDER", help="A copy of the base model. Default: the pair's own.")
+@click.option(
+    "--base-model", metavar="ID|FOLDER", type=PLACE, help="A copy of the base model. Default: the pair's own."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @click.pass_obj
 def fold(

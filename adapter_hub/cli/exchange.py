@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.catalogue import json_option, ref_argument
 from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning, echo_warnings
 from adapter_hub.cli.settings import Settings
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--as", "rename", metavar="NAME@VERSION", help="Publish the same weights under another name.")
 @click.option("--private", is_flag=True, help="On the Hub: make new repositories private.")
 @click.option(
@@ -63,8 +64,8 @@ def publish(
 
 
 @click.command()
-@click.argument("refs", metavar="REF...", nargs=-1, required=True)
-@click.option("--to", metavar="FOLDER", type=click.Path(path_type=Path), help="Copy it to this folder too.")
+@click.argument("refs", metavar="REF...", type=PLACE, nargs=-1, required=True)
+@click.option("--to", metavar="FOLDER", type=PATH, help="Copy it to this folder too.")
 @click.option("--allow-quarantined", metavar="DIGEST", help="Take this quarantined version all the same.")
 @click.option(
     "--with-base-model", is_flag=True, help="Fetch its base model, too, and check that it is the one."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapter_hub.cli.arguments import PLACE
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
 from adapter_hub.cli.settings import Settings
@@ -100,7 +101,7 @@ def base_model() -> None:
 
 
 @base_model.command(short_help="Fetch a base model from the Hub.")
-@click.argument("repo_id", metavar="ID")
+@click.argument("repo_id", metavar="ID", type=PLACE)
 @click.option("--revision", metavar="COMMIT", help="Branch, tag or commit. Default: the newest.")
 @json_option
 @click.pass_obj
@@ -119,7 +120,7 @@ def fetch(settings: Settings, repo_id: str, revision: str | None, as_json: bool)
 
 
 @base_model.command(short_help="Show a base model's digest.")
-@click.argument("id_or_folder", metavar="ID|FOLDER")
+@click.argument("id_or_folder", metavar="ID|FOLDER", type=PLACE)
 @click.option("--revision", metavar="COMMIT", help="Of a model on the Hub.")
 @json_option
 @click.pass_obj

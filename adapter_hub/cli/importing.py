@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.settings import Settings
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("source", metavar="PEFT_FOLDER|HF")
+@click.argument("source", metavar="PEFT_FOLDER|HF", type=PLACE)
 @click.option(
     "--language", "languages", metavar="TAG", multiple=True, help="BCP 47. Default: what its card says."
 )
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     multiple=True,
     help="Whisper's token for the language, where it is not the tag's first part.",
 )
-@click.option("--base-model", metavar="ID|FOLDER", help="What it was trained on. Default: what it says.")
+@click.option(
+    "--base-model", metavar="ID|FOLDER", type=PLACE, help="What it was trained on. Default: what it says."
+)
 @click.option("--as", "name", metavar="NAME@VERSION", help="Its name. Default: imported/<folder>@1.0.0.")
-@click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Default: <folder>-adapter.")
+@click.option("--out", metavar="FOLDER", type=PATH, help="Default: <folder>-adapter.")
 @click.option("--license", "licence", metavar="SPDX", help="Its licence. Default: what its card says.")
 @click.option("--author", "authors", metavar="NAME", multiple=True, help="Who made it; may be repeated.")
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
 from adapter_hub.cli.settings import Settings
@@ -18,7 +19,7 @@ file_option = click.option(
     "--file",
     "path",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("adapters.lock"),
     show_default=True,
     help="The lock file.",
@@ -26,7 +27,7 @@ file_option = click.option(
 
 
 @click.command()
-@click.argument("refs", metavar="[REF]...", nargs=-1)
+@click.argument("refs", metavar="[REF]...", type=PLACE, nargs=-1)
 @file_option
 @json_option
 @click.pass_obj
@@ -68,7 +69,7 @@ def lock(settings: Settings, refs: tuple[str, ...], path: Path, as_json: bool) -
 @click.option(
     "--to",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Copy each to a folder below this one, named like the adapter; an older version gives way.",
 )
 @click.option("--allow-quarantined", metavar="DIGEST", help="Take this quarantined version all the same.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapter_hub.cli.arguments import Number
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text, echo_warning, echo_warnings
 from adapter_hub.cli.settings import Settings
@@ -166,9 +167,7 @@ def list_entries(settings: Settings, as_json: bool) -> None:
 
 
 @cache.command(short_help="Remove what was not used for a while.")
-@click.option(
-    "--unused-days", type=click.FloatRange(min=0), default=30.0, show_default=True, help="How long."
-)
+@click.option("--unused-days", type=Number(min=0), default=30.0, show_default=True, help="How long.")
 @json_option
 @click.pass_obj
 def prune(settings: Settings, unused_days: float, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapter_hub.cli.arguments import PLACE
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
 from adapter_hub.cli.progress import Bar
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("refs", metavar="[REF]...", nargs=-1)
-@click.option("--from", "source", metavar="STORE", required=True, help="Where from; it is only read.")
-@click.option("--to", "target", metavar="STORE", required=True, help="Where to.")
+@click.argument("refs", metavar="[REF]...", type=PLACE, nargs=-1)
+@click.option(
+    "--from", "source", metavar="STORE", type=PLACE, required=True, help="Where from; it is only read."
+)
+@click.option("--to", "target", metavar="STORE", type=PLACE, required=True, help="Where to.")
 @click.option(
     "--withdraw",
     is_flag=True,

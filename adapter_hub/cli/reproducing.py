@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from adapter_hub.cli.arguments import PATH, Number
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
 from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.tables import table
@@ -36,8 +37,8 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     show_default=True,
     help="In miniature, on two cores and synthesised speech, or at the paper's size.",
 )
-@click.option("--settings", "file", type=click.Path(path_type=Path), help="Settings of your own, TOML.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; kept, and resumed.")
+@click.option("--settings", "file", type=PATH, help="Settings of your own, TOML.")
+@click.option("--out", type=PATH, help="Folder of the run; kept, and resumed.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -46,9 +47,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     help="Cells at a time; each has one GPU, if any.",
 )
 @click.option("--tables", help="Some of 2,3,4,5. Default: all that the settings name.")
-@click.option(
-    "--minutes", type=click.FloatRange(0), help="Begin no further cell after that; gaps are marked."
-)
+@click.option("--minutes", type=Number(0), help="Begin no further cell after that; gaps are marked.")
 @click.option("--dry-run", is_flag=True, help="Print the cells and their sizes, run nothing.")
 @click.option("--report-only", is_flag=True, help="Write the report again from what is finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 
+from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.echo import echo_json, echo_note, echo_text, echo_warning
 from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings
@@ -40,6 +41,7 @@ decode_language_option = click.option(
 base_model_option = click.option(
     "--base-model",
     metavar="ID",
+    type=PLACE,
     help="Id or folder of the base model. Default: the adapter's own, else the embedded one.",
 )
 beams_option = click.option(
@@ -59,6 +61,7 @@ def data_options(command: Command) -> Command:
                 "--data",
                 required=True,
                 metavar="PLACE",
+                type=PLACE,
                 help="Folder with metadata and audio, JSONL file, or hf://datasets/NAMESPACE/NAME@COMMIT.",
             ),
             click.option(
@@ -76,7 +79,7 @@ def data_options(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("ref")
+@click.argument("ref", metavar="REF", type=PLACE)
 @data_options
 @click.option("--language", metavar="TAG", help="BCP 47 tag of rows that name none. Default: the adapter's.")
 @decode_language_option
@@ -91,7 +94,7 @@ def data_options(command: Command) -> Command:
     show_default=True,
     help="What counts as the same word: basic/1 ignores case and punctuation, none/1 nothing.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the report with every utterance there.")
+@click.option("--out", type=PATH, help="Write the report with every utterance there.")
 @click.option("--attach", is_flag=True, help="Publish the report beside the adapter it is about.")
 @click.option(
     "--with-speakers",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
 from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from adapter_hub.trainers.data_check import DataReport
 
 BASE_MODEL = click.option(
-    "--base-model", default=EMBEDDED_ID, show_default=True, metavar="ID|FOLDER", help="The base model."
+    "--base-model",
+    default=EMBEDDED_ID,
+    show_default=True,
+    metavar="ID|FOLDER",
+    type=PLACE,
+    help="The base model.",
 )
 METHODS = ("lora", "warm-start", "expert-pair", "full-fine-tuning")  # trainers.methods.METHODS, without torch
-DATA = click.Path(path_type=Path)
 
 
 def tell(line: str) -> None:
@@ -39,7 +44,7 @@ def recipe() -> None:
 @click.option("--language", default="da", show_default=True, help="BCP 47 tag of the new adapter.")
 @click.option("--namespace", default="my-name", show_default=True, help="First half of its name.")
 @BASE_MODEL
-@click.option("--out", type=DATA, help="The file to write. Default: stdout.")
+@click.option("--out", type=PATH, help="The file to write. Default: stdout.")
 def recipe_new(method: str, language: str, namespace: str, base_model: str, out: Path | None) -> None:
     """Write a commented recipe to start from.
 
@@ -66,7 +71,7 @@ def data() -> None:
 
 
 @data.command("check", short_help="Report what can be trained on.")
-@click.argument("place", metavar="FOLDER|FILE.jsonl|RECIPE.toml", type=DATA)
+@click.argument("place", metavar="FOLDER|FILE.jsonl|RECIPE.toml", type=PATH)
 @BASE_MODEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -133,7 +138,7 @@ def _print_report(report: DataReport) -> None:
 
 
 @click.command()
-@click.option("--data", "folder", type=DATA, required=True, help="Speech of the new language.")
+@click.option("--data", "folder", type=PATH, required=True, help="Speech of the new language.")
 @click.option("--split", help="Sub-folder to read, such as train.")
 @click.option("--language", metavar="TAG", help="Language of the speech, like da; it is no candidate.")
 @click.option(
@@ -201,10 +206,10 @@ def similarity(
 
 
 @click.command()
-@click.argument("recipe_file", metavar="RECIPE.toml", type=DATA)
-@click.option("--out", type=DATA, required=True, help="Folder of the new artifact; must not exist.")
+@click.argument("recipe_file", metavar="RECIPE.toml", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the new artifact; must not exist.")
 @click.option(
-    "--tensorboard", type=DATA, help="Folder for TensorBoard's event files, in a sub-folder named like --out."
+    "--tensorboard", type=PATH, help="Folder for TensorBoard's event files, in a sub-folder named like --out."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @click.pass_obj
@@ -244,7 +249,7 @@ def train(settings: Settings, recipe_file: Path, out: Path, tensorboard: Path | 
 
 
 @click.command()
-@click.option("--out", type=DATA, default=Path("demo"), show_default=True, help="Folder to work in.")
+@click.option("--out", type=PATH, default=Path("demo"), show_default=True, help="Folder to work in.")
 @click.option("--quick", is_flag=True, help="A fraction of the data and steps; the numbers mean little.")
 def demo(out: Path, quick: bool) -> None:
     """Live through the whole life of an adapter, offline, in under five minutes.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from adapter_hub.cli.arguments import PATH, PLACE, Number
 from adapter_hub.cli.echo import echo_error, echo_note, echo_transcript, json_text
 from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings
@@ -51,8 +52,8 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
 
 
 @click.command()
-@click.argument("ref")
-@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("ref", metavar="REF", type=PLACE)
+@click.argument("audio", nargs=-1, required=True, type=PATH)
 @click.option(
     "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
 )
@@ -67,16 +68,19 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
     "adapters",
     multiple=True,
     metavar="REF",
+    type=PLACE,
     help="With auto: choose among these (repeat it). Default: all that the registries offer.",
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.5,
     show_default=True,
     help="With auto: least probability of a language.",
 )
-@click.option("--fallback", metavar="REF", help="With auto: the adapter where no other fits. Default: none.")
+@click.option(
+    "--fallback", metavar="REF", type=PLACE, help="With auto: the adapter where no other fits. Default: none."
+)
 @decode_language_option
 @base_model_option
 @click.option(
@@ -96,7 +100,7 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
 @click.option("--words", is_flag=True, help="Find when each word starts and ends (in JSON).")
 @click.option(
     "--window",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="SECONDS",
     help="Join phrases up to this length. Default: what the adapter takes.",
 )
@@ -111,7 +115,7 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
     help="Form of the output.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write there instead of to stdout.")
+@click.option("--out", type=PATH, help="Write there instead of to stdout.")
 @click.pass_obj
 def transcribe(
     settings: Settings,

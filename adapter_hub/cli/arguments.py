@@ -1,0 +1,92 @@
+"""What the words of a command have to be before a command sees them: paths, places, names, numbers.
+
+@click.argument("folder", type=PATH)
+@click.option("--store", type=PLACE)
+@click.option("--days", type=Number(minimum=0))
+
+So that every option of a kind refuses the same things with the same line: nothing (an unset variable of a
+script), a NUL, the home of nobody, a number that is none.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.paths import expanded
+
+if TYPE_CHECKING:
+    _ToPath = click.ParamType[Path]
+    _ToText = click.ParamType[str]
+else:
+    _ToPath = _ToText = click.ParamType  # generic in newer releases of click only
+
+
+class _PathType(_ToPath):
+    """A file or folder of this machine; `~` is the home folder."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or end as wrong usage."""
+        try:
+            return value if isinstance(value, Path) else expanded(value)
+        except InvalidInputError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _PlaceType(_ToText):
+    """A file or folder, or what has another place: `hf://namespace`, `mini/da~=1.0`, `embedded`."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is, with `~` expanded, or end as wrong usage."""
+        try:
+            path = expanded(value)
+        except InvalidInputError as error:
+            self.fail(str(error), param, ctx)
+        return str(path) if value.startswith("~") else str(value)
+
+
+class _TextType(_ToText):
+    """Words of a user: what cannot be written down as UTF-8 is no text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, or end as wrong usage."""
+        text = str(value)
+        if not text.strip() or any("\ud800" <= character <= "\udfff" for character in text):
+            self.fail(f"{text!r}: expected some text, in UTF-8", param, ctx)
+        return text
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: neither `nan` nor `1e999`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or end as wrong usage."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r}: expected a finite number", param, ctx)
+        return number
+
+
+def with_text_checked(command: click.Command) -> click.Command:
+    """Let all of a command's options that are plain text, and its subcommands', refuse what is none."""
+    for parameter in command.params:
+        if parameter.type is click.STRING:
+            parameter.type = TEXT
+    for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
+        with_text_checked(subcommand)
+    return command
+
+
+PATH = _PathType()
+TEXT = _TextType()
+PLACE = _PlaceType()
