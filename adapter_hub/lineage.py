@@ -138,7 +138,7 @@ def _branches(graph: Graph, digest: str, down: bool) -> Iterator[str]:
     while waiting:
         edge, branch = waiting.pop()
         far = _far(edge, down)
-        again = far in seen and far in (graph.children if down else graph.parents)
+        again = far in seen and bool((graph.children if down else graph.parents).get(far))
         text = f"{_line(graph.nodes[far])}{' (see above)' if again else ''}"
         yield f"{branch.start}{'└─' if branch.last else '├─'} {edge.role}: {text}"
         if not again:

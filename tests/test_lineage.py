@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from making import make_artifact, make_child, make_places
 
 from adapter_hub.artifact import Artifact
 from adapter_hub.exchange import publish, retire
-from adapter_hub.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
+from adapter_hub.lineage import Graph, Node, lineage_graph, lineage_json, render_mermaid, render_tree
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 
@@ -80,3 +82,55 @@ def test_json_and_mermaid_hold_the_same_edges(registry: Registry, family: tuple[
     mermaid = render_mermaid(graph, family[2].digest)
     assert mermaid.startswith("flowchart TD\n")
     assert "    n1 -->|seed| n0\n    n2 -->|seed| n1\n" in mermaid
+
+
+def chain(length: int) -> Graph:
+    """Return versions that were each made from the next, and the last one from the first."""
+    graph = Graph()
+    for i in range(length):
+        graph.add(
+            Node(f"d{i}", f"test/a{i}@1.0.0", "lora", ("da",), "active"), [("seed", f"d{(i + 1) % length}")]
+        )
+    return graph
+
+
+@pytest.mark.parametrize("descendants", [False, True])
+def test_a_chain_of_thousands_that_closes_is_a_line_for_each(descendants: bool) -> None:
+    graph = chain(3000)
+    tree = render_tree(graph, "d0", descendants=descendants)
+    assert len(tree.splitlines()) == 3001
+    assert tree.splitlines()[-1].endswith("test/a0@1.0.0 (lora, da) (see above)")
+    assert "…3000 └─ seed: " in tree
+    assert len(tree) < 300 * 3001  # no indentation that grows for ever
+    assert len(lineage_json(graph, "d0", descendants=descendants)["nodes"]) == 3000
+    assert len(render_mermaid(graph, "d0", descendants=descendants).splitlines()) == 1 + 3000 + 3000
+
+
+def test_a_dense_graph_is_a_line_for_every_edge() -> None:
+    graph = Graph()
+    for i in range(60):
+        graph.add(Node(f"d{i}", f"test/a{i}@1.0.0"), [("component", f"d{j}") for j in range(i + 1, 60)])
+    assert len(render_tree(graph, "d0").splitlines()) == 1 + 60 * 59 // 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'x"]\n    click n0 "javascript:alert(1)"',
+        '%%{init: {"securityLevel": "loose"}}%%',
+        "<img src=x onerror=alert(1)>",
+        "`**bold**`",
+        "a\\nb; n0 --> n1",
+        "x#quot;] --> n9[y",
+        "fa:fa-ban :::class $$x$$",
+        "}}}]])))",
+    ],
+)
+def test_a_chart_has_one_inert_node_for_every_adapter(text: str) -> None:
+    graph = Graph()
+    graph.add(Node("d0", "test/a@1.0.0", "lora", (text,), "active"), [("seed", "d1")])
+    lines = render_mermaid(graph, "d0").splitlines()
+    assert len(lines) == 4
+    label = lines[1].removeprefix('    n0["').removesuffix('"]')
+    assert re.fullmatch(r"(?:#\d+;|[\w ,.@/()…-])+", label)
+    assert html.unescape(re.sub(r"#(\d+);", r"&#\1;", label)).startswith("test/a@1.0.0 (lora, ")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.arguments import Number
+from adapter_hub.cli.arguments import PATH, Number
 from adapter_hub.cli.catalogue import json_option
 from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text, echo_warning, echo_warnings
 from adapter_hub.cli.settings import Settings
@@ -97,7 +97,7 @@ def _about_renewal(own: Registry, reason: str) -> str:
 
 
 @registry.command(short_help="Let a registry count in its folder without being named.")
-@click.argument("file", type=click.Path(path_type=Path), default=Path("registry.json"))
+@click.argument("file", type=PATH, default=Path("registry.json"))
 def trust(file: Path) -> None:
     """Let the registry FILE (./registry.json) count whenever a command is run in its folder.
 
