@@ -96,7 +96,7 @@ def _usual(value: Any) -> Any:
     raise _UnusualError
 
 
-def read_json(raw: bytes, where: str, *, values: int = MAXIMUM_VALUES) -> Any:
+def read_json(raw: bytes, where: str, *, values: int = MAXIMUM_VALUES, half_pairs: bool = False) -> Any:
     """Parse JSON that can be understood in one way only, of bounded size in memory.
 
     Args:
@@ -104,12 +104,13 @@ def read_json(raw: bytes, where: str, *, values: int = MAXIMUM_VALUES) -> Any:
         where: what messages call it.
         values: the most that it may hold, which bounds the memory that it takes: the bytes alone do not,
             as an empty list is two of them and 56 in memory.
+        half_pairs: let half a surrogate pair through, for a reader that judges each entry by itself.
 
     Raises:
         InvalidInputError: broken JSON or UTF-8, a duplicate key, NaN, Infinity, an overflow, half a
             surrogate pair, too many values, nested too deeply.
     """
-    return _parsed(raw, where, values, _unique)
+    return _parsed(raw, where, values, _unique, half_pairs)
 
 
 def check_json(raw: bytes, where: str, *, values: int = MAXIMUM_VALUES, keys: int = MAXIMUM_KEYS) -> None:
@@ -133,14 +134,20 @@ def check_json(raw: bytes, where: str, *, values: int = MAXIMUM_VALUES, keys: in
     _parsed(raw, where, values, forget)
 
 
-def _parsed(raw: bytes, where: str, values: int, hook: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+def _parsed(
+    raw: bytes,
+    where: str,
+    values: int,
+    hook: Callable[[list[tuple[str, Any]]], Any],
+    half_pairs: bool = False,
+) -> Any:
     if problem := _structure_problem(raw, values):
         raise InvalidInputError(f"{where}: {problem}")
     try:
         value = json.loads(
             raw.decode("utf-8"), object_pairs_hook=hook, parse_constant=_no_constant, parse_float=_finite
         )
-        if _SURROGATE.search(raw):
+        if not half_pairs and _SURROGATE.search(raw):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise InvalidInputError(f"{where}: nested too deeply") from None

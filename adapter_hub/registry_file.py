@@ -215,7 +215,7 @@ def read_tree(raw: bytes, where: str) -> Any:
     brackets = raw.count(b"[") + raw.count(b"{")
     if brackets > _FREE_BRACKETS + len(raw) // _BYTES_PER_BRACKET:
         raise InvalidInputError(f"{where}: no registry ({brackets} lists and objects in {len(raw)} bytes)")
-    return read_json(raw, where, values=_MOST_VALUES)
+    return read_json(raw, where, values=_MOST_VALUES, half_pairs=True)
 
 
 def _records(tree: dict[str, Any], raw: bytes | None) -> tuple[RegistryFile, dict[tuple[str, str], str]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from adapter_hub.errors import AdapterHubError, UnreachableError
+from adapter_hub.boundary import apart
+from adapter_hub.errors import AccessError, AdapterHubError, UnreachableError
 from adapter_hub.exchange.places import heard_at, manifest_at
 from adapter_hub.manifest import Manifest
 from adapter_hub.registry import Adapters, Location, Registry, VersionBlock
@@ -55,21 +57,30 @@ def survey_stores(stores: Sequence[Store], registry: Registry) -> Survey:
     """
     survey = Survey()
     for name in sorted({name for store in stores for name in store.names()} | _listed(registry, stores)):
-        heards = [(store, heard_at(store, name)) for store in stores]
-        for store, heard in heards:
-            _note_claims(survey, name, store.label(registry.path), heard)
-        claims = _merged([heard.claims for _, heard in heards])
-        is_known = not any(heard.status_problem for _, heard in heards)
-        blocks: dict[str, VersionBlock] = {}
-        for version, held in _held(name, stores, registry, survey).items():
-            block = version_block(held.manifest, held.digest, claims, held.locations)
-            listed = registry.adapters.get(name, {}).get(version)
-            if listed and listed.digest == held.digest:
-                block = _as_listed(block, listed, claims if is_known else None, version)
-            blocks[version] = block
-        if blocks:
-            survey.adapters[name] = blocks
+        with apart(name, partial(_note_failure, survey, name), through=(UnreachableError, AccessError)):
+            _survey_name(name, stores, registry, survey)
     return survey
+
+
+def _note_failure(survey: Survey, name: str, error: AdapterHubError) -> None:
+    survey.note("registry-unreadable", name, str(error), "its entries stay; the others were looked at")
+
+
+def _survey_name(name: str, stores: Sequence[Store], registry: Registry, survey: Survey) -> None:
+    heards = [(store, heard_at(store, name)) for store in stores]
+    for store, heard in heards:
+        _note_claims(survey, name, store.label(registry.path), heard)
+    claims = _merged([heard.claims for _, heard in heards])
+    is_known = not any(heard.status_problem for _, heard in heards)
+    blocks: dict[str, VersionBlock] = {}
+    for version, held in _held(name, stores, registry, survey).items():
+        block = version_block(held.manifest, held.digest, claims, held.locations)
+        listed = registry.adapters.get(name, {}).get(version)
+        if listed and listed.digest == held.digest:
+            block = _as_listed(block, listed, claims if is_known else None, version)
+        blocks[version] = block
+    if blocks:
+        survey.adapters[name] = blocks
 
 
 def _held(name: str, stores: Sequence[Store], registry: Registry, survey: Survey) -> Mapping[str, _Held]:

@@ -155,3 +155,16 @@ def test_verifying_a_cache_tells_every_damaged_adapter(home: Home, tmp_path: Pat
         value = json.loads((entry.path / "adapter_config.json").read_bytes())
         (entry.path / "adapter_config.json").write_text(json.dumps(value | {"r": 10**400}), encoding="utf-8")
     assert set(cache.verify()) == {"test/da@1.0.0", "test/pl@1.0.0"}
+
+
+@pytest.mark.parametrize("what", BAD_CONFIGS)
+def test_a_check_and_a_rebuild_of_a_registry_go_through_the_others(home: Home, run: Run, what: str) -> None:
+    spoil(home, what)
+    (home.place("test/pl") / "adapter.json").write_bytes(b'{"schema":"adapter/1","created":[[1e400]]}')
+    for command in ("check", "rebuild"):
+        places = ("--registry", home.registry.path, "--store", home.store.path)
+        outcome = run(*places, "registry", command)
+        assert outcome.code == 1
+        assert "test/pl@1.0.0" in outcome.out + outcome.err
+        assert "Traceback" not in outcome.err
+    assert set(Registry(home.registry.path).adapters) == {"test/da", "test/pl"}
