@@ -15,9 +15,9 @@ import json
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from adapter_hub.canonical import Count, Record, Sha256, Text, sha256_hex
+from adapter_hub.canonical import Count, Record, Sha256, Text, check_json, explain, sha256_hex
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.locks import held
@@ -26,6 +26,7 @@ from adapter_hub.reading import read_bounded
 from adapter_hub.registry_file import LoadedRegistry
 
 MAXIMUM_SIZE = 256 * 2**20  # bytes; of 20 000 versions it is 2 MB
+MAXIMUM_VERSIONS = 1_000_000
 LOCK_SECONDS = 10.0
 R = TypeVar("R", bound=Record)
 
@@ -158,14 +159,19 @@ class Memory:
 
     def _parse(self, record: type[R], path: Path) -> R | None:
         try:
-            return record.parse(read_bounded(path, MAXIMUM_SIZE), str(path))
+            raw = read_bounded(path, MAXIMUM_SIZE)
+            check_json(raw, str(path), keys=MAXIMUM_VERSIONS)
+            return record.model_validate_json(raw)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except ValidationError as error:
+            problem = f"{path}: {explain(error)}"
         except (InvalidInputError, OSError) as error:
-            raise IntegrityError(
-                f"registry {self.label}: what this machine remembers of it cannot be read ({error}), so it "
-                f"could be an older or another one; if you trust it as it is now, delete {path}"
-            ) from None
+            problem = str(error)
+        raise IntegrityError(
+            f"registry {self.label}: what this machine remembers of it cannot be read ({problem}), so it "
+            f"could be an older or another one; if you trust it as it is now, delete {path}"
+        )
 
 
 def another_registry(before: str, loaded: LoadedRegistry) -> str:

@@ -83,15 +83,13 @@ BAD_ENTRIES: dict[str, tuple[str, str, Any]] = {
     "a bad name": ("UPPER/da", "1.0.0", {}),
     "a reserved name": ("auto/da", "1.0.0", {}),
     "a name of control characters": ("a\x1b[2J/b", "1.0.0", {}),
-    "half a character as name": ("\ud800/b", "1.0.0", {}),
     "a bad version": ("test/bad", "01.0.0", {}),
     "an empty version": ("test/bad", "", {}),
     "an empty block": ("test/bad", "1.0.0", {"schema": "version/1"}),
     "a block that is a number": ("test/bad", "1.0.0", 5),
     "a block of a later schema": ("test/bad", "1.0.0", {"schema": "version/7", "digest": "blake9:1"}),
     "a block with an odd schema": ("test/bad", "1.0.0", {"schema": ["version/1"]}),
-    "a block nested deep": ("test/bad", "1.0.0", json.loads("[" * 400 + "]" * 400)),
-    "half a character in a block": ("test/bad", "1.0.0", {"schema": "version/1", "license": "\udfff"}),
+    "a block nested": ("test/bad", "1.0.0", json.loads("[" * 40 + "]" * 40)),
 }
 
 
@@ -151,7 +149,18 @@ def test_a_rebuild_gets_out_of_a_header_that_nobody_can_read(
     assert run("list").code == 0
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 5000])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"[" * 5000,
+        b'{"adapters": {"a/b": {"1.0.0": ' + b"[" * 400 + b"]" * 400 + b"}}}",
+        b'{"adapters": {"\\ud800/b": {"1.0.0": {}}}}',
+    ],
+)
 def test_a_rebuild_gets_out_of_a_file_that_is_no_registry(path: Path, run: Run, raw: bytes) -> None:
     good = json.loads(path.read_bytes())["adapters"]
     path.write_bytes(raw)
