@@ -242,12 +242,12 @@ class Registry:
             loaded = self._read()
             if problems := memory.problems(loaded):
                 raise memory.refuse(problems, loaded.file.registry_id)
-        self._remember(loaded)
+        self._remember(loaded, memory)
         return loaded
 
-    def _remember(self, loaded: LoadedRegistry) -> None:
+    def _remember(self, loaded: LoadedRegistry, memory: Memory | None = None) -> None:
         try:
-            self.memory.keep(loaded)
+            (memory or self.memory).keep(loaded)
             self._forgetful = ""
         except OSError as error:  # a read-only home or a full disk must not keep anyone from reading
             self._forgetful = f"could not write down which versions registry {self.label} has: {error}"

@@ -65,6 +65,7 @@ class Memory:
     def __init__(self, cache: Path, place: str, label: str) -> None:
         """Name a memory without reading it."""
         self._folder, self.place, self.label = cache / "remembered", place, label
+        self._recalled: dict[str, Remembered | None] = {}  # of a large registry it is large
 
     def of_id(self, registry_id: str) -> Path:
         """Return the file that remembers the registry with this id (which is not to be trusted as a name)."""
@@ -99,7 +100,7 @@ class Memory:
         there = self.recall_place()
         if there and there.registry_id != loaded.file.registry_id:
             return [another_registry(there.registry_id, loaded)]
-        memory = self.recall(loaded.file.registry_id)
+        memory = self._recalled[loaded.file.registry_id] = self.recall(loaded.file.registry_id)
         return differences_from(memory, loaded) if memory else []
 
     def gone(self) -> str:
@@ -133,7 +134,9 @@ class Memory:
             OSError: the cache folder cannot be written. IntegrityError: the memory is damaged.
         """
         file = loaded.file
-        memory, there = self.recall(file.registry_id), self.recall_place()
+        known = file.registry_id in self._recalled
+        memory = self._recalled.pop(file.registry_id) if known else self.recall(file.registry_id)
+        there = self.recall_place()
         state = _state_of(loaded, memory)
         place: dict[str, object] = {
             "schema": "remembered-place/1",
