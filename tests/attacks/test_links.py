@@ -120,15 +120,18 @@ def set_status(status: Status, places: tuple[Registry, FolderStore]) -> list[str
 
 @pytest.mark.parametrize("link", ["test", "test/da", "test/da/1.0.0"])
 @pytest.mark.parametrize("status", ["withdrawn", "yanked"])
-def test_no_status_is_set_and_nothing_is_deleted_through_a_link(
+def test_retiring_deletes_and_writes_nothing_through_a_link(
     places: tuple[Registry, FolderStore], elsewhere: Path, link: str, status: Status
 ) -> None:
     path = places[1].path / link
     path.rename(elsewhere / "moved")
     path.symlink_to(elsewhere / "moved")
     before = listing(elsewhere)
-    with pytest.raises(AdapterHubError, match=f"{link}: a symbolic link, and nothing below .* is reached"):
-        set_status(status, places)
+    try:
+        told = set_status(status, places)  # of a version that is not there the status can be set
+    except AdapterHubError as error:
+        told = [str(error)]
+    assert any(f"{link}: a symbolic link, and nothing below" in line for line in told)
     assert listing(elsewhere) == before
 
 
