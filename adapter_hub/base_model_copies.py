@@ -185,7 +185,7 @@ def _repo(text: str) -> RepoId | None:
 def _folder(text: str) -> Path:
     try:
         folder = Path(text).expanduser()
-        there = folder.is_dir()
+        there = bool(text) and folder.is_dir()
     except (RuntimeError, ValueError, OSError):  # ~nosuchuser, a NUL, a name that is too long
         there = False
     if not there:
