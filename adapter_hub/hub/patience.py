@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from adapter_hub.errors import InvalidInputError, UnreachableError
+from adapter_hub.escaping import shown
 from adapter_hub.hub.failures import GARBLED, is_no_connection, is_transient, retry_after, to_error
 
 Result = TypeVar("Result")
@@ -85,7 +86,7 @@ class Patience:
                     raise told from error
                 if attempt >= QUIET:
                     logging.getLogger("adapter_hub").warning(
-                        "%s; trying again in %.0f s", to_error(error, what, endpoint), wait
+                        "%s; trying again in %.0f s", shown(to_error(error, what, endpoint), 2000), wait
                     )
                 time.sleep(wait)
                 attempt += 1

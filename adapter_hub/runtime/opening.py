@@ -6,7 +6,6 @@ model, processor = load_model("mini/da")
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -40,7 +39,7 @@ from adapter_hub.runtime.routing import (
     FixedRoute,
     LanguageRouter,
 )
-from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.runtime.transcriber import Transcriber, warn
 
 AUTO, BASE_MODEL = "auto", "base-model"
 
@@ -54,7 +53,7 @@ class Places:
 
     registry: str | None = None
     cache: str | None = None
-    tell: Tell = warnings.warn
+    tell: Tell = warn
 
     @property
     def folder(self) -> Path:
@@ -118,7 +117,7 @@ def load(  # noqa: PLR0913 - the options of the public face
     Raises:
         NotFoundError, StatusError, IntegrityError, InvalidInputError: one line each.
     """
-    places = Places(registry, cache, tell or warnings.warn)
+    places = Places(registry, cache, tell or warn)
     device_and_dtype = device, dtype
     if ref != AUTO and (adapters or fallback is not None):
         raise InvalidInputError(f"{ref}: adapters to choose among, and a fallback, are for auto")

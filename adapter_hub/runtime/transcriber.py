@@ -23,6 +23,7 @@ from typing import Unpack
 import numpy as np
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.escaping import shown
 from adapter_hub.runtime.base_model import BaseModel
 from adapter_hub.runtime.loading import ResidentAdapter
 from adapter_hub.runtime.long_form import Pipeline
@@ -39,6 +40,11 @@ SWITCHING = 6.0  # seconds: what is longer may hold two languages
 Progress = Callable[[int, float], None]
 
 
+def warn(line: str) -> None:
+    """Warn as Python does, of text that may hold what others wrote."""
+    warnings.warn(shown(line, 4000), stacklevel=2)
+
+
 @dataclass(frozen=True, eq=False)
 class Transcriber:
     """A base model with the adapters to use.
@@ -51,7 +57,7 @@ class Transcriber:
 
     base: BaseModel
     router: FixedRoute | LanguageRouter
-    tell: Callable[[str], None] = warnings.warn
+    tell: Callable[[str], None] = warn
 
     @property
     def adapter(self) -> ResidentAdapter | None:
