@@ -11,7 +11,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState
 
-from adapter_hub.errors import DivergedError
+from adapter_hub.errors import AdapterHubError, DivergedError, IntegrityError
+from adapter_hub.escaping import shown
+from adapter_hub.reading import read_bounded
+from adapter_hub.runtime.memory import is_out_of_memory
 from adapter_hub.trainers.batches import Collator, Loader, Place, Shares, dev_batches
 from adapter_hub.trainers.callbacks import StopOnInterrupt, stops_early
+from adapter_hub.trainers.checkpoints import Checkpoints
 from adapter_hub.trainers.objective import Objective, text_tokens
 from adapter_hub.trainers.processes import Processes
 from adapter_hub.trainers.trainee import Trainee
 
 CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
 STATE = "trainer_state.json"
+STATE_BYTES = 2**28  # of it: losses of millions of steps
 
 
 class Arguments(Seq2SeqTrainingArguments):
@@ -163,15 +169,26 @@ class AdapterTrainer(Seq2SeqTrainer):
         save_file(self.trainee.state(), folder / CHECKPOINT_WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._load_weights(Path(resume_from_checkpoint))
-        log = json.loads((Path(resume_from_checkpoint) / STATE).read_bytes())["log_history"]
-        self._before = max((float(row.get("seconds", 0.0)) for row in log), default=0.0)
+        checkpoint = Path(resume_from_checkpoint)
+        self._load_weights(checkpoint)
+        with _readable(checkpoint):
+            log = json.loads(read_bounded(checkpoint / STATE, STATE_BYTES))["log_history"]
+            self._before = max((float(row.get("seconds", 0.0)) for row in log), default=0.0)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(Path(checkpoint or ".")):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(Path(checkpoint or ".")):
+            super()._load_rng_state(checkpoint)
 
     def _load_best_model(self) -> None:
         self._load_weights(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
 
     def _load_weights(self, checkpoint: Path) -> None:
-        self.trainee.load_state(load_file(checkpoint / CHECKPOINT_WEIGHTS))
+        with _readable(checkpoint):
+            self.trainee.load_state(load_file(checkpoint / CHECKPOINT_WEIGHTS))
 
     def restore_finished(self, checkpoint: Path, patience: int | None) -> bool:
         """Stand where a training that is over stood at its end; transformers would train it further.
@@ -183,8 +200,9 @@ class AdapterTrainer(Seq2SeqTrainer):
         Returns:
             False, with nothing changed, if there are steps left.
         """
-        state = TrainerState.load_from_json(str(checkpoint / STATE))
-        stopped = patience is not None and stops_early(state.log_history, patience)
+        with _readable(checkpoint):
+            state = TrainerState.load_from_json(str(checkpoint / STATE))
+            stopped = patience is not None and stops_early(state.log_history, patience)
         if state.global_step < state.max_steps and not stopped:
             return False
         self.state = state
@@ -200,19 +218,46 @@ def _diverged(what: str) -> DivergedError:
     )
 
 
-def last_checkpoint(work: Path) -> Path | None:
+def last_checkpoint(
+    work: Path, kept: Checkpoints | None = None, tell: Callable[[str], None] = lambda _: None
+) -> Path | None:
     """Return the newest whole checkpoint in `work`; remove what a killed training left half-written.
 
     transformers writes `trainer_state.json` last: a checkpoint without a readable one is not whole.
+
+    Args:
+        work: the folder.
+        kept: knows which of them were written here; None takes any.
+        tell: told which are removed because they changed.
+
+    Raises:
+        ConflictError: as `Checkpoints.newest`.
     """
-    found = sorted(
-        work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True
-    )
-    for path in found:
+    found = [path for path in work.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         try:
-            json.loads((path / STATE).read_bytes())
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-        else:
-            return path
-    return None
+            state = json.loads(read_bounded(path / STATE, STATE_BYTES))
+        except (OSError, ValueError, RecursionError):
+            state = None
+        if isinstance(state, dict):
+            return path if kept is None else kept.newest(tell)
+        shutil.rmtree(path)
+    return None if kept is None else kept.newest(tell)
+
+
+@contextmanager
+def _readable(checkpoint: Path) -> Iterator[None]:
+    """Turn whatever the files of a checkpoint make transformers and torch raise into one line."""
+    try:
+        yield
+    except (AdapterHubError, MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = shown(" ".join(f"{type(error).__name__}: {error}".split()), 120)
+        raise IntegrityError(
+            f"{checkpoint}: cannot be read ({reason})",
+            (),
+            "remove that folder to go on from the one before it",
+        ) from error

@@ -10,6 +10,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.paths import cache_folder
 from adapter_hub.runtime.base_model import DTYPES, load_base_model
 from adapter_hub.trainers.batches import Collator, LikeLengths, Rows, Shares, dev_batches
 from adapter_hub.trainers.callbacks import (
@@ -19,6 +20,7 @@ from adapter_hub.trainers.callbacks import (
     StopOnInterrupt,
     WriteEvents,
 )
+from adapter_hub.trainers.checkpoints import Checkpoints, NoteCheckpoints
 from adapter_hub.trainers.engine import AdapterTrainer, Arguments, last_checkpoint
 from adapter_hub.trainers.examples import Example
 from adapter_hub.trainers.inputs import Inputs
@@ -60,6 +62,7 @@ def fit(
     *,
     processes: Processes | None = None,
     events: Path | None = None,
+    notes: Path | None = None,
 ) -> Outcome:
     """Run the training, from the last checkpoint if there is one.
 
@@ -69,8 +72,10 @@ def fit(
         tell: receives lines of progress.
         processes: that train together; None for this one alone.
         events: folder of TensorBoard's event files; None for none.
+        notes: where checkpoints are noted, see `adapter_hub.trainers.checkpoints`; None for the user's cache.
 
     Raises:
+        ConflictError: checkpoints that nobody here has written.
         InvalidInputError: a precision that the device lacks, rows that cannot be shared.
         DivergedError: a loss or the model is not finite. TrainingInterruptedError: Ctrl-C.
     """
@@ -92,7 +97,9 @@ def fit(
         processes=processes,
         stop=stop,
     )
+    kept = Checkpoints(work, notes or cache_folder() / "trainings")
     callbacks: list[TrainerCallback] = [SeedSteps(settings.random_seed, processes.rank), stop]
+    callbacks.append(NoteCheckpoints(kept, processes))
     if settings.early_stopping is not None:
         callbacks.append(StopEarly(settings.early_stopping))
     if processes.first:
@@ -100,7 +107,7 @@ def fit(
         callbacks += [WriteEvents(events)] if events is not None else []
     for callback in callbacks:
         trainer.add_callback(callback)
-    checkpoint = processes.from_first(lambda: last_checkpoint(work))
+    checkpoint = processes.from_first(lambda: last_checkpoint(work, kept, tell))
     if checkpoint is not None and processes.first:
         tell(f"resuming from {checkpoint.name}")
     # a training that failed when it was written is only written again

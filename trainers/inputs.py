@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from filelock import Timeout
 
@@ -42,6 +43,7 @@ class Inputs:
     dev: Prepared | None
     parents: Mapping[str, Artifact]  # by role: seed, expert
     similarity: tuple[Similarity, ...]
+    cache: Path
 
     @property
     def key(self) -> str:
@@ -74,7 +76,7 @@ def gather(
     with _features(file, base, cache, tell) as features:
         train = _prepare("train", sources, base, file, features, tell)
         dev = _prepare("dev", watched, base, file, features, tell) if watched else None
-    return Inputs(file, base, train, dev, parents, similarity)
+    return Inputs(file, base, train, dev, parents, similarity, cache.folder)
 
 
 @contextlib.contextmanager

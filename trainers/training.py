@@ -27,6 +27,7 @@ from adapter_hub.full_fine_tune import FullFineTune
 from adapter_hub.locks import lock_file
 from adapter_hub.paths import folder_in_the_making, refuse_link
 from adapter_hub.registry import Registry
+from adapter_hub.trainers.checkpoints import Checkpoints
 from adapter_hub.trainers.fitting import fit
 from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
 from adapter_hub.trainers.inputs import Inputs, gather
@@ -116,9 +117,11 @@ def _train(
             ) from None
 
     with _alone(work, processes), enough_disk(work):
-        outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events)
+        notes = inputs.cache / "trainings"
+        outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events, notes=notes)
         processes.from_first(write)
     if processes.first:
+        Checkpoints(work / inputs.key, notes).forget()
         clear(work)
     return FullFineTune.read(out) if full else Artifact.open(out)
 
@@ -193,6 +196,6 @@ def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTun
             found = Artifact.open(out)
             same = found.manifest.recipe == published_recipe(file)
         if same:
-            tell(f"{out}: trained by this recipe already; remove it to train again")
+            tell(f"{out}: trained by this recipe already, as its record says; remove it to train again")
             return found
     raise ConflictError(f"{out}: exists and was not made by this recipe; choose another --out or remove it")

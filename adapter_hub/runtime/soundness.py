@@ -37,6 +37,7 @@ MOST = {
 HEARING = {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 400}
 IDS = ("decoder_start_token_id", "eos_token_id", "no_timestamps_token_id")  # of the generation settings
 LISTS = ("suppress_tokens", "begin_suppress_tokens")
+DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop")
 SHOWN = 8  # problems in one error
 
 
@@ -92,6 +93,10 @@ def _hearing_problems(config: Any, extractor: Any) -> Iterator[str]:
         yield f"a chunk of {_brief(samples)} samples, but the encoder takes {expected}"
     if bins != config.num_mel_bins:
         yield f"feature_size {_brief(bins)}, but the encoder takes {config.num_mel_bins}"
+    for name in DROPOUTS:
+        value = getattr(config, name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            yield f"{name} {_brief(value)}, expected 0 to 1"
     dither, padding = getattr(extractor, "dither", 0.0), getattr(extractor, "padding_value", 0.0)
     for name, value in (("dither", dither), ("padding_value", padding)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -91,7 +91,7 @@ def decode_audio(data: bytes, path: Path, *, longest: float | None = None) -> Au
     Raises:
         InvalidInputError: as `read_audio`.
     """
-    with _opened(path, io.BytesIO(data)) as file:
+    with _opened(path, _Bytes(data)) as file:
         limit = check_whole(str(path), _stated_seconds(file), longest)
         blocks: list[NDArray[np.float32]] = []
         place = 0
@@ -233,6 +233,16 @@ def _check_file(path: Path) -> None:
         raise NotFoundError(f"{path}: no such audio file")
     if path.is_file() and path.stat().st_size == 0:
         raise InvalidInputError(f"{path}: an empty file (0 bytes); expected audio")
+
+
+class _Bytes(io.BytesIO):
+    """Bytes as a file; a damaged header that leads before their beginning is no exception inside of C."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
 
 
 @contextmanager

@@ -140,7 +140,7 @@ class PackedClip:
         """
         if self.size > FILE_BYTES:
             raise InvalidInputError(f"{self.path}: {self.size} bytes of audio; expected up to {FILE_BYTES}")
-        with open_regular(self.path) as raw, io.BufferedReader(raw) as file:  # type: ignore[type-var]
+        with open_regular(self.path) as raw, io.BufferedReader(raw) as file:
             file.seek(self.start)
             data = file.read(self.size)
         audio_sha256 = sha256_hex(data)

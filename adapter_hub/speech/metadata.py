@@ -35,7 +35,7 @@ def records(metadata: Path) -> Iterator[tuple[int, Record | str]]:
         InvalidInputError: no ordinary file, not UTF-8, or larger than `METADATA_BYTES`.
         OSError: it cannot be read.
     """
-    with open_regular(metadata) as raw, io.BufferedReader(raw) as file:  # type: ignore[type-var]
+    with open_regular(metadata) as raw, io.BufferedReader(raw) as file:
         lines = _lines(metadata, file)
         yield from _csv_records(lines) if metadata.suffix == ".csv" else _json_records(lines)
 
