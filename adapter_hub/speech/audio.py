@@ -242,7 +242,7 @@ class _Bytes(io.BytesIO):
         try:
             return super().seek(offset, whence)
         except (ValueError, OverflowError):
-            return self.tell()
+            return super().seek(0)  # as soundfile answers where seeking fails
 
 
 @contextmanager
