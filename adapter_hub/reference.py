@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -62,8 +63,19 @@ def check_version(version: str) -> str:
 
 
 def is_local(text: str) -> bool:
-    """Tell whether `text` names an artifact's folder rather than a registry's adapter."""
-    return text.startswith((".", "/")) or text.endswith("/adapter.json")
+    """Tell whether `text` names a folder (or its manifest) rather than what a registry or the Hub has.
+
+    `./a`, `/a` and `…/adapter.json` do. What could be an adapter's name is one, so that no folder that
+    happens to lie here takes the place of an adapter; anything else is a folder if there is one.
+    """
+    if text.startswith((".", "/")) or text.endswith("/adapter.json"):
+        return True
+    if not text or text in RESERVED or re.fullmatch(rf"(?:hf://)?{NAME_PATTERN}(?:[@~#].*)?", text):
+        return False
+    try:
+        return Path(text).is_dir()
+    except (ValueError, OSError):  # a NUL, a name that is too long
+        return False
 
 
 @dataclass(frozen=True)

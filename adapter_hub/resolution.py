@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.escaping import shown
@@ -272,4 +273,6 @@ def _missing(ref: AdapterRef, registries: Sequence[Registry]) -> str:
     near = get_close_matches(ref.name, names, n=3)
     asked = ", ".join(registry.label for registry in registries) or "no registry"
     hint = f"did you mean {', '.join(near)}?" if near else "`adapter-hub list` shows what there is"
+    if Path(ref.name).is_dir():
+        hint = f"the folder here is named ./{ref.name}"
     return f"{ref}: no such adapter in {asked}; {hint}{doubts}"

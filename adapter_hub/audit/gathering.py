@@ -81,7 +81,7 @@ class Gatherer:
         """
         self._ask_hub = True
         for ref in refs:
-            if is_local(ref) or Path(ref).is_dir():
+            if is_local(ref):
                 folder = Path(ref).parent if Path(ref).name == MANIFEST_FILE else Path(ref)
                 if not os.path.lexists(folder / MANIFEST_FILE):
                     Artifact.open(folder)  # says what is there instead

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -285,7 +284,7 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
     from adapter_hub.resolution import look_up
 
     registries = settings.registries()
-    if is_local(ref) or Path(ref).is_dir():
+    if is_local(ref):
         artifact = Artifact.open(ref)
         digest = artifact.digest
         graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})

@@ -92,7 +92,7 @@ def _fetched(settings: Settings, refs: tuple[str, ...]) -> tuple[list[str], tupl
 
     registries, plain = settings.registries(), []
     for text in refs:
-        if is_local(text) or Path(text).is_dir():
+        if is_local(text):
             plain.append(text)
             continue
         ref, registries = settings.open_ref(text, registries)

@@ -51,7 +51,7 @@ def look(settings: Settings, text: str) -> Looked:
     from adapter_hub.standing import Standings
     from adapter_hub.stores import Claims
 
-    if is_local(text) or Path(text).is_dir():
+    if is_local(text):
         artifact = Artifact.open(text)
         standing = Standings(settings.registries()).of(artifact.digest, artifact.manifest.function_digest)
         return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
