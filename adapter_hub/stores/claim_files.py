@@ -6,15 +6,17 @@ evaluations/<function digest>/<sha256 of the file>.json      status.json
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from adapter_hub.canonical import explain, hex_of, read_json, sha256_hex
 from adapter_hub.clock import is_ahead, utc_now
-from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.reading import read_bounded
 from adapter_hub.report import EvaluationReport, StatusEntry
-from adapter_hub.stores import Claims
+from adapter_hub.stores import Claims, Heard
 
 EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
 MAXIMUM_STATUSES = 10_000  # entries of one name
@@ -115,3 +117,27 @@ def check_about(name: str, entry: StatusEntry, digest: str) -> None:
         )
     if digest != entry.digest:
         raise IntegrityError(f"{name}@{entry.version} has digest {digest}, the claim is about {entry.digest}")
+
+
+def read_claims(files: Mapping[str, Path], where: str) -> Heard:
+    """Read what claims can be read.
+
+    Args:
+        files: by their paths below the name, see above.
+        where: for the messages.
+    """
+    reports: list[EvaluationReport] = []
+    statuses: tuple[StatusEntry, ...] = ()
+    problems, status_problem = [], ""
+    for path, file in files.items():
+        try:
+            if path == STATUS_FILE:
+                statuses = parse_statuses(read_bounded(file, MAXIMUM_CLAIM), f"{path} of {where}")
+            else:
+                reports.append(parse_report(read_bounded(file, MAXIMUM_CLAIM), path, f"{path} of {where}"))
+        except (AdapterHubError, ValueError) as error:
+            if path == STATUS_FILE:
+                status_problem = str(error)
+            else:
+                problems.append(str(error))
+    return Heard(Claims(tuple(reports), statuses), tuple(problems), status_problem)

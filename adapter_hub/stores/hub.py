@@ -20,7 +20,6 @@ from adapter_hub.artifact import MAXIMUM_MANIFEST, Artifact
 from adapter_hub.canonical import digest_of
 from adapter_hub.contents import check_size
 from adapter_hub.errors import (
-    AdapterHubError,
     IntegrityError,
     InvalidInputError,
     NotFoundError,
@@ -29,18 +28,17 @@ from adapter_hub.errors import (
 from adapter_hub.hub import HubClient, Progress, Refs, RepoId, scratch_folder
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import cache_folder
-from adapter_hub.reading import read_bounded
 from adapter_hub.reference import check_name, check_version
 from adapter_hub.registry_file import Location
-from adapter_hub.report import EvaluationReport, StatusEntry
+from adapter_hub.report import StatusEntry
 from adapter_hub.stores import Claim, Claims, Heard
 from adapter_hub.stores.claim_files import (
     EVALUATIONS,
     MAXIMUM_CLAIM,
     STATUS_FILE,
     check_about,
-    parse_report,
     parse_statuses,
+    read_claims,
     report_path,
     statuses_with,
 )
@@ -208,7 +206,7 @@ class HubStore:
             )
         with scratch_folder() as scratch:
             self.client.download(repo, head, dict.fromkeys(paths), Path(scratch))
-            return _claims({path: Path(scratch, path) for path in sorted(paths)}, f"{repo}")
+            return read_claims({path: Path(scratch, path) for path in sorted(paths)}, f"{repo}")
 
     def statuses(self, name: str) -> Claims:
         """Return the statuses of the versions of `name` alone, which costs less than all claims."""
@@ -336,21 +334,3 @@ class HubStore:
     def _write(self, repo: RepoId, plan: Callable[[str], dict[str, bytes]], message: str) -> None:
         """Add files to `main`, planned anew whenever somebody else was faster."""
         Repository(self.client, repo, self._read_back).write_claims(plan, message)
-
-
-def _claims(files: dict[str, Path], where: str) -> Heard:
-    reports: list[EvaluationReport] = []
-    statuses: tuple[StatusEntry, ...] = ()
-    problems, status_problem = [], ""
-    for path, file in files.items():
-        try:
-            if path == STATUS_FILE:
-                statuses = parse_statuses(read_bounded(file, MAXIMUM_CLAIM), f"{path} of {where}")
-            else:
-                reports.append(parse_report(read_bounded(file, MAXIMUM_CLAIM), path, f"{path} of {where}"))
-        except (AdapterHubError, ValueError) as error:
-            if path == STATUS_FILE:
-                status_problem = str(error)
-            else:
-                problems.append(str(error))
-    return Heard(Claims(tuple(reports), statuses), tuple(problems), status_problem)
