@@ -143,16 +143,22 @@ def make_child(
 
 def make_report(artifact: Artifact, errors: int = 1, **changes: Any) -> EvaluationReport:
     """Make a report on `artifact`: one utterance of 10 words, `errors` of them wrong."""
-    counts = {"hits": 10 - errors, "substitutions": errors, "deletions": 0, "insertions": 0}
+    from adapter_hub.evaluation.scoring import count_errors
+
+    wanted = ["en", "to", "tre", "ni", "seks", "syv", "otte", "fem", "ti", "elve"]
+    heard = [*wanted[: 10 - errors], *("x" for _ in range(errors))]
+    if errors:
+        heard[2:3], heard[-1:] = ["fire"], wanted[-1:]
+    texts = {"reference": " ".join(wanted), "hypothesis": " ".join(heard)}
+    words, characters = count_errors(*texts.values(), "basic/1", "da")
     row = {
         "id": "1",
         "audio_sha256": sha256_hex(b"audio"),
         "seconds": 2.0,
         "language": "da",
-        "reference": "en to tre",
-        "hypothesis": "en to fire",
-        "words": counts,
-        "characters": counts,
+        **texts,
+        "words": words.to_json(),
+        "characters": characters.to_json(),
     }
     value = {
         "schema": "evaluation/1",
@@ -167,11 +173,11 @@ def make_report(artifact: Artifact, errors: int = 1, **changes: Any) -> Evaluati
         "data_sha256": sha256_hex(b"data"),
         "split": "test",
         "languages": ["da"],
-        "normaliser": "words/1",
+        "normaliser": "basic/1",
         "decoding": {"beams": 1, "timestamps": False, "language": "da"},
         "primary": "wer",
-        "words": counts,
-        "characters": counts,
+        "words": words.to_json(),
+        "characters": characters.to_json(),
         "interval": {"low": 0.0, "high": 0.5, "resamples": 10, "unit": "utterance", "random_seed": 1},
         "seconds": 2.0,
         "wall_seconds": 1.0,

@@ -38,9 +38,20 @@ def parse_statuses(raw: bytes, where: str) -> tuple[StatusEntry, ...]:
             raise InvalidInputError(f"{where}: {len(entries)} entries, at most {MAXIMUM_STATUSES} are read")
         return _ENTRIES.validate_json(raw)
     except ValidationError as error:
-        raise IntegrityError(f"{where}: {explain(error)}") from None
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][0]
+        raise IntegrityError(_about_entry(entries, first, where) or f"{where}: {explain(error)}") from None
     except InvalidInputError as error:
         raise IntegrityError(str(error)) from None
+
+
+def _about_entry(entries: list[object], number: int | str, where: str) -> str:
+    """Return what is wrong with the first entry that cannot be read; of thousands one is told."""
+    assert isinstance(number, int)
+    try:
+        StatusEntry.parse(json.dumps(entries[number]).encode(), f"{where}, entry {number + 1}")
+    except InvalidInputError as error:
+        return str(error)
+    return ""
 
 
 def statuses_with(entries: Sequence[StatusEntry], new: Sequence[StatusEntry]) -> bytes | None:
