@@ -116,6 +116,8 @@ class Registry:
         """Whether its entries are made on the way from what a store holds, so that they cannot differ."""
         return False
 
+    speaks_for_itself = False  # True for one repository that the user named
+
     @property
     def is_embedded(self) -> bool:
         """Whether this is the catalogue that ships with the package."""

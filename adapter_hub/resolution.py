@@ -21,6 +21,7 @@ from pathlib import Path
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.escaping import shown
 from adapter_hub.manifest import Manifest
+from adapter_hub.namespaces import Namespaces
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry
 from adapter_hub.registry_file import VersionBlock
@@ -170,7 +171,8 @@ def resolve(
     refusals: list[str] = []
     skipped: list[str] = []
     hint, standings = "", Standings(registries)
-    for candidate in _candidates(ref, registries):
+    counting, foreign = _that_count(ref, registries)
+    for candidate in _candidates(ref, counting, foreign):
         verdict = judge(candidate.ref, candidate.block, registries, allow_quarantined)
         own = standings.of(candidate.block.digest, candidate.block.function_digest)
         pinned = ref.version is not None or ref.digest is not None
@@ -183,7 +185,8 @@ def resolve(
             if own.status == "yanked":
                 hint = "; an exact version, like NAME@VERSION, may still be used"
         elif verdict.refusal is None:
-            warnings = (*candidate.registry.warnings, *candidate.warnings, *skipped, *verdict.warnings)
+            notes = (*candidate.registry.warnings, *foreign, *candidate.warnings, *skipped)
+            warnings = (*notes, *verdict.warnings)
             return Resolved(candidate.name, candidate.version, candidate.block, warnings, candidate.registry)
         else:
             refusals.append(verdict.refusal)
@@ -197,6 +200,7 @@ def look_up(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
     Raises:
         NotFoundError: no such name or version. IntegrityError: as for `resolve`.
     """
+    _, foreign = _that_count(ref, registries)
     candidates = list(_candidates(ref, registries))
     standings = Standings(registries)
     usable = [
@@ -208,11 +212,25 @@ def look_up(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
     chosen = (usable or candidates)[0]
     verdict = judge(chosen.ref, chosen.block, registries)
     refused = (verdict.refusal,) if verdict.refusal else ()
-    warnings = (*chosen.registry.warnings, *chosen.warnings, *refused, *verdict.warnings)
+    warnings = (*chosen.registry.warnings, *foreign, *chosen.warnings, *refused, *verdict.warnings)
     return Resolved(chosen.name, chosen.version, chosen.block, warnings, chosen.registry)
 
 
-def _candidates(ref: AdapterRef, registries: Sequence[Registry]) -> Iterator[Resolved]:
+def _that_count(
+    ref: AdapterRef, registries: Sequence[Registry]
+) -> tuple[tuple[Registry, ...], tuple[str, ...]]:
+    """Return the registries that may list the name, and a line for what does not count or is not known."""
+    if ref.digest is not None or ref.hub:
+        return tuple(registries), ()  # by its digest it is what the user means, wherever it is listed
+    namespaces = Namespaces(registries)
+    foreign = namespaces.foreign(ref.name, ref.admits)
+    counting = tuple(registry for registry in registries if registry not in foreign)
+    return counting, (*foreign.values(), *namespaces.warnings)
+
+
+def _candidates(
+    ref: AdapterRef, registries: Sequence[Registry], foreign: Sequence[str] = ()
+) -> Iterator[Resolved]:
     """Yield the versions that `ref` admits, newest first, of the first registry that has any."""
     if ref.hub:
         raise InvalidInputError(
@@ -233,6 +251,8 @@ def _candidates(ref: AdapterRef, registries: Sequence[Registry]) -> Iterator[Res
             for version in reversed(sort_versions(admitted)):
                 yield Resolved(ref.name, version, versions[version], tuple(skipped), registry)
             return
+    if foreign:
+        raise StatusError("; ".join(foreign))
     raise NotFoundError(_missing(ref, registries))
 
 

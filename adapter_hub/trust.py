@@ -26,6 +26,7 @@ from adapter_hub.reading import read_bounded
 
 MAXIMUM_SIZE = 4 * 2**20  # bytes
 MAXIMUM_REGISTRY = 256 * 2**20  # bytes of a registry whose id is looked at
+MAXIMUM_NAMESPACES = 10_000
 LOCK_SECONDS = 10.0
 Tell = Callable[[str], None]
 Ask = Callable[[str], bool]

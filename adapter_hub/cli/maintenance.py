@@ -98,13 +98,26 @@ def _about_renewal(own: Registry, reason: str) -> str:
 
 @registry.command(short_help="Let a registry count in its folder without being named.")
 @click.argument("file", type=PATH, default=Path("registry.json"))
-def trust(file: Path) -> None:
+@click.option(
+    "--namespace",
+    metavar="NAME",
+    help="Instead: let the registry that --registry names list adapters of this namespace, too.",
+)
+@click.pass_obj
+def trust(settings: Settings, file: Path, namespace: str | None) -> None:
     """Let the registry FILE (./registry.json) count whenever a command is run in its folder.
 
     It decides where adapters come from, so trust only what you would name with --registry.
     """
     from adapter_hub.trust import registry_id_of, trust_file, trust_registry
 
+    if namespace is not None:
+        from adapter_hub.namespaces import trust_namespace
+
+        own = settings.own_registry()
+        trust_namespace(namespace, own)
+        echo_line(f"{own.label}: trusted with {namespace}; remembered in {trust_file()}")
+        return
     registry_id = registry_id_of(file)
     trust_registry(file, registry_id)
     echo_line(f"{file}: trusted, as registry {registry_id}; remembered in {trust_file()}")

@@ -49,6 +49,8 @@ class RepositoryRegistry(Registry):
         """`hf://namespace/name`."""
         return str(self.repo)
 
+    speaks_for_itself = True
+
     @property
     def is_on_hub(self) -> bool:
         """Whether others see the same: yes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from adapter_hub.canonical import canonical_bytes
 from adapter_hub.cards import render_card
 from adapter_hub.clock import is_ahead, utc_now
 from adapter_hub.disclosing import refuse_disclosures
-from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError, StatusError
+from adapter_hub.errors import (
+    AdapterHubError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+    StatusError,
+)
 from adapter_hub.exchange.places import (
     check_place,
     claims_to_add_to,
@@ -24,6 +32,7 @@ from adapter_hub.exchange.places import (
 )
 from adapter_hub.exchange.pulling import judged
 from adapter_hub.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.namespaces import trust_namespace
 from adapter_hub.paths import write_atomically
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Adapters, Registry, VersionBlock
@@ -129,6 +138,8 @@ def _publish(artifact: Artifact, registry: Registry, store: Store, allowed: str 
             _list(adapters, artifact, registry, store)
 
         registry.update(change)
+        with suppress(AdapterHubError, OSError):  # it is written down again by the next resolve or publish
+            trust_namespace(name.partition("/")[0], registry)
         write_card(name, store)
     return Published(name, version, artifact.digest, block is None, is_written, warnings)
 

@@ -26,6 +26,7 @@ from packaging.version import Version
 
 from adapter_hub.cache import Cache
 from adapter_hub.hub import is_hub
+from adapter_hub.namespaces import Namespaces
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Registry, VersionBlock
 from adapter_hub.registry_file import Score
@@ -89,11 +90,13 @@ def find_candidates(
 
 def _offers(registries: Sequence[Registry], base: BaseModel) -> Iterator[_Offer]:
     """Yield of every adapter the newest version that may be chosen without being named."""
-    standings = Standings(registries)
+    standings, namespaces = Standings(registries), Namespaces(registries)
     seen = set()
     for place, registry in enumerate(registries):
         for name, versions in registry.adapters.items():
             offer = _newest(versions, base, standings)
+            if offer and registry in namespaces.foreign(name, offer[0].__eq__):
+                continue
             if offer and offer[1].digest not in seen:
                 seen.add(offer[1].digest)
                 yield _Offer(name, *offer, place)

@@ -261,3 +261,43 @@ def test_a_report_whose_counts_are_not_those_of_its_texts_is_found(
     lines = [line for line in outcome.out.splitlines() if "report-miscounted" in line]
     assert 0 < len(lines) <= 4
     assert "its texts give" in lines[0]
+
+
+# namespaces
+
+
+def test_a_named_registry_does_not_shadow_the_embedded_catalogue(run: Run, tmp_path: Path) -> None:
+    theirs = write_registry(tmp_path / "theirs.json", {"mini/da": {"2.0.0": block(), "1.0.0": block()}})
+    outcome = run("--registry", theirs, "pull", "mini/da")
+    assert outcome.code == 0
+    assert "mini/da@1.0.0" in outcome.out
+    (line,) = [line for line in outcome.err.splitlines() if "mini/da in registry" in line]
+    assert "the namespace mini belongs to the embedded catalogue" in line
+    refused = run("--registry", theirs, "pull", "mini/da@2.0.0")
+    assert refused.code == 1
+    assert "registry trust --namespace mini" in refused.err
+    exact = run("--registry", theirs, "pull", f"mini/da@2.0.0#{block()['digest']}")
+    assert "cannot be fetched" in exact.err  # taken from there, where it has no bytes
+    assert run("--registry", theirs, "registry", "trust", "--namespace", "mini").code == 0
+    assert "does not count" not in run("--registry", theirs, "pull", "mini/da@2.0.0").err
+
+
+def test_a_namespace_belongs_to_the_registry_where_it_was_first_seen(run: Run, tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "da", "alice/da")
+    places = ("--registry", tmp_path / "alice.json", "--store", tmp_path / "store")
+    assert run(*places, "publish", artifact.path).code == 0
+    assert run(*places, "pull", "alice/da").code == 0
+    theirs = write_registry(tmp_path / "theirs.json", {"alice/da": {"2.0.0": block()}})
+    refused = run("--registry", theirs, "pull", "alice/da")
+    assert refused.code == 1
+    assert refused.err.count("\n") == 1
+    assert "the namespace alice belongs to another registry, where it was seen first" in refused.err
+
+
+def test_a_mirror_of_the_same_versions_counts_without_a_word(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "airgap"
+    assert run("mirror", "mini/da", "--from", "embedded", "--to", place).code == 0
+    words = ("--registry", place / "registry.json", "--store", place)
+    assert run(*words, "registry", "rebuild").code == 0
+    outcome = run(*words, "pull", "mini/da")
+    assert (outcome.code, outcome.err) == (0, "")
