@@ -215,8 +215,8 @@ def test_a_changed_base_model_gets_a_new_digest_in_spite_of_the_cache(tmp_path: 
     ("name", "options", "error", "message"),
     [
         ("./absent", {}, NotFoundError, r"\./absent: no such folder"),
-        ("openai/whisper-absent", {}, NotFoundError, "not in the local cache; fetch it with `adapter-hub"),
-        ("no spaces allowed", {}, NotFoundError, "base model no spaces allowed"),
+        ("openai/whisper-absent", {}, NotFoundError, "is not on this machine; fetch it with `adapter-hub"),
+        ("no spaces allowed", {}, NotFoundError, "no spaces allowed: no such folder"),
         (None, {"dtype": "float8"}, InvalidInputError, "dtype 'float8': expected one of float32"),
         (None, {"device": "abacus"}, InvalidInputError, "device 'abacus': not usable here"),
         (None, {"device": "meta"}, InvalidInputError, "device 'meta': not usable here .Cannot copy out of"),
@@ -240,7 +240,7 @@ def test_nothing_reaches_the_network(base_folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     load_base_model(base_folder, device="cpu")
-    with pytest.raises(NotFoundError, match="not in the local cache"):
+    with pytest.raises(NotFoundError, match="is not on this machine"):
         load_base_model("openai/whisper-absent")
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from making import manifest_fields
 from peft import PeftModel
 from safetensors.torch import load_file
 from small_training import places, recipe
-from small_whisper import make_adapter
+from small_whisper import make_adapter, write_peft
 from transformers import WhisperForConditionalGeneration
 
+from adapter_hub.artifact import seal
 from adapter_hub.errors import ConflictError, DivergedError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
 from adapter_hub.registry import Registry
@@ -90,6 +92,20 @@ def test_a_warm_start_begins_where_its_seed_stands_also_at_a_higher_rank(
     fresh = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
     ours = start(fresh, file.recipe, {"seed": seed}).whisper.eval()
     torch.testing.assert_close(ours(input_features=features, decoder_input_ids=ids).logits, wanted)
+
+
+def test_a_seed_that_this_clock_says_is_not_made_yet_is_refused_before_the_training(
+    tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
+) -> None:
+    write_peft(tmp_path / "seed", base, seed=5)
+    later = {"created": "2999-01-01T00:00:00Z", "base_model": base.pin}
+    seed = seal(tmp_path / "seed", manifest_fields("small/pl", **later))
+    extra = f'[seed]\nadapter = "{seed.path}"'
+    path, said = recipe(tmp_path, base_folder, extra=extra, method='"warm-start"'), []
+    with pytest.raises(InvalidInputError, match="created 2999-01-01T00:00:00Z, this machine's clock says"):
+        train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
+    assert not any("loss" in line for line in said)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_warm_start_records_its_seed_and_why_it_is_the_nearest(

@@ -116,11 +116,11 @@ def trust(settings: Settings, file: Path, namespace: str | None) -> None:
 
         own = settings.own_registry()
         trust_namespace(namespace, own)
-        echo_line(f"{own.label}: trusted with {namespace}; remembered in {trust_file()}")
+        echo_note(f"{own.label}: trusted with {namespace}; remembered in {trust_file()}")
         return
     registry_id = registry_id_of(file)
     trust_registry(file, registry_id)
-    echo_line(f"{file}: trusted, as registry {registry_id}; remembered in {trust_file()}")
+    echo_note(f"{file}: trusted, as registry {registry_id}; remembered in {trust_file()}")
 
 
 def _stores(settings: Settings, own: Registry) -> list[Store]:

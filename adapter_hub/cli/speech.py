@@ -33,6 +33,7 @@ class Choices(TypedDict, total=False):
     adapters: Sequence[str]
     languages: Sequence[str]
     fallback: str | None
+    allow_quarantined: str | None
 
 
 decode_language_option = click.option(
@@ -43,6 +44,9 @@ base_model_option = click.option(
     metavar="ID",
     type=PLACE,
     help="Id or folder of the base model. Default: the adapter's own, else the embedded one.",
+)
+allow_quarantined_option = click.option(
+    "--allow-quarantined", metavar="DIGEST", help="Take this quarantined version all the same."
 )
 beams_option = click.option(
     "--beams", type=click.IntRange(1), default=5, show_default=True, help="Width of the search; 1 is greedy."
@@ -84,6 +88,7 @@ def data_options(command: Command) -> Command:
 @click.option("--language", metavar="TAG", help="BCP 47 tag of rows that name none. Default: the adapter's.")
 @decode_language_option
 @base_model_option
+@allow_quarantined_option
 @beams_option
 @batch_size_option
 @timestamps_option
@@ -114,6 +119,7 @@ def evaluate(
     language: str | None,
     decode_language: str | None,
     base_model: str | None,
+    allow_quarantined: str | None,
     beams: int,
     batch_size: int,
     timestamps: bool,
@@ -145,7 +151,9 @@ def evaluate(
         raise InvalidInputError("evaluate --attach: the base model has no place for reports; name an adapter")
     columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
     dataset = open_data(settings, data, split, **columns)
-    transcriber = open_transcriber(settings, ref, language, decode_language, base_model)
+    transcriber = open_transcriber(
+        settings, ref, language, decode_language, base_model, allow_quarantined=allow_quarantined
+    )
     options = EvaluationOptions(
         language=language,
         beams=beams,

@@ -19,6 +19,7 @@ from adapter_hub.cli.echo import echo_error, echo_note, echo_transcript, json_te
 from adapter_hub.cli.progress import Bar
 from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.speech import (
+    allow_quarantined_option,
     base_model_option,
     batch_size_option,
     beams_option,
@@ -83,6 +84,7 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
 )
 @decode_language_option
 @base_model_option
+@allow_quarantined_option
 @click.option(
     "--task", type=click.Choice(["transcribe", "translate"]), help="What to do. Default: the adapter's task."
 )
@@ -128,6 +130,7 @@ def transcribe(
     fallback: str | None,
     decode_language: str | None,
     base_model: str | None,
+    allow_quarantined: str | None,
     task: Literal["transcribe", "translate"] | None,
     beams: int,
     temperatures: tuple[float, ...],
@@ -163,6 +166,7 @@ def transcribe(
         base_model,
         languages=languages,
         adapters=adapters,
+        allow_quarantined=allow_quarantined,
         threshold=threshold,
         fallback=fallback,
     )

@@ -93,7 +93,7 @@ def test_a_folder_named_like_an_id_shadows_nothing(
     assert str(tmp_path / "cache") in run("base-model", "show", ID).out
 
 
-@pytest.mark.parametrize("text", ["folder", "./home/base", "/etc", "../x", "~root/x", "a/b/c", "hf://a/b"])
+@pytest.mark.parametrize("text", ["folder", "./models/base", "/etc", "../x", "~root/x", "a/b/c", "hf://a/b"])
 def test_what_a_published_pin_calls_its_base_model_is_never_opened_as_a_folder(
     tmp_path: Path, model: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,7 +158,6 @@ def test_a_rebuild_gets_out_of_a_header_that_nobody_can_read(
         b"[]",
         b"[" * 5000,
         b'{"adapters": {"a/b": {"1.0.0": ' + b"[" * 400 + b"]" * 400 + b"}}}",
-        b'{"adapters": {"\\ud800/b": {"1.0.0": {}}}}',
     ],
 )
 def test_a_rebuild_gets_out_of_a_file_that_is_no_registry(path: Path, run: Run, raw: bytes) -> None:
