@@ -21,6 +21,7 @@ from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, Unrea
 from adapter_hub.exchange import publish, pull
 from adapter_hub.hub import HubClient, Patience
 from adapter_hub.hub_registry import HubRegistry
+from adapter_hub.namespaces import trust_namespace
 from adapter_hub.reference import AdapterRef
 from adapter_hub.registry import Adapters, Location, Registry
 from adapter_hub.registry_copy import Known, RegistryCopy
@@ -200,6 +201,7 @@ def pulled(registry: HubRegistry, hub: LoopbackHub, here: Path, tmp_path: Path) 
     entry = file.adapters["test/el"]["1.0.0"].model_copy(update={"locations": place})
     registry.update(lambda adapters: adapters.update({"test/el": {"1.0.0": entry}}))
     Cache(here).add(make_artifact(tmp_path / "again", "test/el"))
+    trust_namespace("test", registry)  # this user saw it first in the file
     hub.log.clear()
     return AdapterRef.parse("test/el@1.0.0")
 

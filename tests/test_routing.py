@@ -151,6 +151,7 @@ def test_auto_chooses_among_the_adapters_that_are_named(
         fallback=str(adapters[0].path),
         languages=["pl", "zh"],
         threshold=0.0,
+        base_model=str(base.folder),
         device="cpu",
     )
     assert isinstance(auto.router, LanguageRouter)
