@@ -240,20 +240,21 @@ def test_anything_else_asks_the_hub(pulled: AdapterRef, hub: LoopbackHub, here: 
 def test_what_a_copy_refuses_is_asked_for_anew(
     pulled: AdapterRef, registry: HubRegistry, hub: LoopbackHub, here: Path, tmp_path: Path
 ) -> None:
-    def becoming(status: str) -> None:
+    def becoming(status: str, since: str) -> None:
         def change(adapters: Adapters) -> None:
             entry = adapters["test/el"]["1.0.0"]
-            adapters["test/el"]["1.0.0"] = entry.model_copy(update={"status": status, "reason": "bad"})
+            changes = {"status": status, "reason": "bad", "since": since}
+            adapters["test/el"]["1.0.0"] = entry.model_copy(update=changes)
 
         hub_registry(hub, tmp_path / "there").update(change)
 
-    becoming("quarantined")
+    becoming("quarantined", "2026-03-01T00:00:00Z")
     pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here))  # the copy does not know it yet
     with pytest.raises(StatusError, match="is quarantined"):
         pull("test/el", registries=[hub_registry(hub, here)], cache=Cache(here))
     with pytest.raises(StatusError, match="is quarantined"):  # now the copy does
         pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here))
-    becoming("active")
+    becoming("active", "2026-03-02T00:00:00Z")
     pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here))
 
 
