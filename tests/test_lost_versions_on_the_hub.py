@@ -158,6 +158,8 @@ def test_a_digest_in_the_cache_is_never_served_under_another_name(
     evil = {"schema": "registry/1", "registry_id": "evil", "sequence": 1}
     evil["adapters"] = {name: {version: block}}  # type: ignore[assignment]
     (folder / "evil.json").write_text(json.dumps(evil))
+    namespace = name.partition("/")[0]  # or its names would not count at all
+    fine(run("--registry", folder / "evil.json", "registry", "trust", "--namespace", namespace))
     for words in (
         ("pull", name),
         ("pull", f"{name}@{version}"),

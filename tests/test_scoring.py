@@ -7,7 +7,8 @@ import time
 import pytest
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.evaluation.scoring import count_errors, interval_of, pooled
+from adapter_hub.evaluation.intervals import interval_of
+from adapter_hub.evaluation.scoring import count_errors, pooled
 from adapter_hub.report import ErrorCounts
 
 

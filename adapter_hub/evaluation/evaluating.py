@@ -15,7 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from adapter_hub.clock import utc_now
 from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.evaluation.scoring import count_errors, interval_of, pooled
+from adapter_hub.evaluation.intervals import interval_of
+from adapter_hub.evaluation.scoring import count_errors, pooled
 from adapter_hub.report import Decoding, EvaluationReport, Subject, UtteranceRow
 from adapter_hub.runtime.routing import FixedRoute, LanguageRouter, decode_language_of
 from adapter_hub.runtime.transcriber import Transcriber
