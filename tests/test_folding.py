@@ -81,10 +81,12 @@ def test_what_cannot_be_folded_says_why(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folded_pair_is_published_audited_and_looked_at(pair: Artifact, tmp_path: Path, run: Run) -> None:
+def test_a_folded_pair_is_published_audited_and_looked_at(
+    base: BaseModel, pair: Artifact, tmp_path: Path, run: Run
+) -> None:
     registry, store = Registry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
     publish(pair.path, registry=registry, store=store)
-    named = ("--base-model", pair.manifest.base_model.id)  # a folder, which a pin never names
+    named = ("--base-model", base.folder)  # which a pin never names
     outcome = run(
         "--device", "cpu", "fold", pair.manifest.name, "--out", "one", "--as", "small/one@1.0.0", *named
     )

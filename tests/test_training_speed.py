@@ -116,8 +116,10 @@ def test_under_autocast_hastened_layers_and_frozen_linears_kept_in_its_type_chan
         losses.append(loss.detach())
     torch.testing.assert_close(losses[0], losses[1], rtol=0.01, atol=0.01)
     assert torch.equal(losses[1], losses[2])
-    wanted, found, same = (_gradients(trainee.model) for trainee in (plain, fast, kept))
-    for name, gradient in wanted.items():
-        scale = float(gradient.abs().max())
-        torch.testing.assert_close(found[name], gradient, rtol=0.1, atol=0.1 * scale, msg=name)
+    exact = _trainee(base_folder)
+    Objective(exact, 0.0)(**_batch()).backward()
+    right, theirs, found, same = (_gradients(item.model) for item in (exact, plain, fast, kept))
+    for name, gradient in right.items():  # processors round bfloat16 in their own ways: none is the right one
+        usual, ours = (float((item[name] - gradient).norm() / gradient.norm()) for item in (theirs, found))
+        assert ours <= 2 * usual + 0.02, name
         assert torch.equal(found[name], same[name])

@@ -19,7 +19,7 @@ from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_che
 from adapter_hub.audit.gathering import Gatherer, Probe, Recount
 from adapter_hub.boundary import apart
 from adapter_hub.cache import Cache
-from adapter_hub.errors import AdapterHubError
+from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.registry import Registry
 from adapter_hub.registry_file import unreadable_ref
 from adapter_hub.report import Finding
@@ -80,11 +80,12 @@ def audit(
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.
+        OutOfMemoryError: there is no memory to run the model, which says nothing of the adapters.
     """
     gatherer = Gatherer(registries, base_models, probe, cache, recount)
     findings = [] if refs else list(_of_registries(registries))
     for ref, look in gatherer.named(refs) if refs else gatherer.everything():
-        with apart(ref, partial(_not_looked_at, findings, ref)):
+        with apart(ref, partial(_not_looked_at, findings, ref), through=OutOfMemoryError):
             findings += run_checks(look())
     return findings
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from adapter_hub.artifact import read_ancestors
 from adapter_hub.boundary import apart
-from adapter_hub.errors import AdapterHubError
+from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.escaping import shown
 from adapter_hub.manifest import Manifest
 from adapter_hub.report import EvaluationReport, Finding, Severity
@@ -148,7 +148,10 @@ class Check:
         def add(message: str) -> None:
             findings.append(self._finding(subject, message))
 
-        with apart(subject.ref, lambda error: findings.append(check_failed(subject.ref, self.code, error))):
+        def failed(error: AdapterHubError) -> None:
+            findings.append(check_failed(subject.ref, self.code, error))
+
+        with apart(subject.ref, failed, through=OutOfMemoryError):  # which says nothing of the adapter
             messages = self.run(subject)
             for message in islice(messages, MOST):
                 add(message)

@@ -138,13 +138,16 @@ def _recount(report: EvaluationReport) -> Iterator[str]:
 
 def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
     """Return a function that runs base model and adapter on the manifest's probe."""
+    from adapter_hub.base_model import stamped_digest
     from adapter_hub.errors import AdapterHubError, OutOfMemoryError
     from adapter_hub.runtime.base_model import BaseModel, load_base_model, load_pinned_base_model
     from adapter_hub.runtime.loading import load_adapter
+    from adapter_hub.runtime.memory import memory_guard
     from adapter_hub.runtime.probe import check_probe
 
     loaded: dict[str, BaseModel] = {}
     cache = settings.open_cache().folder
+    named = {stamped_digest(folder, cache): folder for folder in folders.values()}
 
     def run(artifact: Artifact) -> Iterator[str]:
         pin, probe = artifact.manifest.base_model, artifact.manifest.probe
@@ -153,11 +156,13 @@ def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
         try:
             if pin.digest not in loaded:
                 loaded[pin.digest] = (
-                    load_base_model(folders[pin.id], device=settings.device, cache=cache)
-                    if pin.id in folders
+                    load_base_model(named[pin.digest], device=settings.device, cache=cache)
+                    if pin.digest in named
                     else load_pinned_base_model(pin, device=settings.device, cache=cache)
                 )
-            check_probe(loaded[pin.digest], load_adapter(loaded[pin.digest], artifact), probe)
+            base = loaded[pin.digest]
+            with memory_guard(f"{artifact.ref} on {base.device}"):
+                check_probe(base, load_adapter(base, artifact), probe)
         except OutOfMemoryError:
             raise  # says nothing of the artifact
         except AdapterHubError as error:
