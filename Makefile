@@ -46,7 +46,7 @@ readme: $(INSTALLED)
 	COLUMNS=100 $(BIN)/python tests/readme.py
 
 schemas: $(INSTALLED)
-	$(BIN)/python -m adapter_hub.schemas
+	$(BIN)/python -m adapter_hub.formats.schemas
 
 # after trying newer versions in .venv: write down what is there
 constraints: $(INSTALLED)

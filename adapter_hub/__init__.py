@@ -15,19 +15,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapter_hub.runtime.opening import load, load_model
-    from adapter_hub.runtime.transcriber import Transcriber
-    from adapter_hub.runtime.transcript import Segment, Transcript, Word
+    from adapter_hub.transcription.opening import load, load_model
+    from adapter_hub.transcription.transcriber import Transcriber
+    from adapter_hub.transcription.transcript import Segment, Transcript, Word
 
 __all__ = ["Segment", "Transcriber", "Transcript", "Word", "load", "load_model"]
 
 _HOMES = {
-    "load": "adapter_hub.runtime.opening",
-    "load_model": "adapter_hub.runtime.opening",
-    "Transcriber": "adapter_hub.runtime.transcriber",
-    "Segment": "adapter_hub.runtime.transcript",
-    "Transcript": "adapter_hub.runtime.transcript",
-    "Word": "adapter_hub.runtime.transcript",
+    "load": "adapter_hub.transcription.opening",
+    "load_model": "adapter_hub.transcription.opening",
+    "Transcriber": "adapter_hub.transcription.transcriber",
+    "Segment": "adapter_hub.transcription.transcript",
+    "Transcript": "adapter_hub.transcription.transcript",
+    "Word": "adapter_hub.transcription.transcript",
 }
 
 

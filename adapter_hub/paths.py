@@ -1,52 +1,18 @@
-"""Where things are kept by default, and writing so that a crash leaves the old or the new, never half.
+"""Where things are kept by default, and what a user's text for a place means.
 
-    registry = registry_path(None)
-    store = store_path(None, registry)
-    write_atomically(registry, data)
-
-Whatever appears under its final name is whole: written under a temporary name, flushed to the disk,
-renamed, and the folder flushed too. Temporary names start with `.tmp-`, and every reader skips them.
+registry = registry_path(None)
+store = store_path(None, registry)
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Self
 
 from platformdirs import user_cache_path, user_data_path
 
 from adapter_hub.errors import InvalidInputError
-
-TEMPORARY = ".tmp-"
-STALE_SECONDS = 24 * 3600  # a temporary name older than this belongs to a process that died
-
-
-class Stamp(NamedTuple):
-    """What changes when a file does, as the file system keeps it; no program can set `changed` back.
-
-    Attributes:
-        size: in bytes.
-        modified: when it was written to last, ns.
-        changed: when it or its entry was, ns.
-        inode: its number.
-    """
-
-    size: int
-    modified: int
-    changed: int
-    inode: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Self:
-        """Return the stamp of a file that was looked at."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def cache_folder(explicit: str | None = None) -> Path:
@@ -119,157 +85,3 @@ def expanded(text: str) -> Path:
 
 def _absolute(text: str) -> Path:
     return expanded(text).absolute()
-
-
-def sync_file(path: Path) -> None:
-    """Flush the content of a file to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Flush a folder's list of names to the disk."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        sync_file(path)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents, and flush every name that was new."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        sync_folder(folder.parent)
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder that only this user can enter; one that is there stays as it is."""
-    if not folder.exists():
-        make_folder(folder.parent)
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        sync_folder(folder.parent)
-
-
-def temporary_beside(path: Path) -> Path:
-    """Return an unused temporary name in the folder of `path`."""
-    return path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
-
-
-def is_temporary(name: str) -> bool:
-    """Tell whether `temporary_beside` gave this name."""
-    return re.fullmatch(rf"{re.escape(TEMPORARY)}[0-9]+-[0-9a-f]{{12}}", name) is not None
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; a reader sees the old content or the new.
-
-    A link in its place is replaced, and leads nowhere any more; `resolved` is for those that shall stay.
-
-    Raises:
-        InvalidInputError: a pipe or a device is there, which would be gone.
-        OSError: the disk refused (full, read-only); the old content is still there.
-    """
-    make_folder(path.parent)
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise InvalidInputError(f"{path}: a pipe or a device; expected the name of an ordinary file")
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("xb") as file:  # the mode is the umask's, so that others can read it
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - the one place, named as the system call is
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def resolved(path: Path) -> Path:
-    """Return where a file really is, if its user named a link to it; the lock beside it is there, too."""
-    return path.resolve() if path.is_symlink() else path
-
-
-def refuse_link(folder: Path) -> None:
-    """Refuse a link where a folder is to be made: what it leads to is somebody's, or nothing.
-
-    Raises:
-        InvalidInputError: with the next step.
-    """
-    if folder.is_symlink():
-        raise InvalidInputError(
-            f"{folder}: a symbolic link; name the folder that it leads to, or another one"
-        )
-
-
-@contextmanager
-def folder_in_the_making(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target`; on success it becomes `target` in one step.
-
-    Every file that was put into it is flushed before the renaming. On an exception it is removed.
-
-    Raises:
-        FileExistsError: somebody made `target` meanwhile. InvalidInputError: it is a link.
-    """
-    refuse_link(target)
-    make_folder(target.parent)
-    remove_stale(target.parent)
-    temporary = temporary_beside(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for folder, _, names in os.walk(temporary, topdown=False):
-            for name in names:
-                sync_file(Path(folder, name))
-            sync_folder(Path(folder))
-        if os.path.lexists(target):  # a link counts, wherever it leads
-            raise FileExistsError(f"{target} exists")
-        try:
-            os.rename(temporary, target)  # noqa: PTH104
-        except OSError as error:
-            if os.path.lexists(target):  # Linux says ENOTEMPTY, others EEXIST or EACCES
-                raise FileExistsError(f"{target} exists") from error
-            raise
-    finally:
-        if temporary.exists():
-            shutil.rmtree(temporary, ignore_errors=True)
-    sync_folder(target.parent)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder so that no reader finds it half gone: renamed first, then emptied.
-
-    A link goes as a link; what it leads to stays.
-    """
-    if path.is_symlink():
-        path.unlink()
-        sync_folder(path.parent)
-        return
-    temporary = temporary_beside(path)
-    os.rename(path, temporary)  # noqa: PTH104
-    sync_folder(path.parent)
-    _remove_tree(temporary)
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove what lies under a temporary name; somebody may have put a link there meanwhile."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove what processes that died a day ago or earlier left in `folder` under temporary names.
-
-    Others' programs have such names, too: only those that `temporary_beside` gives count.
-    """
-    limit = time.time() - STALE_SECONDS
-    for path in folder.glob(f"{TEMPORARY}*"):
-        try:
-            if is_temporary(path.name) and path.lstat().st_mtime < limit:
-                _remove_tree(path)
-        except OSError:
-            continue  # another process was faster, or it is not ours to remove

@@ -21,9 +21,9 @@ from pages import page
 from random_whisper import merged, peft_model, random_adapter, random_base
 from timing import Row, against, in_turns, machine, ratio
 
-from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.decoding import DecodingOptions, search
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.model.quiet import quiet
+from adapter_hub.model.session import Experts, Session
 
 MANY = 32
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/batches.py"

@@ -34,12 +34,12 @@ from timing import Row, against, in_turns, machine, peer_line, ratio
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_outputs import BaseModelOutput
 
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.decoder import DecoderSteps
-from adapter_hub.runtime.decoding import DecodingOptions, search
-from adapter_hub.runtime.loading import ResidentAdapter
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.decoding.decoder import DecoderSteps
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.model.quiet import quiet
+from adapter_hub.model.session import Experts, Session
 
 PROMPT = [START, LANGUAGE, TASK, NO_TIMESTAMPS]
 STEPS = 12  # of a decoder that are timed one by one

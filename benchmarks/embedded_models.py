@@ -18,12 +18,12 @@ import torch
 from pages import page
 
 from adapter_hub import embedded, load
+from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
-from adapter_hub.registry import Registry
-from adapter_hub.report import EvaluationReport
-from adapter_hub.speech.dataset import data_sha256, read_dataset
-from adapter_hub.trainers.corpus.plan import plan
-from adapter_hub.trainers.corpus.render import write_folder
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.registry.file import Registry
+from adapter_hub.trainers.makers.corpus.plan import plan
+from adapter_hub.trainers.makers.corpus.render import write_folder
 
 LANGUAGES = ("pl", "pt", "it", "zh", "da", "el", "cy", "ja", "es", "en")
 UTTERANCES = 300

@@ -38,11 +38,11 @@ from random_whisper import (
     random_base,
 )
 
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, search
-from adapter_hub.runtime.loading import ResidentAdapter
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.model.quiet import quiet
+from adapter_hub.model.session import Session
 
 PROMPT = [START, LANGUAGE, TASK, NO_TIMESTAMPS]
 Row = dict[str, Any]

@@ -39,14 +39,14 @@ from transformers import WhisperForConditionalGeneration
 from transformers import logging as transformers_logging
 
 from adapter_hub import embedded
-from adapter_hub.artifact import Artifact, seal
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.exchange import publish, pull
 from adapter_hub.hub import HubClient, RepoId
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
+from adapter_hub.registry.on_hub import HubRegistry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
 NAME, VERSION = "alice/small-da", "1.0.0"

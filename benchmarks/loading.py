@@ -29,14 +29,14 @@ from pages import page
 from random_whisper import LINEARS, peft_model, random_adapter, random_base
 from timing import Row, in_turns, machine, peer_line, ratio
 
-from adapter_hub.artifact import Artifact, seal
-from adapter_hub.cache import Cache
-from adapter_hub.canonical import digest_of
-from adapter_hub.peft_format import WEIGHTS_FILE
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.artifact.folder import Artifact, seal
+from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.formats.canonical import digest_of
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.quiet import quiet
+from adapter_hub.model.session import Session
+from adapter_hub.stores.cache import Cache
 
 TITLE = "Loading an adapter and switching between adapters"
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/loading.py"

@@ -23,8 +23,8 @@ import torch
 from decoding import Bench, write
 from random_whisper import merged, random_adapter, random_base
 
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.model.quiet import quiet
+from adapter_hub.model.session import Session
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.layout import EXPERTS, Layout, Part, padded_rank
-from adapter_hub.runtime.loading import ResidentAdapter
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.layout import EXPERTS, Layout, Part, padded_rank
+from adapter_hub.model.loading import ResidentAdapter
 
 SHAPES = {
     "mini": {"d_model": 64, "layers": 2, "heads": 2},  # to try a benchmark itself

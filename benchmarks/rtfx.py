@@ -42,12 +42,12 @@ from random_whisper import (
 )
 from timing import Row, machine
 
-from adapter_hub.runtime.base_model import DTYPES, BaseModel
-from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.decoding import DecodingOptions, search
-from adapter_hub.runtime.graphs import SWITCH
-from adapter_hub.runtime.loading import ResidentAdapter
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.model.base_model import DTYPES, BaseModel
+from adapter_hub.model.graphs import SWITCH
+from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.model.quiet import quiet
+from adapter_hub.model.session import Experts, Session
 
 SECONDS = 30.0  # of audio in a row
 ADAPTERS = 8

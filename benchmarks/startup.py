@@ -20,7 +20,7 @@ from pathlib import Path
 from pages import page
 
 from adapter_hub import embedded
-from adapter_hub.canonical import digest_of
+from adapter_hub.formats.canonical import digest_of
 
 RUNS = 9
 COMMAND = "python benchmarks/startup.py > benchmarks/results/startup.md"

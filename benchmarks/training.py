@@ -35,20 +35,20 @@ from timing import machine
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback
 
-from adapter_hub.runtime.base_model import load_base_model
-from adapter_hub.runtime.quiet import quiet
-from adapter_hub.speech.dataset import read_dataset
-from adapter_hub.trainers.batches import LikeLengths
-from adapter_hub.trainers.callbacks import StopOnInterrupt
+from adapter_hub.data.dataset import read_dataset
+from adapter_hub.model.base_model import load_base_model
+from adapter_hub.model.quiet import quiet
+from adapter_hub.trainers.data.examples import IGNORED, Example, pad
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.engine import Arguments
-from adapter_hub.trainers.examples import IGNORED, Example, pad
-from adapter_hub.trainers.fitting import Material, lighten, make_trainer
-from adapter_hub.trainers.processes import Processes
-from adapter_hub.trainers.recipe_tables import PAPER_MODULES, TrainingTable
-from adapter_hub.trainers.trainee import lora_trainee
+from adapter_hub.trainers.loop.batches import LikeLengths
+from adapter_hub.trainers.loop.callbacks import StopOnInterrupt
+from adapter_hub.trainers.loop.engine import Arguments
+from adapter_hub.trainers.loop.fitting import Material, lighten, make_trainer
+from adapter_hub.trainers.loop.processes import Processes
+from adapter_hub.trainers.methods.trainee import lora_trainee
+from adapter_hub.trainers.recipe import PAPER_MODULES, TrainingTable
 
 WARM_UP = 3  # steps before the clock starts
 BATCH, SEED = 16, 1

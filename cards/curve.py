@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from adapter_hub.manifest import CurvePoint, Training
+from adapter_hub.formats.manifest import CurvePoint, Training
 
 BARS = "▁▂▃▄▅▆▇█"
 LONGEST_LINE = 40  # bars

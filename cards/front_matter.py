@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from adapter_hub.escaping import escaped_json
-from adapter_hub.manifest import Manifest
-from adapter_hub.report import EvaluationReport
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.manifest import Manifest
 
 if TYPE_CHECKING:
     import yaml

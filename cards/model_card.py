@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.cards.curve import curve_rows, loss_lines
 from adapter_hub.cards.front_matter import describe_decoding, front_matter
 from adapter_hub.cards.markdown import code, fenced, inline
+from adapter_hub.formats.claims import EvaluationReport, StatusEntry
+from adapter_hub.formats.manifest import Manifest
 from adapter_hub.hub import is_hub
-from adapter_hub.manifest import Manifest
-from adapter_hub.report import EvaluationReport, StatusEntry
 
 if TYPE_CHECKING:
     import jinja2

@@ -10,13 +10,13 @@ from typing import Any
 
 from making import make_artifact, make_child, make_places
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import bring_up_to_date, lock, publish, retire, sync
-from adapter_hub.lockfile import LockFile
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status
+from adapter_hub.formats.claims import Status
+from adapter_hub.formats.lock_file import LockFile
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 
 
 class Site:

@@ -23,17 +23,17 @@ from making import (
     write_safetensors,
 )
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.contents import entry_of, listed_paths
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.artifact.safetensors_header import weights_digest
 from adapter_hub.audit import audit
-from adapter_hub.base_model import base_model_digest
-from adapter_hub.canonical import digest_of
-from adapter_hub.contents import entry_of, listed_paths
+from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.exchange import attach, publish, retire
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Finding
+from adapter_hub.formats.canonical import digest_of
+from adapter_hub.formats.claims import Finding
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.tensors import weights_digest
 
 
 @dataclass

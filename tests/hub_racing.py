@@ -20,12 +20,12 @@ from hub_trials import USER
 from loopback_hub import LoopbackHub
 from making import make_artifact
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
 from adapter_hub.exchange import check, publish, pull
 from adapter_hub.hub import HubClient, Patience
-from adapter_hub.hub_registry import HubRegistry
+from adapter_hub.registry.on_hub import HubRegistry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
 CONFLICT = 3

@@ -13,10 +13,10 @@ from pathlib import Path
 from hub_places import IMPATIENT, hub_client
 from loopback_hub import LoopbackHub
 
-from adapter_hub.canonical import digest_of
+from adapter_hub.formats.canonical import digest_of
 from adapter_hub.hub import HubClient
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.registry import Adapters, VersionBlock
+from adapter_hub.registry.file import Adapters, VersionBlock
+from adapter_hub.registry.on_hub import HubRegistry
 
 REPO = "datasets/alice/registry"
 LABEL = f"hf://{REPO}"

@@ -16,14 +16,14 @@ from typing import Protocol
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
-from adapter_hub.canonical import digest_of, sha256_hex
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import check, publish, pull
+from adapter_hub.formats.canonical import digest_of, sha256_hex
+from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.hub import HubClient, Patience
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.on_hub import HubRegistry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
 USER = "test"

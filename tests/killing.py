@@ -20,8 +20,7 @@ from typing import Any
 
 from making import make_artifact, make_child, make_places, make_report
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import (
     attach,
     bring_up_to_date,
@@ -33,9 +32,10 @@ from adapter_hub.exchange import (
     retire,
     sync,
 )
-from adapter_hub.lockfile import LockFile, read_lock, write_lock
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
 CALLS = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")

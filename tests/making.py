@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapter_hub.artifact import Artifact, seal, write_ancestors
-from adapter_hub.canonical import canonical_bytes, digest_of, sha256_hex
-from adapter_hub.manifest import Draft, Parent, function_digest
-from adapter_hub.registry import Registry
-from adapter_hub.report import EvaluationReport
+from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
+from adapter_hub.formats.canonical import canonical_bytes, digest_of, sha256_hex
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.manifest import Draft, Parent, function_digest
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
 
 MODULES = ("model.decoder.layers.0.self_attn.q_proj", "model.encoder.layers.0.fc1")

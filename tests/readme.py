@@ -23,7 +23,7 @@ import recipe_page
 from adapter_hub import embedded
 from adapter_hub.cards import with_catalogue
 from adapter_hub.cli import main
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, prompt_tokens, search
+from adapter_hub.decoding.decode import DecodingOptions, prompt_tokens, search
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.session import Session
 
 NEAR = 1e-4  # candidates that differ by less may come out in either order
 LANGUAGES = ("en", "da", "pl", "ja")

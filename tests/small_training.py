@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from small_whisper import write_speech
 
-from adapter_hub.cache import Cache
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 
 WORDS = ["nul", "en", "to", "tre", "fire", "fem"]
 

@@ -15,9 +15,9 @@ import torch
 from making import manifest_fields, parent_of
 from safetensors.torch import save_file
 
-from adapter_hub.artifact import Artifact, seal, write_ancestors
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.weights import lora_section
+from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
+from adapter_hub.artifact.weights import lora_section
+from adapter_hub.model.base_model import BaseModel, load_base_model
 
 SENTENCES = ["zero one two three four", "nul en to tre fire fem", "żółć ąę", "零一二三四五", "しち"]
 LANGUAGES = ["pl", "zh", "en", "da", "ja"]
@@ -35,7 +35,7 @@ ALL = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 def make_base_model(folder: Path, seed: int = 1) -> Path:
     """Write an untrained base model whose outputs vary with what it hears."""
-    from adapter_hub.trainers.base_model.architecture import build_model, build_processor, save
+    from adapter_hub.trainers.makers.base_model.architecture import build_model, build_processor, save
 
     torch.manual_seed(seed)
     processor = build_processor(SENTENCES, SETTINGS)

@@ -13,17 +13,17 @@ from small_whisper import speech
 from transformers.models.whisper.generation_whisper import _dynamic_time_warping, _median_filter
 
 import adapter_hub
-from adapter_hub.artifact import Artifact
-from adapter_hub.runtime.alignment import AttentionReader, align, alignment_heads, median, warp, words_of
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, prompt_tokens
-from adapter_hub.runtime.language_identification import hear
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.routing import FixedRoute
-from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.alignment import AttentionReader, align, alignment_heads, median, warp, words_of
+from adapter_hub.decoding.decode import DecodingOptions, prompt_tokens
+from adapter_hub.decoding.language import hear
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
+from adapter_hub.transcription.routing import FixedRoute
+from adapter_hub.transcription.transcriber import Transcriber
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -118,7 +118,7 @@ def test_words_are_whole_characters_with_their_punctuation(
     tokens = base.processor.tokenizer(text, add_special_tokens=False).input_ids
     times = [(float(i), float(i + 1)) for i in range(len(tokens))]
     words = words_of(base, tokens, times, language)
-    assert [word.word for word in words] == wanted
+    assert [word.text for word in words] == wanted
     assert words[0].start == 0.0
     assert all(word.start < word.end for word in words)
     if not unicodedata.category(text[-1]).startswith("P"):
@@ -128,8 +128,8 @@ def test_words_are_whole_characters_with_their_punctuation(
 @pytest.mark.parametrize("language", ["da", "pl"])
 def test_words_are_where_they_were_spoken(language: str) -> None:
     pytest.importorskip("espeakng_loader")
-    from adapter_hub.trainers.corpus.plan import plan
-    from adapter_hub.trainers.corpus.render import render
+    from adapter_hub.trainers.makers.corpus.plan import plan
+    from adapter_hub.trainers.makers.corpus.render import render
 
     transcriber = adapter_hub.load(f"mini/{language}", device="cpu")
     errors: list[float] = []

@@ -18,9 +18,9 @@ from making import (
     write_weights,
 )
 
-from adapter_hub.artifact import Artifact, seal
-from adapter_hub.canonical import digest_of
+from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.formats.canonical import digest_of
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from making import OTHER_BASE, make_artifact, make_child, manifest_fields, parent_of, write_weights
 
-from adapter_hub.artifact import Artifact, copy_artifact, seal, write_ancestors
-from adapter_hub.canonical import hex_of
+from adapter_hub.artifact.folder import Artifact, copy_artifact, seal, write_ancestors
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
+from adapter_hub.formats.canonical import hex_of
 
 WEIGHTS = "adapter_model.safetensors"
 

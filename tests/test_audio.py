@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from small_whisper import speech, write_speech
 
+from adapter_hub.artifact.safetensors_header import file_sha256
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.speech.audio import audio_from_samples, audio_seconds, check_seconds, find_audio, read_audio
-from adapter_hub.tensors import file_sha256
 
 
 def test_a_file_comes_as_float32_mono_at_16_khz_with_the_hash_of_its_bytes(tmp_path: Path) -> None:

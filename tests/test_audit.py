@@ -10,15 +10,15 @@ import pytest
 from audit_defects import DEFECTS, Home, attach_report, flipped_byte, make_home
 from making import make_artifact
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit import EXPLANATIONS, audit
 from adapter_hub.audit.checks import CHECKS
 from adapter_hub.errors import NotFoundError
 from adapter_hub.exchange import publish, retire
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.versions import sort_versions
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.versions import sort_versions
 
 # with tests of their own: below, in test_hub_commands.py and in attacks/
 ELSEWHERE = {

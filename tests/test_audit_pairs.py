@@ -21,10 +21,10 @@ from making import (
     write_weights,
 )
 
-from adapter_hub.artifact import Artifact, seal, write_ancestors
+from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
+from adapter_hub.artifact.weights import lora_section
 from adapter_hub.errors import IntegrityError
 from adapter_hub.exchange import publish
-from adapter_hub.weights import lora_section
 
 ONE, OTHER = MODULES  # the parent adapts both, the child the first
 GATE = "gate.safetensors"

@@ -11,10 +11,10 @@ from audit_defects import forge
 from making import manifest_fields
 from small_whisper import write_peft
 
-from adapter_hub.artifact import Artifact, seal
+from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.cli import main
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.probe import measure_probe
+from adapter_hub.decoding.probe import measure_probe
+from adapter_hub.model.base_model import BaseModel
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import soundfile
 from small_whisper import make_adapter, make_base_model, speech, write_speech
 
 from adapter_hub.cli import main
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.speech.audio import read_audio
 
 CLIPS = Path(__file__).parent / "clips"

@@ -9,9 +9,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.base_model import base_model_digest, stamped_digest, weight_files
+from adapter_hub.base_model.digest import base_model_digest, stamped_digest, weight_files
 from adapter_hub.errors import NotFoundError
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.model.base_model import BaseModel, load_base_model
 
 
 @pytest.fixture

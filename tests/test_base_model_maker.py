@@ -15,12 +15,12 @@ from transformers import WhisperFeatureExtractor
 
 from adapter_hub.speech.audio import read_audio
 from adapter_hub.speech.features import log_mel
-from adapter_hub.trainers.base_model.__main__ import SETTINGS
-from adapter_hub.trainers.base_model.architecture import build_model, build_processor
-from adapter_hub.trainers.base_model.examples import Example, ExamplePlan, build, plan_examples
-from adapter_hub.trainers.base_model.pretrain import Labeller, batches, pretrain, schedule
-from adapter_hub.trainers.corpus.plan import plan
-from adapter_hub.trainers.corpus.render import write_folder
+from adapter_hub.trainers.makers.base_model.__main__ import SETTINGS
+from adapter_hub.trainers.makers.base_model.architecture import build_model, build_processor
+from adapter_hub.trainers.makers.base_model.examples import Example, ExamplePlan, build, plan_examples
+from adapter_hub.trainers.makers.base_model.pretrain import Labeller, batches, pretrain, schedule
+from adapter_hub.trainers.makers.corpus.plan import plan
+from adapter_hub.trainers.makers.corpus.render import write_folder
 
 SPECS = plan("da", "pretraining", 6, 1)
 CHUNK = 8

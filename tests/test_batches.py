@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapter_hub.trainers.batches import Collator, LikeLengths, Place, Rows, Shares, dev_batches
-from adapter_hub.trainers.examples import IGNORED, Example
+from adapter_hub.trainers.data.examples import IGNORED, Example
+from adapter_hub.trainers.loop.batches import Collator, LikeLengths, Place, Rows, Shares, dev_batches
 
 
 def examples(count: int) -> list[Example]:

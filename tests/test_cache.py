@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from making import make_artifact
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import DAY, Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import IntegrityError
-from adapter_hub.paths import Stamp
+from adapter_hub.files.writing import Stamp
+from adapter_hub.stores.cache import DAY, Cache
 
 WEIGHTS = "adapter_model.safetensors"
 

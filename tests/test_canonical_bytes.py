@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import rfc8785
 
-from adapter_hub.canonical import canonical_bytes, read_json
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.canonical import canonical_bytes, read_json
 
 STRINGS = [
     "",

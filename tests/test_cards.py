@@ -14,10 +14,10 @@ from making import make_artifact, make_child, make_report, manifest_bytes
 from adapter_hub import embedded
 from adapter_hub.cards import render_card, render_catalogue, with_catalogue
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.manifest import Manifest
-from adapter_hub.registry import Registry
-from adapter_hub.report import EvaluationReport, StatusEntry
-from adapter_hub.versions import sort_versions
+from adapter_hub.formats.claims import EvaluationReport, StatusEntry
+from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.versions import sort_versions
+from adapter_hub.registry.file import Registry
 
 POLISH = [{"tag": "pl", "decode_language": "pl"}]
 GOLDEN = Path(__file__).parent / "golden" / "card.md"

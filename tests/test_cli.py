@@ -14,10 +14,10 @@ from command_line import Outcome, Run
 from filelock import FileLock
 from making import make_artifact, make_child, make_report
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cli.tables import size_text
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.cli.terminal.tables import size_text
 from adapter_hub.exchange import attach
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
 from adapter_hub.speech.normalisers import NORMALISERS
 from adapter_hub.stores.folder import FolderStore
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from small_whisper import make_adapter, speech
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.session import Session
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
 

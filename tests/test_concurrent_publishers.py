@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from making import make_artifact, make_places
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
 from adapter_hub.exchange import check, publish
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
 
 PUBLISHERS = 8
 CONFLICT = 3

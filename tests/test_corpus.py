@@ -18,13 +18,18 @@ pytest.importorskip("num2words", reason="the extra `demo` is not installed")
 
 import soundfile
 
-from adapter_hub.trainers.corpus import synthesis
-from adapter_hub.trainers.corpus.noise import COLOURS, noise
-from adapter_hub.trainers.corpus.numbers import LANGUAGES, is_unambiguous, spell, spellings, spoken
-from adapter_hub.trainers.corpus.plan import SETTINGS, SPLITS, UtteranceSpec, allowed, plan, split_of
-from adapter_hub.trainers.corpus.render import fitted, render, render_many, write_corpus, write_folder
-from adapter_hub.trainers.corpus.synthesis import SAMPLE_RATE, SpeechRequest, synthesise, synthesise_many
-from adapter_hub.trainers.corpus.voices import ESPEAK_LANGUAGES, VOICES, espeak_voice, voices_of
+from adapter_hub.trainers.makers.corpus import synthesis
+from adapter_hub.trainers.makers.corpus.noise import COLOURS, noise
+from adapter_hub.trainers.makers.corpus.numbers import LANGUAGES, is_unambiguous, spell, spellings, spoken
+from adapter_hub.trainers.makers.corpus.plan import SETTINGS, SPLITS, UtteranceSpec, allowed, plan, split_of
+from adapter_hub.trainers.makers.corpus.render import fitted, render, render_many, write_corpus, write_folder
+from adapter_hub.trainers.makers.corpus.synthesis import (
+    SAMPLE_RATE,
+    SpeechRequest,
+    synthesise,
+    synthesise_many,
+)
+from adapter_hub.trainers.makers.corpus.voices import ESPEAK_LANGUAGES, VOICES, espeak_voice, voices_of
 
 SPELLED = {
     "cy": {0: "dim", 12: "un deg dau", 55: "pum deg pump", 101: "cant ac un", 342: "tri chant pedwar deg dau",

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from small_whisper import write_speech
 
+from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import AdapterHubError
-from adapter_hub.speech.dataset import data_sha256, read_dataset
 
 
 def write_jsonl(folder: Path, rows: list[Any]) -> Path:

@@ -12,12 +12,12 @@ from small_whisper import make_adapter, make_pair
 from test_composition import features_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.decoder import DecoderSteps
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.decoder import DecoderSteps
-from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Experts, Session
 
 
 def steps_of(session: Session, rows: Sequence[Experts], beams: int) -> DecoderSteps:

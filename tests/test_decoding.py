@@ -9,17 +9,17 @@ import pytest
 import torch
 from small_whisper import speech
 
+from adapter_hub.decoding.decode import DecodingOptions, decode, first_timestamp
+from adapter_hub.decoding.language import language_probabilities
+from adapter_hub.decoding.probe import _convolve_in_float64, check_probe, measure_probe, probe_audio
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode, first_timestamp
-from adapter_hub.runtime.language_identification import language_probabilities
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.probe import _convolve_in_float64, check_probe, measure_probe, probe_audio
-from adapter_hub.runtime.subtitles import to_srt
-from adapter_hub.runtime.transcript import Segment
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.session import Session
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
+from adapter_hub.transcription.subtitles import to_srt
+from adapter_hub.transcription.transcript import Segment
 
 
 @pytest.fixture(scope="module")

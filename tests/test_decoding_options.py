@@ -10,11 +10,11 @@ import pytest
 import torch
 from test_composition import ending_with, features_of
 
+from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode, prompt_tokens
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode, prompt_tokens
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.session import Session
 
 LANGUAGES = ["en", "da", "pl"]
 

@@ -18,8 +18,8 @@ from command_line import Run
 from loopback_hub import LoopbackHub
 from readme import README, ROOT
 
-from adapter_hub.base_model import EMBEDDED_ID
-from adapter_hub.base_model_copies import find_base_model
+from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.base_model.finding import find_base_model
 
 BASE = "openai/whisper-small"
 CARD = f"---\nlanguage: es\nlicense: cc-by-4.0\nbase_model: {BASE}\nlibrary_name: peft\n---\n"

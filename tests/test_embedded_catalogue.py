@@ -15,16 +15,16 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 import adapter_hub
 from adapter_hub import embedded
 from adapter_hub.audit import audit
-from adapter_hub.cache import Cache
 from adapter_hub.cards import render_card
+from adapter_hub.decoding.probe import check_probe
 from adapter_hub.exchange import check, pull
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.probe import check_probe
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
+from adapter_hub.registry.file import Registry
 from adapter_hub.speech.audio import Audio, audio_from_samples
 from adapter_hub.speech.features import log_mel
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
 REGISTRY = Registry(embedded.registry_path(), read_only=True)

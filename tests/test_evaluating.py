@@ -10,20 +10,20 @@ import pytest
 from small_whisper import write_peft, write_speech
 
 import adapter_hub
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.cli import main
+from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import without_controls
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import publish
-from adapter_hub.registry import Registry
-from adapter_hub.report import EvaluationReport
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.loading import load_adapter, load_weights
-from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
-from adapter_hub.runtime.transcriber import Transcriber
-from adapter_hub.speech.dataset import data_sha256, read_dataset
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter, load_weights
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
+from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
+from adapter_hub.transcription.transcriber import Transcriber
 
 ROWS = [
     {"file_name": "a.wav", "text": "en to", "speaker": "anna"},

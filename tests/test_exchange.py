@@ -9,8 +9,7 @@ import pytest
 from making import make_artifact, make_child, make_places
 
 from adapter_hub import embedded
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import (
     ConflictError,
     IntegrityError,
@@ -18,8 +17,9 @@ from adapter_hub.errors import (
     StatusError,
 )
 from adapter_hub.exchange import publish, pull, retire
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
 Places = tuple[Registry, FolderStore]

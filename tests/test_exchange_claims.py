@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from making import OTHER_BASE, make_artifact, make_child, make_places, make_report
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.clock import second_after
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange import attach, check, publish, rebuild, retire
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import StatusEntry
+from adapter_hub.formats.claims import StatusEntry
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.times import second_after
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
 
 Places = tuple[Registry, FolderStore]

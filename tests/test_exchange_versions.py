@@ -10,7 +10,7 @@ from making import MODULES, OTHER_BASE, make_artifact, make_places
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import publish
-from adapter_hub.versions import check_version_step, sort_versions
+from adapter_hub.formats.versions import check_version_step, sort_versions
 
 OTHER_MODEL = {"id": "test/tiny", "architecture": "WhisperForConditionalGeneration", "digest": OTHER_BASE}
 NEW_WEIGHTS: dict[str, Any] = {"seed": 5.0}

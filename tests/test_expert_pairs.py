@@ -13,12 +13,12 @@ from small_whisper import make_pair
 from test_composition import features_of, logits_of, same_bits
 from test_loading import relisted
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.decode import DecodingOptions, decode
 from adapter_hub.errors import IntegrityError
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.session import Session
 
 GATE = "gate.safetensors"
 

@@ -15,19 +15,19 @@ from command_line import Run
 from small_training import places, recipe
 from small_whisper import write_speech
 
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.safetensors_header import read_header
+from adapter_hub.data.dataset import read_dataset
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.model.base_model import BaseModel
 from adapter_hub.speech.audio import read_audio
-from adapter_hub.speech.dataset import read_dataset
-from adapter_hub.tensors import read_header
+from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.data import feature_packs
+from adapter_hub.trainers.data.examples import Prepared
 from adapter_hub.trainers.data.feature_packs import FeaturePacks, settings_key
 from adapter_hub.trainers.data.features import Features, Heard, hear
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.examples import Prepared
 from adapter_hub.trainers.training import train
 
 

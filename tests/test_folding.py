@@ -13,14 +13,14 @@ from small_whisper import make_pair
 from test_composition import features_of, logits_of
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.exchange import publish
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.folding import fold
 

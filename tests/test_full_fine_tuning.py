@@ -13,9 +13,9 @@ from transformers import WhisperForConditionalGeneration
 
 from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
-from adapter_hub.full_fine_tune import FullFineTune
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.formats.full_fine_tune import FullFineTune
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import read_recipe

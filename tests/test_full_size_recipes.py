@@ -15,8 +15,7 @@ import pytest
 
 from adapter_hub.hub import check_commit
 from adapter_hub.trainers.full_size_recipes import BASE, FOLDER, NEW, RANKS, recipes
-from adapter_hub.trainers.recipe import read_recipe
-from adapter_hub.trainers.recipe_tables import PAPER_MODULES, Recipe, SourceTable
+from adapter_hub.trainers.recipe import PAPER_MODULES, Recipe, SourceTable, read_recipe
 
 TRAINERS = Path(__file__).parents[1] / "trainers"
 COMMON_VOICE = TRAINERS / "recipes" / "common-voice" / "cy.toml"

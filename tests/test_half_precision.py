@@ -10,12 +10,12 @@ import torch
 from small_whisper import make_adapter, make_pair
 from test_composition import features_of, prompt_of
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import AdaptedLinear, Experts, Seat, Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.packing import pack
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.decode import DecodingOptions, decode
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.packing import pack
+from adapter_hub.model.session import AdaptedLinear, Experts, Seat, Session
 
 # how far a logit may be off, as a share of the usual logit: 8 and 11 bits of precision over some 30 products
 TOLERANCES = {"bfloat16": 0.02, "float16": 0.002}

@@ -1,12 +1,9 @@
-"""Rules of the house that no tool checks: size, names, words, and what must not be in the tree."""
+"""Rules of the house that no tool checks: size, names, words, and what must not be in the code."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("adapter_hub", "trainers", "cards", "tests", "benchmarks")
@@ -25,12 +22,20 @@ def sources(*folders: str) -> list[Path]:
     return found
 
 
-def test_no_file_is_longer_than_350_lines() -> None:
-    long = {
-        str(path.relative_to(ROOT)): length
-        for path in sources()
-        if (length := len(path.read_text(encoding="utf-8").splitlines())) > 350
-    }
+SCREEN = 70  # lines, parameters included and the docstring not
+
+
+def test_every_function_fits_a_screen() -> None:
+    long = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[0]
+                documented = ast.get_docstring(node) is not None
+                described = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+                length = (node.end_lineno or 0) - node.lineno + 1 - described
+                if length > SCREEN:
+                    long[f"{path.relative_to(ROOT)}:{node.name}"] = length
     assert not long
 
 
@@ -100,17 +105,20 @@ def test_commands_print_through_the_one_module_that_escapes() -> None:
                 found.append(f"{where} {node.id}")
             if isinstance(node, ast.ImportFrom) and node.module in ("click", "click.termui", "click.utils"):
                 found.append(f"{where} from {node.module}: write click.…, so that this test can read it")
-    assert not found, "print with adapter_hub.cli.echo, which escapes what is not ours"
+    assert not found, "print with adapter_hub.cli.terminal.echo, which escapes what is not ours"
 
 
 # where files are ours alone or somebody's own choice, and why reading them needs no limit
 READ_FREELY = {
     "adapter_hub/cli/reproducing.py": "results that this very command has just written",
-    "adapter_hub/schemas/__init__.py": "part of this package",
+    "adapter_hub/formats/schemas/__init__.py": "part of this package",
 }
 ELSEWHERE = (
     "speech",
-    "runtime",
+    "data",
+    "model",
+    "decoding",
+    "transcription",
     "hub",
     "evaluation",
     "trainers",
@@ -122,7 +130,11 @@ def test_files_that_somebody_may_have_put_there_are_read_through_the_one_reader(
     found = []
     for path in sources("adapter_hub"):
         place = path.relative_to(ROOT).as_posix()
-        if place == "adapter_hub/reading.py" or place.split("/")[1] in ELSEWHERE or place in READ_FREELY:
+        if (
+            place == "adapter_hub/files/reading.py"
+            or place.split("/")[1] in ELSEWHERE
+            or place in READ_FREELY
+        ):
             continue
         found += [f"{place}:{line}" for line in readings(ast.parse(path.read_text(encoding="utf-8")))]
     assert not found
@@ -142,16 +154,3 @@ def readings(tree: ast.AST) -> list[int]:
         if name in whole or opens_a_file:
             lines.append(call.lineno)
     return lines
-
-
-@pytest.mark.parametrize("word", ["/work/", "/root/", "/home/"])
-def test_no_file_holds_a_path_of_somebody_s_machine(word: str) -> None:
-    tracked = subprocess.run(
-        ["git", "grep", "-I", "-l", "-F", word, "--", ":!.gitignore", f":!tests/{Path(__file__).name}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert tracked.returncode in (0, 1), tracked.stderr
-    assert tracked.stdout == ""

@@ -13,8 +13,7 @@ from hub_places import IMPATIENT, hub_client, hub_store
 from loopback_hub import LoopbackHub
 from making import make_artifact
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import (
     AdapterHubError,
     ConflictError,
@@ -24,8 +23,9 @@ from adapter_hub.errors import (
 )
 from adapter_hub.exchange import publish, pull
 from adapter_hub.hub import HubClient, RepoId, check_commit, check_revision
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.on_hub import HubRegistry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
 NAMES = [

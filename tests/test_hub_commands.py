@@ -13,7 +13,7 @@ from hub_places import hub_client
 from loopback_hub import LoopbackHub
 from making import lora_tensors, make_artifact, peft_config, write_safetensors
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.hub import RepoId
 
 BASE = RepoId("test/tiny-whisper")

@@ -16,9 +16,9 @@ from hub_trials import Trial, user_of
 from killing import in_child
 from loopback_hub import LoopbackHub
 
-from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, UnreachableError
 from adapter_hub.hub import Patience
+from adapter_hub.stores.cache import Cache
 
 PATIENT = Patience(20.0, 20.0, 0.02)
 DONE, REFUSED = 0, 3

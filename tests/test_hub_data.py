@@ -21,7 +21,9 @@ from hub_speech import (
 from huggingface_hub import HfApi
 from loopback_hub import LoopbackHub
 
-from adapter_hub.cache import Cache
+from adapter_hub.data.dataset import Dataset, data_sha256, read_dataset
+from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
+from adapter_hub.data.parquet_shard import unpack
 from adapter_hub.errors import (
     AccessError,
     IntegrityError,
@@ -31,10 +33,8 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.hub import RepoId, check_pin
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.speech.dataset import Dataset, data_sha256, read_dataset
-from adapter_hub.speech.hub_dataset import HubSplit, read_hub_dataset
-from adapter_hub.speech.parquet_shard import unpack
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source

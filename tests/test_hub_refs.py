@@ -14,15 +14,15 @@ from hub_places import hub_client, hub_store
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child, make_report
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.artifact.privacy import without_names
 from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, UnreachableError
 from adapter_hub.exchange import attach, publish, pull, retire
+from adapter_hub.formats.claims import Status
+from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
-from adapter_hub.privacy import without_names
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
 DA = RepoId("alice/da")

@@ -13,9 +13,9 @@ from hub_registries import LABEL, REPO, adding, block, hub_registry
 from loopback_hub import LoopbackHub
 
 from adapter_hub.errors import AccessError, IntegrityError, InvalidInputError, NotFoundError
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.registry import Adapters, Registry
-from adapter_hub.registry_file import registry_bytes
+from adapter_hub.formats.registry_file import registry_bytes
+from adapter_hub.registry.file import Adapters, Registry
+from adapter_hub.registry.on_hub import HubRegistry
 
 
 @pytest.fixture

@@ -16,17 +16,17 @@ from killing import in_child, kill_before
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_places
 
-from adapter_hub.cache import Cache
 from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, UnreachableError
 from adapter_hub.exchange import publish, pull
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.registry_file import parse_registry
 from adapter_hub.hub import HubClient, Patience
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.namespaces import trust_namespace
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Adapters, Location, Registry
-from adapter_hub.registry_copy import Known, RegistryCopy
-from adapter_hub.registry_file import parse_registry
-from adapter_hub.resolution import resolve
+from adapter_hub.registry.copy import Known, RegistryCopy
+from adapter_hub.registry.file import Adapters, Location, Registry
+from adapter_hub.registry.namespaces import trust_namespace
+from adapter_hub.registry.on_hub import HubRegistry
+from adapter_hub.registry.resolution import resolve
+from adapter_hub.stores.cache import Cache
 
 HOUR = 3600.0
 

@@ -12,15 +12,15 @@ from hub_registries import LABEL, REPO, adding, hub_registry
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child, make_places, make_report
 
-from adapter_hub.cache import Cache
 from adapter_hub.cli import main
 from adapter_hub.errors import ConflictError, InvalidInputError, StatusError
 from adapter_hub.exchange import attach, check, publish, pull, rebuild, retire
 from adapter_hub.exchange.places import open_location
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registries import open_registries, open_registry
-from adapter_hub.registry import Location, Registry
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Location, Registry
+from adapter_hub.registry.on_hub import HubRegistry
+from adapter_hub.registry.opening import open_registries, open_registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
 DA = AdapterRef.parse("alice/da@1.0.0")

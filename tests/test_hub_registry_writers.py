@@ -14,8 +14,8 @@ from loopback_hub import Entry, LoopbackHub
 
 from adapter_hub.errors import ConflictError, IntegrityError, UnreachableError
 from adapter_hub.hub import HubClient, Patience
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.registry import Adapters
+from adapter_hub.registry.file import Adapters
+from adapter_hub.registry.on_hub import HubRegistry
 
 WRITERS, EACH = 8, 3
 

@@ -17,12 +17,12 @@ from huggingface_hub import HfApi
 from loopback_hub import LoopbackHub
 from making import make_artifact
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AccessError, ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import check, publish, rebuild, retire
+from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.hub import HubStore
 
 NAME = "alice/da"

@@ -13,12 +13,12 @@ import pytest
 from audit_defects import make_home
 from making import MODULES, WIDTH, lora_tensors, peft_config, write_safetensors, write_weights
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit import audit
-from adapter_hub.base_model_copies import find_base_model
+from adapter_hub.base_model.finding import find_base_model
 from adapter_hub.cli import main
 from adapter_hub.errors import AdapterHubError, ConflictError, NotFoundError
-from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
+from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
 
 Q_PROJ, FC1 = MODULES
 

@@ -13,14 +13,14 @@ from command_line import Run
 from small_training import places, recipe
 from small_whisper import speech, write_speech
 
+from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.model.base_model import BaseModel
 from adapter_hub.speech.audio import read_audio
-from adapter_hub.speech.dataset import data_sha256, read_dataset
+from adapter_hub.trainers.data.check import check_data, sources_at
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.data_check import check_data, sources_at
 from adapter_hub.trainers.training import train
 
 

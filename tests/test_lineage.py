@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from making import make_artifact, make_child, make_places
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import publish, retire
-from adapter_hub.lineage import Graph, Node, lineage_graph, lineage_json, render_mermaid, render_tree
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.lineage import Graph, Node, lineage_graph, lineage_json, render_mermaid, render_tree
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_whisper import make_base_model, write_peft
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.artifact.safetensors_header import file_sha256
 from adapter_hub.errors import (
     AdapterHubError,
     IntegrityError,
@@ -20,11 +21,10 @@ from adapter_hub.errors import (
     NotFoundError,
     OutOfMemoryError,
 )
-from adapter_hub.manifest import FileEntry, LoraModule
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.loading import load_adapter, load_weights
-from adapter_hub.runtime.opening import load
-from adapter_hub.tensors import file_sha256
+from adapter_hub.formats.manifest import FileEntry, LoraModule
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter, load_weights
+from adapter_hub.transcription.opening import load
 
 WEIGHTS = "adapter_model.safetensors"
 KEY = "base_model.model.model.encoder.layers.0.fc1.lora_{}.weight"
@@ -191,7 +191,7 @@ def test_weights_too_large_for_the_dtype_are_refused(
 
 
 def test_a_base_model_is_frozen_float32_and_known_by_its_digest(base: BaseModel, base_folder: Path) -> None:
-    from adapter_hub.base_model import base_model_digest
+    from adapter_hub.base_model.digest import base_model_digest
 
     assert base.dtype == torch.float32
     assert not base.model.training

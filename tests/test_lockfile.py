@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from making import BASE
 
-from adapter_hub.canonical import digest_of, sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock, write_lock
-from adapter_hub.reference import AdapterRef
+from adapter_hub.formats.canonical import digest_of, sha256_hex
+from adapter_hub.formats.lock_file import LockedAdapter, LockFile, read_lock, write_lock
+from adapter_hub.formats.reference import AdapterRef
 
 
 def block(name: str = "test/da", version: str = "1.0.0", **changes: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from making import make_artifact, make_report
 from adapter_hub.cli import main
 from adapter_hub.errors import ConflictError, IntegrityError, StatusError
 from adapter_hub.exchange import attach
-from adapter_hub.lockfile import read_lock
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status
+from adapter_hub.formats.claims import Status
+from adapter_hub.formats.lock_file import read_lock
+from adapter_hub.registry.file import Registry
 
 Run = Callable[..., tuple[int, str, str]]
 

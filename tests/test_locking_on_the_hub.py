@@ -13,16 +13,16 @@ from huggingface_hub import HfApi
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
-from adapter_hub.clock import utc_now
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.exchange import bring_up_to_date, lock, publish, retire, sync
-from adapter_hub.hub_registry import HubRegistry
-from adapter_hub.lockfile import LockFile
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status, StatusEntry
+from adapter_hub.formats.claims import Status, StatusEntry
+from adapter_hub.formats.lock_file import LockFile
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.times import utc_now
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.on_hub import HubRegistry
+from adapter_hub.stores.cache import Cache
 
 LABEL = "hf://datasets/test/registry"
 

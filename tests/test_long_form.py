@@ -12,20 +12,20 @@ import torch
 from small_whisper import make_adapter, speech
 from step_tape import Tape
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.decode import DecodingOptions, decode
 from adapter_hub.errors import InvalidInputError, OutOfMemoryError
-from adapter_hub.manifest import DataSource
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.routing import FixedRoute, LanguageRouter
-from adapter_hub.runtime.stitching import unheard
-from adapter_hub.runtime.transcriber import Transcriber
-from adapter_hub.runtime.transcript import Segment
-from adapter_hub.runtime.windows import Window, longest_window
+from adapter_hub.formats.manifest import DataSource
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.session import Session
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
+from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
+from adapter_hub.transcription.stitching import unheard
+from adapter_hub.transcription.transcriber import Transcriber
+from adapter_hub.transcription.transcript import Segment
+from adapter_hub.transcription.windows import Window, longest_window
 
 RATE = 16_000
 
@@ -283,7 +283,7 @@ def test_what_is_heard_again_gets_shorter_until_it_ends(
 def test_a_session_is_kept_but_for_one_that_an_error_left_in_the_middle(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapter_hub.runtime.composition.recorder_of", lambda _: Tape())
+    monkeypatch.setattr("adapter_hub.model.session.recorder_of", lambda _: Tape())
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     samples = [speech(1.0, 1), speech(1.2, 2)]
     wanted = [item.text for item in plain.transcribe(samples, beams=2)]

@@ -12,7 +12,7 @@ import pytest
 from command_line import Outcome, Run
 from making import make_artifact, make_child
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 
 Damage = Callable[[Path], object]
 

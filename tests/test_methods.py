@@ -11,12 +11,12 @@ from small_training import places, recipe
 from small_whisper import make_adapter
 from test_composition import features_of, logits_of
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.full_fine_tune import FullFineTune
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.trainers.methods import METHODS
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.formats.full_fine_tune import FullFineTune
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
+from adapter_hub.trainers.methods.table import METHODS
 from adapter_hub.trainers.training import train
 
 OPTIONS = """

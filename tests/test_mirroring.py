@@ -14,15 +14,15 @@ from loopback_hub import LoopbackHub
 from making import make_artifact, make_child, make_places, make_report
 from test_concurrent_publishers import all_at_once
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.cli import main
 from adapter_hub.embedded import store_path
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import Mirrored, check, mirror, publish, rebuild, retire
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status, StatusEntry
-from adapter_hub.stores import Store
+from adapter_hub.formats.claims import Status, StatusEntry
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.contract import Store
 from adapter_hub.stores.folder import FolderStore
 
 PAIRS = ("folder to folder", "folder to hub", "hub to folder")

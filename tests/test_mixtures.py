@@ -12,15 +12,15 @@ import pytest
 from small_training import WORDS, places, recipe
 from small_whisper import write_speech
 
+from adapter_hub.data.dataset import read_dataset
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.speech.dataset import read_dataset
-from adapter_hub.trainers.batches import BLUR, LikeLengths
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.trainers.data.examples import IGNORED, targets
 from adapter_hub.trainers.data.mixture import choose_hours, epoch_length, epoch_rows
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.examples import IGNORED, targets
+from adapter_hub.trainers.loop.batches import BLUR, LikeLengths
 from adapter_hub.trainers.training import train
 
 

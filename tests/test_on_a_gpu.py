@@ -16,12 +16,12 @@ from small_whisper import make_pair
 from test_composition import ending_with
 from test_recorded_steps import LANGUAGES, same, texts
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.graphs import CudaGraphs, free_cached
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.probe import FLOOR, check_probe, measure_probe
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.probe import FLOOR, check_probe, measure_probe
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.graphs import CudaGraphs, free_cached
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Experts, Session
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

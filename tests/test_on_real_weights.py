@@ -17,14 +17,14 @@ from making import make_places, manifest_fields
 from safetensors.torch import save_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from adapter_hub.artifact import Artifact, seal
-from adapter_hub.base_model import base_model_digest
+from adapter_hub.artifact.folder import Artifact, seal
+from adapter_hub.base_model.digest import base_model_digest
+from adapter_hub.decoding.probe import check_probe, measure_probe
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish
-from adapter_hub.runtime.assembling import assemble
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.probe import check_probe, measure_probe
+from adapter_hub.model.assembling import assemble
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter
 
 pytestmark = pytest.mark.real
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adapter_hub.runtime.packing import pack, packed_linear
+from adapter_hub.model.packing import pack, packed_linear
 
 
 @pytest.mark.parametrize("rows", [1, 5, 40])

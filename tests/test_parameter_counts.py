@@ -12,11 +12,11 @@ from making import manifest_fields
 from safetensors.torch import save_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from adapter_hub.artifact import Artifact, seal
-from adapter_hub.manifest import BaseModelPin
-from adapter_hub.trainers.injection import export_config, inject
-from adapter_hub.trainers.methods import start
-from adapter_hub.trainers.recipe_tables import Recipe
+from adapter_hub.artifact.folder import Artifact, seal
+from adapter_hub.formats.manifest import BaseModelPin
+from adapter_hub.trainers.methods.injection import export_config, inject
+from adapter_hub.trainers.methods.table import start
+from adapter_hub.trainers.recipe import Recipe
 
 
 def whisper_small() -> Any:

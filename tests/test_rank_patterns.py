@@ -14,12 +14,12 @@ from small_whisper import make_adapter
 from test_composition import features_of, logits_of
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.manifest import LoraSection
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.formats.manifest import LoraSection
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
 from adapter_hub.trainers.training import train
 
 PATTERN = '{ fc1 = 2, "decoder.layers.[0-9].fc2" = 6 }'

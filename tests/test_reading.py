@@ -9,7 +9,7 @@ import pytest
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import escaped, shown
-from adapter_hub.reading import read_bounded
+from adapter_hub.files.reading import read_bounded
 
 
 def test_a_file_within_its_limit_is_read_whole(tmp_path: Path) -> None:

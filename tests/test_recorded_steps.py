@@ -13,16 +13,16 @@ from small_whisper import make_adapter, make_pair, speech
 from step_tape import CaptureError, Tape
 from test_composition import ending_with, features_of
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode
+from adapter_hub.decoding.static_steps import StaticSteps, decoder_steps, usual_slots
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
-from adapter_hub.runtime.composition import Experts, Session
-from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode
-from adapter_hub.runtime.graphs import Replays, _recording, free_cached, recorder_of, usual_rows
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.routing import FixedRoute
-from adapter_hub.runtime.static_steps import StaticSteps, decoder_steps, usual_slots
-from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.graphs import Replays, _recording, free_cached, recorder_of, usual_rows
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.session import Experts, Session
+from adapter_hub.transcription.routing import FixedRoute
+from adapter_hub.transcription.transcriber import Transcriber
 
 LANGUAGES = ["en", "da", "pl", "ja", "zh"]
 KINDS = (
@@ -272,7 +272,7 @@ def test_calls_one_after_another_share_what_was_recorded_and_calls_at_once_do_no
     plain = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
     audios = [speech(1.0, seed) for seed in range(3)]
     wanted = [item.text for item in plain.transcribe(audios, beams=2)]
-    monkeypatch.setattr("adapter_hub.runtime.composition.recorder_of", recorder)
+    monkeypatch.setattr("adapter_hub.model.session.recorder_of", recorder)
     transcriber = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
     for _ in range(3):
         assert [item.text for item in transcriber.transcribe(audios, beams=2)] == wanted

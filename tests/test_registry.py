@@ -13,11 +13,11 @@ from making import make_artifact, make_places
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish
+from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.paths import cache_folder, registry_path, store_path
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registries import open_registries
-from adapter_hub.registry import Adapters, Registry
-from adapter_hub.resolution import resolve
+from adapter_hub.registry.file import Adapters, Registry
+from adapter_hub.registry.opening import open_registries
+from adapter_hub.registry.resolution import resolve
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_the_embedded_catalogue_is_asked_last_and_only_once(
 def test_a_writer_waits_for_its_turn_only_so_long(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapter_hub.registry.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("adapter_hub.registry.file.LOCK_SECONDS", 0.1)
     with (
         Registry(registry.path).locked(),
         pytest.raises(ConflictError, match="another process has been writing"),

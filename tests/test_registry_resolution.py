@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from making import make_artifact, make_child, make_places
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange import publish, retire
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status
-from adapter_hub.resolution import look_up, resolve
+from adapter_hub.formats.claims import Status
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.resolution import look_up, resolve
 from adapter_hub.stores.folder import FolderStore
 
 

@@ -17,12 +17,12 @@ from command_line import Run
 from filelock import FileLock
 from small_whisper import write_speech
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit import audit
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.speech.dataset import Dataset, read_dataset
+from adapter_hub.data.dataset import Dataset, read_dataset
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.registry.file import Registry
 from adapter_hub.trainers.reproduction.cells import Cell, Known, Work
 from adapter_hub.trainers.reproduction.crew import Crew
 from adapter_hub.trainers.reproduction.plan import plan

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from adapter_hub.trainers.full_size_recipes import recipes
-from adapter_hub.trainers.recipe import read_recipe
-from adapter_hub.trainers.recipe_tables import Recipe
+from adapter_hub.trainers.recipe import Recipe, read_recipe
 from adapter_hub.trainers.reproduction.cells import Cell, Known, Work
 from adapter_hub.trainers.reproduction.crew import Crew, share, visible_gpus
 from adapter_hub.trainers.reproduction.full_size import full_size_recipe

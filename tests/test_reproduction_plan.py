@@ -10,8 +10,7 @@ import pytest
 from command_line import Run
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.trainers.recipe import read_recipe
-from adapter_hub.trainers.recipe_tables import SourceTable
+from adapter_hub.trainers.recipe import SourceTable, read_recipe
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known, Work, rate_text
 from adapter_hub.trainers.reproduction.choices import choose
 from adapter_hub.trainers.reproduction.full_size import data_recipe, full_size_recipe

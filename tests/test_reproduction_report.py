@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.report import EvaluationReport
+from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.trainers.reproduction.cells import Cell
 from adapter_hub.trainers.reproduction.queueing import Queue
 from adapter_hub.trainers.reproduction.report import write_report

@@ -159,7 +159,7 @@ def test_the_parameters_of_table_2_are_those_of_whisper_small(rank: int, million
 
 def test_the_parameters_of_the_embedded_model_are_those_of_its_published_adapters() -> None:
     from adapter_hub import embedded
-    from adapter_hub.artifact import Artifact
+    from adapter_hub.artifact.folder import Artifact
 
     artifact = Artifact.open(embedded.store_path() / "mini" / "pl" / "1.0.0")
     section = artifact.manifest.lora[0]

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.runtime.layout import Layout
-from adapter_hub.runtime.loading import ResidentAdapter
-from adapter_hub.runtime.residents import Residents
+from adapter_hub.model.layout import Layout
+from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.model.residents import Residents
 
 
 def loader(log: list[str], pause: float = 0.0) -> Callable[[str], ResidentAdapter]:

@@ -10,16 +10,16 @@ import torch
 from small_whisper import make_adapter, speech, write_speech
 
 import adapter_hub
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.decoding.language import hear, language_probabilities
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.language_identification import hear, language_probabilities
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.long_form import adapts_encoder
-from adapter_hub.runtime.routing import Candidate, FixedRoute, LanguageRouter, Route
-from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
+from adapter_hub.transcription.pipeline import adapts_encoder
+from adapter_hub.transcription.routing import Candidate, FixedRoute, LanguageRouter, Route
+from adapter_hub.transcription.transcriber import Transcriber
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_several_languages_and_no_choice_are_an_error(base: BaseModel, tmp_path:
     from making import manifest_fields
     from small_whisper import write_peft
 
-    from adapter_hub.artifact import seal
+    from adapter_hub.artifact.folder import seal
 
     tags = [{"tag": tag, "decode_language": tag} for tag in ("da", "pl")]
     folder = write_peft(tmp_path / "a", base, seed=9)

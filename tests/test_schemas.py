@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from adapter_hub.schemas import FOLDER, render_schemas
+from adapter_hub.formats.schemas import FOLDER, render_schemas
 
 RENDERED = render_schemas()
 

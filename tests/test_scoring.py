@@ -9,7 +9,7 @@ import pytest
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.evaluation.intervals import interval_of
 from adapter_hub.evaluation.scoring import count_errors, pooled
-from adapter_hub.report import ErrorCounts
+from adapter_hub.formats.claims import ErrorCounts
 
 
 def counts(hits: int, substitutions: int = 0, deletions: int = 0, insertions: int = 0) -> ErrorCounts:

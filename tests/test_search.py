@@ -6,7 +6,7 @@ import pytest
 import torch
 from reference_search import NEAR, Case, random_case, run
 
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.model.quiet import quiet
 
 
 def compared(seeds: range) -> tuple[int, list[str], float]:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from small_whisper import make_pair
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import IntegrityError
-from adapter_hub.paths import Stamp
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.lora_file import Promise, open_weights, read_values
+from adapter_hub.files.writing import Stamp
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.lora_file import Promise, open_weights, read_values
+from adapter_hub.stores.cache import Cache
 
 WEIGHTS = "adapter_model.safetensors"
 

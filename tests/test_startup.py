@@ -19,7 +19,7 @@ from audit_defects import make_home
 from test_imports import HEAVY
 
 from adapter_hub import embedded
-from adapter_hub.canonical import digest_of
+from adapter_hub.formats.canonical import digest_of
 
 COUNTING = {"jiwer"}  # light by itself; the audit counts the errors of reports anew with it
 

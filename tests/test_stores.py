@@ -11,11 +11,12 @@ from hub_places import hub_store
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child, make_report
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
-from adapter_hub.report import Status, StatusEntry
-from adapter_hub.stores import Store, open_store
+from adapter_hub.formats.claims import Status, StatusEntry
+from adapter_hub.stores.contract import Store
 from adapter_hub.stores.folder import FolderStore
+from adapter_hub.stores.opening import open_store
 
 
 @pytest.fixture(params=["folder", "hub"])

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from adapter_hub.cli import main
-from adapter_hub.runtime.subtitles import to_srt, to_vtt
-from adapter_hub.runtime.transcript import Segment, joined_text
 from adapter_hub.speech.audio import read_audio
+from adapter_hub.transcription.subtitles import to_srt, to_vtt
+from adapter_hub.transcription.transcript import Segment, joined_text
 
 CLIPS = Path(__file__).parent / "clips"
 RATE = 16_000

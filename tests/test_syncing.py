@@ -13,12 +13,12 @@ from application import Site
 from making import make_artifact, make_places
 from test_concurrent_publishers import all_at_once
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish, retire
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status
+from adapter_hub.formats.claims import Status
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
 
 
 @pytest.fixture

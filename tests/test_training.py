@@ -18,16 +18,15 @@ from small_training import places, recipe
 from small_whisper import make_adapter, write_peft
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.artifact import seal
+from adapter_hub.artifact.folder import seal
 from adapter_hub.errors import ConflictError, DivergedError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.engine import last_checkpoint
+from adapter_hub.trainers.loop.engine import last_checkpoint
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe import read_recipe
-from adapter_hub.trainers.recipe_tables import NEAREST
+from adapter_hub.trainers.recipe import NEAREST, read_recipe
 from adapter_hub.trainers.training import train
 
 
@@ -78,7 +77,7 @@ def test_plain_peft_loads_what_was_trained(
 def test_a_warm_start_begins_where_its_seed_stands_also_at_a_higher_rank(
     tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
 ) -> None:
-    from adapter_hub.trainers.methods import start
+    from adapter_hub.trainers.methods.table import start
     from adapter_hub.trainers.recipe import read_recipe
 
     seed = make_adapter(tmp_path / "seed", base, seed=5, language="pl")
@@ -168,7 +167,7 @@ def test_a_module_that_the_base_model_lacks_is_named(tmp_path: Path, data: Path,
 def test_a_module_that_is_no_linear_is_refused_before_the_first_step(
     module: str, kind: str, path: str, base_folder: Path, tmp_path: Path
 ) -> None:
-    from adapter_hub.trainers.methods import start
+    from adapter_hub.trainers.methods.table import start
     from adapter_hub.trainers.recipe import read_recipe
 
     written = recipe(tmp_path, base_folder)

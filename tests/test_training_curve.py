@@ -11,7 +11,7 @@ from making import make_artifact
 
 from adapter_hub.cards import render_card
 from adapter_hub.cards.curve import BARS, LONGEST_LINE, MOST_ROWS, curve_rows, sparkline
-from adapter_hub.manifest import CurvePoint, Manifest, Training
+from adapter_hub.formats.manifest import CurvePoint, Manifest, Training
 
 
 def training(points: list[dict[str, float]], **changes: Any) -> Training:

@@ -12,19 +12,19 @@ import torch
 from command_line import Run
 from small_whisper import make_adapter, write_speech
 
+from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import publish
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.speech.dataset import data_sha256, read_dataset
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.batches import LikeLengths
+from adapter_hub.trainers.data.check import DataReport, check_data, sources_at
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.data_check import DataReport, check_data, sources_at
+from adapter_hub.trainers.loop.batches import LikeLengths
+from adapter_hub.trainers.loop.variable_length import encode
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
-from adapter_hub.trainers.variable_length import encode
 
 DANISH = RowRules(language="da")
 

@@ -17,12 +17,12 @@ import pytest
 import torch
 from small_training import places, recipe
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError, DivergedError, OutOfMemoryError
-from adapter_hub.manifest import Training
+from adapter_hub.formats.manifest import Training
 from adapter_hub.trainers import provenance
-from adapter_hub.trainers.fitting import TrainingInterruptedError, fit
 from adapter_hub.trainers.inputs import gather
+from adapter_hub.trainers.loop.fitting import TrainingInterruptedError, fit
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.training import train
 

@@ -13,12 +13,12 @@ from small_whisper import make_adapter
 from test_methods import answers, method_recipe
 from test_training_processes import difference, whole
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError, OutOfMemoryError
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.trainers.fitting import fit
+from adapter_hub.model.base_model import BaseModel
 from adapter_hub.trainers.inputs import Inputs, gather
-from adapter_hub.trainers.methods import METHODS
+from adapter_hub.trainers.loop.fitting import fit
+from adapter_hub.trainers.methods.table import METHODS
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.training import train
 

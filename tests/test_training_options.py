@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from small_training import places, recipe
 from small_whisper import write_speech
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.manifest import CurvePoint, Training
-from adapter_hub.trainers.outcome import POINTS, training_curve
+from adapter_hub.formats.manifest import CurvePoint, Training
+from adapter_hub.trainers.loop.outcome import POINTS, training_curve
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.training import train
 

@@ -15,18 +15,18 @@ from small_whisper import make_adapter, make_pair
 from test_composition import features_of, logits_of
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.artifact import Artifact, seal
+from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.audit import audit
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish, pull
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import load_adapter
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.fitting import fit
 from adapter_hub.trainers.inputs import gather
-from adapter_hub.trainers.methods import start
+from adapter_hub.trainers.loop.fitting import fit
+from adapter_hub.trainers.methods.table import start
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.sealing import write_adapter
 from adapter_hub.trainers.training import train

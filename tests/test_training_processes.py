@@ -19,8 +19,8 @@ from small_training import places as places_of
 from small_training import recipe
 from small_whisper import make_adapter
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.model.base_model import BaseModel
 from adapter_hub.trainers.training import train
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from small_training import places, recipe
 from small_whisper import make_adapter
 from test_training import CHILD
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.model.base_model import BaseModel
 from adapter_hub.trainers.training import train
 
 pytestmark = pytest.mark.slow

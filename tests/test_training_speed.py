@@ -11,10 +11,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.trainers.examples import IGNORED
-from adapter_hub.trainers.low_rank import hasten, keep_cast
-from adapter_hub.trainers.objective import Objective, text_tokens
-from adapter_hub.trainers.trainee import Trainee, lora_trainee
+from adapter_hub.trainers.data.examples import IGNORED
+from adapter_hub.trainers.loop.objective import Objective, text_tokens
+from adapter_hub.trainers.methods.low_rank import hasten, keep_cast
+from adapter_hub.trainers.methods.trainee import Trainee, lora_trainee
 
 ALL = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 

@@ -10,18 +10,18 @@ import pytest
 from small_whisper import make_adapter, speech, write_speech
 
 import adapter_hub
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.candidates import find_candidates
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.routing import FixedRoute, LanguageRouter, identify
-from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.registry.file import Registry
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.stores.folder import FolderStore
+from adapter_hub.transcription.candidates import find_candidates
+from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, identify
+from adapter_hub.transcription.transcriber import Transcriber
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_an_adapter_whose_base_model_is_not_here_says_how_to_name_it(
     from making import manifest_fields
     from small_whisper import write_peft
 
-    from adapter_hub.artifact import seal
+    from adapter_hub.artifact.folder import seal
 
     pin = base.pin.model_copy(update={"id": "elsewhere"})
     folder = write_peft(tmp_path / "a", base, seed=1)
@@ -296,8 +296,8 @@ def test_load_checks_the_probe_of_the_manifest(base: BaseModel, tmp_path: Path) 
     from making import manifest_fields
     from small_whisper import write_peft
 
-    from adapter_hub.artifact import seal
-    from adapter_hub.runtime.probe import measure_probe
+    from adapter_hub.artifact.folder import seal
+    from adapter_hub.decoding.probe import measure_probe
 
     folder = write_peft(tmp_path / "good", base, seed=5)
     probe = measure_probe(base, folder)

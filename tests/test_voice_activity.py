@@ -12,8 +12,8 @@ import torch
 
 import adapter_hub
 from adapter_hub.cli import main
-from adapter_hub.runtime.voice_activity import Detectors
 from adapter_hub.speech.audio import read_audio
+from adapter_hub.transcription.voice_activity import Detectors
 
 RATE = 16_000
 CLIPS = Path(__file__).parent / "clips"

@@ -77,8 +77,8 @@ def test_the_wheel_holds_code_data_and_catalogue_and_no_stranger(wheel: Path) ->
         "embedded/base_model/config.json",
         "embedded/base_model/model.safetensors",
         "cards/templates/card.md.j2",
-        "schemas/adapter.json",
-        "trainers/corpus/settings.toml",
+        "formats/schemas/adapter.json",
+        "trainers/makers/corpus/settings.toml",
     ):
         assert f"adapter_hub/{name}" in names
     assert any(name.endswith("/adapter_model.safetensors") for name in names)
@@ -107,7 +107,7 @@ def test_the_installed_embedded_model_loads_and_is_the_one_that_the_catalogue_pi
 ) -> None:
     program = (
         "from adapter_hub import embedded\n"
-        "from adapter_hub.base_model import base_model_digest\n"
+        "from adapter_hub.base_model.digest import base_model_digest\n"
         "from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor\n"
         "folder = embedded.base_model_path()\n"
         "AutoProcessor.from_pretrained(folder); AutoModelForSpeechSeq2Seq.from_pretrained(folder)\n"

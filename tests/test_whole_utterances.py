@@ -12,11 +12,11 @@ import soundfile
 from small_whisper import speech
 
 import adapter_hub
+from adapter_hub.data.dataset import read_dataset
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
-from adapter_hub.runtime.transcriber import Transcriber
 from adapter_hub.speech.audio import audio_from_samples, read_audio
-from adapter_hub.speech.dataset import read_dataset
 from adapter_hub.speech.phrases import phrases
+from adapter_hub.transcription.transcriber import Transcriber
 
 CLIPS = Path(__file__).parent / "clips"
 RATE = 16_000

@@ -19,17 +19,17 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from adapter_hub.artifact import Artifact, seal, write_ancestors
+from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
+from adapter_hub.artifact.peft import WEIGHTS_FILE, canonical_config
+from adapter_hub.artifact.peft_config import CONFIG_FILE
+from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.manifest import MAXIMUM_RANK, LoraModule, Parent
-from adapter_hub.paths import folder_in_the_making
-from adapter_hub.peft_config import CONFIG_FILE
-from adapter_hub.peft_format import WEIGHTS_FILE, canonical_config
-from adapter_hub.reference import AdapterRef
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.loading import ResidentAdapter, load_adapter
-from adapter_hub.runtime.probe import measure_probe
-from adapter_hub.trainers.trainee import PREFIX
+from adapter_hub.files.writing import folder_in_the_making
+from adapter_hub.formats.manifest import MAXIMUM_RANK, LoraModule, Parent
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.trainers.methods.trainee import PREFIX
 
 
 def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = None) -> Artifact:

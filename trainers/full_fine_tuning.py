@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapter_hub.base_model import base_model_digest
-from adapter_hub.canonical import canonical_bytes
-from adapter_hub.clock import utc_now
-from adapter_hub.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune
-from adapter_hub.runtime.quiet import quiet
+from adapter_hub.base_model.digest import base_model_digest
+from adapter_hub.formats.canonical import canonical_bytes
+from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune
+from adapter_hub.formats.times import utc_now
+from adapter_hub.model.quiet import quiet
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.outcome import Outcome
+from adapter_hub.trainers.loop.outcome import Outcome
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.sealing import training_record
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from adapter_hub.paths import write_atomically
+from adapter_hub.files.writing import write_atomically
 
 FOLDER = Path(__file__).parent / "recipes" / "lora-whisper"
 WHISPER = ("openai/whisper-small", "973afd24965f72e36ca33b3055d56a652f456b4d")

@@ -11,21 +11,21 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
-from adapter_hub.canonical import canonical_bytes, sha256_hex
-from adapter_hub.locks import lock_file
-from adapter_hub.manifest import Similarity
-from adapter_hub.paths import make_private
-from adapter_hub.reference import is_local
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel, load_base_model
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.files.locks import lock_file
+from adapter_hub.files.writing import make_private
+from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
+from adapter_hub.formats.manifest import Similarity
+from adapter_hub.formats.reference import is_local
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
+from adapter_hub.trainers.data.examples import Prepared
 from adapter_hub.trainers.data.feature_packs import FeaturePacks
 from adapter_hub.trainers.data.features import Features
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources, speech_of
-from adapter_hub.trainers.examples import Prepared
 from adapter_hub.trainers.parents import find_parents
 from adapter_hub.trainers.recipe import RecipeFile
 

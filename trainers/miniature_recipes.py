@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from adapter_hub.paths import write_atomically
+from adapter_hub.files.writing import write_atomically
 from adapter_hub.trainers.full_size_recipes import SPEECH
 from adapter_hub.trainers.reproduction.cells import Cell, Known, slug_of
 from adapter_hub.trainers.reproduction.plan import plan

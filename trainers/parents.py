@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
-from adapter_hub.clock import utc_now
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.data.dataset import Dataset
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
-from adapter_hub.manifest import Similarity
-from adapter_hub.reference import is_local
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.speech.dataset import Dataset
-from adapter_hub.trainers.recipe import RecipeFile
-from adapter_hub.trainers.recipe_tables import EXPERT, NEAREST, ParentTable
+from adapter_hub.formats.manifest import Similarity
+from adapter_hub.formats.reference import is_local
+from adapter_hub.formats.times import utc_now
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
+from adapter_hub.trainers.recipe import EXPERT, NEAREST, ParentTable, RecipeFile
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
 Tell = Callable[[str], None]

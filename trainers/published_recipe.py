@@ -13,14 +13,13 @@ from typing import Any
 
 import tomli_w
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.base_model import EMBEDDED_ID
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.artifact.privacy import public_base_model
+from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.data.dataset import SPLITS
 from adapter_hub.errors import AdapterHubError
-from adapter_hub.privacy import public_base_model
-from adapter_hub.reference import is_local
-from adapter_hub.speech.dataset import SPLITS
-from adapter_hub.trainers.recipe import RecipeFile
-from adapter_hub.trainers.recipe_tables import TABLES
+from adapter_hub.formats.reference import is_local
+from adapter_hub.trainers.recipe import TABLES, RecipeFile
 
 
 def published_recipe(file: RecipeFile) -> str:

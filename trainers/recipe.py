@@ -14,17 +14,228 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from adapter_hub.base_model import EMBEDDED_ID
-from adapter_hub.canonical import Record, explain
+from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
-from adapter_hub.reading import read_bounded
-from adapter_hub.reference import check_name
-from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING, TABLES, Recipe, SourceTable
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.formats.canonical import Record, Text, explain
+from adapter_hub.formats.manifest import MAXIMUM_RANK, Name, VersionText
+from adapter_hub.formats.reference import check_name
+from adapter_hub.hub.names import check_pin
+
+PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+NEAREST = "nearest"
+EXPERT = "expert"  # as a seed: the pair's own parent
+FULL_FINE_TUNING = "full-fine-tuning"
+
+Positive = Annotated[int, Field(ge=1)]
+Rank = Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
+RandomSeed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy's and torch's generators take
+
+
+class AdapterTable(Record):
+    """`[adapter]`: what the adapter is called and what it is for.
+
+    Method `full-fine-tuning` trains every weight of the base model: a baseline of the papers, whose
+    outcome is a Whisper folder and never an adapter.
+    """
+
+    name: Name  # namespace/name, as in `adapter-hub pull namespace/name`
+    version: VersionText  # MAJOR.MINOR.PATCH
+    method: Literal["lora", "warm-start", "expert-pair", "full-fine-tuning"]  # how it is trained
+    language: Text | None = None  # BCP 47; adapters need it, a full fine-tune takes its data's languages
+    decode_language: Text | None = None  # Whisper's language to borrow, where it has no token for `language`
+    task: Literal["transcribe", "translate"] = "transcribe"  # which of Whisper's tasks it is trained for
+    timestamps: bool = False  # with timestamp tokens; clips have no times, so only false is taken
+    authors: tuple[Text, ...] = ()  # who trains it
+    license: Text  # SPDX expression of what is trained
+
+
+class BaseModelTable(Record):
+    """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model."""
+
+    id: Text = EMBEDDED_ID  # like openai/whisper-small, or a folder
+    revision: Text | None = None  # of a model on the Hub: a branch, a tag or a commit
+
+
+class ParentTable(Record):
+    """A parent: a reference, or `nearest` for the most similar base language (equation 4).
+
+    The seed of an expert pair's child may also be `expert`: the pair's own parent.
+    """
+
+    adapter: Text  # a reference like mini/it@1.0.0, a folder, or `nearest`
+    among: tuple[Text, ...] = ()  # base languages to choose among; empty: all that the registries offer
+    segments: Positive = 200  # training utterances whose language is identified
+    random_seed: RandomSeed = 1  # draws them
+
+
+class GateTable(Record):
+    """`[gate]`, for expert pairs; the paper defines none, these are our readings.
+
+    `token`: softmax of a linear map of each token, per adapted linear. `static`: one learned pair of
+    weights per adapted linear; `adapter-hub fold` turns such a pair into one ordinary LoRA.
+    """
+
+    kind: Literal["token", "static"] = "token"  # weights for each token, or the same for all
+
+
+class SourceTable(Record):
+    """One source of a mixture, `[[data.train]]` or `[[data.dev]]`: exactly one of the first three keys.
+
+    `folder` holds `metadata.jsonl` or `.csv` beside its audio; `manifest` is a JSONL file with
+    `audio_filepath`, `duration` and `text`; `dataset` is a data set on the Hub, read at `revision`.
+    """
+
+    folder: Text | None = None  # with metadata.jsonl or .csv and audio
+    manifest: Text | None = None  # a JSONL file
+    dataset: Text | None = None  # on the Hub, like google/fleurs
+    config: Text | None = None  # of `dataset`: a configuration, "da_dk"
+    split: Text | None = None  # of `dataset`
+    revision: Text | None = None  # of `dataset`: a commit, 40 hexadecimal digits
+    audio_column: Text = "audio"  # of `dataset`
+    text_column: Text = "transcription"  # of `dataset`
+    language: Text | None = None  # of rows that do not name one; by default the adapter's
+    decode_language: Text | None = None  # of rows, where Whisper has no token for their language
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0  # how often a row is seen in an epoch
+    hours: Annotated[float, Field(gt=0)] | None = None  # at most so much audio, chosen by random_seed
+    id: Text | None = None  # what the manifest calls it
+    license: Text | None = None  # of this source
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        named = [key for key in ("folder", "manifest", "dataset") if getattr(self, key) is not None]
+        if len(named) != 1:
+            found = " and ".join(named) or "none of them"
+            raise ValueError(f"a source needs exactly one of folder, manifest, dataset; found {found}")
+        if self.dataset is not None and (self.revision is None or self.split is None):
+            raise ValueError("a source with `dataset` needs its revision (a commit) and its split")
+        if self.dataset is not None and self.revision is not None:
+            check_pin(self.dataset, self.revision)
+        if self.dataset is None and (self.config or self.split or self.revision):
+            raise ValueError("config, split and revision of a source go with `dataset`")
+        return self
+
+
+Sources = Text | Annotated[tuple[SourceTable, ...], Field(min_length=1)]
+
+
+class DataTable(Record):
+    """`[data]`: a folder, or a list of sources; `dev` is watched, never trained on."""
+
+    train: Sources  # a folder, or a list of sources
+    dev: Sources | None = None  # the same; its loss is measured after each epoch
+    id: Text | None = None  # what the manifest calls the data, if it is one folder
+    revision: Text | None = None  # which state of it
+    license: Text | None = None  # of the data, for sources that name none
+    shortest_seconds: Annotated[float, Field(ge=0)] = 0.0  # shorter rows are dropped, and reported
+    longest_seconds: Annotated[float, Field(gt=0)] | None = None  # default: the base model's chunk
+
+    @model_validator(mode="after")
+    def _fits_its_sources(self) -> Self:
+        if not isinstance(self.train, str) and (self.id or self.revision):
+            raise ValueError("id and revision go with one folder; give them to the sources instead")
+        for number, source in enumerate(self.dev or () if not isinstance(self.dev, str) else (), 1):
+            if source.weight != 1:
+                raise ValueError(f"dev[{number}].weight: every row of dev is looked at once; leave it out")
+        if self.longest_seconds is not None and self.longest_seconds <= self.shortest_seconds:
+            raise ValueError(f"longest_seconds {self.longest_seconds:g} is not above shortest_seconds")
+        return self
+
+
+class LoraTable(Record):
+    """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2)."""
+
+    rank: Rank = 32  # r, of B (outputs x r) and A (r x inputs)
+    alpha: Annotated[float, Field(gt=0)] | None = None  # default: twice the rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of what goes into A
+    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES  # linears, in every layer
+    rank_pattern: dict[str, Rank] = Field(default_factory=dict)  # PEFT's: module name or pattern to rank
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the published weights
+
+
+class TrainingTable(Record):
+    """`[training]`; the defaults are LoRA-Whisper's where the paper gives them."""
+
+    epochs: Positive = 10  # passes over the training data
+    steps: Positive | None = None  # optimiser steps, instead of epochs
+    batch_size: Positive = 16  # rows of a step, or of each accumulated part; processes share them
+    gradient_accumulation: Positive = 1  # batches whose gradients make one step
+    gradient_checkpointing: bool = False  # less memory, more time
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the arithmetic (autocast)
+    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # of AdamW, at the end of the warm-up
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of all steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropy
+    early_stopping: Positive | None = None  # epochs without a lower dev loss; the best epoch is kept
+    spec_augment: bool = False  # mask bands of time and of mel channels
+    audio_length: Literal["batch", "chunk"] = "chunk"  # pad to the longest clip of a batch, or to the chunk
+    random_seed: RandomSeed = 1  # of initialisation, order, masks and dropout
+
+
+TABLES: Mapping[str, type[Record]] = {
+    "adapter": AdapterTable,
+    "base_model": BaseModelTable,
+    "seed": ParentTable,
+    "expert": ParentTable,
+    "gate": GateTable,
+    "data": DataTable,
+    "lora": LoraTable,
+    "training": TrainingTable,
+}
+
+
+class Recipe(Record):
+    """A whole recipe; see `adapter_hub.trainers.recipe`."""
+
+    adapter: AdapterTable
+    data: DataTable
+    base_model: BaseModelTable = BaseModelTable()
+    seed: ParentTable | None = None  # warm-start; expert-pair, for the child
+    expert: ParentTable | None = None  # expert-pair: the frozen parent
+    gate: GateTable | None = None
+    lora: LoraTable = LoraTable()
+    training: TrainingTable = TrainingTable()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        method = self.adapter.method
+        needed = {"warm-start": ("seed",), "expert-pair": ("expert",)}.get(method, ())
+        allowed = {"warm-start": {"seed"}, "expert-pair": {"seed", "expert", "gate"}}.get(method, set())
+        for table in ("seed", "expert", "gate"):
+            given = getattr(self, table) is not None
+            if table in needed and not given:
+                raise ValueError(f'method {method} needs a table [{table}] with adapter = "…"')
+            if given and table not in allowed:
+                raise ValueError(f"[{table}] does not go with method {method}")
+        if method == "warm-start" and self.seed is not None and self.seed.adapter == EXPERT:
+            raise ValueError(f'seed.adapter = "{EXPERT}" goes with method expert-pair; name an adapter')
+        if method != FULL_FINE_TUNING and self.adapter.language is None:
+            raise ValueError("adapter.language is missing")
+        if self.adapter.timestamps:
+            raise ValueError("adapter.timestamps: recordings of utterances have no word times; leave it out")
+        if {"epochs", "steps"} <= self.training.model_fields_set:
+            raise ValueError("training.epochs and training.steps: both say how long; leave one out")
+        if self.training.early_stopping is not None and self.data.dev is None:
+            raise ValueError("training.early_stopping needs data.dev, whose loss it watches")
+        if method == FULL_FINE_TUNING and "lora" in self.model_fields_set:
+            raise ValueError(f"[lora] does not go with method {FULL_FINE_TUNING}")
+        return self
+
+    @property
+    def decode_language(self) -> str | None:
+        """The Whisper token's language: the adapter's own unless the recipe borrows one."""
+        return self.adapter.decode_language or self.adapter.language
+
+    @property
+    def alpha(self) -> float:
+        """LoRA's alpha; B·A is scaled by alpha / rank."""
+        return self.lora.alpha if self.lora.alpha is not None else 2.0 * self.lora.rank
+
 
 MAXIMUM_RECIPE = 2**20  # bytes
 SHOWN, SHOWN_CHARACTERS = 5, 60  # unknown keys in one error, and of each
@@ -182,7 +393,7 @@ def new_recipe(method: str, *, language: str, namespace: str, base_model: str) -
     """Return the text of a recipe to start from.
 
     Args:
-        method: one of `adapter_hub.trainers.methods.METHODS`.
+        method: one of `adapter_hub.trainers.methods.table.METHODS`.
         language: BCP 47 tag of the new adapter.
         namespace: the first half of its name.
         base_model: the embedded model's id, a Hub id or a folder.

@@ -12,22 +12,22 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from adapter_hub.artifact import Artifact, seal, write_ancestors
+from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
+from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.artifact.peft_config import CONFIG_FILE
+from adapter_hub.artifact.weights import GATE_FILE, ROLE_FOLDERS, Role, lora_section
+from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import DivergedError
-from adapter_hub.manifest import MANIFEST_FILE, GateSection, Parent, Training
-from adapter_hub.peft_config import CONFIG_FILE
-from adapter_hub.peft_format import WEIGHTS_FILE
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.probe import measure_probe
-from adapter_hub.trainers.expert_pairs import split_state
-from adapter_hub.trainers.injection import export_config
+from adapter_hub.formats.manifest import MANIFEST_FILE, GateSection, Parent, Training
+from adapter_hub.model.loading import load_adapter
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.outcome import Outcome
+from adapter_hub.trainers.loop.outcome import Outcome
+from adapter_hub.trainers.methods.expert_pairs import split_state
+from adapter_hub.trainers.methods.injection import export_config
+from adapter_hub.trainers.methods.trainee import State, Trainee
 from adapter_hub.trainers.provenance import code_revision, package_versions
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe_tables import GateTable
-from adapter_hub.trainers.trainee import State, Trainee
-from adapter_hub.weights import GATE_FILE, ROLE_FOLDERS, Role, lora_section
+from adapter_hub.trainers.recipe import GateTable
 
 HALVES: tuple[Role, Role] = ("parent", "child")
 

@@ -16,16 +16,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from adapter_hub.canonical import sha256_hex
+from adapter_hub.data.dataset import Dataset, data_sha256
+from adapter_hub.decoding.language import language_probabilities
 from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.manifest import Similarity
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.resolution import resolve
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.language_identification import language_probabilities
+from adapter_hub.formats.canonical import sha256_hex
+from adapter_hub.formats.manifest import Similarity
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.resolution import resolve
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
-from adapter_hub.speech.dataset import Dataset, data_sha256
 from adapter_hub.speech.features import log_mel
 
 BATCH = 16

@@ -20,23 +20,22 @@ import torch
 from filelock import Timeout
 from transformers.utils import logging as transformers_logging
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
-from adapter_hub.full_fine_tune import FullFineTune
-from adapter_hub.locks import lock_file
-from adapter_hub.paths import folder_in_the_making, refuse_link
-from adapter_hub.registry import Registry
-from adapter_hub.trainers.checkpoints import Checkpoints
-from adapter_hub.trainers.fitting import fit
+from adapter_hub.files.locks import lock_file
+from adapter_hub.files.writing import folder_in_the_making, refuse_link
+from adapter_hub.formats.full_fine_tune import FullFineTune
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
 from adapter_hub.trainers.inputs import Inputs, gather
-from adapter_hub.trainers.processes import Processes
+from adapter_hub.trainers.loop.checkpoints import Checkpoints
+from adapter_hub.trainers.loop.fitting import fit
+from adapter_hub.trainers.loop.processes import Processes
+from adapter_hub.trainers.loop.shortages import SMALLER_MODEL, enough_disk, enough_memory
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe import RecipeFile, read_recipe
-from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
+from adapter_hub.trainers.recipe import FULL_FINE_TUNING, RecipeFile, read_recipe
 from adapter_hub.trainers.sealing import write_adapter
-from adapter_hub.trainers.shortages import SMALLER_MODEL, enough_disk, enough_memory
 
 Tell = Callable[[str], None]
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from adapter_hub.audit import claims, contents, identity, lineage, privacy, provenance
 from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_checks
 from adapter_hub.audit.gathering import Gatherer, Probe, Recount
-from adapter_hub.boundary import apart
-from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, OutOfMemoryError
-from adapter_hub.registry import Registry
-from adapter_hub.registry_file import unreadable_ref
-from adapter_hub.report import Finding
+from adapter_hub.formats.claims import Finding
+from adapter_hub.formats.registry_file import unreadable_ref
+from adapter_hub.isolation import apart
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 
 __all__ = ["EXPLANATIONS", "THEMES", "audit"]
 
@@ -74,7 +74,7 @@ def audit(
         refs: registered adapters or artifacts' folders; empty means everything that is registered.
         registries: asked in order.
         base_models: folders of base models at hand by id, beside the embedded one.
-        probe: runs the model, see `adapter_hub.runtime.probe`; None leaves that check out.
+        probe: runs the model, see `adapter_hub.decoding.probe`; None leaves that check out.
         recount: counts a report's errors anew, see `adapter_hub.evaluation.recounting`; None leaves that out.
         cache: pulled adapters, which stand for those whose store is on the Hub.
 

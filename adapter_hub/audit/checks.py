@@ -16,18 +16,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from adapter_hub.artifact import read_ancestors
-from adapter_hub.boundary import apart
+from adapter_hub.artifact.folder import read_ancestors
 from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.escaping import shown
-from adapter_hub.manifest import Manifest
-from adapter_hub.report import EvaluationReport, Finding, Severity
+from adapter_hub.formats.claims import EvaluationReport, Finding, Severity
+from adapter_hub.formats.manifest import Manifest
+from adapter_hub.isolation import apart
 
 if TYPE_CHECKING:
-    from adapter_hub.artifact import Artifact
-    from adapter_hub.registry import VersionBlock
-    from adapter_hub.standing import Standings
-    from adapter_hub.stores import Claims
+    from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.registry.file import VersionBlock
+    from adapter_hub.registry.standing import Standings
+    from adapter_hub.stores.contract import Claims
 
 MOST = 50  # findings of a check on one adapter
 LONGEST_MESSAGE = 4000  # characters
@@ -63,7 +63,7 @@ class Subject:
         problem: why there is no artifact; empty if there is one.
         block: the registry's entry, or None for a local folder.
         versions: manifests of the other versions of the name, as far as their bytes are here.
-        expected: the entry that manifest and claims give, see `adapter_hub.summary`.
+        expected: the entry that manifest and claims give, see `adapter_hub.stores.summary`.
         claims: reports and statuses that the store has on the adapter's name.
         claims_problems: what is wrong with the claims' files.
         base_models: the base models at hand, by id.

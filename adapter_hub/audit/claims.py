@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapter_hub.audit.checks import Subject, check
-from adapter_hub.canonical import sha256_hex
-from adapter_hub.report import EvaluationReport
-from adapter_hub.summary import scores_of
+from adapter_hub.formats.canonical import sha256_hex
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.stores.summary import scores_of
 
 
 @check("claim-unreadable", "error", needs="nothing", hint="evaluate again with --attach")

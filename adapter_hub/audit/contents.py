@@ -6,18 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
-from adapter_hub.audit.checks import Subject, check
-from adapter_hub.contents import contents_problems, kind_problems, listed_paths
-from adapter_hub.effects import NO_EFFECT, Effect, effect_of
-from adapter_hub.errors import AdapterHubError
-from adapter_hub.peft_format import (
-    WEIGHTS_FILE,
-    read_peft,
-    section_differences,
-    shape_differences,
-)
-from adapter_hub.tensors import weights_digest
-from adapter_hub.weights import (
+from adapter_hub.artifact.contents import contents_problems, kind_problems, listed_paths
+from adapter_hub.artifact.effects import NO_EFFECT, Effect, effect_of
+from adapter_hub.artifact.peft import WEIGHTS_FILE, read_peft, section_differences, shape_differences
+from adapter_hub.artifact.safetensors_header import weights_digest
+from adapter_hub.artifact.weights import (
     ROLE_FOLDERS,
     expert_problems,
     gate_problems,
@@ -25,6 +18,8 @@ from adapter_hub.weights import (
     tensor_files,
     value_problems,
 )
+from adapter_hub.audit.checks import Subject, check
+from adapter_hub.errors import AdapterHubError
 
 
 @check("files-differ", "error", needs="files", hint="pull it again; if it stays, the store was tampered with")

@@ -11,23 +11,24 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from adapter_hub import embedded
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit.checks import BaseModelFacts, KnownVersion, Subject
 from adapter_hub.audit.identity import ELSEWHERE, NO_BYTES
-from adapter_hub.base_model import EMBEDDED_ID, base_model_digest, linear_shapes
-from adapter_hub.cache import Cache
+from adapter_hub.base_model.digest import EMBEDDED_ID, base_model_digest, linear_shapes
 from adapter_hub.errors import AdapterHubError
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest, is_safe_path
+from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import is_hub
-from adapter_hub.manifest import MANIFEST_FILE, Manifest, is_safe_path
-from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.registry import Location, Registry, VersionBlock
-from adapter_hub.report import EvaluationReport
-from adapter_hub.resolution import look_up
-from adapter_hub.standing import Standings
-from adapter_hub.stores import Claims, Store, open_store
+from adapter_hub.registry.file import Location, Registry, VersionBlock
+from adapter_hub.registry.resolution import look_up
+from adapter_hub.registry.standing import Standings
+from adapter_hub.stores.cache import Cache
+from adapter_hub.stores.contract import Claims, Store
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.summary import version_block
-from adapter_hub.versions import sort_versions
+from adapter_hub.stores.opening import open_store
+from adapter_hub.stores.summary import version_block
 
 Probe = Callable[[Artifact], Iterator[str]]
 Recount = Callable[[EvaluationReport], Iterator[str]]

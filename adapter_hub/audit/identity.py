@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from adapter_hub.audit.checks import Subject, check
 from adapter_hub.errors import AdapterHubError
-from adapter_hub.versions import check_version_step
+from adapter_hub.formats.versions import check_version_step
 
 NO_BYTES = "no bytes at "  # how a problem starts if nothing is where the registry says
 ELSEWHERE = "not on this machine, only on "  # … if it has not been pulled from the Hub

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapter_hub.artifact import lineage_problems
+from adapter_hub.artifact.folder import lineage_problems
 from adapter_hub.audit.checks import Subject, check
-from adapter_hub.canonical import hex_of
+from adapter_hub.formats.canonical import hex_of
 
 
 @check(

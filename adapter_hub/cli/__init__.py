@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import click
 
-from adapter_hub.cli.arguments import PLACE, with_text_checked
-from adapter_hub.cli.boundary import outcome_of
-from adapter_hub.cli.echo import echo_line
-from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.terminal.arguments import PLACE, with_text_checked
+from adapter_hub.cli.terminal.boundary import outcome_of
+from adapter_hub.cli.terminal.echo import echo_line
+from adapter_hub.cli.terminal.settings import Settings
 
 # name: where the command is, and its line in --help; the order is the one of --help
 COMMANDS = {

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapter_hub.cli.arguments import PLACE
-from adapter_hub.cli.echo import echo_json, echo_note, echo_text, echo_warnings
-from adapter_hub.cli.settings import Settings
-from adapter_hub.cli.tables import counted, size_text, table
+from adapter_hub.cli.terminal.arguments import PLACE
+from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text, echo_warnings
+from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.tables import counted, size_text, table
 
 if TYPE_CHECKING:
-    from adapter_hub.cli.looking import Looked
-    from adapter_hub.manifest import Manifest
-    from adapter_hub.registry import VersionBlock
-    from adapter_hub.report import EvaluationReport
-    from adapter_hub.resolution import Resolved
-    from adapter_hub.standing import Standing
+    from adapter_hub.cli.terminal.looking import Looked
+    from adapter_hub.formats.claims import EvaluationReport
+    from adapter_hub.formats.manifest import Manifest
+    from adapter_hub.registry.file import VersionBlock
+    from adapter_hub.registry.resolution import Resolved
+    from adapter_hub.registry.standing import Standing
 
 METHODS = ("lora", "warm-start", "expert-pair", "average", "imported")
 STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
@@ -79,7 +79,7 @@ def _versions(settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield every version as plain data; one that several registries hold is yielded once."""
     from packaging.version import Version
 
-    from adapter_hub.standing import Standings
+    from adapter_hub.registry.standing import Standings
 
     seen = set()
     registries = settings.registries()
@@ -117,7 +117,7 @@ def _sort_key(row: dict[str, Any], metric: str, data: str) -> tuple[bool, float]
 
 
 def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list[Any]:
-    from adapter_hub.registry_file import unreadable_ref
+    from adapter_hub.formats.registry_file import unreadable_ref
 
     if "digest" not in row:  # an entry that cannot be read
         return [unreadable_ref(row["name"], row["version"]), *[None] * 6, row["status"]]
@@ -143,7 +143,7 @@ def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list
 @click.pass_obj
 def show(settings: Settings, ref: str, as_json: bool) -> None:
     """Show everything that is known of one adapter version."""
-    from adapter_hub.cli.looking import look
+    from adapter_hub.cli.terminal.looking import look
 
     found = look(settings, ref)
     if as_json:
@@ -166,7 +166,7 @@ def show(settings: Settings, ref: str, as_json: bool) -> None:
 
 def _facts(found: Looked) -> Iterator[tuple[str, str]]:
     """Yield the lines of `show`: what it is, where it comes from, how good it is, where it is."""
-    from adapter_hub.summary import version_size
+    from adapter_hub.stores.summary import version_size
 
     manifest, block = found.manifest, found.block
     if found.standing:
@@ -231,7 +231,7 @@ def _result(report: EvaluationReport) -> str:
 @click.pass_obj
 def diff(settings: Settings, first: str, second: str, as_json: bool) -> None:
     """Show in which fields two adapter versions differ."""
-    from adapter_hub.cli.looking import look
+    from adapter_hub.cli.terminal.looking import look
 
     one, other = look(settings, first), look(settings, second)
     left, right = (dict(_flat(item.manifest.to_json())) for item in (one, other))
@@ -278,10 +278,10 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 @click.pass_obj
 def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json: bool) -> None:
     """Show what an adapter came from, or what came from it, across all registries."""
-    from adapter_hub.artifact import Artifact
-    from adapter_hub.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
-    from adapter_hub.reference import is_local
-    from adapter_hub.resolution import look_up
+    from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.formats.reference import is_local
+    from adapter_hub.registry.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
+    from adapter_hub.registry.resolution import look_up
 
     registries = settings.registries()
     if is_local(ref):
@@ -303,9 +303,9 @@ def lineage(settings: Settings, ref: str, descendants: bool, form: str, as_json:
 
 def _ancestors_at_hand(found: Resolved, settings: Settings) -> dict[str, Manifest]:
     """Return the manifests that the artifact carries, where its bytes can be seen without a request."""
-    from adapter_hub.artifact import read_ancestors
-    from adapter_hub.stores import open_store
+    from adapter_hub.artifact.folder import read_ancestors
     from adapter_hub.stores.folder import FolderStore
+    from adapter_hub.stores.opening import open_store
 
     for location in found.block.locations:
         store = open_store(location.store, found.registry.path) if "://" not in location.store else None
@@ -322,7 +322,7 @@ def _ancestors_at_hand(found: Resolved, settings: Settings) -> dict[str, Manifes
 def card(settings: Settings, ref: str, as_json: bool) -> None:
     """Print an adapter's model card, rendered from its manifest, reports and status."""
     from adapter_hub.cards import render_card
-    from adapter_hub.cli.looking import look
+    from adapter_hub.cli.terminal.looking import look
 
     found = look(settings, ref)
     status = found.claims.status_of(found.manifest.version)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.arguments import PLACE
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note
-from adapter_hub.cli.settings import Settings
-from adapter_hub.cli.tables import counted
+from adapter_hub.cli.terminal.arguments import PLACE
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
+from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.tables import counted
 
 if TYPE_CHECKING:
-    from adapter_hub.artifact import Artifact
+    from adapter_hub.artifact.folder import Artifact
     from adapter_hub.audit.gathering import Probe
-    from adapter_hub.registry import Registry
-    from adapter_hub.report import EvaluationReport, Finding
+    from adapter_hub.formats.claims import EvaluationReport, Finding
+    from adapter_hub.registry.file import Registry
 
 
 @click.command()
@@ -53,7 +53,7 @@ def audit(
     one is fetched first. Exits with 1 if there is an error.
     """
     from adapter_hub.audit import audit as find
-    from adapter_hub.base_model_copies import find_base_model
+    from adapter_hub.base_model.finding import find_base_model
 
     settings: Settings = ctx.obj
     if explain:
@@ -86,9 +86,9 @@ def _fetched(settings: Settings, refs: tuple[str, ...]) -> tuple[list[str], tupl
     from contextlib import suppress
 
     from adapter_hub.errors import AdapterHubError
+    from adapter_hub.formats.reference import AdapterRef, is_local
     from adapter_hub.hub import is_hub
-    from adapter_hub.reference import AdapterRef, is_local
-    from adapter_hub.resolution import look_up
+    from adapter_hub.registry.resolution import look_up
 
     registries, plain = settings.registries(), []
     for text in refs:
@@ -138,12 +138,12 @@ def _recount(report: EvaluationReport) -> Iterator[str]:
 
 def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
     """Return a function that runs base model and adapter on the manifest's probe."""
-    from adapter_hub.base_model import stamped_digest
+    from adapter_hub.base_model.digest import stamped_digest
+    from adapter_hub.decoding.probe import check_probe
     from adapter_hub.errors import AdapterHubError, OutOfMemoryError
-    from adapter_hub.runtime.base_model import BaseModel, load_base_model, load_pinned_base_model
-    from adapter_hub.runtime.loading import load_adapter
-    from adapter_hub.runtime.memory import memory_guard
-    from adapter_hub.runtime.probe import check_probe
+    from adapter_hub.model.base_model import BaseModel, load_base_model, load_pinned_base_model
+    from adapter_hub.model.loading import load_adapter
+    from adapter_hub.model.memory import memory_guard
 
     loaded: dict[str, BaseModel] = {}
     cache = settings.open_cache().folder

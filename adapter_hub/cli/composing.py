@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from adapter_hub.cli.arguments import PATH, PLACE
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_warning
-from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.settings import Settings
 
 
 @click.command()
@@ -36,8 +36,8 @@ def fold(
     it. A gate that weighs every token anew has no such form, and is refused.
     """
     from adapter_hub.exchange import pull
-    from adapter_hub.reference import AdapterRef
-    from adapter_hub.runtime.base_model import load_base_model, load_pinned_base_model
+    from adapter_hub.formats.reference import AdapterRef
+    from adapter_hub.model.base_model import load_base_model, load_pinned_base_model
     from adapter_hub.trainers.folding import fold as run
 
     name = AdapterRef.parse(as_ref) if as_ref else None

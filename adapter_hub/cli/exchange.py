@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.catalogue import json_option, ref_argument
-from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning, echo_warnings
-from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.echo import (
+    echo_error,
+    echo_json,
+    echo_line,
+    echo_note,
+    echo_warning,
+    echo_warnings,
+)
+from adapter_hub.cli.terminal.settings import Settings
 
 if TYPE_CHECKING:
     from adapter_hub.errors import AdapterHubError
-    from adapter_hub.manifest import BaseModelPin
-    from adapter_hub.report import Status
+    from adapter_hub.formats.claims import Status
+    from adapter_hub.formats.manifest import BaseModelPin
 
 
 @click.command()
@@ -43,7 +50,7 @@ def publish(
     --store hf://NAMESPACE, after `hf auth login`.
     """
     from adapter_hub.exchange import publish as publish_artifact
-    from adapter_hub.reference import AdapterRef
+    from adapter_hub.formats.reference import AdapterRef
 
     published = publish_artifact(
         folder,
@@ -85,9 +92,9 @@ def pull(
     hf://namespace/name goes past the registry to its repository. With several REFs and --to, each goes to a
     folder of its own below it, named like the adapter.
     """
-    from adapter_hub.boundary import apart
-    from adapter_hub.cli.progress import Arrivals
+    from adapter_hub.cli.terminal.progress import Arrivals
     from adapter_hub.exchange import pull as pull_adapter
+    from adapter_hub.isolation import apart
 
     rows: list[dict[str, str]] = []
     registries, cache = settings.registries(), settings.open_cache()
@@ -132,7 +139,7 @@ def pull(
 def _check_target(folder: Path | None) -> None:
     """Refuse a folder that holds something else before anything is fetched for it."""
     from adapter_hub.errors import ConflictError
-    from adapter_hub.manifest import MANIFEST_FILE
+    from adapter_hub.formats.manifest import MANIFEST_FILE
 
     if folder is not None and folder.exists() and not (folder / MANIFEST_FILE).is_file():
         raise ConflictError(f"--to {folder}: exists and is no artifact; name a folder that does not exist")
@@ -140,9 +147,9 @@ def _check_target(folder: Path | None) -> None:
 
 def _base_model(pin: BaseModelPin, cache: Path) -> Path:
     """Return the folder of the base model that an adapter pins; fetched if it is not here."""
-    from adapter_hub.base_model import EMBEDDED_ID, stamped_digest
-    from adapter_hub.base_model_copies import fetch_base_model, find_pinned_base_model
-    from adapter_hub.cli.progress import Arrivals
+    from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest
+    from adapter_hub.base_model.finding import fetch_base_model, find_pinned_base_model
+    from adapter_hub.cli.terminal.progress import Arrivals
     from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
     from adapter_hub.hub import RepoId
 
@@ -182,7 +189,7 @@ def _base_model(pin: BaseModelPin, cache: Path) -> Path:
 def retire(settings: Settings, ref: str, status: Status, reason: str, as_json: bool) -> None:
     """Change the status of one published version, and print which descendants that affects."""
     from adapter_hub.exchange import retire as retire_version
-    from adapter_hub.reference import AdapterRef
+    from adapter_hub.formats.reference import AdapterRef
 
     affected = retire_version(
         AdapterRef.parse(ref),

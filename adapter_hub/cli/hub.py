@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapter_hub.cli.arguments import PLACE
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
-from adapter_hub.cli.settings import Settings
-from adapter_hub.cli.tables import table
+from adapter_hub.cli.terminal.arguments import PLACE
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text
+from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.tables import table
 
 if TYPE_CHECKING:
     from adapter_hub.hub import RepoState
@@ -110,8 +110,8 @@ def fetch(settings: Settings, repo_id: str, revision: str | None, as_json: bool)
 
     One that the Hub's own client has in its cache, as it is on the Hub now, is used from there.
     """
-    from adapter_hub.base_model_copies import fetch_base_model
-    from adapter_hub.cli.progress import Arrivals
+    from adapter_hub.base_model.finding import fetch_base_model
+    from adapter_hub.cli.terminal.progress import Arrivals
 
     with Arrivals() as arrivals:
         cache = settings.open_cache().folder
@@ -129,15 +129,15 @@ def show(settings: Settings, id_or_folder: str, revision: str | None, as_json: b
 
     A folder whose name looks like an ID is written ./namespace/name.
     """
-    from adapter_hub.base_model_copies import find_base_model
+    from adapter_hub.base_model.finding import find_base_model
 
     folder, commit = find_base_model(id_or_folder, revision, cache=settings.open_cache().folder)
     _show(settings, id_or_folder, folder, commit, as_json)
 
 
 def _show(settings: Settings, label: str, folder: Path, commit: str | None, as_json: bool) -> None:
-    from adapter_hub.base_model import stamped_digest
-    from adapter_hub.base_model_settings import read_config
+    from adapter_hub.base_model.digest import stamped_digest
+    from adapter_hub.base_model.settings import read_config
 
     row = {
         "id": label,

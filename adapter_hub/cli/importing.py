@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note
-from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
+from adapter_hub.cli.terminal.settings import Settings
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 
 if TYPE_CHECKING:
-    from adapter_hub.importing import PeftSource
+    from adapter_hub.exchange.importing import PeftSource
 
 
 @click.command("import")
@@ -66,10 +66,10 @@ def import_adapter(
     """
     import tempfile
 
-    from adapter_hub.effects import effect_of
-    from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
-    from adapter_hub.peft_format import WEIGHTS_FILE
-    from adapter_hub.reference import AdapterRef
+    from adapter_hub.artifact.effects import effect_of
+    from adapter_hub.artifact.peft import WEIGHTS_FILE
+    from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
+    from adapter_hub.formats.reference import AdapterRef
 
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
         cache = settings.open_cache().folder
@@ -124,10 +124,10 @@ def _peft_source(
     cache: Path,
 ) -> _PeftSource:
     """Find the adapter and its base model; from the Hub, if that is where the adapter comes from."""
+    from adapter_hub.artifact.peft_config import read_peft_config
     from adapter_hub.cards import spdx_licence
+    from adapter_hub.exchange.importing import PeftSource, download_peft
     from adapter_hub.hub import is_hub
-    from adapter_hub.importing import PeftSource, download_peft
-    from adapter_hub.peft_config import read_peft_config
 
     if is_hub(source):
         found, folder = download_peft(source, scratch), scratch
@@ -168,9 +168,9 @@ def _base_model(
         InvalidInputError: the adapter names a folder, which is one on its maker's machine.
         NotFoundError, AccessError, UnreachableError.
     """
-    from adapter_hub.base_model import EMBEDDED_ID
-    from adapter_hub.base_model_copies import fetch_base_model, find_base_model
-    from adapter_hub.cli.progress import Arrivals
+    from adapter_hub.base_model.digest import EMBEDDED_ID
+    from adapter_hub.base_model.finding import fetch_base_model, find_base_model
+    from adapter_hub.cli.terminal.progress import Arrivals
     from adapter_hub.hub import RepoId
 
     try:

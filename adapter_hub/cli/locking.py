@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapter_hub.cli.arguments import PATH, PLACE
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
-from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.settings import Settings
 
 if TYPE_CHECKING:
     from adapter_hub.errors import AdapterHubError
@@ -38,8 +38,8 @@ def lock(settings: Settings, refs: tuple[str, ...], path: Path, as_json: bool) -
     file holds are resolved again, which brings newer versions. Every version is pulled and verified.
     """
     from adapter_hub.exchange import lock as lock_adapters
-    from adapter_hub.lockfile import MAXIMUM_SIZE, read_lock
-    from adapter_hub.reading import read_bounded
+    from adapter_hub.files.reading import read_bounded
+    from adapter_hub.formats.lock_file import MAXIMUM_SIZE, read_lock
 
     before = read_bounded(path, MAXIMUM_SIZE) if path.is_file() else None
     locked = lock_adapters(

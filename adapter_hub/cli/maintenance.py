@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.arguments import PATH, Number
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text, echo_warning, echo_warnings
-from adapter_hub.cli.settings import Settings
-from adapter_hub.cli.tables import counted, size_text, table
+from adapter_hub.cli.terminal.arguments import PATH, Number
+from adapter_hub.cli.terminal.echo import (
+    echo_json,
+    echo_line,
+    echo_note,
+    echo_text,
+    echo_warning,
+    echo_warnings,
+)
+from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.tables import counted, size_text, table
 
 if TYPE_CHECKING:
-    from adapter_hub.registry import Registry
-    from adapter_hub.report import Finding
-    from adapter_hub.stores import Store
+    from adapter_hub.formats.claims import Finding
+    from adapter_hub.registry.file import Registry
+    from adapter_hub.stores.contract import Store
 
 
 @click.group()
@@ -87,7 +94,7 @@ def rebuild(ctx: click.Context, as_json: bool) -> None:
 
 
 def _about_renewal(own: Registry, reason: str) -> str:
-    from adapter_hub.registry import damaged_path
+    from adapter_hub.registry.file import damaged_path
 
     kept = "its history has it" if own.is_on_hub else f"it is kept as {damaged_path(own.path)}"
     return (
@@ -109,10 +116,10 @@ def trust(settings: Settings, file: Path, namespace: str | None) -> None:
 
     It decides where adapters come from, so trust only what you would name with --registry.
     """
-    from adapter_hub.trust import registry_id_of, trust_file, trust_registry
+    from adapter_hub.registry.trust import registry_id_of, trust_file, trust_registry
 
     if namespace is not None:
-        from adapter_hub.namespaces import trust_namespace
+        from adapter_hub.registry.namespaces import trust_namespace
 
         own = settings.own_registry()
         trust_namespace(namespace, own)

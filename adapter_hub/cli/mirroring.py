@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.arguments import PLACE
 from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
-from adapter_hub.cli.progress import Bar
-from adapter_hub.cli.settings import Settings
+from adapter_hub.cli.terminal.arguments import PLACE
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.cli.terminal.settings import Settings
 
 if TYPE_CHECKING:
     from adapter_hub.exchange import Mirrored
-    from adapter_hub.stores import Store
+    from adapter_hub.stores.contract import Store
 
 
 @click.command()
@@ -84,9 +84,10 @@ def _row(item: Mirrored) -> dict[str, str | int]:
 
 
 def _open(settings: Settings, text: str, must_exist: bool = False) -> Store:
+    from adapter_hub.embedded import EMBEDDED
     from adapter_hub.errors import NotFoundError
     from adapter_hub.paths import is_address
-    from adapter_hub.stores import EMBEDDED, open_store
+    from adapter_hub.stores.opening import open_store
 
     here = Path.cwd() / "registry.json"
     if text == EMBEDDED or is_address(text):

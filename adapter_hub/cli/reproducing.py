@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from adapter_hub.cli.arguments import PATH, Number
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
-from adapter_hub.cli.settings import Settings
-from adapter_hub.cli.tables import table
+from adapter_hub.cli.terminal.arguments import PATH, Number
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text
+from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.tables import table
 from adapter_hub.errors import InvalidInputError
 
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 
-from adapter_hub.cli.arguments import PATH, PLACE
-from adapter_hub.cli.echo import echo_json, echo_note, echo_text, echo_warning
-from adapter_hub.cli.progress import Bar
-from adapter_hub.cli.settings import Settings
-from adapter_hub.cli.tables import counted, table
+from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text, echo_warning
+from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.tables import counted, table
 from adapter_hub.escaping import shown
 
 if TYPE_CHECKING:
-    from adapter_hub.report import EvaluationReport
-    from adapter_hub.runtime.transcriber import Transcriber
-    from adapter_hub.speech.dataset import Dataset
+    from adapter_hub.data.dataset import Dataset
+    from adapter_hub.formats.claims import EvaluationReport
+    from adapter_hub.transcription.transcriber import Transcriber
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -139,7 +139,7 @@ def evaluate(
     from adapter_hub.errors import InvalidInputError
     from adapter_hub.evaluation.evaluating import EvaluationOptions
     from adapter_hub.evaluation.evaluating import evaluate as run
-    from adapter_hub.runtime.opening import AUTO, BASE_MODEL
+    from adapter_hub.transcription.opening import AUTO, BASE_MODEL
 
     if ref == AUTO:
         raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
@@ -190,9 +190,9 @@ def open_data(settings: Settings, place: str, split: str | None, **options: Any)
         split: None for `test`, where the place has splits.
         options: config, text_column and audio_column of a data set on the Hub.
     """
+    from adapter_hub.data.dataset import METADATA, read_dataset
+    from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
     from adapter_hub.hub import is_hub
-    from adapter_hub.speech.dataset import METADATA, read_dataset
-    from adapter_hub.speech.hub_dataset import HubSplit, read_hub_dataset
 
     if is_hub(place):
         wanted = HubSplit.parse(place, split=split or "test", **options)
@@ -238,7 +238,7 @@ def open_transcriber(
     **choices: Unpack[Choices],
 ) -> Transcriber:
     """Load what a command's options name; warnings go to stderr."""
-    from adapter_hub.runtime.opening import load
+    from adapter_hub.transcription.opening import load
 
     return load(
         ref,
@@ -256,6 +256,6 @@ def open_transcriber(
 
 def write_bytes(data: bytes, out: Path) -> None:
     """Write a file whole or not at all."""
-    from adapter_hub.paths import write_atomically
+    from adapter_hub.files.writing import write_atomically
 
     write_atomically(out, data)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.base_model import EMBEDDED_ID
-from adapter_hub.cli.arguments import PATH, PLACE
-from adapter_hub.cli.echo import echo_json, echo_line, echo_note, echo_text
-from adapter_hub.cli.progress import Bar
-from adapter_hub.cli.settings import Settings
-from adapter_hub.cli.tables import counted, table
+from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text
+from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.tables import counted, table
 from adapter_hub.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from adapter_hub.trainers.data_check import DataReport
+    from adapter_hub.trainers.data.check import DataReport
 
 BASE_MODEL = click.option(
     "--base-model",
@@ -52,7 +52,7 @@ def recipe_new(method: str, language: str, namespace: str, base_model: str, out:
     frozen adapter of a similar language beside a new one, weighed by a gate) or full-fine-tuning (a
     baseline: every weight of the base model, nothing to publish).
     """
-    from adapter_hub.paths import write_atomically
+    from adapter_hub.files.writing import write_atomically
     from adapter_hub.trainers.recipe import new_recipe
 
     text = new_recipe(method, language=language, namespace=namespace, base_model=base_model)
@@ -81,8 +81,8 @@ def data_check(ctx: click.Context, place: Path, base_model: str, as_json: bool) 
     Reads every file of a folder (one split, or sub-folders train, dev and test), of a JSONL file or of
     all sources of a recipe, as training would. Exits with 1 if a row would be dropped.
     """
-    from adapter_hub.runtime.base_model import load_base_model
-    from adapter_hub.trainers.data_check import check_data, sources_at
+    from adapter_hub.model.base_model import load_base_model
+    from adapter_hub.trainers.data.check import check_data, sources_at
 
     sources, rules = sources_at(place, ctx.obj.open_cache().folder)
     report = check_data(sources, load_base_model(base_model), rules)
@@ -172,8 +172,8 @@ def similarity(
 
     LoRA-Whisper, equation 4: the share of utterances whose most probable language it is.
     """
-    from adapter_hub.runtime.base_model import load_base_model
-    from adapter_hub.speech.dataset import read_dataset
+    from adapter_hub.data.dataset import read_dataset
+    from adapter_hub.model.base_model import load_base_model
     from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
     base = load_base_model(base_model, device=settings.device)
@@ -222,8 +222,8 @@ def train(settings: Settings, recipe_file: Path, out: Path, tensorboard: Path | 
     On several GPUs or machines, that see --out alike: `torchrun --nproc-per-node 4 -m adapter_hub train
     RECIPE.toml --out FOLDER`. They share the rows of every step, so the outcome stays the recipe's.
     """
-    from adapter_hub.full_fine_tune import FullFineTune
-    from adapter_hub.trainers.processes import ElsewhereError, is_first
+    from adapter_hub.formats.full_fine_tune import FullFineTune
+    from adapter_hub.trainers.loop.processes import ElsewhereError, is_first
     from adapter_hub.trainers.training import train as run
 
     try:
@@ -258,6 +258,6 @@ def demo(out: Path, quick: bool) -> None:
     pulling, transcription, lineage and audit. Needs the extra `demo`: `pip install '.[demo]'` in the
     project's checkout.
     """
-    from adapter_hub.trainers.demonstration import demonstrate
+    from adapter_hub.trainers.demo import demonstrate
 
     demonstrate(out, say=echo_text, quick=quick)

@@ -14,10 +14,6 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from adapter_hub.cli.arguments import PATH, PLACE, Number
-from adapter_hub.cli.echo import echo_error, echo_note, echo_transcript, json_text
-from adapter_hub.cli.progress import Bar
-from adapter_hub.cli.settings import Settings
 from adapter_hub.cli.speech import (
     allow_quarantined_option,
     base_model_option,
@@ -28,10 +24,14 @@ from adapter_hub.cli.speech import (
     timestamps_option,
     write_bytes,
 )
+from adapter_hub.cli.terminal.arguments import PATH, PLACE, Number
+from adapter_hub.cli.terminal.echo import echo_error, echo_note, echo_transcript, json_text
+from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.cli.terminal.settings import Settings
 from adapter_hub.escaping import escaped, without_controls
 
 if TYPE_CHECKING:
-    from adapter_hub.runtime.transcript import Segment, Transcript
+    from adapter_hub.transcription.transcript import Segment, Transcript
 
 FORMATS = ("text", "json", "srt", "vtt")
 SUBTITLES = ("srt", "vtt")
@@ -151,8 +151,8 @@ def transcribe(
     line per file; with several files each starts with its name. JSON has the fields of OpenAI's
     verbose_json. For `auto`, which adapter transcribed what is reported on stderr.
     """
-    from adapter_hub.runtime.opening import AUTO
     from adapter_hub.speech.audio import find_audio
+    from adapter_hub.transcription.opening import AUTO
 
     form = "json" if as_json else form
     files = [file for path in audio for file in find_audio(path)]
@@ -261,7 +261,7 @@ def _check_folder_for_subtitles(files: Sequence[Path], out: Path | None, form: s
 
 
 def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None, form: str) -> None:
-    from adapter_hub.runtime.subtitles import to_srt, to_vtt
+    from adapter_hub.transcription.subtitles import to_srt, to_vtt
 
     to_form = to_srt if form == "srt" else to_vtt
     for item in transcripts:

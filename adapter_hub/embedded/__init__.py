@@ -12,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+EMBEDDED = "embedded"  # what a registry file calls the store that ships with the package
+
 
 @cache  # finding it takes longer than a pinned pull may
 def _here() -> Path:

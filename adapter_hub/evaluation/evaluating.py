@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from adapter_hub.clock import utc_now
+from adapter_hub.data.dataset import Dataset, Utterance, content_sha256, listed
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.evaluation.intervals import interval_of
 from adapter_hub.evaluation.scoring import count_errors, pooled
-from adapter_hub.report import Decoding, EvaluationReport, Subject, UtteranceRow
-from adapter_hub.runtime.routing import FixedRoute, LanguageRouter, decode_language_of
-from adapter_hub.runtime.transcriber import Transcriber
-from adapter_hub.runtime.transcript import Transcript
+from adapter_hub.formats.claims import Decoding, EvaluationReport, Subject, UtteranceRow
+from adapter_hub.formats.times import utc_now
 from adapter_hub.speech.audio import Audio, check_seconds
 from adapter_hub.speech.budget import check_whole, longest_seconds
-from adapter_hub.speech.dataset import Dataset, Utterance, content_sha256, listed
 from adapter_hub.speech.languages import primary_metric
 from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
+from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, decode_language_of
+from adapter_hub.transcription.transcriber import Transcriber
+from adapter_hub.transcription.transcript import Transcript
 
 PACKAGES = ("adapter-hub", "torch", "transformers", "jiwer", "numpy", "soundfile", "soxr")
 # called after every batch with the utterances done, all of them, and the seconds of audio done

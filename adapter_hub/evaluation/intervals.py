@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adapter_hub.report import ErrorCounts, Interval
+from adapter_hub.formats.claims import ErrorCounts, Interval
 
 RESAMPLES = 10_000
 DRAWS_AT_ONCE = 2_000_000  # resampled blocks held in memory at a time

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.escaping import shown
 from adapter_hub.evaluation.scoring import count_errors
-from adapter_hub.report import EvaluationReport, UtteranceRow
+from adapter_hub.formats.claims import EvaluationReport, UtteranceRow
 
 TOLD = 3  # rows; the rest is a number
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import jiwer
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.report import ErrorCounts
+from adapter_hub.formats.claims import ErrorCounts
 from adapter_hub.speech.languages import has_word_spaces
 from adapter_hub.speech.normalisers import normalise
 

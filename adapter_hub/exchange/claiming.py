@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from adapter_hub.clock import is_ahead, second_after, utc_now
-from adapter_hub.disclosing import refuse_report
+from adapter_hub.artifact.disclosing import refuse_report
+from adapter_hub.artifact.privacy import without_names
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange.places import (
     check_place,
@@ -14,16 +14,16 @@ from adapter_hub.exchange.places import (
     write_card,
 )
 from adapter_hub.exchange.pulling import Tell
-from adapter_hub.lineage import lineage_graph
-from adapter_hub.privacy import without_names
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Adapters, Registry, VersionBlock
-from adapter_hub.report import EvaluationReport, Status, StatusEntry
-from adapter_hub.resolution import look_up
-from adapter_hub.standing import Standings
-from adapter_hub.stores import Store
+from adapter_hub.formats.claims import EvaluationReport, Status, StatusEntry
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.times import is_ahead, second_after, utc_now
+from adapter_hub.registry.file import Adapters, Registry, VersionBlock
+from adapter_hub.registry.lineage import lineage_graph
+from adapter_hub.registry.resolution import look_up
+from adapter_hub.registry.standing import Standings
 from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
-from adapter_hub.summary import scores_of
+from adapter_hub.stores.contract import Store
+from adapter_hub.stores.summary import scores_of
 
 Places = tuple[Registry, Store]
 

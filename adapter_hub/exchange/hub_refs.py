@@ -14,19 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from adapter_hub.cache import Cache
 from adapter_hub.errors import NotFoundError, UnreachableError
 from adapter_hub.escaping import shown
+from adapter_hub.formats.manifest import MANIFEST_FILE
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.registry_file import LoadedRegistry, empty_registry, with_adapters
+from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import RepoId
-from adapter_hub.manifest import MANIFEST_FILE
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import FRESH_SECONDS, Adapters, Location, Registry, VersionBlock
-from adapter_hub.registry_file import LoadedRegistry, empty_registry, with_adapters
-from adapter_hub.stores import Claims
+from adapter_hub.registry.file import FRESH_SECONDS, Adapters, Location, Registry, VersionBlock
+from adapter_hub.stores.cache import Cache
+from adapter_hub.stores.contract import Claims
 from adapter_hub.stores.hub import HubStore
 from adapter_hub.stores.known_repos import KnownRepo
-from adapter_hub.summary import version_block
-from adapter_hub.versions import sort_versions
+from adapter_hub.stores.summary import version_block
 
 Tell = Callable[[str], None]
 USABLE = ("active", "deprecated")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapter_hub.clock import is_ahead
 from adapter_hub.escaping import shown
-from adapter_hub.registry import Adapters, Registry, VersionBlock
-from adapter_hub.report import Status, strictness
-from adapter_hub.told import StatusMemory
+from adapter_hub.formats.claims import Status, strictness
+from adapter_hub.formats.times import is_ahead
+from adapter_hub.registry.file import Adapters, Registry, VersionBlock
+from adapter_hub.registry.status_memory import StatusMemory
 
 
 def keep_statuses(rebuilt: Adapters, registry: Registry) -> dict[str, str]:

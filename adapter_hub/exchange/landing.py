@@ -6,10 +6,10 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.stores import Store
+from adapter_hub.stores.cache import Cache
+from adapter_hub.stores.contract import Store
 from adapter_hub.stores.folder import FolderStore
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.boundary import apart
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, UnreachableError
 from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.pulling import Tell, pull
-from adapter_hub.lockfile import (
+from adapter_hub.formats.lock_file import (
     LOCK_SCHEMA,
     LockedAdapter,
     LockedAncestor,
@@ -29,13 +28,14 @@ from adapter_hub.lockfile import (
     read_lock,
     write_lock,
 )
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.isolation import apart
 from adapter_hub.paths import is_address
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Location, Registry
-from adapter_hub.resolution import judge_ancestors
-from adapter_hub.standing import standing
-from adapter_hub.stores import EMBEDDED
-from adapter_hub.summary import sorted_locations
+from adapter_hub.registry.file import Location, Registry
+from adapter_hub.registry.resolution import judge_ancestors
+from adapter_hub.registry.standing import standing
+from adapter_hub.stores.cache import Cache
+from adapter_hub.stores.summary import sorted_locations
 
 
 def lock(

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from adapter_hub.clock import is_ahead, second_after, utc_now
 from adapter_hub.escaping import shown
-from adapter_hub.report import StatusEntry, strictness
-from adapter_hub.stores import Claims
+from adapter_hub.formats.claims import StatusEntry, strictness
+from adapter_hub.formats.times import is_ahead, second_after, utc_now
+from adapter_hub.stores.contract import Claims
 
 Tell = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from adapter_hub.boundary import apart
+from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import (
     AccessError,
     AdapterHubError,
@@ -27,11 +27,12 @@ from adapter_hub.errors import (
 from adapter_hub.exchange.mirrored_statuses import Bringing
 from adapter_hub.exchange.places import write_card
 from adapter_hub.exchange.pulling import Tell
-from adapter_hub.manifest import Manifest
+from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.isolation import apart
 from adapter_hub.paths import cache_folder
-from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.stores import EMBEDDED, Claims, Store
-from adapter_hub.told import Said, StatusMemory, statement
+from adapter_hub.registry.status_memory import Said, StatusMemory, statement
+from adapter_hub.stores.contract import Claims, Store
 
 Outcome = Literal["copied", "present", "withdrawn", "failed"]
 
@@ -228,7 +229,7 @@ class _Run:
         return len(entries) + len(reports)
 
     def _remember(self, manifest: Manifest, digest: str, said: Claims) -> None:
-        """This machine was told of the source's status; see `adapter_hub.told`."""
+        """This machine was told of the source's status; see `adapter_hub.registry.status_memory`."""
         last = said.status_of(manifest.version)
         if last and last.digest == digest:
             told = statement(

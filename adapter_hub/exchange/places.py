@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapter_hub import embedded
+from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import (
     AdapterHubError,
     IntegrityError,
@@ -14,13 +15,14 @@ from adapter_hub.errors import (
     NotFoundError,
     UnreachableError,
 )
+from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.versions import preferred
 from adapter_hub.hub import RepoId
-from adapter_hub.manifest import Manifest
 from adapter_hub.paths import is_address
-from adapter_hub.registry import Location, Registry, VersionBlock
-from adapter_hub.stores import EMBEDDED, Claims, Heard, Store, open_store
+from adapter_hub.registry.file import Location, Registry, VersionBlock
+from adapter_hub.stores.contract import Claims, Heard, Store
 from adapter_hub.stores.hub import HubStore
-from adapter_hub.versions import preferred
+from adapter_hub.stores.opening import open_store
 
 
 def with_embedded(registry: Registry) -> tuple[Registry, ...]:

@@ -8,11 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.artifact import Artifact, copy_artifact
-from adapter_hub.canonical import canonical_bytes
+from adapter_hub.artifact.disclosing import refuse_disclosures
+from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.cards import render_card
-from adapter_hub.clock import is_ahead, utc_now
-from adapter_hub.disclosing import refuse_disclosures
 from adapter_hub.errors import (
     AdapterHubError,
     ConflictError,
@@ -31,16 +29,18 @@ from adapter_hub.exchange.places import (
     write_card,
 )
 from adapter_hub.exchange.pulling import judged
-from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.namespaces import trust_namespace
-from adapter_hub.paths import write_atomically
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Adapters, Registry, VersionBlock
-from adapter_hub.report import PUBLISHED, StatusEntry
-from adapter_hub.resolution import judge_ancestors
-from adapter_hub.stores import Claims, Store
-from adapter_hub.summary import sorted_locations, version_block
-from adapter_hub.versions import VersionFacts, check_version_step, facts_of_block
+from adapter_hub.files.writing import write_atomically
+from adapter_hub.formats.canonical import canonical_bytes
+from adapter_hub.formats.claims import PUBLISHED, StatusEntry
+from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.times import is_ahead, utc_now
+from adapter_hub.formats.versions import VersionFacts, check_version_step, facts_of_block
+from adapter_hub.registry.file import Adapters, Registry, VersionBlock
+from adapter_hub.registry.namespaces import trust_namespace
+from adapter_hub.registry.resolution import judge_ancestors
+from adapter_hub.stores.contract import Claims, Store
+from adapter_hub.stores.summary import sorted_locations, version_block
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adapter_hub.artifact import Artifact, copy_artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import (
     AccessError,
     AdapterHubError,
@@ -17,9 +16,10 @@ from adapter_hub.errors import (
 from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.landing import Listed, land
 from adapter_hub.exchange.places import open_location
-from adapter_hub.reference import AdapterRef, is_local
-from adapter_hub.registry import Registry
-from adapter_hub.resolution import Resolved, judge_ancestors, judge_bytes, resolve
+from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.resolution import Resolved, judge_ancestors, judge_bytes, resolve
+from adapter_hub.stores.cache import Cache
 
 Tell = Callable[[str], None]
 Arriving = Callable[[str, int, int], None]  # the version, bytes that arrived now, bytes of all its files

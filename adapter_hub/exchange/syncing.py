@@ -12,11 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from adapter_hub.artifact import Artifact, copy_artifact
-from adapter_hub.below import below, remove_below
-from adapter_hub.boundary import apart
-from adapter_hub.cache import Cache
-from adapter_hub.contents import strangers
+from adapter_hub.artifact.contents import strangers
+from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import (
     AdapterHubError,
     ConflictError,
@@ -35,13 +32,16 @@ from adapter_hub.exchange.locking import (
     within_reach,
 )
 from adapter_hub.exchange.pulling import Tell, judged
-from adapter_hub.lockfile import LockedAdapter, LockFile, read_lock
-from adapter_hub.locks import held
-from adapter_hub.manifest import MANIFEST_FILE
-from adapter_hub.paths import remove_folder, sync_folder, temporary_beside
-from adapter_hub.registry import Registry
-from adapter_hub.resolution import Verdict, judge, judge_ancestors
-from adapter_hub.stores import open_store
+from adapter_hub.files.beneath import below, remove_below
+from adapter_hub.files.locks import held
+from adapter_hub.files.writing import remove_folder, sync_folder, temporary_beside
+from adapter_hub.formats.lock_file import LockedAdapter, LockFile, read_lock
+from adapter_hub.formats.manifest import MANIFEST_FILE
+from adapter_hub.isolation import apart
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.resolution import Verdict, judge, judge_ancestors
+from adapter_hub.stores.cache import Cache
+from adapter_hub.stores.opening import open_store
 
 LOCK_SECONDS = 600.0
 

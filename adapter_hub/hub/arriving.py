@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from adapter_hub.errors import IntegrityError, UnreachableError
+from adapter_hub.files.writing import TEMPORARY
 from adapter_hub.hub.names import RepoId, Wanted, git_oid_of, sha256_of
 from adapter_hub.hub.patience import SLOWEST, Patience
 from adapter_hub.hub.session import Limits, answers_of, origin_of, public
-from adapter_hub.paths import TEMPORARY
 
 Progress = Callable[[int], None]
 LIMIT = 16 * 2**20  # bytes of a file of which nothing is known

@@ -23,10 +23,10 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike, NDArray
 
-from adapter_hub.canonical import sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
-from adapter_hub.reading import open_regular, read_bounded
+from adapter_hub.files.reading import open_regular, read_bounded
+from adapter_hub.formats.canonical import sha256_hex
 from adapter_hub.speech.budget import FILE_BYTES, check_header, check_whole
 
 SAMPLE_RATE = 16_000  # samples a second

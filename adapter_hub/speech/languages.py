@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from adapter_hub.report import MetricName
+from adapter_hub.formats.claims import MetricName
 
 # words cannot be told apart by spaces, so a word error rate would measure the writer's habits
 WITHOUT_WORD_SPACES = frozenset({"zh", "cmn", "yue", "ja", "th", "lo", "my", "km", "bo"})

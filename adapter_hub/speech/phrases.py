@@ -6,7 +6,7 @@
 A model hears a window of at most its chunk. A word must not be cut, so audio is cut where it is quietest:
 in every pause, and where a speaker makes none for a whole chunk, at the quietest place of its last third.
 Nothing is left out but samples that are zero: what is quiet may still be speech, and telling the two apart
-is the work of `adapter_hub.runtime.voice_activity`.
+is the work of `adapter_hub.transcription.voice_activity`.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from adapter_hub.canonical import explain, hex_of, read_json, sha256_hex
-from adapter_hub.clock import is_ahead, utc_now
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
-from adapter_hub.reading import read_bounded
-from adapter_hub.report import EvaluationReport, StatusEntry
-from adapter_hub.stores import Claims, Heard
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.formats.canonical import explain, hex_of, read_json, sha256_hex
+from adapter_hub.formats.claims import EvaluationReport, StatusEntry
+from adapter_hub.formats.times import is_ahead, utc_now
+from adapter_hub.stores.contract import Claims, Heard
 
 EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
 MAXIMUM_STATUSES = 10_000  # entries of one name

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapter_hub import embedded
-from adapter_hub.artifact import ANCESTORS, Artifact, copy_artifact
-from adapter_hub.below import below, remove_below, write_below
-from adapter_hub.contents import check_size, strangers
+from adapter_hub.artifact.contents import check_size, strangers
+from adapter_hub.artifact.folder import ANCESTORS, Artifact, copy_artifact
+from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import (
     AdapterHubError,
     IntegrityError,
@@ -28,14 +28,15 @@ from adapter_hub.errors import (
     NotFoundError,
     StatusError,
 )
-from adapter_hub.locks import held
-from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.paths import TEMPORARY, make_folder, sync_folder
-from adapter_hub.reading import read_bounded
-from adapter_hub.reference import VERSION_PATTERN, check_name, check_version
-from adapter_hub.registry_file import Location
-from adapter_hub.report import EvaluationReport, StatusEntry
-from adapter_hub.stores import EMBEDDED, Claim, Claims, Heard
+from adapter_hub.files.beneath import below, remove_below, write_below
+from adapter_hub.files.locks import held
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.files.writing import TEMPORARY, make_folder, sync_folder
+from adapter_hub.formats.claims import EvaluationReport, StatusEntry
+from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.formats.reference import VERSION_PATTERN, check_name, check_version
+from adapter_hub.formats.registry_file import Location
+from adapter_hub.formats.versions import sort_versions
 from adapter_hub.stores.claim_files import (
     CARD_FILE,
     EVALUATIONS,
@@ -47,7 +48,7 @@ from adapter_hub.stores.claim_files import (
     report_path,
     statuses_with,
 )
-from adapter_hub.versions import sort_versions
+from adapter_hub.stores.contract import Claim, Claims, Heard
 
 LOCK_SECONDS = 60.0
 

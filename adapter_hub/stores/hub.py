@@ -16,22 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adapter_hub.artifact import MAXIMUM_MANIFEST, Artifact
-from adapter_hub.canonical import digest_of
-from adapter_hub.contents import check_size
+from adapter_hub.artifact.contents import check_size
+from adapter_hub.artifact.folder import MAXIMUM_MANIFEST, Artifact
 from adapter_hub.errors import (
     IntegrityError,
     InvalidInputError,
     NotFoundError,
     StatusError,
 )
+from adapter_hub.formats.canonical import digest_of
+from adapter_hub.formats.claims import StatusEntry
+from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.formats.reference import check_name, check_version
+from adapter_hub.formats.registry_file import Location
+from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import HubClient, Progress, Refs, RepoId, scratch_folder
-from adapter_hub.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.paths import cache_folder
-from adapter_hub.reference import check_name, check_version
-from adapter_hub.registry_file import Location
-from adapter_hub.report import StatusEntry
-from adapter_hub.stores import Claim, Claims, Heard
 from adapter_hub.stores.claim_files import (
     EVALUATIONS,
     MAXIMUM_CLAIM,
@@ -42,6 +42,7 @@ from adapter_hub.stores.claim_files import (
     report_path,
     statuses_with,
 )
+from adapter_hub.stores.contract import Claim, Claims, Heard
 from adapter_hub.stores.hub_commits import (
     TAG,
     Repository,
@@ -53,7 +54,6 @@ from adapter_hub.stores.hub_commits import (
 from adapter_hub.stores.hub_downloads import Commit, download_artifact, fetch_artifact
 from adapter_hub.stores.known_repos import KnownRepos
 from adapter_hub.stores.moved_repos import another_name, was_called
-from adapter_hub.versions import sort_versions
 
 LOCK_SECONDS = 3600.0
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.artifact import ANCESTORS, MAXIMUM_MANIFEST, Artifact
-from adapter_hub.canonical import digest_of, hex_of
+from adapter_hub.artifact.folder import ANCESTORS, MAXIMUM_MANIFEST, Artifact
 from adapter_hub.errors import (
     ConflictError,
     IntegrityError,
@@ -22,11 +21,12 @@ from adapter_hub.errors import (
     StaleParentError,
     StatusError,
 )
+from adapter_hub.formats.canonical import digest_of, hex_of
+from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
+from adapter_hub.formats.reference import VERSION_PATTERN
+from adapter_hub.formats.versions import preferred
 from adapter_hub.hub import HubClient, Refs, RemoteFile, RepoId, scratch_folder
-from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.reference import VERSION_PATTERN
 from adapter_hub.stores.claim_files import CARD_FILE, EVALUATIONS, STATUS_FILE
-from adapter_hub.versions import preferred
 
 TAG = "adapter-hub"  # of every repository that this library made, by which they are found
 PLAIN_CARD = f"---\ntags:\n- {TAG}\n---\n"  # until a rendered one takes its place

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.artifact import Artifact, copy_artifact
-from adapter_hub.canonical import digest_of, sha256_hex
+from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import ConflictError, IntegrityError
+from adapter_hub.files.locks import held
+from adapter_hub.files.writing import make_folder, make_private, write_atomically
+from adapter_hub.formats.canonical import digest_of, sha256_hex
+from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.hub import HubClient, Progress, RepoId, Wanted, make_way
-from adapter_hub.locks import held
-from adapter_hub.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.paths import make_folder, make_private, write_atomically
 
 LOCK_SECONDS = 3600.0
 

@@ -18,13 +18,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from adapter_hub.canonical import Count, Digest, Record, Text, sha256_hex
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.escaping import shown
+from adapter_hub.files.locks import held
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.files.writing import make_folder, make_private, write_atomically
+from adapter_hub.formats.canonical import Count, Digest, Record, Text, sha256_hex
 from adapter_hub.hub import RepoId, RepoState
-from adapter_hub.locks import held
-from adapter_hub.paths import make_folder, make_private, write_atomically
-from adapter_hub.reading import read_bounded
 
 MAXIMUM_NOTE = 16 * 2**20  # bytes; a repository with 50 000 tags
 LOCK_SECONDS = 10.0

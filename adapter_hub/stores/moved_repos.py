@@ -8,8 +8,8 @@ name. A copy is somebody else's: it is taken only from those who name its digest
 from __future__ import annotations
 
 from adapter_hub.errors import AccessError, AdapterHubError, IntegrityError, NotFoundError
+from adapter_hub.formats.manifest import Manifest
 from adapter_hub.hub import HubClient, RepoId
-from adapter_hub.manifest import Manifest
 
 
 def was_called(client: HubClient, now: RepoId, before: str) -> bool:

@@ -13,11 +13,11 @@ from hub_places import hub_client
 from loopback_hub import LoopbackHub
 from making import write_weights
 
-from adapter_hub.base_model import base_model_digest
-from adapter_hub.base_model_copies import find_base_model, find_pinned_base_model, remember_folder
+from adapter_hub.base_model.digest import base_model_digest
+from adapter_hub.base_model.finding import find_base_model, find_pinned_base_model, remember_folder
 from adapter_hub.errors import NotFoundError
+from adapter_hub.formats.manifest import BaseModelPin
 from adapter_hub.hub import RepoId
-from adapter_hub.manifest import BaseModelPin
 
 ID = "test/tiny-whisper"
 

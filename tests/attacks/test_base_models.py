@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from small_whisper import make_base_model
 
 from adapter_hub.errors import AdapterHubError
-from adapter_hub.runtime.base_model import load_base_model
+from adapter_hub.model.base_model import load_base_model
 
 FIELDS = ("config.json", "generation_config.json", "processor_config.json", "tokenizer.json")
 CASES: list[tuple[str, str, Any]] = [

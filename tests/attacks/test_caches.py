@@ -13,13 +13,13 @@ import pytest
 from making import make_artifact
 from other_user import NOBODY, as_nobody, as_root
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import pull
-from adapter_hub.ownership import is_private
-from adapter_hub.paths import Stamp
-from adapter_hub.registries import open_registries
+from adapter_hub.files.ownership import is_private
+from adapter_hub.files.writing import Stamp
+from adapter_hub.registry.opening import open_registries
+from adapter_hub.stores.cache import Cache
 
 SOMEBODY = 12345
 WEIGHTS = "adapter_model.safetensors"

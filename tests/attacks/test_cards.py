@@ -19,11 +19,11 @@ from adapter_hub.cards import render_card, render_catalogue, with_catalogue
 from adapter_hub.cards.catalogue import BEGIN, END
 from adapter_hub.cards.front_matter import Foreign, as_yaml
 from adapter_hub.cards.markdown import code, fenced, inline
-from adapter_hub.manifest import Manifest
-from adapter_hub.registry_file import VersionBlock
-from adapter_hub.report import StatusEntry
-from adapter_hub.stores import Claims
-from adapter_hub.summary import version_block
+from adapter_hub.formats.claims import StatusEntry
+from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.registry_file import VersionBlock
+from adapter_hub.stores.contract import Claims
+from adapter_hub.stores.summary import version_block
 
 markdown_it = pytest.importorskip("markdown_it")
 

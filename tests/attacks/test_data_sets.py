@@ -11,11 +11,11 @@ import pytest
 from hub_speech import parquet, rows_of_speech
 from small_whisper import write_speech
 
+from adapter_hub.data.dataset import read_dataset
+from adapter_hub.data.hub_dataset import _card
+from adapter_hub.data.hub_layout import find_shards
+from adapter_hub.data.parquet_shard import read_rows, unpack
 from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.speech.dataset import read_dataset
-from adapter_hub.speech.hub_dataset import _card
-from adapter_hub.speech.hub_layout import find_shards
-from adapter_hub.speech.parquet_shard import read_rows, unpack
 from adapter_hub.trainers.recipe import RecipeFile, read_recipe
 
 ROWS: dict[str, tuple[bytes, str]] = {

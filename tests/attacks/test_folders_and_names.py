@@ -10,7 +10,7 @@ from command_line import Run
 from making import make_artifact
 
 from adapter_hub import embedded
-from adapter_hub.reference import is_local
+from adapter_hub.formats.reference import is_local
 
 COMMANDS = [["show"], ["card"], ["lineage"], ["audit"], ["diff", "mini/it"]]
 

@@ -23,7 +23,7 @@ from making import make_artifact, write_weights
 
 from adapter_hub.exchange import publish
 from adapter_hub.hub import RepoId
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
 
 BASE, PEFT = "test/tiny-whisper", "bob/theirs"
 COMMANDS = {

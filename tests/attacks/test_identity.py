@@ -23,13 +23,13 @@ from making import (
     write_weights,
 )
 
-from adapter_hub.artifact import Artifact, seal, write_ancestors
-from adapter_hub.canonical import digest_of, hex_of
+from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
+from adapter_hub.artifact.weights import lora_section
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import attach, publish
-from adapter_hub.manifest import Manifest
-from adapter_hub.reference import AdapterRef
-from adapter_hub.weights import lora_section
+from adapter_hub.formats.canonical import digest_of, hex_of
+from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.reference import AdapterRef
 
 CONFIG = "adapter_config.json"
 

@@ -30,9 +30,9 @@ from command_line import Run
 from safetensors.torch import load_file, save_file
 
 from adapter_hub import embedded
-from adapter_hub.base_model import base_model_digest, stamped_digest
+from adapter_hub.base_model.digest import base_model_digest, stamped_digest
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.runtime.base_model import load_base_model
+from adapter_hub.model.base_model import load_base_model
 
 DIGEST = base_model_digest(embedded.base_model_path())
 

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from adapter_hub import embedded
-from adapter_hub.artifact import Artifact
-from adapter_hub.base_model import base_model_digest
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.base_model.digest import base_model_digest
+from adapter_hub.decoding.probe import _Answer, check_probe
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.manifest import ProbeText
-from adapter_hub.runtime.assembling import assemble
-from adapter_hub.runtime.base_model import load_base_model
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.probe import _Answer, check_probe
+from adapter_hub.formats.manifest import ProbeText
+from adapter_hub.model.assembling import assemble
+from adapter_hub.model.base_model import load_base_model
+from adapter_hub.model.loading import load_adapter
 
 DIGEST = base_model_digest(embedded.base_model_path())
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from making import make_artifact, make_places
 
-from adapter_hub.artifact import Artifact, copy_artifact
-from adapter_hub.below import below, remove_below, write_below
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.exchange import lock, publish, pull, retire, sync
-from adapter_hub.paths import folder_in_the_making, remove_folder, remove_stale, write_atomically
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
-from adapter_hub.report import Status
+from adapter_hub.files.beneath import below, remove_below, write_below
+from adapter_hub.files.writing import folder_in_the_making, remove_folder, remove_stale, write_atomically
+from adapter_hub.formats.claims import Status
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.demonstration import demonstrate
+from adapter_hub.trainers.demo import demonstrate
 from adapter_hub.trainers.training import clear
 
 

@@ -13,9 +13,9 @@ from other_user import as_nobody, as_root
 
 from adapter_hub.errors import AdapterHubError, ConflictError
 from adapter_hub.exchange import publish, retire
-from adapter_hub.locks import held
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.files.locks import held
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
 
 
 @pytest.fixture

@@ -22,14 +22,14 @@ from making import (
     write_weights,
 )
 
-from adapter_hub.artifact import Artifact, seal
+from adapter_hub.artifact.folder import Artifact, seal
+from adapter_hub.artifact.peft import read_peft
+from adapter_hub.artifact.peft_config import read_peft_config
+from adapter_hub.artifact.safetensors_header import read_header
 from adapter_hub.audit import audit
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
-from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
-from adapter_hub.manifest import MAXIMUM_RANK, Manifest
-from adapter_hub.peft_config import read_peft_config
-from adapter_hub.peft_format import read_peft
-from adapter_hub.tensors import read_header
+from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
+from adapter_hub.formats.manifest import MAXIMUM_RANK, Manifest
 
 Q_PROJ, FC1 = MODULES
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from adapter_hub.base_model import weight_files
-from adapter_hub.canonical import MAXIMUM_NESTING, Count, Record, read_json
+from adapter_hub.artifact.peft import read_peft
+from adapter_hub.artifact.safetensors_header import read_header
+from adapter_hub.base_model.digest import weight_files
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
-from adapter_hub.importing import base_model_pin
-from adapter_hub.lockfile import read_lock
-from adapter_hub.manifest import Manifest
-from adapter_hub.peft_format import read_peft
-from adapter_hub.registry_file import parse_registry
-from adapter_hub.report import EvaluationReport
+from adapter_hub.exchange.importing import base_model_pin
+from adapter_hub.formats.canonical import MAXIMUM_NESTING, Count, Record, read_json
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.lock_file import read_lock
+from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.registry_file import parse_registry
 from adapter_hub.stores.claim_files import parse_statuses
-from adapter_hub.tensors import read_header
 
 LINE = 12_000  # characters: what a message may have at most
 

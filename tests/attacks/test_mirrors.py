@@ -10,8 +10,8 @@ import pytest
 from command_line import Run
 from making import make_artifact, make_report
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.report import Status, StatusEntry
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.formats.claims import Status, StatusEntry
 from adapter_hub.stores.folder import FolderStore
 
 DA = "test/da"

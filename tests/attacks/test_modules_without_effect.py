@@ -15,22 +15,22 @@ from small_whisper import make_pair, write_peft
 from test_composition import features_of, logits_of, peft_model
 from transformers import WhisperForConditionalGeneration
 
-from adapter_hub.artifact import Artifact, seal
+from adapter_hub.artifact.effects import NO_EFFECT, effect_of, has_effect
+from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.audit import audit
-from adapter_hub.cache import Cache
-from adapter_hub.effects import NO_EFFECT, effect_of, has_effect
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish, pull
-from adapter_hub.importing import Identity, base_model_pin, import_peft, languages_of
-from adapter_hub.manifest import MAXIMUM_RANK
-from adapter_hub.registry import Registry
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.lora_file import read_file
+from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
+from adapter_hub.formats.manifest import MAXIMUM_RANK
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.lora_file import read_file
+from adapter_hub.model.session import Session
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.folding import fold
-from adapter_hub.trainers.methods import start
+from adapter_hub.trainers.methods.table import start
 from adapter_hub.trainers.recipe import read_recipe
 
 WEIGHTS = "adapter_model.safetensors"

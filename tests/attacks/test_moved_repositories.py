@@ -14,11 +14,11 @@ from loopback_hub import LoopbackHub
 from making import make_artifact
 
 from adapter_hub import embedded
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import publish
+from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.stores.known_repos import KnownRepos
 

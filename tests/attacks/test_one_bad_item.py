@@ -13,11 +13,11 @@ from making import make_artifact
 
 from adapter_hub.audit import audit
 from adapter_hub.audit.checks import CHECKS, Check, Subject
-from adapter_hub.boundary import UnforeseenError, apart
-from adapter_hub.cache import Cache
 from adapter_hub.errors import AdapterHubError, NotFoundError, UnreachableError
 from adapter_hub.exchange import lock, mirror, sync
-from adapter_hub.registry import Registry
+from adapter_hub.isolation import UnforeseenError, apart
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
 BAD_CONFIGS = {

@@ -11,18 +11,18 @@ from command_line import Run
 from safetensors.torch import load_file, save_file
 from small_whisper import make_adapter, speech, write_speech
 
-from adapter_hub.artifact import Artifact, seal
+from adapter_hub.artifact.folder import Artifact, seal
+from adapter_hub.data.dataset import read_dataset
+from adapter_hub.decoding.decode import DecodingOptions, decode
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
-from adapter_hub.runtime.base_model import DTYPES, BaseModel, load_base_model
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import DecodingOptions, decode
-from adapter_hub.runtime.loading import load_adapter
-from adapter_hub.runtime.routing import FixedRoute
-from adapter_hub.runtime.transcriber import Transcriber
+from adapter_hub.model.base_model import DTYPES, BaseModel, load_base_model
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.session import Session
 from adapter_hub.speech.audio import audio_from_samples
-from adapter_hub.speech.dataset import read_dataset
 from adapter_hub.speech.features import log_mel
+from adapter_hub.transcription.routing import FixedRoute
+from adapter_hub.transcription.transcriber import Transcriber
 
 SEARCHES: dict[str, dict[str, Any]] = {
     "greedy": {"beams": 1},

@@ -13,16 +13,16 @@ import pytest
 from killing import in_child
 from making import make_artifact, make_places
 
-from adapter_hub.artifact import Artifact, copy_artifact
-from adapter_hub.cache import Cache
-from adapter_hub.canonical import canonical_bytes
+from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.exchange import publish, pull, retire
-from adapter_hub.lockfile import LockFile, read_lock, write_lock
-from adapter_hub.manifest import MANIFEST_FILE
-from adapter_hub.paths import write_atomically
-from adapter_hub.reference import AdapterRef
-from adapter_hub.registry import Registry
+from adapter_hub.files.writing import write_atomically
+from adapter_hub.formats.canonical import canonical_bytes
+from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock
+from adapter_hub.formats.manifest import MANIFEST_FILE
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
 WEIGHTS = "adapter_model.safetensors"

@@ -20,16 +20,16 @@ from making import (
 )
 from small_training import places, recipe
 
-from adapter_hub.artifact import Artifact, seal
+from adapter_hub.artifact.folder import Artifact, seal
+from adapter_hub.artifact.privacy import disclosures, public_base_model, without_names
+from adapter_hub.artifact.safetensors_header import copy_without_notes, read_metadata, tensor_rows
 from adapter_hub.audit import audit
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import attach, publish
-from adapter_hub.privacy import disclosures, public_base_model, without_names
-from adapter_hub.registry import Registry
-from adapter_hub.report import EvaluationReport
-from adapter_hub.runtime.base_model import BaseModel
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.tensors import copy_without_notes, read_metadata, tensor_rows
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.training import train

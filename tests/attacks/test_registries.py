@@ -14,8 +14,8 @@ from command_line import Run
 from making import make_artifact
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.registry import Adapters, Registry
-from adapter_hub.registry_file import registry_bytes
+from adapter_hub.formats.registry_file import registry_bytes
+from adapter_hub.registry.file import Adapters, Registry
 
 LAST = 2**53 - 1
 

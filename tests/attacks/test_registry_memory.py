@@ -17,9 +17,9 @@ from loopback_hub import LoopbackHub
 from making import make_artifact
 
 from adapter_hub.errors import IntegrityError
+from adapter_hub.formats.registry_file import registry_bytes
 from adapter_hub.paths import cache_folder
-from adapter_hub.registry import Registry
-from adapter_hub.registry_file import registry_bytes
+from adapter_hub.registry.file import Registry
 
 
 @pytest.fixture

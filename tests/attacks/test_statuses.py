@@ -14,9 +14,9 @@ from command_line import Outcome, Run
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.paths import cache_folder
-from adapter_hub.told import Said, StatusMemory, statement
+from adapter_hub.registry.status_memory import Said, StatusMemory, statement
 
 DA = "test/da@1.0.0"
 

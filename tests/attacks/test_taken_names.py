@@ -18,11 +18,11 @@ from making import make_artifact
 
 import adapter_hub
 from adapter_hub import embedded
-from adapter_hub.base_model import EMBEDDED_ID
-from adapter_hub.canonical import digest_of, sha256_hex
-from adapter_hub.registry import Registry
-from adapter_hub.registry_file import registry_bytes
-from adapter_hub.trust import trust_file
+from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.formats.canonical import digest_of, sha256_hex
+from adapter_hub.formats.registry_file import registry_bytes
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.trust import trust_file
 
 CLIPS = Path(__file__).parent.parent / "clips"
 MINI = json.loads(embedded.registry_path().read_bytes())["adapters"]
@@ -160,8 +160,8 @@ TAKERS = {
 
 @pytest.mark.parametrize("case", sorted(TAKERS))
 def test_no_report_that_does_not_compare_takes_auto_over(case: str, tmp_path: Path) -> None:
-    from adapter_hub.runtime.base_model import load_base_model
-    from adapter_hub.runtime.candidates import find_candidates
+    from adapter_hub.model.base_model import load_base_model
+    from adapter_hub.transcription.candidates import find_candidates
 
     theirs = Registry(write_registry(tmp_path / "theirs.json", {"evil/all": {"1.0.0": TAKERS[case]}}))
     ours = Registry(embedded.registry_path(), read_only=True)
@@ -171,8 +171,8 @@ def test_no_report_that_does_not_compare_takes_auto_over(case: str, tmp_path: Pa
 
 
 def test_fewer_errors_on_the_same_data_are_preferred(tmp_path: Path) -> None:
-    from adapter_hub.runtime.base_model import load_base_model
-    from adapter_hub.runtime.candidates import find_candidates
+    from adapter_hub.model.base_model import load_base_model
+    from adapter_hub.transcription.candidates import find_candidates
 
     better = block(scores=[score(value=0.01)])
     worse = block(scores=[score(value=0.9)], digest=digest_of(b"worse"))

@@ -14,9 +14,9 @@ import pytest
 from command_line import Run
 from making import make_artifact, make_child, make_report
 
-from adapter_hub.artifact import Artifact
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import attach
-from adapter_hub.registry import Registry
+from adapter_hub.registry.file import Registry
 from adapter_hub.stores.folder import FolderStore
 
 COMMAND = (sys.executable, "-m", "adapter_hub")

@@ -17,8 +17,8 @@ from command_line import Run
 from making import make_artifact
 
 from adapter_hub.cli import COMMANDS, cli
-from adapter_hub.cli.boundary import outcome_of
-from adapter_hub.cli.failures import MOST_FILES, failures_folder, without_secrets
+from adapter_hub.cli.terminal.boundary import outcome_of
+from adapter_hub.cli.terminal.failures import MOST_FILES, failures_folder, without_secrets
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.paths import cache_folder, expanded, registry_path
 

@@ -31,10 +31,10 @@ import numpy as np
 import soundfile
 from safetensors.numpy import save
 
-from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.artifact.safetensors_header import TensorEntry, read_header
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.paths import remove_stale, write_atomically
-from adapter_hub.tensors import TensorEntry, read_header
+from adapter_hub.files.writing import remove_stale, write_atomically
+from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.trainers.data.features import Heard
 
 RULE = 1  # of what is kept of a clip; a change of `hear` changes it

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adapter_hub.canonical import sha256_hex
+from adapter_hub.formats.canonical import sha256_hex
 
 GOLDEN = (5**0.5 - 1) / 2  # steps of this size, taken round a circle, spread as evenly as can be
 SECONDS_AN_HOUR = 3600.0

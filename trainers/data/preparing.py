@@ -13,16 +13,16 @@ from typing import TypeVar
 
 import torch
 
-from adapter_hub.canonical import canonical_bytes, sha256_hex
+from adapter_hub.data.dataset import Utterance, content_sha256
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
+from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.speech.audio import check_seconds
-from adapter_hub.speech.dataset import Utterance, content_sha256
 from adapter_hub.speech.features import chunk_seconds
+from adapter_hub.trainers.data.examples import Dropped, Example, Listener, Prepared
 from adapter_hub.trainers.data.features import Features, MemoryFeatures, hear
 from adapter_hub.trainers.data.mixture import choose_hours
 from adapter_hub.trainers.data.rows import RowReader, RowRules, Spelled
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.examples import Dropped, Example, Listener, Prepared
 
 Progress = Callable[[int, int], None]
 Row = TypeVar("Row")

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adapter_hub.data.dataset import Utterance
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
-from adapter_hub.speech.dataset import Utterance
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.speech.languages import primary_subtag
+from adapter_hub.trainers.data.examples import Listener, check_tokens, encode_text, prompt_ids
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.examples import Listener, check_tokens, encode_text, prompt_ids
-from adapter_hub.trainers.recipe_tables import Recipe
+from adapter_hub.trainers.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from adapter_hub.data.dataset import Dataset, read_dataset
+from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.manifest import DataSource
 from adapter_hub.hub import RepoId
-from adapter_hub.manifest import DataSource
-from adapter_hub.speech.dataset import Dataset, read_dataset
-from adapter_hub.speech.hub_dataset import HubSplit, read_hub_dataset
-from adapter_hub.trainers.recipe import RecipeFile
-from adapter_hub.trainers.recipe_tables import SourceTable
+from adapter_hub.trainers.recipe import RecipeFile, SourceTable
 
 Tell = Callable[[str], None]
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.report import EvaluationReport
+from adapter_hub.formats.claims import EvaluationReport
 
 Array = NDArray[np.float64]
 Verdict = Literal["held", "not held", "cannot tell", "not measured"]

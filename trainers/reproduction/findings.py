@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapter_hub.report import EvaluationReport
+from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.trainers.reproduction.cells import Cell, Known
 from adapter_hub.trainers.reproduction.choices import Choice
 from adapter_hub.trainers.reproduction.comparing import System, TestScore

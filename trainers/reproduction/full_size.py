@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.errors import NotFoundError
-from adapter_hub.trainers.recipe_tables import EXPERT
+from adapter_hub.trainers.recipe import EXPERT
 from adapter_hub.trainers.reproduction.cells import Cell, Work, slug_of
 from adapter_hub.trainers.reproduction.recipes import (
     NAMESPACE,

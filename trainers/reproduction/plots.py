@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapter_hub.errors import MissingExtraError
-from adapter_hub.paths import write_atomically
+from adapter_hub.files.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from adapter_hub.trainers.recipe_tables import EXPERT, FULL_FINE_TUNING
+from adapter_hub.trainers.recipe import EXPERT, FULL_FINE_TUNING
 from adapter_hub.trainers.reproduction.cells import Cell, Work, slug_of
 from adapter_hub.trainers.reproduction.settings import Settings
 

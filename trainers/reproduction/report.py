@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.errors import MissingExtraError
-from adapter_hub.paths import write_atomically
+from adapter_hub.files.writing import write_atomically
 from adapter_hub.trainers.reproduction import tables as rendering
 from adapter_hub.trainers.reproduction.comparing import Resampler
 from adapter_hub.trainers.reproduction.findings import Findings, gather_findings

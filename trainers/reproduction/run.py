@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapter_hub.canonical import sha256_hex
-from adapter_hub.clock import utc_now
 from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
-from adapter_hub.paths import write_atomically
+from adapter_hub.files.writing import write_atomically
+from adapter_hub.formats.canonical import sha256_hex
+from adapter_hub.formats.times import utc_now
 from adapter_hub.trainers.reproduction.cells import Cell
 from adapter_hub.trainers.reproduction.choices import Choice
 from adapter_hub.trainers.reproduction.settings import (

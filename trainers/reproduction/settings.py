@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from adapter_hub.canonical import Record, Text, explain, sha256_hex
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.trainers.recipe_tables import RandomSeed
+from adapter_hub.formats.canonical import Record, Text, explain, sha256_hex
+from adapter_hub.trainers.recipe import RandomSeed
 
 FOLDER = Path(__file__).parent / "lora_whisper"
 FILES = {"mini": FOLDER / "settings.toml", "paper": FOLDER / "settings-paper.toml"}

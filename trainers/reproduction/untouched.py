@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from adapter_hub.runtime.base_model import BaseModel
-from adapter_hub.runtime.composition import Session
-from adapter_hub.runtime.decoding import Decoded, DecodingOptions, decode, prompt_tokens
-from adapter_hub.runtime.loading import ResidentAdapter
-from adapter_hub.speech.dataset import Dataset
+from adapter_hub.data.dataset import Dataset
+from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode, prompt_tokens
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.model.session import Session
 from adapter_hub.speech.features import log_mel
 
 PAIRS = 4  # rows of each kind in a batch

@@ -13,22 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapter_hub.artifact import Artifact
-from adapter_hub.base_model_copies import find_base_model
-from adapter_hub.cache import Cache
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.base_model.finding import find_base_model
+from adapter_hub.data.dataset import Dataset, read_dataset
 from adapter_hub.errors import DivergedError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import publish
-from adapter_hub.paths import write_atomically
-from adapter_hub.registry import Registry
-from adapter_hub.report import EvaluationReport
-from adapter_hub.runtime.base_model import load_base_model
-from adapter_hub.runtime.opening import BASE_MODEL, load
-from adapter_hub.runtime.transcriber import Transcriber
-from adapter_hub.speech.dataset import Dataset, read_dataset
+from adapter_hub.files.writing import write_atomically
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.model.base_model import load_base_model
+from adapter_hub.registry.file import Registry
+from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.corpus.render import write_corpus
 from adapter_hub.trainers.data.sources import read_sources
+from adapter_hub.trainers.makers.corpus.render import write_corpus
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.reproduction.cells import Cell, slug_of
 from adapter_hub.trainers.reproduction.full_size import data_recipe
@@ -37,6 +35,8 @@ from adapter_hub.trainers.reproduction.settings import EXPANSION, SPLITS, Settin
 from adapter_hub.trainers.reproduction.untouched import Neighbour, compare_beside
 from adapter_hub.trainers.similarity import measure_similarity, ranked
 from adapter_hub.trainers.training import train
+from adapter_hub.transcription.opening import BASE_MODEL, load
+from adapter_hub.transcription.transcriber import Transcriber
 
 Tell = Callable[[str], None]
 Outcome = dict[str, Any]

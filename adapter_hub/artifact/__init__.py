@@ -1,0 +1,1 @@
+"""One version's folder, checked from the bytes up, without torch."""

@@ -1,0 +1,151 @@
+"""What is in an artifact's folder, compared with what its manifest lists (invariant 2).
+
+    contents_problems(folder, manifest.files)   # [] if the folder holds exactly these bytes
+
+A folder that came from elsewhere is hostile until proven otherwise: links are never followed, only
+ordinary files count, and every difference is reported, not the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from adapter_hub.artifact.safetensors_header import file_sha256
+from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.files.reading import open_regular
+from adapter_hub.formats.manifest import MANIFEST_FILE, MAXIMUM_FILES, FileEntry, Manifest
+
+MAXIMUM_DEPTH = 8  # folders in each other
+MAXIMUM_FILE = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-v3 in float32 is 1.3 GB
+MAXIMUM_TOTAL = 6 * 2**30  # bytes of all files; a pair of two of these is 2.7 GB
+PLAIN_NAMES = ("LICENSE", "NOTICE")
+PLAIN_SUFFIXES = (".json", ".safetensors", ".txt", ".md")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
+
+
+def entry_of(folder: Path, path: str) -> FileEntry:
+    """Return size and sha256 of a file as they are now."""
+    file = folder / path
+    return FileEntry(path=path, size=file.stat().st_size, sha256=file_sha256(file))
+
+
+def listed_paths(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the relative POSIX paths of the files in `folder`, and what is wrong with the rest.
+
+    `adapter.json` at the top is left out. Links, special files, empty folders and kinds of files
+    that an artifact cannot hold are problems; nothing is opened.
+    """
+    paths: list[str] = []
+    problems: list[str] = []
+    for path, entry in _walk(folder, ""):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            problems.append(f"{path}: a symbolic link; only ordinary files are allowed")
+        elif stat.S_ISDIR(mode):
+            problems.append(f"{path}: an empty folder (or one too deep), which no manifest lists")
+        elif not stat.S_ISREG(mode):
+            problems.append(f"{path}: not an ordinary file")
+        elif path != MANIFEST_FILE:
+            paths.append(path)
+        if len(paths) > MAXIMUM_FILES:
+            problems.append(f"more than {MAXIMUM_FILES} files")
+            break
+    return sorted(paths), problems
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield every file and link, and every folder that is empty."""
+    with os.scandir(folder) as found:
+        for entry in sorted(found, key=lambda entry: entry.name):
+            path = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False) and path.count("/") < MAXIMUM_DEPTH:
+                inner = list(_walk(folder / entry.name, f"{path}/"))
+                yield from inner or [(path, entry)]
+            else:
+                yield path, entry
+
+
+def kind_problems(paths: Iterable[str]) -> list[str]:
+    """Return which of `paths` are of a kind that an artifact must not hold (invariant 8)."""
+    problems = []
+    for path in paths:
+        name = PurePosixPath(path)
+        if name.suffix.lower() in PICKLES:
+            problems.append(f"{path}: may be a pickle; weights are stored as safetensors only")
+        elif name.suffix not in PLAIN_SUFFIXES and name.stem not in PLAIN_NAMES:
+            problems.append(
+                f"{path}: not a kind of file that an artifact holds ({', '.join(PLAIN_SUFFIXES)})"
+            )
+    return problems
+
+
+def strangers(folder: Path, listed: Iterable[str]) -> list[str]:
+    """Return what is in an artifact's folder and is neither `adapter.json` nor among the `listed` paths."""
+    paths, others = listed_paths(folder)
+    return sorted(set(paths) - set(listed)) + [other.partition(": ")[0] for other in others]
+
+
+def size_problems(files: Iterable[FileEntry]) -> list[str]:
+    """Return which listed files are larger than an artifact's can be; nobody needs to read those."""
+    files = list(files)
+    problems = [
+        f"{entry.path}: lists {entry.size} bytes, at most {MAXIMUM_FILE} are allowed"
+        for entry in files
+        if entry.size > MAXIMUM_FILE
+    ]
+    total = sum(entry.size for entry in files)
+    if total > MAXIMUM_TOTAL and not problems:
+        problems.append(f"lists {total} bytes in all, at most {MAXIMUM_TOTAL} are allowed")
+    return problems
+
+
+def check_size(manifest: Manifest, size: int | None, where: str) -> None:
+    """Refuse a version whose files are larger than an artifact's can be, or in all than `size` bytes.
+
+    Raises:
+        IntegrityError: with what it lists; nothing has been fetched.
+    """
+    if problems := size_problems(manifest.files):
+        raise IntegrityError(where, problems)
+    total = sum(entry.size for entry in manifest.files)
+    if size is not None and total > size:
+        raise IntegrityError(f"{where}: lists {total} bytes, and {size} were expected from the registry")
+
+
+def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
+    """Return every difference between a folder and the list of its files; [] if there is none."""
+    wanted = {entry.path: entry for entry in files}
+    if problems := size_problems(wanted.values()):
+        return problems
+    paths, problems = listed_paths(folder)
+    problems += [f"{path}: not listed in the manifest" for path in paths if path not in wanted]
+    problems += kind_problems(sorted({*paths, *wanted}))
+    there, told = set(paths), {problem.partition(":")[0] for problem in problems}
+    for path in sorted(wanted):
+        if path in there:
+            problems += _difference(folder, wanted[path])
+        elif path not in told:
+            problems.append(f"{path}: missing")
+    return problems
+
+
+def _difference(folder: Path, wanted: FileEntry) -> list[str]:
+    try:
+        with open_regular(folder / wanted.path, follow=False) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != wanted.size:
+                return [f"{wanted.path}: {size} bytes, expected {wanted.size}"]
+            digest, left = hashlib.sha256(), size
+            while left and (block := file.read(min(left, 2**20))):
+                digest.update(block)
+                left -= len(block)
+    except (FileNotFoundError, InvalidInputError):  # since it was listed
+        return [f"{wanted.path}: changed while it was read"]
+    found = digest.hexdigest()
+    if left or found != wanted.sha256:
+        return [f"{wanted.path}: sha256 {found[:12]}…, expected {wanted.sha256[:12]}…"]
+    return []

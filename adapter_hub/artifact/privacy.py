@@ -1,0 +1,149 @@
+"""What is published stays for ever, so it may say nothing of the machine and the people behind it.
+
+    disclosures(manifest.to_json())      # [Disclosure("recipe", "a path of somebody's machine")]
+    without_names(report)                # numbers for speakers, digests for file names
+
+A path names a user, a token opens an account, a file name may name a patient. Publishing refuses the
+first two, reports go without the last, and the audit looks for all of them in what others published.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.formats.claims import EvaluationReport, UtteranceRow
+from adapter_hub.formats.full_fine_tune import FullFineTune
+
+Kind = Literal["secret", "path"]
+# every repetition has a bound, so that no text takes more than linear time
+_SECRETS = {
+    "a token of the Hugging Face Hub": r"\b(?:hf|api_org)_[A-Za-z0-9]{20,200}",
+    "a token of GitHub": r"\b(?:gh[oprsu]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{22,255})",
+    "a token of GitLab": r"\bgl(?:pat|ptt|oas|rt)-[A-Za-z0-9_-]{20,255}",
+    "a key of an API": r"\b(?:sk|pk|rk)[-_](?:[A-Za-z0-9]{1,20}[-_]){0,4}[A-Za-z0-9_-]{20,255}",
+    "a key of AWS": r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b",
+    "a key of Google": r"\bAIza[0-9A-Za-z_-]{35}|\bya29\.[0-9A-Za-z_-]{20,500}",
+    "a token of Slack": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,255}",
+    "a token of a package index": r"\b(?:pypi-[A-Za-z0-9_-]{16,500}|npm_[A-Za-z0-9]{36})",
+    "a signed token": r"\beyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{5,2000}",
+    "a private key": r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY",
+    "a password in an address": r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^/\s:@]{0,100}:[^/\s@]{1,200}@",
+    "a password": (
+        r"(?i)(?:password|passwd|secret|api[_-]?key|(?:access|auth|hf|bearer)[_-]?token)"
+        r"[\"']?\s{0,3}[=:]\s{0,3}[\"']?[^\s\"']{8,200}"
+    ),
+}
+_PATHS = {
+    "a path of somebody's machine": (
+        r"^/[^/\s]|(?<![\w.:/\\<>)\]])/[\w.+@-]{1,255}/[\w.+@-]"  # /data/ana/…
+        r"|(?<![A-Za-z0-9])[A-Za-z]:[\\/]|\\\\[A-Za-z0-9]"  # D:\data\…, \\server\…
+        r"|(?<![\w/])~[\w.-]{0,64}/|\bfile:/"
+    ),
+    "a path that leads outside": r"(?:^|[\s\"'=/\\])\.\.[/\\]",
+}
+_PATTERNS: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
+    *(("secret", what, re.compile(pattern)) for what, pattern in _SECRETS.items()),
+    *(("path", what, re.compile(pattern, re.MULTILINE)) for what, pattern in _PATHS.items()),
+)
+_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
+_OWN_CACHE = re.compile(r"[0-9a-f]{16}/([\w.-]+?)--([\w.-]+)/([0-9a-f]{40})")
+_SPOKEN = frozenset({"reference", "hypothesis"})  # what was said, which may be anything
+
+
+@dataclass(frozen=True)
+class Disclosure:
+    """Something in a record that nobody should publish; the text itself is never repeated.
+
+    Attributes:
+        place: the field, like `recipe` or `data.0.id`.
+        what: it looks like, for a message.
+        kind: `secret` opens something, `path` tells of somebody's machine.
+    """
+
+    place: str
+    what: str
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
+
+
+def disclosures(value: Any, place: str = "") -> Iterator[Disclosure]:
+    """Yield what plain JSON data or a text gives away, each kind once for every field."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in _SPOKEN:
+                yield from _in_text(str(key), place or "record")
+                yield from disclosures(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from disclosures(item, f"{place}.{number}")
+    elif isinstance(value, str):
+        yield from _in_text(value, place)
+
+
+def _in_text(text: str, place: str) -> Iterator[Disclosure]:
+    return (Disclosure(place, what, kind) for kind, what, pattern in _PATTERNS if pattern.search(text))
+
+
+def without_names(report: EvaluationReport) -> EvaluationReport:
+    """Return a report with numbers for speakers and content digests for the names of files.
+
+    Numbers, not hashes: whoever can guess a name can hash it. They follow the digests of the speakers'
+    audio, so that every report on the same data numbers them alike. The interval is the report's own.
+    """
+    numbers = _numbered(report.rows)
+    seen: dict[str, int] = {}
+    rows = []
+    for row in report.rows:
+        seen[row.audio_sha256] = count = seen.get(row.audio_sha256, 0) + 1
+        changes: dict[str, str] = {"id": row.audio_sha256 if count == 1 else f"{row.audio_sha256}-{count}"}
+        if row.speaker is not None:
+            changes["speaker"] = numbers[row.speaker]
+        rows.append(row.model_copy(update=changes))
+    return report.model_copy(update={"rows": tuple(rows)})
+
+
+def _numbered(rows: Iterable[UtteranceRow]) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for row in rows:
+        if row.speaker is not None:
+            first[row.speaker] = min(row.audio_sha256, first.get(row.speaker, row.audio_sha256))
+    ordered = sorted(first, key=lambda speaker: first[speaker])
+    return {speaker: f"speaker-{number}" for number, speaker in enumerate(ordered, 1)}
+
+
+def names_people(report: EvaluationReport) -> bool:
+    """Tell whether a report holds speakers' or files' names, as one that `without_names` made does not."""
+    return any(
+        not row.id.startswith(row.audio_sha256)
+        or (row.speaker is not None and not re.fullmatch(r"speaker-[1-9]\d*", row.speaker))
+        for row in report.rows
+    )
+
+
+def public_base_model(id_or_folder: str, folder: Path) -> tuple[str, str | None]:
+    """Return what a base model is called in public, and its commit where that shows.
+
+    A folder goes by the repository that the Hub's client or this library keeps in it, else by the name of
+    the full fine-tune that it is, else by its own last name: the digest is what identifies it.
+
+    Args:
+        id_or_folder: as the user named it.
+        folder: where it is.
+    """
+    if Path(id_or_folder) != folder:
+        return id_or_folder, None
+    place = folder.resolve()
+    last = "/".join(place.parts[-3:])
+    if kept := _HUB_CACHE.fullmatch(last) or _OWN_CACHE.fullmatch(last):
+        return f"{kept[1]}/{kept[2]}", kept[3]
+    try:
+        return FullFineTune.read(folder).name, None
+    except (AdapterHubError, OSError):
+        return re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip(".-")[:96] or "base-model", None

@@ -1,0 +1,124 @@
+"""What a base model is: the digest that tells a swapped one from a re-saved or re-sharded one.
+
+    base_model_digest(folder)                 # reads every weight once
+    stamped_digest(folder, cache_folder())    # computed once
+
+The digest covers every tensor and all that decides the text beside them (`adapter_hub.base_model.settings`):
+what shapes the computation, suppressed tokens and special ids, features, the tokenizer; not file names,
+sharding, or what a newer transformers adds to the JSON files.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.artifact.safetensors_header import read_header, tensor_rows
+from adapter_hub.base_model.settings import FILES, read_config, read_settings
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
+from adapter_hub.escaping import escaped
+from adapter_hub.files.ownership import is_ours, is_private
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.files.writing import Stamp, make_folder, make_private, write_atomically
+from adapter_hub.formats.canonical import canonical_bytes, digest_of, sha256_hex
+
+MAXIMUM_NOTE = 2**12  # bytes
+
+EMBEDDED_ID = "adapter-hub/whisper-mini"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+COVERED = (*FILES, INDEX, "adapter_config.json")  # with the weights; the last must not be there
+RECORD = "base-model/2"
+TIED = "proj_out.weight"  # most copies leave it out: it is the token embeddings
+EMBEDDINGS = "model.decoder.embed_tokens.weight"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that transformers would load, sharded or not.
+
+    Other precisions may lie beside them (`model.fp32-00001-of-00002.safetensors`) and do not count.
+
+    Raises:
+        NotFoundError: there are none, or one that the index names is missing.
+        InvalidInputError: the index names none.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).is_file():
+        raise NotFoundError(f"{folder}: no {WEIGHTS}; only safetensors are read, never pickles")
+    shards = read_config(folder, INDEX).get("weight_map")
+    names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+    if not names:
+        raise InvalidInputError(f"{folder}: {INDEX} names no files of weights")
+    if missing := [name for name in names if "/" in name or not (folder / name).is_file()]:
+        raise NotFoundError(f"{folder}: {INDEX} names {few(missing, separator=', ')}, which is not there")
+    return [folder / name for name in names]
+
+
+def stamped_digest(folder: Path, cache: Path) -> str:
+    """Return the digest of the base model in `folder`, remembered by the stamps of all files that it covers.
+
+    What is remembered is believed only where nobody else can have written it (`ownership`).
+
+    Args:
+        folder: of the base model.
+        cache: where it is remembered.
+    """
+    files = [path for name in COVERED if (path := folder / name).is_file()] + weight_files(folder)
+    stamp = [[path.name, *map(str, Stamp.of(path.stat()))] for path in files]
+    key = sha256_hex(canonical_bytes([RECORD, str(folder.resolve()), stamp]))
+    note = cache / "base_models" / f"{key}.json"
+    with suppress(OSError, ValueError):  # not computed yet, or a broken note: compute it
+        if is_private(note.parent) and is_ours(note.lstat()):
+            known = json.loads(read_bounded(note, MAXIMUM_NOTE))
+            if isinstance(known, str):
+                return known
+    digest = base_model_digest(folder)
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        make_private(cache)
+        make_folder(note.parent)
+        if is_private(note.parent):
+            write_atomically(note, canonical_bytes(digest))
+    return digest
+
+
+def base_model_digest(folder: Path) -> str:
+    """Return the digest of the base model in `folder`; reads every weight once.
+
+    Raises:
+        NotFoundError: a file is missing. InvalidInputError: a value cannot be, see `read_settings`.
+        IntegrityError: damaged weights, or a tensor that is there twice.
+    """
+    record = {
+        "schema": RECORD,
+        **read_settings(folder).record(),
+        "weights": digest_of(canonical_bytes(_weights(folder))),
+    }
+    return digest_of(canonical_bytes(record))
+
+
+def _weights(folder: Path) -> list[list[Any]]:
+    """Return `[tensor, dtype, shape, sha256]` of every tensor once, sorted.
+
+    The output matrix counts unless it is the token embeddings' very copy: transformers takes another one.
+    """
+    rows = sorted(row[1:] for path in weight_files(folder) for row in tensor_rows(path, ""))
+    names = [row[0] for row in rows]
+    if twice := sorted({a for a, b in pairwise(names) if a == b}):
+        raise IntegrityError(f"{folder}: tensor {escaped(twice[0])} is in two files; expected each once")
+    contents = {row[0]: row[1:] for row in rows}
+    if TIED in contents and contents[TIED] == contents.get(EMBEDDINGS):
+        rows = [row for row in rows if row[0] != TIED]
+    return rows
+
+
+def linear_shapes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return `{module path: (out_features, in_features)}` of every matrix of the base model."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for path in weight_files(folder):
+        for entry in read_header(path).values():
+            if len(entry.shape) == 2 and entry.name.endswith(".weight"):
+                shapes[entry.name.removesuffix(".weight")] = (entry.shape[0], entry.shape[1])
+    return shapes

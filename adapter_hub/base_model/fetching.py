@@ -1,0 +1,140 @@
+"""A base model's files from the Hub into a folder of the cache, which appears whole and hashed or not at all.
+
+files = files_of_base_model("hf://openai/whisper-small@973a", client.tree(repo, commit))
+folder = fetch_files(Fetch(client, repo, commit, files), place, "main")
+
+<place>/<commit>/     the files, nothing else
+<place>/refs.json     which commit a branch or tag named when it was fetched
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapter_hub.base_model.digest import WEIGHTS
+from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.files.locks import held
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.files.writing import TEMPORARY, make_folder, sync_file, sync_folder, write_atomically
+from adapter_hub.formats.canonical import canonical_bytes
+from adapter_hub.hub import HubClient, RemoteFile, RepoId, check_commit
+
+Arriving = Callable[[str, int, int], None]  # what comes, bytes that arrived now, bytes of all its files
+# What transformers reads of a Whisper model: no pickles, no other frameworks' weights, no adapter, which it
+# would load along with the base model that its config names.
+NEEDED = re.compile(
+    r"(added_tokens|config|generation_config|normalizer|preprocessor_config|processor_config|"
+    r"special_tokens_map|tokenizer|tokenizer_config|vocab|model\.safetensors\.index)\.json|merges\.txt|"
+    r"model(-\d{1,5}-of-\d{1,5})?\.safetensors"
+)
+MOST_WEIGHTS = 32 * 2**30  # bytes; whisper-large in float32 has 6.2 GB
+MOST_TEXT = 64 * 2**20  # bytes of one of the other files; vocabularies have some
+REFS, MOST_REFS = "refs.json", 2**20
+LOCK_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Files of a commit to fetch; `progress` is called while bytes arrive, from several threads."""
+
+    client: HubClient
+    repo: RepoId
+    commit: str
+    files: tuple[RemoteFile, ...]
+    progress: Arriving | None = None
+
+
+def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:
+    """Return what belongs to a Whisper model of a commit's files.
+
+    Raises:
+        NotFoundError: no safetensors. IntegrityError: larger than any base model.
+    """
+    files = [file for path, file in sorted(tree.items()) if NEEDED.fullmatch(path)]
+    weights = [file for file in files if file.path.endswith(".safetensors")]
+    if not weights:
+        raise NotFoundError(f"{where}: no {WEIGHTS}; only safetensors are read, never pickles")
+    if (size := sum(file.size for file in weights)) > MOST_WEIGHTS:
+        raise IntegrityError(f"{where}: {size} bytes of weights, at most {MOST_WEIGHTS} are fetched")
+    if large := [file.path for file in files if file not in weights and file.size > MOST_TEXT]:
+        raise IntegrityError(f"{where}: {', '.join(large)}: more than {MOST_TEXT} bytes")
+    return files
+
+
+def fetch_files(fetch: Fetch, place: Path, revision: str) -> Path:
+    """Bring files of a commit into `<place>/<commit>`; an interrupted fetch goes on where it was.
+
+    Raises:
+        IntegrityError: other bytes came, every time. InvalidInputError: no room for them.
+        AccessError, UnreachableError, OSError.
+    """
+    make_folder(place)
+    with held(place / ".lock", LOCK_SECONDS, f"base model in {place}"):
+        folder, work = place / check_commit(fetch.commit), place / f"{TEMPORARY}{fetch.commit}"
+        if not _holds(folder, fetch.files):
+            if folder.exists():  # damaged: what is right of it is kept
+                shutil.rmtree(work, ignore_errors=True)
+                folder.rename(work)
+            _check_room(fetch, place, work)
+            _download(fetch, work)
+            work.rename(folder)
+            sync_folder(place)
+        refs = {**read_refs(place), revision: fetch.commit}
+        if revision != fetch.commit and refs != read_refs(place):
+            write_atomically(place / REFS, canonical_bytes(refs))
+    return folder
+
+
+def _holds(folder: Path, files: tuple[RemoteFile, ...]) -> bool:
+    """Tell whether a folder has these files and nothing else, hashed anew."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return names == {file.path for file in files} and all(
+        file.wanted.is_at(folder / file.path) for file in files
+    )
+
+
+def _check_room(fetch: Fetch, place: Path, work: Path) -> None:
+    size = sum(file.size for file in fetch.files)
+    here = sum(path.stat().st_size for path in work.glob("*")) if work.is_dir() else 0
+    if size - here > (free := shutil.disk_usage(place).free):
+        raise InvalidInputError(
+            f"{fetch.repo}: has {size} bytes, {free} are free in {place}; make room, or name another folder "
+            "with --cache"
+        )
+
+
+def _download(fetch: Fetch, work: Path) -> None:
+    """Bring the files into `work`, and remove whatever else lies there."""
+    size = sum(file.size for file in fetch.files)
+    wanted = {file.path: file.wanted for file in fetch.files}
+
+    def arrived(count: int) -> None:
+        if fetch.progress:
+            fetch.progress(fetch.repo.id, count, size)
+
+    fetch.client.download(fetch.repo, fetch.commit, wanted, work, arrived)
+    for path in work.iterdir():
+        if path.name in wanted:
+            sync_file(path)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    sync_folder(work)
+
+
+def read_refs(place: Path) -> dict[str, str]:
+    """Return which commit a branch or tag named when it was fetched; nothing where that is damaged."""
+    with suppress(AdapterHubError, OSError, ValueError, RecursionError):
+        known = json.loads(read_bounded(place / REFS, MOST_REFS, follow=False))
+        if isinstance(known, dict):
+            return {name: check_commit(str(commit)) for name, commit in known.items()}
+    return {}

@@ -1,0 +1,266 @@
+"""Where base models are on this machine, and how one gets here.
+
+    folder, commit = find_base_model("openai/whisper-small", "973a…")     # what a user calls it; no request
+    folder, commit = find_pinned_base_model(manifest.base_model, cache)   # what was published; no request
+    folder, commit = fetch_base_model("openai/whisper-small", "973a…")    # from the Hub
+
+    <cache>/base_model_files/<hash of the Hub's address>/openai--whisper-small/<commit>/
+
+Every name in there is ours or was checked; what the Hub's client keeps in a cache of its own is read, and
+never written. `namespace/name` is the Hub's and a folder is named with `./` or `/`, or a folder that lies in
+the current one would take the place of a model without a word. A published pin is somebody else's text: it
+never names a folder, and its digest alone decides which copy is the one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapter_hub import embedded
+from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest, weight_files
+from adapter_hub.base_model.fetching import Arriving, Fetch, fetch_files, files_of_base_model, read_refs
+from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+from adapter_hub.escaping import shown
+from adapter_hub.files.ownership import is_ours, is_private
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.files.writing import write_atomically
+from adapter_hub.formats.canonical import canonical_bytes, hex_of, sha256_hex
+from adapter_hub.formats.manifest import BaseModelPin
+from adapter_hub.formats.reference import is_local
+from adapter_hub.hub import HubClient, RepoId, check_commit
+from adapter_hub.paths import cache_folder
+
+FILES, FOLDERS = "base_model_files", "base_model_folders"
+SMALL = 2**20  # bytes of a file of ours
+NEEDED = ("config.json", "generation_config.json", "tokenizer.json")  # of every copy, with the weights
+MOST_FOLDERS = 8  # that are remembered for one digest
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A base model of the Hub on this machine.
+
+    Attributes:
+        folder: where it is.
+        commit: of the Hub's repository.
+        names: branches and tags that named it when it was fetched.
+    """
+
+    folder: Path
+    commit: str
+    names: tuple[str, ...]
+
+
+def find_base_model(
+    words: str | Path, revision: str | None = None, *, cache: Path | None = None
+) -> tuple[Path, str | None]:
+    """Return the folder of a base model that the user named, and its commit if it is the Hub's; no request.
+
+    Args:
+        words: the embedded model's id, a Hub id, or a folder; a folder `a/b` is written `./a/b`.
+        revision: of the Hub's repository.
+        cache: the cache's folder; the user's by default.
+
+    Raises:
+        NotFoundError: it is not here; the message holds the command that gets it.
+    """
+    text = str(words)
+    if text == EMBEDDED_ID:
+        return embedded.base_model_path(), None
+    repo = None if isinstance(words, Path) or is_local(text) else _repo(text)
+    if repo is None:
+        return _folder(text), None
+    copies = list(_copies(repo, cache or cache_folder()))
+    fitting = [item for item in copies if revision in (None, item.commit, *item.names)]
+    if not fitting:
+        here = f"; the folder here is named ./{text}" if Path(text).is_dir() else ", or name a folder"
+        raise NotFoundError(f"{_missing(text, revision)}{here}")
+    chosen = min(fitting, key=lambda item: "main" not in item.names) if revision is None else fitting[0]
+    return chosen.folder, chosen.commit
+
+
+def find_pinned_base_model(pin: BaseModelPin, cache: Path) -> tuple[Path, str | None]:
+    """Return the folder of a base model with a pin's digest, and its commit if it is the Hub's; no request.
+
+    The pinned commit, any other copy of that model, or a folder that the user named before.
+
+    Args:
+        pin: of a manifest: its id and revision say where to look, its digest which one it is.
+        cache: the cache's folder.
+
+    Raises:
+        NotFoundError: none is here; the message says which others are, and the command that gets it.
+    """
+    others: list[str] = []
+    for folder, commit in _candidates(pin, cache):
+        try:
+            digest = stamped_digest(folder, cache)
+        except (AdapterHubError, OSError, ValueError):
+            continue  # not whole
+        if digest == pin.digest:
+            return folder, commit
+        others.append(f"{commit[:12] if commit else folder} has {digest[:19]}…")
+    name = shown(pin.id, 120)
+    wrong = f" with digest {pin.digest[:19]}…; here {', '.join(others[:4])}" if others else ""
+    if pin.id == EMBEDDED_ID:
+        raise NotFoundError(
+            f"base model {name} is not here{wrong}; take the release that the adapter is from"
+        )
+    if _repo(pin.id) is None:
+        raise NotFoundError(
+            f"base model {name} is not here{wrong}: none of the Hub's, and no folder that was named before"
+        )
+    raise NotFoundError(_missing(name, pin.revision, wrong))
+
+
+def _missing(name: str, revision: str | None, wrong: str = "") -> str:
+    place, option = (f" at {revision}", f" --revision {revision}") if revision else ("", "")
+    return (
+        f"base model {name}{place} is not on this machine{wrong}; fetch it with "
+        f"`adapter-hub base-model fetch {name}{option}`"
+    )
+
+
+def remember_folder(folder: Path, digest: str, cache: Path) -> None:
+    """Note that the user named a folder for a base model, so that what was made for it finds it again."""
+    note = cache / FOLDERS / f"{hex_of(digest)}.json"
+    known = _folders(note)
+    path = str(folder.absolute())
+    if known[:1] != [path]:
+        kept = [path, *(item for item in known if item != path)][:MOST_FOLDERS]
+        with suppress(OSError):  # a cache that cannot be written forgets
+            write_atomically(note, canonical_bytes(kept))
+
+
+def fetch_base_model(
+    repo_id: str,
+    revision: str | None = None,
+    *,
+    cache: Path | None = None,
+    client: HubClient | None = None,
+    progress: Arriving | None = None,
+) -> tuple[Path, str]:
+    """Bring a base model from the Hub into the cache, at one commit, every file hashed.
+
+    Args:
+        repo_id: like `openai/whisper-small`.
+        revision: branch, tag or commit; the newest by default.
+        cache: the cache's folder; the user's by default.
+        client: of the Hub; by default that of HF_ENDPOINT.
+        progress: called while bytes arrive, from several threads.
+
+    Returns:
+        The folder, and the commit.
+
+    Raises:
+        NotFoundError: no such repository or revision, or no safetensors. IntegrityError: the Hub keeps
+            damaged files, or more than a base model has. InvalidInputError: no room for it.
+        AccessError, UnreachableError.
+    """
+    repo, client, revision = RepoId(repo_id), client or HubClient(), revision or "main"
+    commit = client.state(repo, revision).commit
+    files = files_of_base_model(f"{repo}@{commit[:12]}", client.tree(repo, commit))
+    place = _place(repo, cache or cache_folder(), client.endpoint)
+    for there in _in_the_client_s_cache(repo):
+        here = [there.folder / file.path for file in files]
+        whole = there.commit == commit and all(path.is_file() for path in here)
+        if whole and all(file.wanted.holds(path) for file, path in zip(files, here, strict=True)):
+            return there.folder, commit
+    return fetch_files(Fetch(client, repo, commit, tuple(files), progress), place, revision), commit
+
+
+# what is here
+
+
+def _repo(text: str) -> RepoId | None:
+    try:
+        return RepoId(text)
+    except InvalidInputError:
+        return None
+
+
+def _folder(text: str) -> Path:
+    try:
+        folder = Path(text).expanduser()
+        there = bool(text) and folder.is_dir()
+    except (RuntimeError, ValueError, OSError):  # ~nosuchuser, a NUL, a name that is too long
+        there = False
+    if not there:
+        raise NotFoundError(
+            f"{shown(text)}: no such folder; expected a Whisper model as transformers saves it"
+        )
+    return folder
+
+
+def _place(repo: RepoId, cache: Path, endpoint: str) -> Path:
+    return cache / FILES / sha256_hex(endpoint.encode())[:16] / repo.id.replace("/", "--")
+
+
+def _copies(repo: RepoId, cache: Path) -> Iterator[Copy]:
+    """Yield the whole copies: of the Hub that is in use, then in its client's cache, newest first."""
+    place = _place(repo, cache, HubClient().endpoint)
+    yield from _below(place, read_refs(place))
+    yield from _in_the_client_s_cache(repo)
+
+
+def _in_the_client_s_cache(repo: RepoId) -> Iterator[Copy]:
+    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415 - only for models of the Hub
+
+    place = Path(HF_HUB_CACHE) / f"models--{repo.id.replace('/', '--')}"
+    refs: dict[str, str] = {}
+    with suppress(AdapterHubError, OSError, ValueError):
+        refs["main"] = check_commit(read_bounded(place / "refs" / "main", 100).decode("ascii").strip())
+    yield from _below(place / "snapshots", refs)
+
+
+def _below(place: Path, refs: dict[str, str]) -> Iterator[Copy]:
+    """Yield the copies in a folder of commits, newest first."""
+    found: list[tuple[float, Path]] = []
+    with suppress(OSError):
+        for folder in place.iterdir():
+            with suppress(InvalidInputError, OSError):
+                check_commit(folder.name)
+                if _is_whole(folder):
+                    found.append((folder.stat().st_mtime, folder))
+    for _, folder in sorted(found, reverse=True):
+        yield Copy(folder, folder.name, tuple(name for name, commit in refs.items() if commit == folder.name))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return all((folder / name).is_file() for name in NEEDED) and bool(weight_files(folder))
+    except AdapterHubError:
+        return False
+
+
+def _candidates(pin: BaseModelPin, cache: Path) -> Iterator[tuple[Path, str | None]]:
+    if pin.id == EMBEDDED_ID:
+        yield embedded.base_model_path(), None
+    if repo := _repo(pin.id):
+        copies = [*_copies(repo, cache), *_of_other_hubs(repo, cache)]
+        for copy in sorted(copies, key=lambda item: item.commit != pin.revision):
+            yield copy.folder, copy.commit
+    for path in _folders(cache / FOLDERS / f"{hex_of(pin.digest)}.json"):
+        if (folder := Path(path)).is_dir():
+            yield folder, None
+
+
+def _of_other_hubs(repo: RepoId, cache: Path) -> Iterator[Copy]:
+    """Yield copies from whatever address: for those who compare the digest."""
+    name = _place(repo, cache, "").name
+    with suppress(OSError):
+        for hub in sorted((cache / FILES).iterdir()):
+            yield from _below(hub / name, {})
+
+
+def _folders(note: Path) -> list[str]:
+    with suppress(AdapterHubError, OSError, ValueError, RecursionError):
+        if is_private(note.parent) and is_ours(note.lstat()):
+            known = json.loads(read_bounded(note, SMALL, follow=False))
+            if isinstance(known, list) and all(isinstance(item, str) and "\0" not in item for item in known):
+                return known[:MOST_FOLDERS]
+    return []

@@ -1,0 +1,241 @@
+"""What a base model's JSON files say that decides the text, whatever their spelling.
+
+    settings = read_settings(folder)
+    settings.record()          # plain JSON: it enters the base model's digest
+    settings.generation        # what the runtime decodes with
+
+Effective values: where a file says nothing, transformers' default stands here, and what changes nothing is
+left out. So a model that was saved again says the same, and one that says otherwise can answer otherwise.
+The runtime builds its model from these values and from no others: whatever else lies in the folder has no
+effect, and need not be in the digest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.base_model.generation import effective_generation
+from adapter_hub.base_model.tokenizer import TokenSettings, token_settings
+from adapter_hub.base_model.values import of_kind, whole
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.escaping import shown
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.formats.canonical import read_json
+
+MAXIMUM_JSON = 64 * 2**20  # bytes; Whisper's tokenizer.json is 4 MB
+SAMPLE_RATE = 16_000
+# every file that is read here
+FILES = (
+    "added_tokens.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+
+# sides of the model, with transformers' defaults
+SIZES = {
+    "d_model": 384,
+    "decoder_attention_heads": 6,
+    "decoder_ffn_dim": 1536,
+    "decoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "encoder_ffn_dim": 1536,
+    "encoder_layers": 4,
+    "max_source_positions": 1500,
+    "max_target_positions": 448,
+    "median_filter_width": 7,
+    "num_mel_bins": 80,
+    "vocab_size": 51865,
+}
+SWITCHES = {"scale_embedding": False, "tie_word_embeddings": True}
+CONFIG_IDS = {"decoder_start_token_id": 50257, "eos_token_id": 50256, "pad_token_id": 50256}
+# other names of the same sizes, which transformers also reads
+ALIASES = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+    "num_attention_heads": "encoder_attention_heads",
+    "num_key_value_heads": "encoder_attention_heads",
+}
+# no say in what a model answers; some have one in how it is trained
+TRAINING_CONFIG = (
+    "activation_dropout",
+    "apply_spec_augment",
+    "attention_dropout",
+    "begin_suppress_tokens",  # the generation's counts
+    "bos_token_id",
+    "classifier_proj_size",
+    "decoder_layerdrop",
+    "dropout",
+    "encoder_layerdrop",
+    "init_std",
+    "mask_feature_length",
+    "mask_feature_min_masks",
+    "mask_feature_prob",
+    "mask_time_length",
+    "mask_time_min_masks",
+    "mask_time_prob",
+    "suppress_tokens",
+    "use_cache",
+    "use_weighted_layer_sum",
+)
+FEATURES = {
+    "chunk_length": 30,
+    "dither": 0.0,
+    "feature_size": 80,
+    "hop_length": 160,
+    "n_fft": 400,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "sampling_rate": SAMPLE_RATE,
+}
+
+
+@dataclass(frozen=True)
+class BaseModelSettings:
+    """The effective values of a base model.
+
+    Attributes:
+        config: what shapes the computation.
+        generation: what the decoding obeys; absent where nothing is asked for.
+        features: of the feature extractor.
+        tokens: the tokenizer.
+        training: fields of config.json that matter in training alone; not in the record.
+    """
+
+    config: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    features: Mapping[str, Any]
+    tokens: TokenSettings
+    training: Mapping[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """Return all that decides the text, but for the weights, as plain JSON data."""
+        return {
+            "config": dict(self.config),
+            "generation": dict(self.generation),
+            "features": dict(self.features),
+            "tokenizer": self.tokens.record(),
+        }
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """Return a JSON file of a base model's folder.
+
+    Raises:
+        NotFoundError: the file is missing. InvalidInputError: it is no JSON object, or no ordinary file.
+    """
+    path = folder / name
+    try:
+        raw = read_bounded(path, MAXIMUM_JSON)
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"{folder}: no {name}; expected a Whisper model as transformers saves it"
+        ) from None
+    value = read_json(raw, str(path))
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"{path}: expected a JSON object")
+    return value
+
+
+def read_settings(folder: Path) -> BaseModelSettings:
+    """Return the effective values of the base model in `folder`.
+
+    Raises:
+        NotFoundError: config.json, generation_config.json or tokenizer.json is missing.
+        InvalidInputError: a value cannot be, like the id of a token beyond the vocabulary.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise InvalidInputError(
+            f"{folder}: holds adapter_config.json, so transformers would put that adapter into the model; "
+            "expected a base model alone: move the adapter's files elsewhere"
+        )
+    given = read_config(folder)
+    config = _config(given, folder / "config.json")
+    path = folder / "generation_config.json"
+    generation = effective_generation(read_config(folder, path.name), config, path)
+    features = _features(folder)
+    _check_fit(features, config, folder)
+    tokens = token_settings(
+        read_config(folder, "tokenizer.json"),
+        optional(folder, "tokenizer_config.json"),
+        optional(folder, "special_tokens_map.json"),
+        optional(folder, "added_tokens.json"),
+        folder,
+    )
+    training = {name: given[name] for name in TRAINING_CONFIG if name in given}
+    return BaseModelSettings(config, generation, features, tokens, training)
+
+
+def optional(folder: Path, name: str) -> dict[str, Any]:
+    """Return a JSON file of a base model's folder; {} if it is not there."""
+    return read_config(folder, name) if (folder / name).exists() else {}
+
+
+def _config(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    if given.get("quantization_config"):
+        raise InvalidInputError(f"{path}: a quantized model; expected weights as they were trained")
+    values = {name: value for name, value in given.items() if value is not None}
+    for alias, name in ALIASES.items():
+        if alias in values and values.setdefault(name, values[alias]) != values[alias]:
+            raise InvalidInputError(
+                f"{path}: {alias} is {shown(values[alias])} and {name} {shown(values[name])}, "
+                "which are two names of one thing; expected the same value"
+            )
+    out: dict[str, Any] = {"model_type": values.get("model_type")}
+    for name, default in SIZES.items():
+        out[name] = whole(values.get(name, default), name, path, 1)
+    for name, switch in SWITCHES.items():
+        out[name] = of_kind(bool, values.get(name, switch), name, path)
+    out["activation_function"] = of_kind(
+        str, values.get("activation_function", "gelu"), "activation_function", path
+    )
+    for name, default in CONFIG_IDS.items():
+        if name in values or name not in given:  # null means that there is none
+            out[name] = whole(values.get(name, default), name, path, 0, out["vocab_size"])
+    return out
+
+
+def _features(folder: Path) -> dict[str, Any]:
+    """Return the feature extractor's settings; processor_config.json goes before preprocessor_config.json."""
+    path = folder / "processor_config.json"
+    processor = optional(folder, path.name)
+    given = processor.get("feature_extractor", processor.get("audio_processor"))
+    if given is None:
+        path = folder / "preprocessor_config.json"
+        given = optional(folder, path.name)
+    given = of_kind(dict, given, "feature_extractor", path)
+    values = {name: given.get(name, default) for name, default in FEATURES.items()}
+    for name in ("chunk_length", "feature_size", "hop_length", "n_fft", "sampling_rate"):
+        values[name] = whole(values[name], name, path, 1)
+    for name in ("dither", "padding_value"):
+        if type(values[name]) not in (int, float) or not math.isfinite(values[name]):
+            raise InvalidInputError(f"{path}: {name} is {shown(values[name])}; expected a number")
+        values[name] = float(values[name])
+    if values["padding_side"] not in ("left", "right"):
+        raise InvalidInputError(
+            f"{path}: padding_side is {shown(values['padding_side'])}; expected left or right"
+        )
+    return values
+
+
+def _check_fit(features: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse features that the model cannot hear."""
+    frames = features["chunk_length"] * features["sampling_rate"] // features["hop_length"]
+    wanted: dict[str, tuple[object, object]] = {
+        "sampling_rate": (features["sampling_rate"], SAMPLE_RATE),
+        "feature_size": (features["feature_size"], config["num_mel_bins"]),
+        "chunk_length * sampling_rate / hop_length": (frames, 2 * config["max_source_positions"]),
+    }
+    for what, (found, expected) in wanted.items():
+        if found != expected:
+            raise InvalidInputError(
+                f"{folder}: the feature extractor's {what} is {found}, but the model takes {expected}"
+            )

@@ -1,0 +1,159 @@
+"""Where whatever a command raises becomes one line on stderr and an exit code.
+
+    return outcome_of(lambda: cli.main(words, standalone_mode=False), "list")
+
+What a user can act on is said as it is. What nobody foresaw is said in one line, too, and its traceback
+is kept in a file to attach to a report; with ADAPTER_HUB_DEBUG=1 it is raised instead. Warnings, log
+lines and failures of threads, which Python would print in ways of its own, take the same way out.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from adapter_hub.cli.terminal.echo import ClosedOutputError, echo_error, echo_note, echo_warning
+from adapter_hub.errors import AdapterHubError
+from adapter_hub.escaping import shown
+
+FAILED, INTERRUPTED, OUTPUT_CLOSED = 1, 130, 141  # the latter two as shells have it for the signals
+MEMORY = (
+    "out of memory; close other programs, or ask for less at once: "
+    "smaller batches, --dtype bfloat16, a smaller base model"
+)
+
+
+def outcome_of(command: Callable[[], object], name: str) -> int:
+    """Run a command and return its exit code; whatever it raises is told in one line.
+
+    Args:
+        command: returns its exit code, or anything else for 0.
+        name: of the command, for the record of an unexpected failure.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")  # what it cannot encode is spelt, never fatal
+    with _own_ways_out(name):
+        try:
+            code = command()
+            return code if isinstance(code, int) else 0
+        except click.ClickException as error:
+            return _wrong_usage(error)
+        except (click.Abort, KeyboardInterrupt):
+            echo_note("error: interrupted")
+            return INTERRUPTED
+        except ClosedOutputError:
+            return _quietly()
+        except Exception as error:  # noqa: BLE001 - the boundary: nothing may leave it as a traceback
+            return _failed(error, name)
+
+
+def _failed(error: Exception, name: str) -> int:
+    if isinstance(error, AdapterHubError):
+        echo_error(error)
+    elif isinstance(error, OSError):
+        echo_error(_refused(error))
+    elif _is_lack_of_memory(error):
+        echo_error(MEMORY)
+    else:
+        if os.environ.get("ADAPTER_HUB_DEBUG") == "1":
+            raise error
+        echo_error(_unexpected(error, name))
+    return FAILED
+
+
+def _wrong_usage(error: click.ClickException) -> int:
+    """Say what is wrong with the words of a command; a group without a command prints its help."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return error.exit_code
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "adapter-hub"
+    echo_error(f"{error.format_message().rstrip('.')}; see `{path} --help`")
+    return error.exit_code
+
+
+def _refused(error: OSError) -> str:
+    """Return one line for what the operating system refused."""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}{reason}; nothing was left half-written, free some space and run the command again"
+    return f"{where}{reason}"
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    if not isinstance(error, MemoryError | RuntimeError) or isinstance(error, RecursionError):
+        return False  # torch has its lack of memory as a RuntimeError
+    from adapter_hub.model.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _unexpected(error: BaseException, name: str) -> str:
+    """Keep the traceback in a file, and return the line that says where."""
+    from adapter_hub.cli.terminal.failures import said_by, write_failure
+
+    what = f"unexpected {type(error).__name__} ({said_by(error)})"
+    place = write_failure(error, name)
+    if place is None:
+        return f"{what}; run it again with ADAPTER_HUB_DEBUG=1 to see where, and report that, please"
+    return f"{what}; the details are in {place}, please attach it to a report"
+
+
+def _quietly() -> int:
+    """Give stdout up, so that Python does not try once more to write to it when it ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass  # not a file of the system's, as in a test: there is nothing to give up
+    return OUTPUT_CLOSED
+
+
+class _Record(logging.LogRecord):
+    """A line of a log, ours or a library's, in one harmless line."""
+
+    def getMessage(self) -> str:  # noqa: N802 - logging's name
+        return shown(" ".join(super().getMessage().split()), 2000)
+
+
+@contextmanager
+def _own_ways_out(name: str) -> Iterator[None]:
+    """Give warnings, logs and failures of threads one harmless line each, for the time of a command."""
+
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        echo_warning(message)
+
+    def tell(error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, SystemExit):
+            echo_error(_unexpected(error, name))
+
+    factory, in_threads, in_finalisers = (
+        logging.getLogRecordFactory(),
+        threading.excepthook,
+        sys.unraisablehook,
+    )
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        logging.setLogRecordFactory(_Record)
+        if in_threads is threading.__excepthook__:
+            threading.excepthook = lambda failure: tell(failure.exc_value)
+        if in_finalisers is sys.__unraisablehook__:
+            sys.unraisablehook = lambda failure: tell(failure.exc_value)
+        try:
+            yield
+        finally:
+            logging.setLogRecordFactory(factory)
+            threading.excepthook, sys.unraisablehook = in_threads, in_finalisers

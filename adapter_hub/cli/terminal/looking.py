@@ -1,0 +1,84 @@
+"""What a reference on the command line names, for commands that look and do not load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapter_hub.cli.terminal.settings import Settings, echo_warnings
+
+if TYPE_CHECKING:
+    from adapter_hub.formats.manifest import Manifest
+    from adapter_hub.registry.file import Registry, VersionBlock
+    from adapter_hub.registry.resolution import Resolved
+    from adapter_hub.registry.standing import Standing
+    from adapter_hub.stores.contract import Claims
+
+
+@dataclass(frozen=True)
+class Looked:
+    """An adapter version as far as it can be seen from here.
+
+    Attributes:
+        ref: `namespace/name@version`.
+        digest: of the manifest.
+        manifest: from the first store that has it.
+        claims: reports and statuses in that store; none for a local folder.
+        registry: that lists it; None for a local folder.
+        block: what the registry says.
+        standing: its strictest status, by registries or as this machine was told; None if nobody gave it one.
+    """
+
+    ref: str
+    digest: str
+    manifest: Manifest
+    claims: Claims
+    registry: Registry | None = None
+    block: VersionBlock | None = None
+    standing: Standing | None = None
+
+
+def look(settings: Settings, text: str) -> Looked:
+    """Find an adapter version whatever its status; its warnings go to stderr.
+
+    Raises:
+        NotFoundError: no such adapter, or its manifest is at none of its locations.
+    """
+    from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.formats.reference import is_local
+    from adapter_hub.registry.resolution import look_up
+    from adapter_hub.registry.standing import Standings
+    from adapter_hub.stores.contract import Claims
+
+    if is_local(text):
+        artifact = Artifact.open(text)
+        standing = Standings(settings.registries()).of(artifact.digest, artifact.manifest.function_digest)
+        return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
+    ref, registries = settings.open_ref(text, settings.registries())
+    found = look_up(ref, registries)
+    echo_warnings(found.warnings)
+    manifest, claims = _read(found, settings.open_cache().folder)
+    standing = Standings(registries).of(found.block.digest, manifest.function_digest)
+    return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block, standing)
+
+
+def _read(found: Resolved, cache: Path) -> tuple[Manifest, Claims]:
+    from adapter_hub.errors import AdapterHubError, NotFoundError
+    from adapter_hub.exchange.places import open_location
+
+    name, version, block, registry = found.name, found.version, found.block, found.registry
+    reasons = []
+    for location in block.locations:
+        try:
+            store = open_location(location, registry, cache=cache)
+            manifest, digest = store.manifest(name, version)
+            if digest == block.digest:
+                return manifest, store.claims(name)
+            reasons.append(f"{location.store} holds {digest}")
+        except AdapterHubError as error:
+            reasons.append(str(error))
+    raise NotFoundError(
+        f"{name}@{version} is in {registry.label}, its manifest is not where that says: "
+        f"{'; '.join(reasons) or 'no location is listed'}; see `adapter-hub registry check`"
+    )

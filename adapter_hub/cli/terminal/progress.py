@@ -1,0 +1,84 @@
+"""Progress bars on stderr; stdout is for data."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Self
+
+from adapter_hub.cli.terminal.echo import echo_progress
+from adapter_hub.cli.terminal.tables import size_text
+
+
+class Bar:
+    """A line on stderr that says how far it is and how fast; silent where stderr is no terminal."""
+
+    def __init__(self, what: str, total: int, total_seconds: float = 0.0) -> None:
+        """Start at nothing.
+
+        Args:
+            what: is done.
+            total: audios.
+            total_seconds: of all of them, where known: what is left is then told by seconds.
+        """
+        self.what, self.total, self.total_seconds = what, total, total_seconds
+        self.done, self.seconds = 0, 0.0
+        self.started = time.monotonic()
+        self.shown = sys.stderr.isatty()
+
+    def add(self, count: int, seconds: float) -> None:
+        """Count more audios, and their seconds of audio."""
+        self.at(self.done + count, self.seconds + seconds)
+
+    def at(self, done: int, seconds: float = 0.0) -> None:
+        """Show that `done` audios with `seconds` of audio are finished."""
+        self.done, self.seconds = done, seconds
+        share = seconds / self.total_seconds if self.total_seconds else done / max(self.total, 1)
+        if not self.shown or not share:
+            return
+        share, passed = min(share, 1.0), time.monotonic() - self.started
+        left, filled = passed / share * (1 - share), int(24 * share)
+        speed = f"{seconds / passed:.1f} s of audio a second, " if seconds else ""
+        bar = f"{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
+        echo_progress(f"{bar}  {speed}{left:.0f} s left")
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio in a second."""
+        return self.seconds / max(time.monotonic() - self.started, 1e-3)
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self.shown:
+            echo_progress("")
+
+
+class Arrivals:
+    """A line on stderr that says how much of a download is here; silent where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.started, self.done = time.monotonic(), 0
+        self.shown = sys.stderr.isatty()
+        self._lock = threading.Lock()  # files arrive in several threads
+        self._told = 0.0
+
+    def add(self, what: str, count: int, total: int) -> None:
+        """Count bytes of `what` that arrived, `total` in all; a repeated attempt never counts beyond it."""
+        with self._lock:
+            self.done = min(self.done + count, total)
+            now = time.monotonic()
+            if not self.shown or (now - self._told < 0.1 and self.done < total):
+                return
+            self._told = now
+            filled = 24 * self.done // max(total, 1)
+            speed = size_text(int(self.done / max(now - self.started, 1e-3)))
+            bar = f"{what} [{'#' * filled}{'.' * (24 - filled)}] {size_text(self.done)} of {size_text(total)}"
+            echo_progress(f"{bar}  {speed}/s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown and self.done:
+            echo_progress("")

@@ -1,0 +1,325 @@
+"""Data sets: folders of audio beside `metadata.jsonl` or `metadata.csv`, and JSONL files that name audio.
+
+    dataset = read_dataset(Path("english-digits"), split="test")
+    dataset = read_dataset(Path("lists/train.jsonl"))
+    dataset.rows[0].text, data_sha256(dataset)
+
+Columns of a folder: `file_name` and `text`, optionally `language` (BCP 47) and `speaker`; others are left
+alone, so that a Hub "audio folder" works as it is. A folder may hold its splits as sub-folders (train, dev,
+test). A JSONL file is what NeMo and others call a manifest: `audio_filepath` (absolute, or relative to the
+file), `text` and `duration` in seconds, optionally `offset` for a part of a long recording, `language` or
+`lang`, and `speaker`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from adapter_hub.data.clips import Clip, FileClip, SegmentClip
+from adapter_hub.data.metadata import MOST_ROWS, records
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.escaping import shown
+from adapter_hub.formats.canonical import sha256_hex
+from adapter_hub.speech.budget import RECORDING_BYTES
+
+METADATA = ("metadata.jsonl", "metadata.csv")
+SPLITS = ("train", "dev", "validation", "test")
+LIST_SUFFIXES = (".jsonl", ".json", ".ndjson")  # of files that name audio
+LONGEST_LABEL = 1_000  # characters of a language or speaker
+MOST_BAD = 10_000  # rows, after which the rest is not looked at
+SHOWN = 5  # problems listed in one error
+STATED = 0.1, 0.01  # seconds, and share of the duration, that a stated duration may be off
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One row: an audio file and what is said in it.
+
+    Attributes:
+        id: unique in the data set; of a folder's row its `file_name`, a relative POSIX path.
+        clip: its audio.
+        text: the reference, never blank.
+        language: BCP 47 tag, or None.
+        speaker: any name, or None.
+        line: where the row stands in the metadata file, from 1.
+        stated_seconds: the duration that the row states, or None.
+    """
+
+    id: str
+    clip: Clip
+    text: str
+    language: str | None = None
+    speaker: str | None = None
+    line: int = 0
+    stated_seconds: float | None = None
+
+    def check_stated(self, seconds: float) -> None:
+        """Compare the duration of the audio with the stated one.
+
+        Raises:
+            InvalidInputError: they differ by more than 0.1 s and 1 %.
+        """
+        stated = self.stated_seconds
+        if stated is not None and abs(seconds - stated) > STATED[0] + STATED[1] * stated:
+            raise InvalidInputError(
+                f"{self.id}: duration {stated:g} s is stated, but the file holds {seconds:.2f} s; "
+                "correct it, or add offset if a part is meant"
+            )
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the audio."""
+        return self.clip.path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The rows of one split.
+
+    Attributes:
+        name: the folder's name, without the path.
+        split: `train`, `test`, …, or `all`.
+        folder: where it is, for messages; of a JSONL file, the file.
+        rows: in order.
+        unusable: rows of a foreign data set without audio or text: id, and what is missing.
+    """
+
+    name: str
+    split: str
+    folder: Path
+    rows: tuple[Utterance, ...]
+    unusable: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The tags that rows carry, sorted."""
+        return tuple(sorted({row.language for row in self.rows if row.language}))
+
+
+def read_dataset(folder: Path, split: str | None = None) -> Dataset:
+    """Read a data set's metadata; audio files are checked to exist, not opened.
+
+    Args:
+        folder: the data set, or one split of it, or a JSONL file.
+        split: the sub-folder to read; None if `folder` holds the metadata itself.
+
+    Raises:
+        NotFoundError: no such folder, file, split or metadata; the message lists the splits that exist.
+        InvalidInputError: rows that cannot be used, with their line numbers.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return _read_list(folder, split)
+    if not folder.is_dir() and folder.suffix in LIST_SUFFIXES:
+        raise NotFoundError(f"{folder}: no such file; expected JSONL with audio_filepath, duration and text")
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder}: no such folder; expected a data set with {' or '.join(METADATA)}")
+    place = folder if split is None else folder / split
+    found = [place / name for name in METADATA if (place / name).is_file()]
+    if not found:
+        raise NotFoundError(f"{place}: no {' or '.join(METADATA)}; {_splits_of(folder)}")
+    if len(found) > 1:
+        raise InvalidInputError(f"{place}: both {' and '.join(METADATA)}; keep the one that is right")
+    rows = _read_rows(found[0], _utterance)
+    here = place.resolve()
+    if split is None and here.name in SPLITS:
+        return Dataset(here.parent.name, here.name, place, rows)
+    return Dataset(folder.resolve().name, split or "all", place, rows)
+
+
+def _read_list(file: Path, split: str | None) -> Dataset:
+    if file.suffix not in LIST_SUFFIXES:
+        raise InvalidInputError(
+            f"{file}: a file; expected a data set's folder, or JSONL ({', '.join(LIST_SUFFIXES)})"
+        )
+    if split not in (None, file.stem):
+        raise InvalidInputError(f"{file}: one file is one split; leave out the split {split!r}")
+    rows = _read_rows(file, _listed_utterance)
+    if file.stem in SPLITS:
+        return Dataset(file.resolve().parent.name, file.stem, file, rows)
+    return Dataset(file.stem, "all", file, rows)
+
+
+def _splits_of(folder: Path) -> str:
+    inside = [p.name for p in sorted(folder.iterdir()) if any((p / name).is_file() for name in METADATA)]
+    return f"splits here: {', '.join(inside)}" if inside else "expected columns file_name and text"
+
+
+def _read_rows(
+    metadata: Path, read: Callable[[Path, int, Mapping[str, Any]], Utterance | str]
+) -> tuple[Utterance, ...]:
+    problems: list[str] = []
+    rows: list[Utterance] = []
+    seen: dict[str, int] = {}
+    bad = 0
+    for line, record in records(metadata):
+        row = record if isinstance(record, str) else read(metadata.parent, line, record)
+        if not isinstance(row, str) and row.id in seen:
+            row = f"{shown(row.id)} again (first in line {seen[row.id]})"
+        if isinstance(row, str):
+            bad += 1
+            problems += [f"line {line}: {row}"] if bad <= SHOWN else []
+            if bad == MOST_BAD:
+                break  # this is no list of audio
+            continue
+        seen[row.id] = line
+        rows.append(row)
+        if len(rows) > MOST_ROWS:
+            raise InvalidInputError(f"{metadata}: more than {MOST_ROWS} rows; split the data set")
+    if problems:
+        raise InvalidInputError(f"{metadata}: {listed(problems, bad)}")
+    if not rows:
+        raise InvalidInputError(f"{metadata}: no rows; expected one per audio file")
+    return tuple(rows)
+
+
+def listed(problems: Sequence[str], count: int | None = None) -> str:
+    """Return problems as one line, the first few in full and the rest as a number; `count` is of all."""
+    left = (len(problems) if count is None else count) - SHOWN
+    return "; ".join(problems[:SHOWN]) + (f"; and {left} more" if left > 0 else "")
+
+
+def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
+    """Return the row, or what is wrong with it."""
+    name, text = record.get("file_name"), record.get("text")
+    if not isinstance(name, str) or not name:
+        return "no file_name"
+    if problem := _line_problem(name):
+        return f"{problem} in file_name"
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return f"file_name {shown(name)!r} leaves the folder"
+    if problem := _text_problem(text):
+        return f"{shown(name)}: {problem}"
+    if problem := _file_problem(place / path):
+        return f"{shown(name)}: {problem}"
+    language, speaker = record.get("language") or None, record.get("speaker") or None
+    if problem := _label_problem(language, speaker):
+        return f"{shown(name)}: {problem}"
+    return Utterance(str(path), FileClip(place / path), str(text), language, _text(speaker), line)
+
+
+def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
+    """Return the row of a JSONL file, or what is wrong with it."""
+    name, text = record.get("audio_filepath"), record.get("text")
+    if not isinstance(name, str) or not name:
+        return "no audio_filepath"
+    if problem := _line_problem(name):
+        return f"{problem} in audio_filepath"
+    try:
+        path = place / Path(name).expanduser()
+    except (RuntimeError, ValueError):
+        return f"{shown(name)}: ~ is the home of no user here"
+    row_id = Path(os.path.relpath(path, place)).as_posix()  # reports carry it: no path of this machine
+    seconds, offset = record.get("duration"), record.get("offset")
+    if problem := _text_problem(text):
+        return f"{shown(name)}: {problem}"
+    if seconds is not None and not _is_number(seconds, above=0.0):
+        return f"{shown(name)}: duration {_brief(seconds)}, expected seconds above 0"
+    if problem := _file_problem(path):
+        return f"{shown(name)}: {problem}"
+    language = record.get("language") or record.get("lang") or None
+    speaker = record.get("speaker") or None
+    if problem := _label_problem(language, speaker):
+        return f"{shown(name)}: {problem}"
+    if offset is None:
+        return Utterance(row_id, FileClip(path), str(text), language, _text(speaker), line, seconds)
+    if not _is_number(offset, above=-1e-9) or seconds is None:
+        given = f"offset {_brief(offset)}, duration {_brief(seconds)}"
+        return f"{shown(name)}: {given}, expected seconds in both, offset from 0"
+    clip = SegmentClip(path, float(offset), float(seconds))
+    part = f"{row_id}@{offset:.12g}+{seconds:.12g}"
+    return Utterance(part, clip, str(text), language, _text(speaker), line)
+
+
+def _text_problem(text: object) -> str | None:
+    """Return what is wrong with a reference."""
+    if not isinstance(text, str):
+        return "no text"
+    if not text.strip():
+        return "an empty reference; remove the row or transcribe it"
+    problem = _line_problem(text)
+    return f"{problem} in the text" if problem else None
+
+
+def _line_problem(text: str) -> str | None:
+    """Return what keeps a text from being one line of an error or a report."""
+    return "a line break" if "\n" in text or "\r" in text else _character_problem(text)
+
+
+def _character_problem(text: str) -> str | None:
+    """Return what keeps a text from being written at all: JSON can spell half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"a lone surrogate ({ascii(text[error.start])}, character {error.start + 1})"
+    return None
+
+
+def _label_problem(language: object, speaker: object) -> str | None:
+    """Return what is wrong with a row's language or speaker."""
+    if language is not None and not isinstance(language, str):
+        return "language is no text"
+    if isinstance(speaker, (dict, list)):
+        return "speaker is neither a text nor a number"
+    for label, value in (("language", language), ("speaker", _text(speaker))):
+        if value is not None and len(value) > LONGEST_LABEL:
+            return f"{label} of more than {LONGEST_LABEL} characters"
+        if value is not None and (problem := _character_problem(value)):
+            return f"{problem} in {label}"
+    return None
+
+
+def _file_problem(path: Path) -> str | None:
+    try:
+        status = path.stat()
+    except ValueError:
+        return "a NUL character in its name"
+    except FileNotFoundError:
+        return "no such audio file"
+    except OSError as error:  # a name too long, a folder that may not be entered
+        return f"cannot be looked at ({error.strerror})"
+    if not stat.S_ISREG(status.st_mode):
+        return "no such audio file, but a folder, pipe or device"
+    return f"larger than {RECORDING_BYTES} bytes" if status.st_size > RECORDING_BYTES else None
+
+
+def _is_number(value: object, above: float) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) and value > above
+    except OverflowError:  # JSON's integers have no limit
+        return False
+
+
+def _brief(value: object) -> str:
+    return type(value).__name__ if isinstance(value, (dict, list)) else shown(repr(value), 40)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def data_sha256(dataset: Dataset) -> str:
+    """Return what binds a claim to the content of a data set; reads every audio file's bytes."""
+    return content_sha256((row.clip.sha256(), row.text) for row in dataset.rows)
+
+
+def content_sha256(rows: Iterable[tuple[str, str]]) -> str:
+    """Return the sha256 of the sorted lines "sha256 of the audio's bytes, tab, NFC text, newline".
+
+    Names, order and the metadata's format do not take part.
+
+    Args:
+        rows: for every utterance the audio file's sha256 (64 hexadecimal digits) and the text.
+    """
+    lines = sorted(f"{audio}\t{unicodedata.normalize('NFC', text)}\n".encode() for audio, text in rows)
+    return sha256_hex(b"".join(lines))

@@ -1,0 +1,228 @@
+"""A parquet file of a speech data set, unpacked: the audio's bytes one after another, and a list of rows.
+
+    unpack(Path("0000.parquet"), folder, "audio")       # writes folder/audio, folder/rows.jsonl
+    columns, rows = read_rows(folder)
+
+Only one row group is in memory at a time, whatever the file's size, and what a file may become is bounded
+by its size: a thousand bytes can say the same megabyte a thousand times. Unpacked audio can be read in any
+order at no cost, which a parquet file cannot; it takes as much room. The list ends with a line that holds
+its checksum, and every clip's sha256 is in its row.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from adapter_hub.data.metadata import COLUMNS, LINE_BYTES
+from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, MissingExtraError
+from adapter_hub.escaping import shown
+from adapter_hub.formats.canonical import sha256_hex
+
+AUDIO, ROWS = "audio", "rows.jsonl"
+BATCH = 1  # rows decoded from parquet at a time: one value may be repeated at no cost to the file
+PLAIN = (str, int, float, bool)
+SHOWN = 12  # columns named in an error
+MOST_ROWS = 2_000_000  # of a file
+SMALLEST_ROOM = 2**26  # bytes that any file may become
+UNPACKED = 20  # times its size that a larger one may
+LARGEST_ROOM = 2**36
+# what pyarrow raises, beside its own, about types and values that do not fit
+ODD = (TypeError, ValueError, KeyError, IndexError, OverflowError, NotImplementedError, RecursionError)
+
+
+def unpack(parquet: Path, folder: Path, audio_column: str, where: str) -> None:
+    """Write audio and rows of a parquet file into an empty folder.
+
+    Args:
+        parquet: the file.
+        folder: an empty one.
+        audio_column: of structs {bytes, path}, as the Hub's audio data sets have it.
+        where: what to call the file in errors.
+
+    Raises:
+        InvalidInputError: no parquet; more than such a file may hold (`room_for`); no such column, the
+            message lists those there are.
+        MissingExtraError: pyarrow is not installed.
+    """
+    start, lines, taken, room = 0, list[bytes](), 0, 0
+    with (folder / AUDIO).open("wb") as file:
+        for number, (names, record) in enumerate(_records(parquet, audio_column, where)):
+            if number == 0:
+                room = room_for(parquet.stat().st_size)
+                lines.append(_line({"columns": names}))
+            data, path = record.pop(audio_column)
+            row = {
+                "path": shown(os.path.basename(path)),  # noqa: PTH119 - text, of any system
+                "start": start,
+                "size": len(data),
+                "sha256": sha256_hex(data),
+                "seconds": _seconds(data),
+                "columns": record,
+            }
+            lines.append(_line(row))
+            start += len(data)
+            taken += len(data) + len(lines[-1])
+            if taken > room:
+                raise InvalidInputError(
+                    f"{where}: {parquet.stat().st_size} bytes that become more than {room}; no data set of "
+                    "speech packs so well"
+                )
+            file.write(data)
+    text = b"".join(lines)
+    (folder / ROWS).write_bytes(text + _line({"sha256": sha256_hex(text), "audio": start}))
+
+
+def room_for(size: int) -> int:
+    """Return how many bytes a parquet file of `size` bytes may become: compressed sound hardly packs."""
+    return min(max(SMALLEST_ROOM, UNPACKED * size), LARGEST_ROOM)
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+
+
+def _seconds(data: bytes) -> float | None:
+    """Return the duration that the header states; None where it cannot be read, which is told later."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            return round(file.frames / file.samplerate, 6)
+    except (soundfile.SoundFileError, TypeError, ZeroDivisionError):
+        return None
+
+
+def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Yield the names of all columns, and a row."""
+    try:
+        import pyarrow  # noqa: PLC0415 - an extra
+        from pyarrow import parquet as reader  # noqa: PLC0415
+    except ImportError:
+        raise MissingExtraError("data sets on the Hub need pyarrow", "data") from None
+    try:
+        with reader.ParquetFile(parquet) as file:
+            schema = file.schema_arrow
+            names = list(schema.names)
+            holds = names.count(audio_column) == 1 and _holds_audio(schema.field(audio_column).type)
+            if not holds:
+                what = "holds no audio as {bytes, path}" if audio_column in names else "is not there"
+                raise InvalidInputError(
+                    f"{where}: column {shown(audio_column)!r} {what}; there are {_columns(schema)}: "
+                    'name the right one with audio_column = "…"'
+                )
+            plain = [name for name in names if names.count(name) == 1 and _is_plain(schema.field(name).type)]
+            sound = [f"{audio_column}.bytes", *_path_leaf(schema.field(audio_column))]
+            _check_stated(file.metadata, where, room_for(parquet.stat().st_size))
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(BATCH, row_groups=[group], columns=[*plain, *sound]):
+                    for place in range(batch.num_rows):
+                        yield names, _row(batch, place, plain, audio_column)
+    except AdapterHubError:
+        raise
+    except (pyarrow.ArrowException, OSError, *ODD) as error:
+        reason = shown((str(error).splitlines() or [type(error).__name__])[0])
+        raise InvalidInputError(f"{where}: cannot be read as parquet ({reason})") from None
+
+
+def _check_stated(metadata: Any, where: str, room: int) -> None:
+    """Refuse what the footer alone gives away.
+
+    Raises:
+        InvalidInputError: more rows, columns or bytes than are taken in.
+    """
+    if metadata.num_rows > MOST_ROWS or metadata.num_columns > COLUMNS:
+        raise InvalidInputError(
+            f"{where}: {metadata.num_rows} rows, {metadata.num_columns} columns; expected up to {MOST_ROWS} "
+            f"and {COLUMNS}"
+        )
+    # not of single columns: a damaged footer ends the whole process when pyarrow is asked for one
+    sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
+    if min(sizes, default=0) < 0 or sum(sizes) > room:
+        raise InvalidInputError(f"{where}: states {sum(sizes)} bytes of content; expected up to {room}")
+
+
+def _row(batch: Any, place: int, plain: Sequence[str], audio_column: str) -> dict[str, Any]:
+    values = {name: _value(batch.column(name)[place]) for name in plain}
+    kept = {name: value for name, value in values.items() if value is not None}
+    return kept | {audio_column: _sound(batch.column(audio_column)[place])}
+
+
+def _value(scalar: Any) -> Any:
+    """Return a text or number of a row; None for what cannot be one, which is that row's loss."""
+    try:
+        value = scalar.as_py()
+    except ODD:
+        return None
+    plain = isinstance(value, PLAIN) and (not isinstance(value, str) or len(value) <= LINE_BYTES)
+    return value if plain else None
+
+
+def _sound(scalar: Any) -> tuple[bytes, str]:
+    """Return the audio file of a row and its name, empty where there is none."""
+    try:
+        audio = scalar.as_py() or {}
+    except ODD:
+        return b"", ""
+    data, path = audio.get("bytes"), audio.get("path")
+    return data if isinstance(data, bytes) else b"", path if isinstance(path, str) else ""
+
+
+def _holds_audio(kind: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415
+
+    if not types.is_struct(kind):
+        return False
+    index = kind.get_field_index("bytes")
+    return index >= 0 and (types.is_binary(kind[index].type) or types.is_large_binary(kind[index].type))
+
+
+def _path_leaf(field: Any) -> list[str]:
+    """Return the column of the audio's names, if there is one of texts."""
+    index = field.type.get_field_index("path")
+    return [f"{field.name}.path"] if index >= 0 and _is_text(field.type[index].type) else []
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _is_plain(kind: Any) -> bool:
+    """Tell whether a column may be kept beside the audio: texts and numbers."""
+    from pyarrow import types  # noqa: PLC0415
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    number = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(number or _is_text(kind))
+
+
+def _columns(schema: Any) -> str:
+    shortened = [f"{field.name} ({str(field.type).partition('<')[0]})" for field in list(schema)[:SHOWN]]
+    more = f" and {len(schema) - SHOWN} more" if len(schema) > SHOWN else ""
+    return shown(", ".join(shortened)) + more
+
+
+def read_rows(folder: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the names of all columns, and the rows of an unpacked file.
+
+    Raises:
+        IntegrityError: not as it was written, or not all of it there. OSError: not there.
+    """
+    raw = (folder / ROWS).read_bytes()
+    text, _, last = raw.rstrip(b"\n").rpartition(b"\n")
+    text += b"\n"
+    try:
+        seal = json.loads(last)
+        if seal["sha256"] != sha256_hex(text) or (folder / AUDIO).stat().st_size != seal["audio"]:
+            raise IntegrityError(f"{folder}: changed since it was written")
+        head, *rows = [json.loads(line) for line in text.splitlines()]
+        return head["columns"], rows
+    except (ValueError, KeyError, TypeError):
+        raise IntegrityError(f"{folder}: changed since it was written") from None

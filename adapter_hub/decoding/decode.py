@@ -1,0 +1,279 @@
+"""From features to text: what each row carries, in which language, and how to search.
+
+    decode(session, features, rows=[danish, None], languages=["da", "en"], options=DecodingOptions(beams=5))
+
+The audio is encoded once, whatever the search. Where a text looks wrong (it repeats itself, or is unlikely)
+and more temperatures are allowed, its row alone is searched again.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from adapter_hub.decoding.search import Found, SearchLimits, beam_search, token_by_token
+from adapter_hub.decoding.static_steps import decoder_steps
+from adapter_hub.decoding.token_rules import TokenRules, first_timestamp
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.session import Experts, Session
+
+TIMESTAMP_SECONDS = 0.02  # from one timestamp token to the next
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How to search.
+
+    Attributes:
+        beams: 1 is greedy; 5 is the papers' and the default.
+        timestamps: find where segments start and end.
+        task: transcribe, or translate into English (for base models trained to).
+        length_penalty: above 0 favours longer texts, below 0 shorter ones.
+        early_stopping: see `SearchLimits`.
+        most_tokens: of a text; None is what the base model has room for.
+        temperatures: tried one after another until the text looks right; above 0 tokens are drawn.
+        compression_ratio: a text that packs better than this repeats itself; None does not look.
+        log_probability: the least average of a token's; None does not look.
+        no_speech: above this probability an unlikely text is silence, and is not tried again.
+        random_seed: of the draws.
+        shrink: see `SearchLimits`.
+    """
+
+    beams: int = 5
+    timestamps: bool = False
+    task: Literal["transcribe", "translate"] = "transcribe"
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    most_tokens: int | None = None
+    temperatures: tuple[float, ...] = (0.0,)
+    compression_ratio: float | None = None
+    log_probability: float | None = None
+    no_speech: float | None = None
+    random_seed: int = 0
+    shrink: bool = True
+
+    def check(self) -> None:
+        """Refuse what cannot be searched with.
+
+        Raises:
+            InvalidInputError: one line.
+        """
+        if self.beams < 1:
+            raise InvalidInputError(f"beams {self.beams}: expected 1 (greedy) or more")
+        if self.most_tokens is not None and self.most_tokens < 1:
+            raise InvalidInputError(f"most tokens {self.most_tokens}: expected 1 or more")
+        if not self.temperatures or not all(0 <= value < math.inf for value in self.temperatures):
+            raise InvalidInputError(f"temperatures {self.temperatures}: expected one or more, 0 or above")
+
+
+@dataclass(frozen=True)
+class TimedText:
+    """A piece of a row's text; `start` and `end` in seconds from the beginning of its features."""
+
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One row's result.
+
+    Attributes:
+        text: what was said.
+        tokens: without prompt, end and padding.
+        segments: where timestamps were asked for.
+        score: what the text was chosen by.
+        log_probability: the average of its tokens', the end included.
+        no_speech: the probability that there is no speech, by the base model's own token for it.
+        temperature: that it was found at.
+        compression_ratio: bytes of the text by those of its packed form.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    segments: tuple[TimedText, ...]
+    score: float = 0.0
+    log_probability: float = 0.0
+    no_speech: float = 0.0
+    temperature: float = 0.0
+    compression_ratio: float = 0.0
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether there is no text because scores were not finite; the other rows are as without this one."""
+        return not math.isfinite(self.score)
+
+
+@torch.inference_mode()
+def decode(
+    session: Session,
+    features: Tensor,
+    *,
+    rows: Sequence[Experts],
+    languages: Sequence[str],
+    options: DecodingOptions,
+    previous: Sequence[Sequence[int]] | None = None,
+    heard: Tensor | None = None,
+) -> list[Decoded]:
+    """Transcribe a batch, each row with its own adapters and language.
+
+    Args:
+        session: this thread's.
+        features: `[len(rows), mels, frames]`, padded to the chunk.
+        rows: what each row carries.
+        languages: the decode language of each row.
+        options: how to search.
+        previous: for each row the tokens of what was said before, as a condition; any number.
+        heard: what the encoder returned for these features, where no row adapts the encoder.
+
+    Raises:
+        InvalidInputError: a language without token, beams below 1, lengths that differ.
+    """
+    base = session.base
+    if not len(rows) == len(languages) == features.shape[0]:
+        raise InvalidInputError(
+            f"{features.shape[0]} rows of features, {len(rows)} of adapters, {len(languages)} languages"
+        )
+    options.check()
+    base.check_languages(languages)
+    session.seat(rows)
+    if heard is None:
+        heard = session.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
+    prompts = [
+        prompt_tokens(base, language, options, previous[row] if previous else ())
+        for row, language in enumerate(languages)
+    ]
+    found: dict[int, Decoded] = {}
+    left = list(range(len(rows)))
+    for number, temperature in enumerate(options.temperatures):
+        if number:
+            session.seat([rows[row] for row in left])
+        some = heard if len(left) == len(rows) else heard[left]
+        texts = search(session, some, [prompts[row] for row in left], options, temperature)
+        for row, text in zip(left, texts, strict=True):
+            found[row] = _decoded(base, text, temperature, timestamps=options.timestamps)
+        left = [row for row in left if _looks_wrong(found[row], options)]
+        if not left:
+            break
+    return [found[row] for row in range(len(rows))]
+
+
+def search(
+    session: Session,
+    heard: Tensor,
+    prompts: Sequence[Sequence[int]],
+    options: DecodingOptions,
+    temperature: float = 0.0,
+) -> list[Found]:
+    """Return the text of every row.
+
+    Args:
+        session: seated for these rows.
+        heard: what the encoder returned, `[rows, time, width]`.
+        prompts: the tokens before the text, one or more in each row.
+        options: how to search.
+        temperature: above 0 tokens are drawn, and there are no beams.
+    """
+    base, beams = session.base, 1 if temperature else options.beams
+    rules = TokenRules.of(base, timestamps=options.timestamps)
+    longest = max(map(len, prompts))
+    limits = SearchLimits(
+        length=text_limit(base, longest, options.most_tokens),
+        length_penalty=options.length_penalty,
+        early_stopping=options.early_stopping,
+        shrink=options.shrink,
+    )
+    steps = decoder_steps(session, heard, beams=beams)
+    start = base.model.generation_config.decoder_start_token_id
+    peek = [list(prompt).index(start) if start in prompt else 0 for prompt in prompts]
+    logits = steps.begin(prompts, limits.length, peek)
+    silence = logits[:, 1].softmax(-1)[:, first_timestamp(base) - 2].tolist()
+    if beams == 1:
+        texts = token_by_token(
+            steps,
+            logits[:, :1],
+            rules,
+            limits,
+            temperature=temperature,
+            random_seed=options.random_seed,
+        )
+    else:
+        texts = beam_search(steps, logits[:, :1], rules, limits)
+    return [replace(text, no_speech=value) for text, value in zip(texts, silence, strict=True)]
+
+
+def prompt_tokens(
+    base: BaseModel, language: str, options: DecodingOptions, previous: Sequence[int] = ()
+) -> list[int]:
+    """Return the tokens before the text: what was said before, start, language, task."""
+    config, room = base.model.generation_config, base.model.config.max_target_positions // 2 - 1
+    prompt = [config.prev_sot_token_id, *previous[-room + 1 :]] if previous else []
+    prompt.append(config.decoder_start_token_id)
+    if base.multilingual:
+        prompt += [config.lang_to_id[f"<|{language}|>"], config.task_to_id[options.task]]
+    return prompt if options.timestamps else [*prompt, config.no_timestamps_token_id]
+
+
+def text_limit(base: BaseModel, prompt: int, most: int | None = None) -> int:
+    """Return how many tokens prompt and text may have together, as transformers reckons."""
+    positions = int(base.model.config.max_target_positions)
+    usual = base.model.generation_config.max_length
+    text = most if most is not None else positions if usual is None else int(usual)
+    return min(prompt + text, positions)
+
+
+def _looks_wrong(found: Decoded, options: DecodingOptions) -> bool:
+    if found.overflowed:
+        return False  # at any temperature
+    unlikely = options.log_probability is not None and found.log_probability < options.log_probability
+    if unlikely and options.no_speech is not None and found.no_speech > options.no_speech:
+        return False
+    return unlikely or (
+        options.compression_ratio is not None and found.compression_ratio > options.compression_ratio
+    )
+
+
+def _decoded(base: BaseModel, found: Found, temperature: float, *, timestamps: bool) -> Decoded:
+    text = _text(base, found.tokens)
+    raw = text.encode()
+    return Decoded(
+        text=text,
+        tokens=found.tokens,
+        segments=_segments(base, found.tokens) if timestamps else (),
+        score=found.score,
+        log_probability=found.log_probability / max(1, len(found.tokens) + found.ended),
+        no_speech=found.no_speech,
+        temperature=temperature,
+        compression_ratio=len(raw) / len(zlib.compress(raw)) if raw else 0.0,
+    )
+
+
+def _text(base: BaseModel, tokens: Sequence[int]) -> str:
+    stamp = first_timestamp(base)
+    tokenizer: Any = base.processor.tokenizer
+    spoken = [token for token in tokens if token < stamp]
+    return str(tokenizer.decode(spoken, skip_special_tokens=True)).strip()
+
+
+def _segments(base: BaseModel, tokens: Sequence[int]) -> tuple[TimedText, ...]:
+    """Cut at timestamp tokens: each closes the text before it and opens what follows."""
+    stamp, segments = first_timestamp(base), []
+    start, inside = 0.0, list[int]()
+    for token in (*tokens, None):
+        if token is not None and token < stamp:
+            inside.append(token)
+            continue
+        time = base.chunk_seconds if token is None else round((token - stamp) * TIMESTAMP_SECONDS, 2)
+        if text := _text(base, inside):
+            segments.append(TimedText(start, time, text, tuple(inside)))
+        start, inside = time, []
+    return tuple(segments)

@@ -1,0 +1,60 @@
+"""Which language is spoken, as the base model hears it: the whole distribution, not only its peak.
+
+    probabilities = language_probabilities(base, features)       # [rows, languages]
+    base.decode_languages[int(probabilities[0].argmax())]
+
+    heard = hear(base, features)                                 # one encoder pass for both:
+    probabilities = language_probabilities(base, heard=heard)
+    decode(session, heard, rows=rows, languages=languages, options=options, heard=heard)
+
+Always from the base model: an adapter would have been told the language already. So what was heard serves
+decoding too only for rows whose encoder is not adapted. Equation 4 of LoRA-Whisper (the similarity of
+languages) and routing rest on it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.model.base_model import BaseModel
+
+
+@torch.inference_mode()
+def hear(base: BaseModel, features: Tensor) -> Tensor:
+    """Return what the base model's encoder makes of `[rows, mels, frames]`: `[rows, time, width]`."""
+    heard = base.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
+    assert isinstance(heard, Tensor)
+    return heard
+
+
+@torch.inference_mode()
+def language_probabilities(
+    base: BaseModel, features: Tensor | None = None, *, heard: Tensor | None = None
+) -> Tensor:
+    """Return the probability of every language token at the first position.
+
+    Args:
+        base: a multilingual base model.
+        features: `[rows, mels, frames]` log-mel features padded to the chunk.
+        heard: what `hear` returned for them, instead of the features.
+
+    Returns:
+        `[rows, len(base.decode_languages)]` float32 on the CPU, in that order; a row sums to 1.
+
+    Raises:
+        InvalidInputError: the base model is English-only.
+    """
+    if not base.multilingual or not base.decode_languages:
+        raise InvalidInputError(
+            f"{base.id} cannot tell languages apart: it is English-only; give the language"
+        )
+    if heard is None:
+        assert features is not None
+        heard = hear(base, features)
+    config = base.model.generation_config
+    tokens = [config.lang_to_id[f"<|{language}|>"] for language in base.decode_languages]
+    start = torch.full((heard.shape[0], 1), config.decoder_start_token_id, device=base.device)
+    logits = base.model(encoder_outputs=(heard,), decoder_input_ids=start, use_cache=False).logits[:, -1]
+    return logits.float()[:, tokens].softmax(-1).cpu()

@@ -1,0 +1,199 @@
+"""Proof of effect: what base model and adapted model answer to one fixed input.
+
+    probe = measure_probe(base, adapter)       # recorded in the manifest by `train`
+    check_probe(base, adapter, manifest.probe) # at load: right weights, and they do something
+
+The input is defined by code alone. `sines/2`: one second of 24 sines whose frequencies, phases and
+loudness follow low-discrepancy sequences, the base model's own features, a prompt with the first of its
+languages, the logits of 16 text tokens spread evenly over the vocabulary, and the text that a greedy search
+finds, of at most 8 tokens. In float32, whatever the device, and with a tolerance above what CPUs differ by.
+
+The text ends before the first token whose lead over the next likely one is less than twice the tolerance:
+two computers within the tolerance choose the same tokens until there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapter_hub.decoding.decoder import DecoderSteps
+from adapter_hub.decoding.token_rules import TokenRules
+from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.escaping import shown
+from adapter_hub.formats.manifest import Probe, ProbeText
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.loading import ResidentAdapter, load_weights
+from adapter_hub.model.session import Experts, Session
+from adapter_hub.speech.audio import SAMPLE_RATE, Audio, audio_from_samples
+from adapter_hub.speech.features import log_mel
+
+INPUT = "sines/2"
+LOGITS = 16
+SINES = 24
+TOKENS = 8  # of the text, the end among them
+TOLERANCE = 1e-3  # of the largest logit: far above the rounding of any CPU
+FLOOR = 1e-5  # of the largest logit: about what float32 rounding can move
+ROUNDED = 'torch may round products of matrices here; call torch.set_float32_matmul_precision("highest")'
+_GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, fill the unit interval evenly
+
+
+def probe_audio() -> Audio:
+    """Return the waveform of `sines/2`: one second, 16 kHz."""
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    k = np.arange(1, SINES + 1)[:, None]
+    frequency = 100.0 + 3900.0 * ((k * _GOLDEN) % 1.0)
+    phase = 2 * np.pi * ((k * _GOLDEN**2) % 1.0)
+    swell = 0.5 + 0.5 * np.sin(2 * np.pi * (1 + k % 5) * time + phase)
+    wave = (swell * np.sin(2 * np.pi * frequency * time + phase)).sum(axis=0) * (0.5 / SINES)
+    return audio_from_samples(wave.astype(np.float32), SAMPLE_RATE, where=INPUT)
+
+
+def measure_probe(base: BaseModel, adapter: ResidentAdapter | Path) -> Probe:
+    """Return what base model and adapted model answer.
+
+    Args:
+        base: in float32.
+        adapter: loaded, or a folder in PEFT's format (as training writes it).
+
+    Raises:
+        InvalidInputError: the base model is not in float32.
+        IntegrityError: the adapter moves no logit by more than rounding could.
+    """
+    adapter = load_weights(base, adapter) if isinstance(adapter, Path) else adapter
+    plain, adapted = _answers(base, adapter)
+    if not torch.isfinite(adapted.logits).all():
+        raise IntegrityError(f"{adapter.name}: on the probe {INPUT} its logits are not finite: it overflows")
+    scale, effect = float(plain.logits.abs().max()), float((plain.logits - adapted.logits).abs().max())
+    if effect <= 2 * FLOOR * scale:
+        raise IntegrityError(
+            f"{adapter.name}: no effect: on the probe {INPUT} it moves no logit by more than rounding "
+            f"({effect:.2g}); was it trained?"
+        )
+    tolerance = float(f"{max(min(TOLERANCE * scale, effect / 4), FLOOR * scale):.3g}")
+    return Probe(
+        input=INPUT,
+        base_model_logits=tuple(_rounded(plain.logits)),
+        adapter_logits=tuple(_rounded(adapted.logits)),
+        tolerance=tolerance,
+        base_model_text=_text(base, plain.sure(tolerance)),
+        adapter_text=_text(base, adapted.sure(tolerance)),
+    )
+
+
+def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None:
+    """Compare what is measured now with what the manifest records.
+
+    Raises:
+        InvalidInputError: an unknown probe, or the base model is not in float32.
+        IntegrityError: other logits or another text, or the adapted model answers as the base model does.
+    """
+    if probe.input != INPUT or len(probe.adapter_logits) != LOGITS or len(probe.base_model_logits) != LOGITS:
+        raise InvalidInputError(f"{adapter.name}: unknown probe {probe.input!r}; expected {INPUT}")
+    plain, adapted = _answers(base, adapter)
+    differences = []
+    for what, found, logits, text in (
+        ("base model", plain, probe.base_model_logits, probe.base_model_text),
+        ("adapter", adapted, probe.adapter_logits, probe.adapter_text),
+    ):
+        away = float((found.logits - torch.tensor(logits)).abs().max())
+        if not away <= probe.tolerance:  # NaN is away too
+            differences.append(f"{what}'s logits are {away:.3g} off, at most {probe.tolerance:.3g} allowed")
+        heard = _text(base, found.tokens[: len(text.tokens)])
+        if heard != text:
+            differences.append(f"{what} says {shown(heard.text, 60)!r}, expected {shown(text.text, 60)!r}")
+    if float((plain.logits - adapted.logits).abs().max()) <= probe.tolerance:
+        differences.append("the adapted model answers as the base model does")
+    if differences:
+        what = f"{adapter.name}: probe {probe.input}"
+        raise IntegrityError(what, differences, ROUNDED if _rounds_products() else "")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a model answers: `[LOGITS]` float32, the likeliest tokens, and the lead of each."""
+
+    logits: Tensor
+    tokens: tuple[int, ...]
+    leads: tuple[float, ...]
+
+    def sure(self, tolerance: float) -> tuple[int, ...]:
+        """Return the tokens that stay the same wherever logits are within `tolerance`."""
+        count = next((k for k, lead in enumerate(self.leads) if lead < 2 * tolerance), len(self.tokens))
+        return self.tokens[:count]
+
+
+@torch.inference_mode()
+def _answers(base: BaseModel, adapter: ResidentAdapter) -> tuple[_Answer, _Answer]:
+    """Return what the base model answers, and the adapted one."""
+    if base.dtype != torch.float32:
+        raise InvalidInputError(f"a probe needs float32 arithmetic, the base model is in {base.dtype}")
+    features = torch.from_numpy(log_mel(base.processor.feature_extractor, [probe_audio()])).to(base.device)
+    session = Session(base)
+    if base.device.type == "cuda":
+        _convolve_in_float64(session)
+    return _answer(session, features, None), _answer(session, features, adapter)
+
+
+def _answer(session: Session, features: Tensor, experts: Experts) -> _Answer:
+    base = session.base
+    config = base.model.generation_config
+    prompt = [config.decoder_start_token_id]
+    if base.multilingual:
+        prompt += [config.lang_to_id[f"<|{base.decode_languages[0]}|>"], config.task_to_id["transcribe"]]
+    prompt.append(config.no_timestamps_token_id)
+    tokens = torch.linspace(0, config.eos_token_id - 1, LOGITS).long().to(base.device)
+    session.seat([experts])
+    steps = DecoderSteps(session, session.model.get_encoder()(features).last_hidden_state, beams=1)
+    logits = steps.begin([prompt], min(len(prompt) + TOKENS, base.model.config.max_target_positions))
+    measured = logits[0, -1, tokens].float().cpu()
+    rules = TokenRules.of(base, timestamps=False)
+    state, chosen, leads = rules.start(1, 1), list[int](), list[float]()
+    while len(chosen) < steps.length - steps.prompt and rules.end not in chosen:
+        if chosen:
+            logits = steps.advance(torch.tensor([[chosen[-1]]], device=base.device))
+        rules.apply(logits, state, first=not chosen)
+        best = logits[0, -1].topk(2)
+        chosen.append(int(best.indices[0]))
+        leads.append(float(best.values[0] - best.values[1]))
+    return _Answer(measured, tuple(chosen), tuple(leads))
+
+
+def _text(base: BaseModel, tokens: tuple[int, ...]) -> ProbeText:
+    return ProbeText(tokens=tokens, text=base.processor.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _convolve_in_float64(session: Session) -> None:
+    """Let a session's convolutions compute in float64, and return float32.
+
+    Where a GPU has TF32 torch rounds the inputs of float32 convolutions to 10 bits unless told not to, which
+    moves logits further than a small tolerance allows. torch's switch would change the numbers of all threads
+    while a probe runs; the modules of a session are its own.
+    """
+    theirs, ours = session.base.model.get_encoder(), session.model.get_encoder()
+    ours.conv1.forward = partial(_in_float64, theirs.conv1)
+    ours.conv2.forward = partial(_in_float64, theirs.conv2)
+
+
+def _in_float64(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    assert conv.bias is not None
+    y = F.conv1d(x.double(), conv.weight.double(), conv.bias.double(), conv.stride, conv.padding)
+    return y.to(x.dtype)
+
+
+def _rounds_products() -> bool:
+    """Tell whether somebody let torch multiply float32 matrices in less; by default it does not."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # torch's older and newer switches were both used
+        return True
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [float(f"{value:.7g}") for value in values.tolist()]

@@ -1,0 +1,291 @@
+"""Searching for a batch's texts: beam search, greedy, sampling, for all audios and beams at once.
+
+    found = beam_search(steps, logits, rules, SearchLimits(length=448))     # logits behind the prompt
+    found = token_by_token(steps, logits, rules, limits, temperature=0.4)  # 0 is greedy
+    found[0].tokens, found[0].score
+
+Beam search is that of transformers: the same candidates, the same length penalty, the same end. An audio
+that is done leaves the batch. Nothing is looped over beams or audios but what leaves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from adapter_hub.decoding.decoder import DecoderSteps
+from adapter_hub.decoding.token_rules import TokenRules, TokenState
+
+IMPOSSIBLE = -1e9  # a score that no text has
+BLOCK = 64  # vocabulary is searched block by block: the best of a block first
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """When to stop.
+
+    Attributes:
+        length: tokens of prompt and text together, at most.
+        length_penalty: a text's score is its log probability over its length to this power.
+        early_stopping: True ends an audio as soon as it has as many texts as beams; False when no beam can
+            become better at its present length; "never" when none can at any length.
+        shrink: audios that are done leave the batch. False keeps the batch's shape to the end, so that
+            every number of a row is bit-identical whatever the other rows do.
+    """
+
+    length: int
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    shrink: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """One audio's text.
+
+    Attributes:
+        tokens: without prompt and end.
+        score: what it was chosen by: log probability, in beam search under the length penalty.
+        log_probability: the sum over its tokens, the end included where it was reached.
+        ended: whether it came to its end before the limit.
+        no_speech: the probability of `<|nospeech|>` where text starts.
+    """
+
+    tokens: tuple[int, ...]
+    score: float
+    log_probability: float
+    ended: bool
+    no_speech: float = 0.0
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether there is no text: the scores were not finite any more, as where an adapter overflows."""
+        return not math.isfinite(self.score)
+
+
+def beam_search(steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: SearchLimits) -> list[Found]:
+    """Return the best text of every row.
+
+    Args:
+        steps: that have read the prompts, with as many beams as shall be searched.
+        logits: behind the prompts, `[rows, 1, vocabulary]`.
+        rules: which tokens may come.
+        limits: when to stop.
+    """
+    beams = _Beams(steps, rules, limits)
+    found: list[Found | None] = [None] * steps.rows
+    rows = list(range(steps.rows))  # whose text each row of the tensors is
+    logits = logits.expand(-1, steps.beams, -1)
+    while True:
+        parents, tokens = beams.choose(logits)
+        done = beams.done().tolist()
+        for place, row in enumerate(rows):
+            if done[place] and found[row] is None:
+                found[row] = beams.best(place)
+        if all(done):
+            return [item for item in found if item is not None]
+        if any(done) and limits.shrink and steps.worth_leaving(done.count(False)):
+            order = remaining(done)
+            rows = [rows[place] for place in order]
+            steps.keep(order)
+            index = torch.tensor(order, device=tokens.device)
+            beams.keep(index)
+            parents, tokens = parents[index], tokens[index]
+        steps.follow(parents)
+        logits = steps.advance(tokens)
+
+
+def token_by_token(
+    steps: DecoderSteps,
+    logits: Tensor,
+    rules: TokenRules,
+    limits: SearchLimits,
+    *,
+    temperature: float = 0.0,
+    random_seed: int = 0,
+) -> list[Found]:
+    """Return one text of every row: the likeliest token each time, or one drawn by `temperature`.
+
+    Args: as `beam_search`; `steps` with one beam. A row's draws do not depend on the other rows.
+    """
+    room = limits.length - steps.prompt
+    generator = torch.Generator().manual_seed(random_seed)
+    draws = torch.rand(steps.rows, room, generator=generator).to(logits.device) if temperature else None
+    state, rows = rules.start(steps.rows, 1), list(range(steps.rows))
+    tokens: list[list[int]] = [[] for _ in rows]
+    sums, found = [0.0] * len(rows), dict[int, Found]()
+    for count in range(room):
+        rules.apply(logits, state, first=count == 0)
+        scores = logits.log_softmax(-1)
+        if draws is None:
+            chosen = best_tokens(scores, 1)[1][..., 0]
+        else:
+            index = torch.tensor(rows, device=draws.device)
+            chosen = drawn(scores, temperature, draws[index, count])
+        values = scores.gather(-1, chosen[..., None]).flatten().tolist()
+        done = []
+        for row, token, value in zip(rows, chosen[:, 0].tolist(), values, strict=True):
+            ended = token == rules.end
+            if row not in found:
+                sums[row] += value
+                tokens[row] += [] if ended else [token]
+                if ended or count + 1 == room or not math.isfinite(value):
+                    found[row] = Found(tuple(tokens[row]), sums[row], sums[row], ended)
+            done.append(row in found)
+        if all(done):
+            break
+        if any(done) and limits.shrink and steps.worth_leaving(done.count(False)):
+            order = remaining(done)
+            rows = [rows[place] for place in order]
+            steps.keep(order)
+            index = torch.tensor(order, device=chosen.device)
+            chosen, state = chosen[index], state.keep(index)
+        state = rules.append(state, chosen)
+        logits = steps.advance(chosen)
+    return [found[row] for row in range(len(tokens))]
+
+
+class _Beams:
+    """The candidates of every audio that is still searched; tensors start with `[rows, ...]`."""
+
+    def __init__(self, steps: DecoderSteps, rules: TokenRules, limits: SearchLimits) -> None:
+        rows, self.size, device = steps.rows, steps.beams, rules.always.device
+        self.rules, self.limits, self.count = rules, limits, 0
+        self.room = limits.length - steps.prompt
+
+        def full(value: float) -> Tensor:
+            return torch.full((rows, self.size), value, device=device)
+
+        self.running = full(IMPOSSIBLE)
+        self.running[:, 0] = 0.0  # all start alike: but one of them may choose the first token
+        self.state: TokenState = rules.start(rows, self.size)
+        self.tokens = torch.zeros(rows, self.size, self.room, dtype=torch.long, device=device)
+        self.ended, self.ended_scores = full(0.0).bool(), full(IMPOSSIBLE)
+        self.ended_tokens, self.ended_lengths = torch.zeros_like(self.tokens), full(0.0).long()
+        self.open = torch.ones(rows, 1, dtype=torch.bool, device=device)
+
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the parents and the tokens of the beams that go on, `[rows, beams]` each."""
+        self.count += 1
+        scores = logits.log_softmax(-1)
+        self.rules.apply(scores, self.state, first=self.count == 1)
+        # twice as many candidates as beams: so many go on even if all the best ones end
+        values, ids = best_tokens(scores, 2 * self.size)
+        totals, places = (values + self.running[..., None]).flatten(1).topk(2 * self.size)
+        parents, tokens = places // ids.shape[-1], ids.flatten(1).gather(1, places)
+        ends = (tokens == self.rules.end) | (self.count == self.room)
+        self._end(totals, parents, tokens, ends)
+        alive = totals + ends * IMPOSSIBLE
+        onward = alive.topk(self.size).indices
+        parents, tokens = parents.gather(1, onward), tokens.gather(1, onward)
+        self.running = alive.gather(1, onward)
+        self.tokens = self._sequences(parents, tokens)
+        self.state = self.rules.append(self.state.follow(parents), tokens)
+        self._close()
+        return parents, tokens
+
+    def _sequences(self, parents: Tensor, tokens: Tensor) -> Tensor:
+        """Return the tokens of `parents` with one more behind."""
+        sequences = self.tokens.gather(1, parents[..., None].expand(-1, -1, self.room))
+        sequences[..., self.count - 1] = tokens
+        return sequences
+
+    def _end(self, totals: Tensor, parents: Tensor, tokens: Tensor, ends: Tensor) -> None:
+        """Keep the best of the texts that have ended, now or before."""
+        final = ends & (torch.arange(2 * self.size, device=ends.device) < self.size)
+        # on a GPU looking would mean to wait for it
+        if final.device.type == "cpu" and not final.any():
+            return
+        shut = ~self.open
+        if self.limits.early_stopping is True:
+            shut = shut | self.ended.all(1, keepdim=True)
+        scores = totals / self.count**self.limits.length_penalty
+        scores = scores + shut * IMPOSSIBLE + ~final * IMPOSSIBLE
+        best = torch.cat([self.ended_scores, scores], 1).topk(self.size)
+        self.ended_scores, places = best.values, best.indices
+
+        def pick(before: Tensor, now: Tensor) -> Tensor:
+            both = torch.cat([before, now], 1)
+            index = places if both.dim() == 2 else places[..., None].expand(-1, -1, both.shape[2])
+            return both.gather(1, index)
+
+        self.ended = pick(self.ended, final)
+        self.ended_lengths = pick(self.ended_lengths, torch.full_like(tokens, self.count))
+        self.ended_tokens = pick(self.ended_tokens, self._sequences(parents, tokens))
+
+    def _close(self) -> None:
+        """Note which audios can still become better."""
+        far = self.limits.early_stopping == "never" and self.limits.length_penalty > 0
+        hoped = self.running[:, :1] / (self.room if far else self.count) ** self.limits.length_penalty
+        worst = torch.where(self.ended, self.ended_scores.amin(1, keepdim=True), IMPOSSIBLE)
+        self.open = self.open & (hoped > worst).any(1, keepdim=True)
+
+    def done(self) -> Tensor:
+        """Return which audios are, `[rows]`."""
+        done = ~self.open[:, 0]
+        if self.limits.early_stopping is True:
+            done = done | self.ended.all(1)
+        return done | (self.count == self.room)
+
+    def best(self, place: int) -> Found:
+        """Return the best text of an audio."""
+        length, score = int(self.ended_lengths[place, 0]), float(self.ended_scores[place, 0])
+        if math.isnan(float(self.running[place, 0])):  # the largest of all to `topk`: here if anywhere
+            return Found((), math.nan, math.nan, ended=False)
+        tokens = self.ended_tokens[place, 0, :length].tolist()
+        ended = bool(tokens) and tokens[-1] == self.rules.end
+        total = score * length**self.limits.length_penalty
+        return Found(tuple(tokens[: length - ended]), score, total, ended)
+
+    def keep(self, order: Tensor) -> None:
+        """Go on with some of the audios."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value[order])
+        self.state = self.state.keep(order)
+
+
+def best_tokens(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` best of `[..., vocabulary]`, best first, and their ids.
+
+    The best of every block of the vocabulary tell which blocks to look into: several times faster on a CPU
+    than `topk` over the whole.
+    """
+    size = scores.shape[-1]
+    if size < 2 * count * BLOCK:
+        values, ids = scores.topk(min(count, size))
+        return values, ids
+    whole = size // BLOCK * BLOCK
+    blocks = scores[..., :whole].unflatten(-1, (-1, BLOCK))
+    where = blocks.amax(-1).topk(count).indices[..., None]
+    inside = torch.arange(BLOCK, device=scores.device)
+    values = blocks.gather(-2, where.expand(*where.shape[:-1], BLOCK)).flatten(-2)
+    ids = (where * BLOCK + inside).flatten(-2)
+    if whole < size:
+        rest = torch.arange(whole, size, device=scores.device).expand(*scores.shape[:-1], -1)
+        values, ids = torch.cat([values, scores[..., whole:]], -1), torch.cat([ids, rest], -1)
+    values, places = values.topk(count)
+    return values, ids.gather(-1, places)
+
+
+def drawn(scores: Tensor, temperature: float, draws: Tensor) -> Tensor:
+    """Return a token of `[rows, 1, vocabulary]` for every draw from 0 to 1, `[rows, 1]`."""
+    shares = (scores[:, 0] / temperature).softmax(-1).cumsum(-1)
+    # `right`: a token without probability adds nothing to the sum and is passed over
+    chosen = torch.searchsorted(shares, draws[:, None] * shares[:, -1:], right=True)
+    return chosen.clamp_(max=scores.shape[-1] - 1)
+
+
+def remaining(done: list[bool]) -> list[int]:
+    """Return the rows to keep, so ordered that few change place.
+
+    >>> remaining([False, True, False, False])
+    [0, 3, 2]
+    """
+    count = len(done) - sum(done)
+    behind = [place for place in range(len(done) - 1, count - 1, -1) if not done[place]]
+    return [place if not done[place] else behind.pop(0) for place in range(count)]

@@ -1,0 +1,131 @@
+"""Which tokens may come next: suppressed ones, the first one, and the grammar of timestamps.
+
+    rules = TokenRules.of(base, timestamps=True)
+    state = rules.start(rows, beams)
+    rules.apply(scores, state)                 # in place: what may not come gets -inf
+    state = state.follow(parents).append(tokens)
+
+The rules are those of transformers' `SuppressTokensLogitsProcessor`, `SuppressTokensAtBeginLogitsProcessor`
+and `WhisperTimeStampLogitsProcessor`, in their order, for all beams at once: what they read off a beam's
+tokens is kept as three numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adapter_hub.model.base_model import BaseModel
+
+NEVER = float("-inf")
+
+
+def first_timestamp(base: BaseModel) -> int:
+    """Return the id of `<|0.00|>`; every later id is a timestamp too."""
+    return int(base.model.generation_config.no_timestamps_token_id) + 1
+
+
+@dataclass(frozen=True)
+class TokenState:
+    """What the rules know of every beam, each `[rows, beams]`.
+
+    Attributes:
+        last: whether its last token is a timestamp.
+        before: whether the one before is; True where there is none.
+        latest: its latest timestamp; the id before the first one where there is none.
+    """
+
+    last: Tensor
+    before: Tensor
+    latest: Tensor
+
+    def follow(self, parents: Tensor) -> TokenState:
+        """Return the state of the beams that go on."""
+        return TokenState(*(item.gather(1, parents) for item in (self.last, self.before, self.latest)))
+
+    def keep(self, order: Tensor) -> TokenState:
+        """Return the state of some of the rows."""
+        return TokenState(self.last[order], self.before[order], self.latest[order])
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """The rules of one search.
+
+    Attributes:
+        end: the end of text.
+        always: ids that never come.
+        first: ids that may not come first.
+        stamp: the id of `<|0.00|>`.
+        timestamps: whether timestamps are wanted; otherwise none may come.
+        latest_first: the latest timestamp that may come first, None for any.
+    """
+
+    end: int
+    always: Tensor
+    first: Tensor
+    stamp: int
+    timestamps: bool
+    latest_first: int | None
+
+    @classmethod
+    def of(cls, base: BaseModel, *, timestamps: bool) -> TokenRules:
+        """Return the rules that the base model's generation configuration asks for."""
+        config, stamp = base.model.generation_config, first_timestamp(base)
+        latest = getattr(config, "max_initial_timestamp_index", None)
+        always = {*(config.suppress_tokens or ()), *([stamp - 1] if timestamps else [])}
+        return cls(
+            end=int(config.eos_token_id),
+            always=torch.tensor(sorted(always), dtype=torch.long, device=base.device),
+            first=torch.tensor(
+                list(config.begin_suppress_tokens or ()), dtype=torch.long, device=base.device
+            ),
+            stamp=stamp,
+            timestamps=timestamps,
+            latest_first=None if latest is None else stamp + int(latest),
+        )
+
+    def start(self, rows: int, beams: int) -> TokenState:
+        """Return the state before the first token."""
+        true = torch.ones(rows, beams, dtype=torch.bool, device=self.always.device)
+        # both True: what comes after the first token has "none" before it
+        return TokenState(true, true, torch.full_like(true, self.stamp - 1, dtype=torch.long))
+
+    def append(self, state: TokenState, tokens: Tensor) -> TokenState:
+        """Return the state after `tokens` `[rows, beams]`."""
+        if not self.timestamps:
+            return state
+        stamped = tokens >= self.stamp
+        return TokenState(stamped, state.last, torch.where(stamped, tokens, state.latest))
+
+    def apply(self, scores: Tensor, state: TokenState, *, first: bool) -> None:
+        """Set the scores `[rows, beams, vocabulary]` of what may not come to -inf, in place."""
+        if first and len(self.first):
+            scores.index_fill_(-1, self.first, NEVER)
+        if len(self.always):
+            scores.index_fill_(-1, self.always, NEVER)
+        if not self.timestamps:
+            scores[..., self.stamp :] = NEVER
+            return
+        text, stamps = scores[..., : self.stamp], scores[..., self.stamp :]
+        if first:
+            text.fill_(NEVER)
+            if self.latest_first is not None:
+                scores[..., self.latest_first + 1 :] = NEVER
+        else:
+            self._pair(scores, state)
+        # where timestamps together are likelier than any text token, one has to come
+        likelier = stamps.logsumexp(-1) > text.amax(-1)
+        text.masked_fill_(likelier[..., None], NEVER)
+
+    def _pair(self, scores: Tensor, state: TokenState) -> None:
+        """Timestamps come in pairs, save before the end, and do not go back."""
+        open_, closed = state.last & ~state.before, state.last & state.before
+        scores[..., : self.end].masked_fill_(open_[..., None], NEVER)
+        stamps = scores[..., self.stamp :]
+        # the second of a pair may repeat the first; otherwise time goes on
+        least = torch.where(closed, scores.shape[-1], state.latest + (~open_).long())
+        ids = torch.arange(self.stamp, scores.shape[-1], device=scores.device)
+        stamps.masked_fill_(ids < least[..., None], NEVER)

@@ -1,0 +1,1 @@
+"""Files that others may touch, too: read within limits, written whole or not at all, under locks."""

@@ -1,0 +1,326 @@
+"""`adapter.json`: the one record of an adapter version.
+
+Immutable; the sha256 of its bytes is the version's identity. It lists every file of the artifact,
+pins the base model and the parents by digest, and carries the recipe verbatim.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
+
+from adapter_hub.errors import few
+from adapter_hub.escaping import shown
+from adapter_hub.formats.canonical import (
+    Count,
+    Digest,
+    Record,
+    Sha256,
+    Text,
+    UtcTime,
+    canonical_bytes,
+    digest_of,
+)
+from adapter_hub.formats.manifest_rules import parent_problems, weights_size_problems
+from adapter_hub.formats.reference import NAME_PATTERN, VERSION_PATTERN, check_name
+
+MANIFEST_FILE = "adapter.json"
+SCHEMA = "adapter/1"
+FUNCTION_SCHEMA = "function/1"
+
+Method = Literal["lora", "warm-start", "expert-pair", "average", "imported"]
+ParentRole = Literal["seed", "expert", "component"]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+VersionText = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
+_ID_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
+BASE_MODEL_PATTERN = rf"{_ID_PART}(?:/{_ID_PART})?"
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is no adapter any more
+MAXIMUM_SCALING = 1e6
+MAXIMUM_MODULES = 4096  # whisper-large has 384 linears
+MAXIMUM_FILES = 4096
+MAXIMUM_FILE = 4 * 2**30  # bytes; rank 512 on every linear of whisper-large-v3 in float32 is 2.6 GB
+
+
+def check_base_model_id(text: str) -> str:
+    """Return what a base model is called in public, if it is no path, which another machine would open.
+
+    Raises:
+        ValueError: it is one, or something else.
+    """
+    if not re.fullmatch(BASE_MODEL_PATTERN, text):
+        raise ValueError("expected namespace/name as on the Hub, or a name; a path is of one machine only")
+    return text
+
+
+BaseModelId = Annotated[
+    str, AfterValidator(check_base_model_id), Field(json_schema_extra={"pattern": f"^{BASE_MODEL_PATTERN}$"})
+]
+
+
+class Language(Record):
+    """A language of the adapter: its BCP 47 tag, and the Whisper token that stands for it."""
+
+    tag: Text
+    decode_language: Text
+
+
+class BaseModelPin(Record):
+    """The base model: `digest` identifies it (see `adapter_hub.base_model.digest`), the rest finds it."""
+
+    id: BaseModelId
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = None
+    architecture: Text
+    digest: Digest
+
+
+class LoraModule(Record):
+    """One adapted linear: its full path in the base model, the rank, and the scaling of B·A."""
+
+    path: Text
+    rank: Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
+    scaling: Annotated[float, Field(gt=0.0, lt=MAXIMUM_SCALING)]
+
+
+class LoraSection(Record):
+    """One set of LoRA weights: the adapter's own, or one half of an expert pair."""
+
+    role: Literal["self", "parent", "child"]
+    dtype: Literal["float32", "float16", "bfloat16"]
+    dropout: Share
+    parameters: Count
+    modules: Annotated[tuple[LoraModule, ...], Field(min_length=1, max_length=MAXIMUM_MODULES), FailFast()]
+
+    @model_validator(mode="after")
+    def _sorted_modules(self) -> Self:
+        paths = [module.path for module in self.modules]
+        if paths != sorted(set(paths)):
+            raise ValueError("module paths must be sorted and unique")
+        return self
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any module."""
+        return max(module.rank for module in self.modules)
+
+
+class GateSection(Record):
+    """The gate of an expert pair: per token and layer, or one learned pair of weights a layer."""
+
+    kind: Literal["token", "static"]
+    parameters: Count
+
+
+class FileEntry(Record):
+    """A file of the artifact: relative POSIX path, size in bytes, sha256."""
+
+    path: Text
+    size: Annotated[int, Field(ge=0, le=MAXIMUM_FILE)]
+    sha256: Sha256
+
+
+class Parent(Record):
+    """An adapter that this one was made from, pinned by the digests of its manifest, weights and function."""
+
+    role: ParentRole
+    name: Name
+    version: VersionText
+    digest: Digest
+    weights_digest: Digest
+    function_digest: Digest
+    weight: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+
+
+class Similarity(Record):
+    """How near the adapter's speech is to languages of the base model (LoRA-Whisper, equation 4)."""
+
+    measure: Literal["argmax-share"]
+    scores: dict[str, Share]
+    mean_probabilities: dict[str, Share]
+    segments: Annotated[int, Field(ge=1)]
+    random_seed: int
+    data_sha256: Sha256
+    base_model_digest: Digest
+
+
+class DataSource(Record):
+    """A data set that the adapter was trained on, bound to its content."""
+
+    id: Text
+    revision: Text | None = None
+    split: Text
+    license: Text | None = None
+    hours: Annotated[float, Field(ge=0.0)]
+    utterances: Count
+    sha256: Sha256
+
+
+class CurvePoint(Record):
+    """Where training stood after `step`: losses in nats a token of text.
+
+    `loss` is the mean over the training data since the point before, `dev_loss` that of the dev data.
+    """
+
+    step: Count
+    loss: float | None = None
+    dev_loss: float | None = None
+
+
+class Training(Record):
+    """How the training ran.
+
+    `best_step` is the step whose weights were kept, where early stopping chose; else the last one's were.
+    """
+
+    steps: Count
+    best_step: Count | None = None
+    random_seed: int
+    hardware: Text
+    wall_seconds: Annotated[float, Field(ge=0.0)]
+    packages: dict[str, str]
+    code_revision: Text | None = None
+    dirty: bool | None = None
+    curve: tuple[CurvePoint, ...] | None = None
+
+
+class ProbeText(Record):
+    """What was decoded of a probe's input: the tokens that no rounding can change, and what they say."""
+
+    tokens: tuple[Count, ...]
+    text: str
+
+
+class Probe(Record):
+    """Proof of effect: what base model and adapter answer to a fixed input.
+
+    `input` names the input (see `adapter_hub.decoding.probe`); the values are logits of float32
+    arithmetic, one list for the base model and one for the adapted model, `tolerance` the largest
+    absolute difference allowed; then the text of each.
+    """
+
+    input: Text
+    base_model_logits: tuple[float, ...]
+    adapter_logits: tuple[float, ...]
+    tolerance: Annotated[float, Field(gt=0.0)]
+    base_model_text: ProbeText
+    adapter_text: ProbeText
+
+
+class Draft(Record):
+    """All that a manifest says but for `function_digest`, which follows from the rest.
+
+    `source` says where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
+    """
+
+    schema_: Annotated[Literal["adapter/1"], Field(alias="schema")]
+    name: Name
+    version: VersionText
+    created: UtcTime
+    authors: Annotated[tuple[Text, ...], Field(max_length=1000), FailFast()]
+    license: Text
+    method: Method
+    task: Literal["transcribe", "translate"]
+    timestamps: bool
+    languages: Annotated[tuple[Language, ...], Field(min_length=1, max_length=200), FailFast()]
+    base_model: BaseModelPin
+    lora: Annotated[tuple[LoraSection, ...], Field(min_length=1, max_length=2)]
+    gate: GateSection | None = None
+    files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=MAXIMUM_FILES), FailFast()]
+    weights_digest: Digest
+    parents: Annotated[tuple[Parent, ...], Field(max_length=1000), FailFast()] = ()
+    source: Text | None = None
+    similarity: Annotated[tuple[Similarity, ...], Field(max_length=100), FailFast()] = ()
+    data: Annotated[tuple[DataSource, ...], Field(max_length=1000), FailFast()] = ()
+    recipe: Annotated[str, StringConstraints(min_length=1, max_length=2**20)] | None = None
+    training: Training | None = None
+    probe: Probe | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_name(self.name)
+        paths = [entry.path for entry in self.files]
+        if paths != sorted(set(paths)):
+            raise ValueError("file paths must be sorted and unique")
+        problems = [
+            *(f"file path '{shown(path, 100)}' is not safe" for path in paths if not is_safe_path(path)),
+            *weights_size_problems(self.files, self.lora, self.gate),
+            *parent_problems(self.method, self.parents),
+            *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
+        ]
+        if problems:
+            raise ValueError(few(problems))
+        return self
+
+    @property
+    def ref(self) -> str:
+        """`namespace/name@version`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any adapted module."""
+        return max(section.rank for section in self.lora)
+
+
+class Manifest(Draft):
+    """The record of one adapter version; see the module's docstring.
+
+    `function_digest` is recomputed whenever a manifest is read: see the function of that name.
+    """
+
+    function_digest: Digest
+
+    @model_validator(mode="after")
+    def _true_function(self) -> Self:
+        found = function_digest(self)
+        if found != self.function_digest:
+            raise ValueError(
+                f"function_digest: {self.function_digest}, but weights, modules, scaling, gate, task and "
+                f"languages give {found}"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """The version's identity."""
+        return digest_of(self.to_bytes())
+
+
+def function_digest(manifest: Draft) -> str:
+    """Return the digest of all that decides what an adapter does to its base model.
+
+    Two versions with one function digest give the same text for every audio; reports, the version rule,
+    pairs and statuses are bound to it. The weights alone do not decide: the same tensors with another
+    scaling are another adapter.
+    """
+    record = {
+        "schema": FUNCTION_SCHEMA,
+        "weights_digest": manifest.weights_digest,
+        "lora": [
+            {
+                "role": section.role,
+                "modules": [[module.path, module.rank, module.scaling] for module in section.modules],
+            }
+            for section in sorted(manifest.lora, key=lambda section: section.role)
+        ],
+        **({"gate": manifest.gate.kind} if manifest.gate else {}),
+        "task": manifest.task,
+        "decode_languages": sorted({language.decode_language for language in manifest.languages}),
+        "timestamps": manifest.timestamps,
+    }
+    return digest_of(canonical_bytes(record))
+
+
+def is_safe_path(path: str) -> bool:
+    """Tell whether a listed path stays inside the artifact on every operating system."""
+    parts = path.split("/")
+    return (
+        all(part not in ("", ".", "..") and not part.startswith("~") for part in parts)
+        and not any(c in path for c in "\\:\0")
+        and path.isprintable()
+        and path.isascii()
+        and path != MANIFEST_FILE
+    )

@@ -1,0 +1,239 @@
+"""The frozen Whisper that adapters are composed with.
+
+    base = load_base_model()                                        # the embedded one
+    base = load_base_model("openai/whisper-small", revision="973a…")  # of the Hub, fetched before
+    base = load_base_model("./my-whisper")                          # a folder as transformers saves it
+
+Nothing here reaches the network (`adapter_hub.base_model.finding.fetch_base_model` does). What was loaded is
+identified by its digest (see `adapter_hub.base_model.digest`), which adapters pin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapter_hub.artifact.privacy import public_base_model
+from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest
+from adapter_hub.base_model.finding import find_base_model, find_pinned_base_model, remember_folder
+from adapter_hub.base_model.settings import read_config
+from adapter_hub.base_model.soundness import check_settings, check_sizes
+from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.escaping import shown
+from adapter_hub.formats.manifest import BaseModelPin
+from adapter_hub.model.assembling import assemble
+from adapter_hub.model.memory import is_out_of_memory, memory_guard
+from adapter_hub.model.packing import pack
+from adapter_hub.model.quiet import quiet
+from adapter_hub.paths import cache_folder
+from adapter_hub.speech.features import chunk_seconds
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A loaded, frozen base model.
+
+    Attributes:
+        model: `WhisperForConditionalGeneration` in eval mode, without gradients; never changed.
+        processor: its `WhisperProcessor`.
+        folder: where it was loaded from.
+        id: the Hub's id, or the folder's path for a local model.
+        revision: commit of the Hub's repository, or None.
+        digest: the identity that adapters pin.
+    """
+
+    model: Any
+    processor: Any
+    folder: Path
+    id: str
+    revision: str | None
+    digest: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device = self.model.device
+        assert isinstance(device, torch.device)
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The arithmetic of the weights."""
+        dtype = self.model.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
+
+    @property
+    def chunk_seconds(self) -> float:
+        """The longest audio that is heard at once."""
+        return chunk_seconds(self.processor.feature_extractor)
+
+    @property
+    def multilingual(self) -> bool:
+        """False for the English-only models, which know no language tokens."""
+        return bool(getattr(self.model.generation_config, "is_multilingual", True))
+
+    @cached_property
+    def decode_languages(self) -> tuple[str, ...]:
+        """The languages that it has tokens for, as Whisper writes them, sorted."""
+        table = getattr(self.model.generation_config, "lang_to_id", None) or {}
+        return tuple(sorted(token[2:-2] for token in table))
+
+    @cached_property
+    def linears(self) -> dict[str, nn.Linear]:
+        """Every linear layer by its path: what an adapter can adapt."""
+        return {path: m for path, m in self.model.named_modules() if type(m) is nn.Linear}
+
+    @cached_property
+    def packed(self) -> dict[str, Tensor]:
+        """Weights of the decoder's linears in the order of a CPU's kernels, by path; made when first used."""
+        found = {}
+        for path, linear in self.linears.items():
+            if ".decoder." in path or path == "proj_out":
+                packed = pack(linear.weight)
+                if packed is not None:
+                    found[path] = packed
+        return found
+
+    @property
+    def pin(self) -> BaseModelPin:
+        """What a manifest records about it."""
+        name, commit = public_base_model(self.id, self.folder)
+        return BaseModelPin(
+            id=name,
+            revision=self.revision or commit,
+            architecture=type(self.model).__name__,
+            digest=self.digest,
+        )
+
+    def check_languages(self, languages: Sequence[str]) -> None:
+        """Refuse decode languages that the base model has no token for.
+
+        Raises:
+            InvalidInputError: with the ones that it has.
+        """
+        known = self.decode_languages if self.multilingual else ("en",)
+        if unknown := sorted(set(languages) - set(known)):
+            raise InvalidInputError(
+                f"decode language {', '.join(map(repr, unknown))}: {self.id} has no token for it; "
+                f"expected one of {', '.join(known)}"
+            )
+
+
+def load_base_model(
+    id_or_path: str | Path = EMBEDDED_ID,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    cache: Path | None = None,
+) -> BaseModel:
+    """Load a Whisper model, frozen and in eval mode.
+
+    One on a GPU switches cuDNN's attention off for the whole process: newer PyTorch prefers it in half
+    precision on newer GPUs, and it makes a plan of some tenths of a second for every shape, of which there
+    is one for every length of audio and text. The other kinds of fused attention stay.
+
+    Args:
+        id_or_path: the embedded model's id, an id on the Hub (fetched before), or a folder (`./a/b`).
+        revision: commit or tag, for a model of the Hub.
+        device: torch's name of it; None takes a GPU if there is one.
+        dtype: float32 (None), float16 or bfloat16.
+        cache: folder in which digests are remembered; the user's by default.
+
+    Raises:
+        NotFoundError: not in the cache or no such folder; the message holds the command that gets it.
+        InvalidInputError: not a Whisper model, or an unknown device or dtype.
+        OutOfMemoryError: the device has no room for it.
+    """
+    cache = cache or cache_folder()
+    folder, commit = find_base_model(id_or_path, revision, cache=cache)
+    with _understood(folder):
+        digest = stamped_digest(folder, cache)
+    base = _load(folder, (str(id_or_path), commit, digest), device, dtype)
+    if commit is None and base.id != EMBEDDED_ID:
+        remember_folder(folder, digest, cache)
+    return base
+
+
+def load_pinned_base_model(
+    pin: BaseModelPin, *, device: str | None = None, dtype: str | None = None, cache: Path | None = None
+) -> BaseModel:
+    """Load the base model that an adapter was made for, from whichever copy here has its digest.
+
+    Args:
+        pin: of the adapter's manifest.
+        device: see `load_base_model`.
+        dtype: see `load_base_model`.
+        cache: see `load_base_model`.
+
+    Raises:
+        NotFoundError: no copy is here; the message holds the command that gets it. And as `load_base_model`.
+    """
+    folder, commit = find_pinned_base_model(pin, cache or cache_folder())
+    return _load(folder, (pin.id, commit, pin.digest), device, dtype)
+
+
+def _load(
+    folder: Path, identity: tuple[str, str | None, str], device: str | None, dtype: str | None
+) -> BaseModel:
+    """Load the model in a folder; `identity` is its id, commit and digest."""
+    place = _device(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    config = read_config(folder)
+    kind = config.get("model_type")
+    if kind != "whisper":
+        kind = shown(repr(kind), 40)
+        raise InvalidInputError(f"{folder}: model_type is {kind} in config.json; expected 'whisper'")
+    check_sizes(config, folder)
+    with memory_guard(f"{identity[0]} on {place}"):
+        model, processor = _from_transformers(folder, DTYPES[dtype or "float32"])
+        model.to(place).eval().requires_grad_(requires_grad=False)
+    if place.type == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    return BaseModel(model, processor, folder, *identity)
+
+
+def _from_transformers(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return model and processor, on the CPU, with settings that can be computed with."""
+    with _understood(folder), quiet():
+        model, processor = assemble(folder, dtype)
+        check_settings(model, processor, folder)
+        return model, processor
+
+
+@contextmanager
+def _understood(folder: Path) -> Iterator[None]:
+    """Turn whatever a base model's files make transformers and tokenizers raise into one line."""
+    try:
+        yield
+    except (AdapterHubError, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+        raise InvalidInputError(f"{folder}: transformers cannot load it as Whisper ({reason})") from error
+
+
+def _device(name: str | None) -> torch.device:
+    """Return a device that computes: some accept what they are given and fail at the first use."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:  # each kind of device has its own
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"device {name!r}: not usable here ({reason}); try cpu") from None
+    return device

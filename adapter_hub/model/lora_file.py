@@ -1,0 +1,264 @@
+"""One file of LoRA weights: compared with what it shall be, then read once into memory of its own.
+
+    layout, buffer = read_lora(base, artifact, section)
+
+Sizes, ranks and keys are checked on the header, before memory is taken; then digest and values. Every
+difference is listed at once. The memory that the file is read into is the adapter's buffer.
+
+A file of the cache was hashed when it landed. As long as its stamp says that it was not touched since (size,
+times of modification and of change, inode; looked at on the opened file, before and after it is read), it is
+not hashed again: that would take as long as all the rest. Any other file is hashed as it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapter_hub.artifact.effects import NO_EFFECT, idle_text
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.artifact.safetensors_header import TensorEntry, header_in, parse_header
+from adapter_hub.artifact.weights import ROLE_FOLDERS
+from adapter_hub.errors import IntegrityError
+from adapter_hub.files.reading import open_regular
+from adapter_hub.files.writing import Stamp
+from adapter_hub.formats.manifest import MAXIMUM_RANK, LoraSection
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.layout import Layout, Part
+
+LOGGER = logging.getLogger(__name__)
+BLOCK = 2**20  # bytes read at once: they are hashed while they are in the processor's cache
+PREFIX = "base_model.model."
+TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a file's bytes have to be.
+
+    Attributes:
+        sha256: by the manifest.
+        stamp: of the file when it was verified last; None where it was not.
+    """
+
+    sha256: str
+    stamp: Stamp | None = None
+
+
+def read_lora(
+    base: BaseModel, artifact: Artifact, section: LoraSection, differences: Sequence[str] = ()
+) -> tuple[Layout, Tensor]:
+    """Return one LoRA of an artifact, on the CPU in the base model's dtype; `differences` are known ones."""
+    manifest, place = artifact.manifest, f"{ROLE_FOLDERS[section.role]}{WEIGHTS_FILE}"
+    entry = next((entry for entry in manifest.files if entry.path == place), None)
+    if entry is None:
+        raise IntegrityError(manifest.ref, [*differences, f"the manifest lists no {place}"])
+    promise = Promise(entry.sha256, artifact.stamps.get(place))
+    return read_file(base, artifact.path / place, section, manifest.ref, differences, promise)
+
+
+def read_file(
+    base: BaseModel,
+    path: Path,
+    section: LoraSection,
+    name: str,
+    differences: Sequence[str] = (),
+    promise: Promise | None = None,
+) -> tuple[Layout, Tensor]:
+    """Return the weights after every check; without a promise the bytes may be any."""
+    with open_weights(path, name, differences) as weights:
+        parts, complaints = _parts(base, section, weights.header)
+        differences = [*differences, *complaints, *_header_differences(base, weights.header, section)]
+        if differences:
+            raise IntegrityError(name, differences)
+        data = read_values(weights, promise)
+    layout = Layout(tuple(parts), data.numel())
+    buffer, wrong = _checked(data, layout, {m.path: m.scaling for m in section.modules}, base.dtype)
+    if wrong:
+        raise IntegrityError(name, wrong)
+    return layout, buffer
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A safetensors file that was opened once, so that header and values are of one file.
+
+    Attributes:
+        file: opened.
+        path: of it.
+        name: of the adapter, for messages.
+        stamp: of the opened file, before anything of it was read.
+        header: its tensors.
+    """
+
+    file: FileIO
+    path: Path
+    name: str
+    stamp: Stamp
+    header: dict[str, TensorEntry]
+
+
+@contextmanager
+def open_weights(path: Path, name: str, differences: Sequence[str] = ()) -> Iterator[WeightsFile]:
+    """Open a safetensors file of the adapter `name` and read its header.
+
+    Raises:
+        IntegrityError: no such file or no sound header, beside the differences known already.
+    """
+    if not path.is_file():
+        raise IntegrityError(name, [*differences, f"{path.name} is missing"])
+    with open_regular(path) as file:
+        stamp = Stamp.of(os.fstat(file.fileno()))
+        try:
+            header = header_in(file, path)
+        except IntegrityError as error:
+            raise IntegrityError(name, [*differences, str(error)]) from None
+        yield WeightsFile(file, path, name, stamp, header)
+
+
+def read_values(weights: WeightsFile, promise: Promise | None) -> Tensor:
+    """Read a file of tensors of one dtype once, into memory of its own: all values one after another.
+
+    Raises:
+        IntegrityError: it is not what was promised, or changed while it was read.
+    """
+    file, header, place = weights.file, weights.header, weights.path.name
+    start = min(entry.start for entry in header.values())
+    stop = max(entry.stop for entry in header.values())
+    data = fresh_memory(stop - start)
+    verified = promise is None or promise.stamp == weights.stamp
+    file.seek(0 if not verified else start)
+    first = b"" if verified else file.read(start)
+    changed = not verified and parse_header(first[8:], weights.stamp.size, weights.path) != header
+    digest = hashlib.sha256(first)
+    array: Any = data.numpy()
+    view = memoryview(array)
+    while len(view) and (count := file.readinto(view[:BLOCK])):
+        if not verified:
+            digest.update(view[:count])
+        view = view[count:]
+    if changed or len(view) > 0 or Stamp.of(os.fstat(file.fileno())) != weights.stamp:
+        raise IntegrityError(weights.name, [f"{place}: changed while it was read"])
+    if promise is not None and not verified and (found := digest.hexdigest()) != promise.sha256:
+        raise IntegrityError(
+            weights.name, [f"{place}: sha256 {found[:12]}…, expected {promise.sha256[:12]}…"]
+        )
+    return data.view(TORCH_DTYPES[next(iter(header.values())).dtype])
+
+
+def fresh_memory(size: int) -> Tensor:
+    """Return memory for `size` bytes, its pages there already: reading into it takes a quarter less time."""
+    populate = getattr(mmap, "MAP_POPULATE", None)  # Linux
+    if populate is not None and size:
+        with suppress(OSError):
+            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | populate)
+            return torch.frombuffer(pages, dtype=torch.uint8)  # keeps the pages alive
+    return torch.empty(size, dtype=torch.uint8)
+
+
+def _keys(path: str) -> tuple[str, str]:
+    return f"{PREFIX}{path}.lora_A.weight", f"{PREFIX}{path}.lora_B.weight"
+
+
+def _parts(
+    base: BaseModel, section: LoraSection, header: dict[str, TensorEntry]
+) -> tuple[list[Part], list[str]]:
+    """Return the parts that the base model can take, and why it cannot take the others."""
+    start = min((entry.start for entry in header.values()), default=0)
+    size = 4 if section.dtype == "float32" else 2
+    parts, differences = [], []
+    for module in section.modules:
+        linear = base.linears.get(module.path)
+        if linear is None:
+            differences.append(f"{module.path}: the base model has no such linear layer")
+        elif module.rank > MAXIMUM_RANK:
+            differences.append(f"{module.path}: rank {module.rank}, at most {MAXIMUM_RANK} allowed")
+        elif all(key in header for key in _keys(module.path)):
+            a, b = ((header[key].start - start) // size for key in _keys(module.path))
+            parts.append(Part(module.path, module.rank, linear.in_features, linear.out_features, a, b))
+    return parts, differences
+
+
+def _header_differences(base: BaseModel, header: dict[str, TensorEntry], section: LoraSection) -> list[str]:
+    wanted: dict[str, list[int] | None] = {}
+    for module in section.modules:
+        linear, (a, b) = base.linears.get(module.path), _keys(module.path)
+        wanted[a] = [module.rank, linear.in_features] if linear else None
+        wanted[b] = [linear.out_features, module.rank] if linear else None
+    differences = [f"{key}: missing" for key in sorted(set(wanted) - set(header))]
+    differences += [f"{key}: not in the manifest" for key in sorted(set(header) - set(wanted))]
+    dtype = SAFETENSORS_DTYPES[section.dtype]
+    for key in sorted(set(wanted) & set(header)):
+        found, shape = header[key], wanted[key]
+        if shape is not None and list(found.shape) != shape:
+            differences.append(f"{key}: shape {list(found.shape)}, expected {shape}")
+        if found.dtype != dtype:
+            differences.append(f"{key}: dtype {found.dtype}, expected {dtype}")
+    return differences
+
+
+def _checked(
+    data: Tensor, layout: Layout, scalings: dict[str, float], dtype: torch.dtype
+) -> tuple[Tensor, list[str]]:
+    """Return the buffer with the scalings in it, and what is wrong with the values."""
+    values = data.float()  # the same memory where it is float32 already
+    differences: list[str] = []
+    most = largest(values)
+    if not math.isfinite(most):
+        for part in layout.parts:
+            for key, matrix in zip(_keys(part.path), (part.a_of(values), part.b_of(values)), strict=True):
+                if not all_finite(matrix):
+                    differences.append(f"{key}: holds NaN or infinite values")
+    idle = _idle(values, layout)
+    if len(idle) == len(layout.parts):
+        differences.append(NO_EFFECT)
+    elif idle:
+        LOGGER.info("%s", idle_text(idle, len(layout.parts)))
+    for part in layout.parts:
+        if scalings[part.path] != 1.0:
+            part.b_of(values).mul_(scalings[part.path])
+    buffer = values.to(dtype)
+    most *= max(1.0, *scalings.values())
+    if not differences and most > torch.finfo(dtype).max:  # perhaps; now every value is looked at
+        differences += [
+            f"{part.path}: too large for {dtype}; load in float32"
+            for part in layout.parts
+            if not (all_finite(part.a_of(buffer)) and all_finite(part.b_of(buffer)))
+        ]
+    return buffer, differences
+
+
+def _idle(values: Tensor, layout: Layout) -> list[str]:
+    """Return the modules whose update is zero, as `adapter_hub.artifact.effects` has it."""
+    starts = torch.tensor([[part.a, part.b] for part in layout.parts])
+    plain = (values[starts] != 0).all(1)  # its very first summand: the rest need not be looked at
+    return [
+        part.path
+        for part, moves in zip(layout.parts, plain.tolist(), strict=True)
+        if not moves and not (part.a_of(values).ne(0).any(1) & part.b_of(values).ne(0).any(0)).any()
+    ]
+
+
+def largest(values: Tensor) -> float:
+    """Return the largest magnitude; NaN or infinite if any value is. One pass without a copy."""
+    low, high = torch.aminmax(values)
+    return max(-low.item(), high.item()) if not math.isnan(low.item()) else math.nan
+
+
+def all_finite(values: Tensor) -> bool:
+    """Tell whether no value is NaN or infinite."""
+    return math.isfinite(largest(values))

@@ -1,0 +1,1 @@
+"""The index of adapters: which versions exist, their lineage, where they are, and their status."""

@@ -1,0 +1,232 @@
+"""What this machine saw of a registry: a version that changes or vanishes, or an older copy, is an error.
+
+    memory = Memory(cache, place=str(path), label="registry.json")
+    memory.problems(loaded)      # how it contradicts what was seen: [] if it does not
+    memory.keep(loaded)
+
+Whoever serves a registry could swap a version's digest, flip a status, hand out yesterday's file, in which a
+quarantined version still is active, or put a registry of their own in its place; nothing in the file itself
+can show that. So what was seen is kept twice: by the registry's id, and by the place where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError
+
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
+from adapter_hub.escaping import shown
+from adapter_hub.files.locks import held
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.files.writing import make_folder, make_private, write_atomically
+from adapter_hub.formats.canonical import Count, Record, Sha256, Text, check_json, explain, sha256_hex
+from adapter_hub.formats.registry_file import LoadedRegistry
+
+MAXIMUM_SIZE = 256 * 2**20  # bytes; of 20 000 versions it is 2 MB
+MAXIMUM_VERSIONS = 1_000_000
+LOCK_SECONDS = 10.0
+R = TypeVar("R", bound=Record)
+
+
+class Remembered(Record):
+    """The last state seen of a registry.
+
+    Attributes:
+        sha256: of the file; absent where an earlier program did not note it.
+        versions: the digest by `name@version`.
+    """
+
+    schema_: Annotated[str, Field(alias="schema", pattern=r"^remembered/1$")]
+    registry_id: Text
+    sequence: Count
+    sha256: Sha256 | None = None
+    versions: dict[str, str]
+
+
+class RememberedPlace(Record):
+    """Which registry was at a place: a path as it was named, or a repository on a Hub."""
+
+    schema_: Annotated[str, Field(alias="schema", pattern=r"^remembered-place/1$")]
+    place: Text
+    registry_id: Text
+
+
+class Memory:
+    """What was seen at one place; see the module's docstring.
+
+    Attributes:
+        place: where the registry is.
+        label: what messages call it.
+    """
+
+    def __init__(self, cache: Path, place: str, label: str) -> None:
+        """Name a memory without reading it."""
+        self._folder, self.place, self.label = cache / "remembered", place, label
+        self._recalled: dict[str, Remembered | None] = {}  # of a large registry it is large
+
+    def of_id(self, registry_id: str) -> Path:
+        """Return the file that remembers the registry with this id (which is not to be trusted as a name)."""
+        return self._folder / f"{sha256_hex(registry_id.encode())[:32]}.json"
+
+    def of_place(self) -> Path:
+        """Return the file that remembers which registry was at the place."""
+        return self._folder / f"at-{sha256_hex(self.place.encode())[:32]}.json"
+
+    def recall(self, registry_id: str) -> Remembered | None:
+        """Return what was seen of the registry with this id, or None.
+
+        Raises:
+            IntegrityError: the memory is damaged.
+        """
+        return self._parse(Remembered, self.of_id(registry_id))
+
+    def recall_place(self) -> RememberedPlace | None:
+        """Return which registry was seen at the place, or None.
+
+        Raises:
+            IntegrityError: the memory is damaged.
+        """
+        return self._parse(RememberedPlace, self.of_place())
+
+    def problems(self, loaded: LoadedRegistry) -> list[str]:
+        """Return how a registry contradicts what was seen of it, or of its place.
+
+        Raises:
+            IntegrityError: the memory is damaged.
+        """
+        there = self.recall_place()
+        if there and there.registry_id != loaded.file.registry_id:
+            return [another_registry(there.registry_id, loaded)]
+        memory = self._recalled[loaded.file.registry_id] = self.recall(loaded.file.registry_id)
+        return differences_from(memory, loaded) if memory else []
+
+    def gone(self) -> str:
+        """Return the problem of a place where nothing is any more; empty if nothing was seen there."""
+        there = self.recall_place()
+        memory = self.recall(there.registry_id) if there else None
+        return f"it is gone, and was there with sequence {memory.sequence}" if memory else ""
+
+    def refuse(self, problems: list[str], registry_id: str, *others: Path) -> IntegrityError:
+        """Return the error for a registry that is not what was seen before.
+
+        Args:
+            problems: how it differs.
+            registry_id: the one that it has now.
+            others: what else has to be deleted for it to be accepted all the same.
+        """
+        there = self.recall_place()
+        is_another = there is not None and there.registry_id != registry_id
+        files = (*others, self.of_place() if is_another else self.of_id(registry_id))
+        return IntegrityError(
+            f"registry {self.label} is not the one seen before",
+            problems,
+            "an older or a changed copy; get the current one, or, if this is meant, delete "
+            f"{' and '.join(str(path) for path in files if path.exists())}",
+        )
+
+    def keep(self, loaded: LoadedRegistry) -> None:
+        """Write down what was seen, unless nothing is new or another process saw a later state.
+
+        Raises:
+            OSError: the cache folder cannot be written. IntegrityError: the memory is damaged.
+        """
+        file = loaded.file
+        known = file.registry_id in self._recalled
+        memory = self._recalled.pop(file.registry_id) if known else self.recall(file.registry_id)
+        there = self.recall_place()
+        state = _state_of(loaded, memory)
+        place: dict[str, object] = {
+            "schema": "remembered-place/1",
+            "place": self.place,
+            "registry_id": file.registry_id,
+        }
+        is_new = memory is None or memory.to_json() != state
+        if not is_new and there and there.registry_id == file.registry_id:
+            return
+        make_private(self._folder.parent)
+        make_folder(self._folder)
+        try:
+            with held(self._folder / ".lock", LOCK_SECONDS, str(self._folder)):
+                memory = self.recall(file.registry_id)
+                if memory and memory.sequence > file.sequence:
+                    return
+                if is_new:
+                    _write(self.of_id(file.registry_id), state)
+                if there is None or there.registry_id != file.registry_id:
+                    _write(self.of_place(), place)
+        except ConflictError as error:
+            raise OSError(str(error)) from None
+
+    def _parse(self, record: type[R], path: Path) -> R | None:
+        try:
+            raw = read_bounded(path, MAXIMUM_SIZE)
+            check_json(raw, str(path), keys=MAXIMUM_VERSIONS)
+            return record.model_validate_json(raw)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValidationError as error:
+            problem = f"{path}: {explain(error)}"
+        except (InvalidInputError, OSError) as error:
+            problem = str(error)
+        raise IntegrityError(
+            f"registry {self.label}: what this machine remembers of it cannot be read ({problem}), so it "
+            f"could be an older or another one; if you trust it as it is now, delete {path}"
+        )
+
+
+def another_registry(before: str, loaded: LoadedRegistry) -> str:
+    """Return the problem of a place where the registry with the id `before` was."""
+    return f"its id is {shown(loaded.file.registry_id)}, and was {shown(before)}: another registry"
+
+
+def differences_from(memory: Remembered, loaded: LoadedRegistry) -> list[str]:
+    """Return what went back, changed or vanished since `memory`; entries that can't be read serve nobody."""
+    file = loaded.file
+    if file.sequence < memory.sequence:
+        problems = [f"its sequence went back from {memory.sequence} to {file.sequence}"]
+    elif file.sequence == memory.sequence and memory.sha256 not in (None, _sha256(loaded)):
+        problems = [f"its content is another, and its sequence is {file.sequence} as before"]
+    else:
+        problems = []
+    now, unreadable = loaded.digests(), _unreadable(loaded)
+    for ref, digest in sorted(memory.versions.items()):
+        if ref in unreadable or ref.partition("@")[0] in unreadable:
+            continue
+        if ref not in now:
+            problems.append(f"{shown(ref)} vanished")
+        elif now[ref] != digest:
+            problems.append(f"{shown(ref)} changed its digest from {digest[:19]}… to {now[ref][:19]}…")
+    return problems
+
+
+def _unreadable(loaded: LoadedRegistry) -> set[str]:
+    return {f"{name}@{version}" if version else name for name, version in loaded.unreadable}
+
+
+def _state_of(loaded: LoadedRegistry, before: Remembered | None) -> dict[str, object]:
+    """Return what to remember; of an entry that cannot be read now, what it was."""
+    unreadable = _unreadable(loaded)
+    kept = {
+        ref: digest
+        for ref, digest in (before.versions.items() if before and unreadable else ())
+        if ref in unreadable or ref.partition("@")[0] in unreadable
+    }
+    return {
+        "schema": "remembered/1",
+        "registry_id": loaded.file.registry_id,
+        "sequence": loaded.file.sequence,
+        "sha256": _sha256(loaded),
+        "versions": {**loaded.digests(), **kept},
+    }
+
+
+def _sha256(loaded: LoadedRegistry) -> str:
+    """Return the hash of the file; git may give a text file the line endings of its system."""
+    return sha256_hex(loaded.raw.replace(b"\r\n", b"\n"))
+
+
+def _write(path: Path, value: dict[str, object]) -> None:
+    write_atomically(path, json.dumps(value, indent=1, sort_keys=True).encode())

@@ -1,0 +1,330 @@
+"""A registry that people share over the Hub: `registry.json` in a dataset repository.
+
+    registry = HubRegistry("hf://datasets/alice/registry")
+    registry.adapters["mini/da"]["1.0.0"].status
+    registry.update(change)
+
+Nobody can lock a file on the Hub. A writer puts its change on the newest state and commits it on top of
+that commit, which the Hub refuses if somebody was faster; then it reads again and repeats. Readers ask
+for the newest commit, and read the file only if it is another than that of this machine's copy, which
+is also what they use while the Hub cannot be reached.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from adapter_hub.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StaleParentError,
+    UnreachableError,
+)
+from adapter_hub.formats.canonical import sha256_hex
+from adapter_hub.formats.registry_file import LoadedRegistry, check_next_sequence, parse_registry
+from adapter_hub.hub import HubClient, RepoId
+from adapter_hub.paths import cache_folder
+from adapter_hub.registry.copy import Known, RegistryCopy
+from adapter_hub.registry.file import Adapters, Registry
+from adapter_hub.registry.memory import another_registry
+from adapter_hub.registry.mending import new_registry
+from adapter_hub.registry.repository import RegistryRepo
+
+LOOKS = 4  # how often a state that went back is looked at: a server may answer with an old one for a moment
+WRITE_SECONDS = 600.0  # how long a writer tries to be the fastest
+STUCK = 8  # commits refused as stale while the Hub goes on showing the same one as the newest
+LOSSES = 2  # answers to commits that may be lost before it counts as out of reach
+LONGEST_PAUSE = 4.0  # seconds between two attempts to commit
+
+
+class HubRegistry(Registry):
+    """A registry in a dataset repository; see `Registry` for what it holds.
+
+    Attributes:
+        client: how it is reached.
+    """
+
+    def __init__(
+        self,
+        repo: RepoId | str,
+        *,
+        client: HubClient | None = None,
+        read_only: bool = False,
+        cache: Path | None = None,
+        private: bool | None = None,
+    ) -> None:
+        """Name a registry without asking for it.
+
+        Args:
+            repo: `hf://datasets/namespace/name`.
+            client: by default for HF_ENDPOINT.
+            read_only: refuse `update`.
+            cache: folder for the copy and for what was seen; the user's by default.
+            private: whether the repository is made as a private one; None leaves it to the Hub.
+
+        Raises:
+            InvalidInputError: not the name of a dataset repository.
+        """
+        self.client = client or HubClient()
+        self._repo = RegistryRepo(repo if isinstance(repo, RepoId) else _dataset(repo), self.client)
+        key = sha256_hex(f"{self.client.endpoint} {self._repo.id}".encode())[:32]
+        self._copy = RegistryCopy((cache or cache_folder()) / "registries" / key)
+        super().__init__(self._copy.path, read_only, cache=cache)
+        self._private = private
+        self._settled = self._asked = False
+        self._head: str | None = None  # the commit of what is loaded; None for a repository that is not there
+        self._exists = False  # the file, in that commit
+        self._out_of_reach = ""
+
+    @property
+    def label(self) -> str:
+        """`hf://datasets/namespace/name`."""
+        return str(self._repo.id)
+
+    @property
+    def default_store(self) -> str:
+        """The adapters of the registry's namespace."""
+        return f"hf://{self._repo.id.namespace}"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.client.endpoint} {self._repo.id}"
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether others share it over the Hub: yes."""
+        return True
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is the catalogue that ships with the package: no."""
+        return False
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether a copy was settled for, and nobody has asked the Hub since."""
+        return self._settled and not self._asked
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know of this copy; why the Hub could not be asked, and how old it is."""
+        warnings = super().warnings  # loads what they are about
+        return tuple(filter(None, (self._out_of_reach, self._forgetful))) if self._out_of_reach else warnings
+
+    def settle_for_copy(self) -> None:
+        """Use an existing copy, however old, without a request: enough for what never changes."""
+        self._settled = True
+
+    def refresh(self) -> None:
+        """Read the newest state, or the copy with a warning if the Hub cannot be reached.
+
+        Raises:
+            UnreachableError: there is no copy either. NotFoundError: no such registry.
+            InvalidInputError: damaged or newer than this program. IntegrityError: not the one seen before.
+        """
+        self._asked = True
+        try:
+            self._read_newest()
+            if not self._exists:
+                self._loaded = None
+                raise NotFoundError(
+                    f"registry {self.label}: there is none on {self.client.endpoint} (or it is private: log "
+                    "in with `hf auth login`); check the name, the first publish makes it"
+                )
+        except UnreachableError as error:
+            self._fall_back(error)
+
+    def reload(self) -> None:
+        """Read it again; see `refresh`."""
+        self.refresh()
+
+    def _state(self) -> LoadedRegistry:
+        if self._loaded is None and not (self.is_copy and self._read_copy()):
+            self.refresh()
+        assert self._loaded is not None
+        return self._loaded
+
+    def _read_copy(self) -> bool:
+        """Load the copy; return whether there is one that may be used."""
+        copy = self._copy.read()
+        if copy is None:
+            return False
+        loaded = parse_registry(copy.raw, self.label)
+        if self._differences(loaded, None):
+            return False
+        self._loaded, self._copied_at, self._head, self._exists = loaded, copy.fetched, copy.commit, True
+        return True
+
+    def _fall_back(self, error: UnreachableError) -> None:
+        reason = "HF_HUB_OFFLINE is set" if self.client.offline else str(error)
+        if not self._read_copy() and self._loaded is None:
+            raise UnreachableError(
+                f"registry {self.label}: this machine has no copy of it that can be used, and {reason}"
+            ) from error
+        hours = (time.time() - (self._copied_at or 0.0)) / 3600
+        age = f"{hours:.0f} hours" if hours >= 1.0 else f"{60 * hours:.0f} minutes"
+        self._out_of_reach = (
+            f"registry {self.label} could not be asked ({reason}); its copy is used, which is {age} old: "
+            "statuses may have changed since"
+        )
+
+    def _read_newest(self) -> None:
+        """Load what the Hub has now; nothing at all counts as a registry without versions.
+
+        Raises:
+            UnreachableError, InvalidInputError, IntegrityError.
+        """
+        for look in range(LOOKS):
+            if look:
+                time.sleep(self.client.patience.wait(look - 1))
+            known = self._copy.known()
+            head, raw, loaded = self._newest()
+            problems = self._gone(known) if raw is None else self._differences(loaded, known)
+            if not problems:
+                break
+        else:
+            raise self.memory.refuse(problems, loaded.file.registry_id, self._copy.folder)
+        self._loaded, self._head, self._exists = loaded, head, raw is not None
+        if raw is not None and head is not None:
+            self._keep(raw, head, loaded)
+
+    def _newest(self) -> tuple[str | None, bytes | None, LoadedRegistry]:
+        """Return the newest commit, the file in it, and what that says; None for what is not there."""
+        head = self._repo.head()
+        if head is None:
+            return None, None, new_registry()
+        copy = self._copy.read()
+        if copy is not None and copy.commit == head:
+            if self._loaded is not None and self._exists and self._head == head:
+                return head, copy.raw, self._loaded
+            return head, copy.raw, self._parse(copy.raw)
+        raw = self._repo.read(head)
+        return head, raw, new_registry() if raw is None else self._parse(raw)
+
+    def _gone(self, known: Known | None) -> list[str]:
+        """Return what is wrong if nothing is there: what was seen is not taken for an empty registry."""
+        if self._mending:
+            return []
+        if known is not None:
+            return [f"it is gone, and was there with sequence {known.sequence}"]
+        return [problem] if (problem := self.memory.gone()) else []
+
+    def _differences(self, loaded: LoadedRegistry, known: Known | None) -> list[str]:
+        """Return how a state contradicts what this machine saw before."""
+        if self._renewal:
+            return []  # it begins anew, and others are told
+        if known is not None and known.registry_id != loaded.file.registry_id:
+            return [another_registry(known.registry_id, loaded)]
+        problems = self.memory.problems(loaded)
+        if not problems and known is not None and loaded.file.sequence < known.sequence:
+            problems = [f"its sequence went back from {known.sequence} to {loaded.file.sequence}"]
+        return problems
+
+    def _keep(self, raw: bytes, head: str, loaded: LoadedRegistry) -> None:
+        self._copied_at, self._out_of_reach = time.time(), ""
+        if self._renewal:
+            return
+        self._remember(loaded)
+        try:
+            self._copy.keep(raw, head, loaded.file)
+        except OSError as error:  # a full disk must not keep anyone from reading
+            self._forgetful = f"no copy of registry {self.label} could be kept for later: {error}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Read the newest state; others cannot be kept out, so `update` may find a later one.
+
+        Raises:
+            InvalidInputError: read-only. UnreachableError: the Hub cannot be asked.
+        """
+        self._refuse_read_only()
+        self._asked = True
+        self._read_newest()
+        check_next_sequence(self._state(), self.label)
+        yield
+
+    def update(self, change: Callable[[Adapters], None]) -> bool:
+        """Change the blocks and write the file once, on top of the newest state.
+
+        Args:
+            change: see `Registry.update`; it is called again for every state that others wrote meanwhile.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            IntegrityError: a published version would change its digest or vanish.
+            ConflictError: others kept being faster. UnreachableError, AccessError.
+        """
+        self._refuse_read_only()
+        self._asked = True
+        deadline = time.monotonic() + WRITE_SECONDS
+        losses: list[UnreachableError] = []
+        heads: Counter[str | None] = Counter()
+        for attempt in count():
+            self._pause(attempt)
+            self._read_newest_after(losses)
+            after = self._changed(change, self._exists)
+            if after is None:  # if an answer was lost, the commit was not
+                return bool(losses)
+            heads[self._head] += 1
+            if len(losses) >= LOSSES:
+                raise losses[-1]
+            if heads[self._head] > STUCK or time.monotonic() > deadline:
+                break
+            if self._head is None:  # somebody else may be making it, too: read what is there then
+                self.client.create_repo(self._repo.id, self._private)
+                continue
+            try:
+                self._commit(after, self._head)
+                return True
+            except StaleParentError:
+                continue
+            except UnreachableError as error:
+                losses.append(error)
+        raise ConflictError(f"registry {self.label}: others kept being faster in writing it; try again")
+
+    def _pause(self, attempt: int) -> None:
+        if attempt:  # by chance, so that the same two do not meet again
+            longest = min(self.client.patience.first_wait * 2.0**attempt, LONGEST_PAUSE)
+            time.sleep(random.uniform(0.0, longest))
+
+    def _read_newest_after(self, losses: list[UnreachableError]) -> None:
+        try:
+            self._read_newest()
+        except UnreachableError as error:
+            if not losses:
+                raise
+            raise UnreachableError(
+                f"registry {self.label}: the connection was lost while it was written, so whether it was is "
+                f"unknown; run the command again to be sure ({error})"
+            ) from error
+
+    def _commit(self, after: LoadedRegistry, parent: str) -> None:
+        """Commit a state on top of the one that it was made from, and read it back."""
+        raw = after.raw
+        message = f"Registry {after.file.registry_id}, sequence {after.file.sequence}"
+        commit = self._repo.write(raw, parent=parent, message=message)
+        self._loaded, self._head, self._exists, self._renewal = after, commit, True, ""
+        self._keep(raw, commit, after)
+
+
+def _dataset(text: str) -> RepoId:
+    """Read `hf://datasets/namespace/name`."""
+    try:
+        repo = RepoId.parse(text)
+    except InvalidInputError:
+        repo = None
+    if repo is None or repo.kind != "dataset":
+        raise InvalidInputError(
+            f"registry {text}: expected a file, or hf://datasets/namespace/name on the Hub (a dataset "
+            "repository)"
+        )
+    return repo

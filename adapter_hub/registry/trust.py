@@ -1,0 +1,149 @@
+"""Which registries this user trusts without naming them: asked once, remembered in the user's data folder.
+
+    registry_here(tell=print, ask=None)     # ./registry.json if it is trusted, else None, and a line about it
+
+A folder that was cloned or unpacked may hold a `registry.json` of whoever made it, and its locations would
+decide where adapters come from. So it counts only where it is named (`--registry registry.json`), or trusted
+by its path and its id; another file in its place has to be trusted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import Field
+
+from adapter_hub import embedded
+from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.escaping import shown
+from adapter_hub.files.locks import held
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.files.writing import make_folder, write_atomically
+from adapter_hub.formats.canonical import Record, Text, read_json
+
+MAXIMUM_SIZE = 4 * 2**20  # bytes
+MAXIMUM_REGISTRY = 256 * 2**20  # bytes of a registry whose id is looked at
+MAXIMUM_NAMESPACES = 10_000
+LOCK_SECONDS = 10.0
+Tell = Callable[[str], None]
+Ask = Callable[[str], bool]
+
+
+class TrustedRegistry(Record):
+    """A registry file that counts in its folder without being named."""
+
+    path: Text
+    registry_id: Text
+
+
+class Trust(Record):
+    """What the user trusts.
+
+    Attributes:
+        registries: files that count in their folders.
+        namespaces: the ids of the registries that may list names in a namespace.
+    """
+
+    schema_: Annotated[str, Field(alias="schema", pattern=r"^trust/1$")]
+    registries: tuple[TrustedRegistry, ...] = ()
+    namespaces: dict[str, tuple[str, ...]] = {}
+
+
+def trust_file() -> Path:
+    """Return the file that remembers what the user trusts."""
+    return user_data_path("adapter_hub") / "trust.json"
+
+
+def read_trust() -> Trust:
+    """Return what the user trusts; nothing if nothing was said yet.
+
+    Raises:
+        InvalidInputError: the file is damaged.
+    """
+    path = trust_file()
+    try:
+        return Trust.parse(read_bounded(path, MAXIMUM_SIZE), str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return Trust.model_validate({"schema": "trust/1"})
+    except (InvalidInputError, OSError) as error:
+        raise InvalidInputError(f"{error}; correct {path}, or move it away to trust anew") from None
+
+
+def change_trust(change: Callable[[Trust], Trust]) -> None:
+    """Write down what the user trusts from now on.
+
+    Raises:
+        InvalidInputError: the file is damaged. ConflictError: another process keeps it locked.
+        OSError: the folder cannot be written.
+    """
+    path = trust_file()
+    make_folder(path.parent)
+    with held(path.with_name(f"{path.name}.lock"), LOCK_SECONDS, str(path)):
+        before = read_trust()
+        after = change(before)
+        if after != before:
+            write_atomically(path, after.to_bytes())
+
+
+def trust_registry(path: Path, registry_id: str) -> None:
+    """Let a registry file count in its folder; see `change_trust` for what may be raised."""
+    new = TrustedRegistry(path=str(path.resolve()), registry_id=registry_id)
+
+    def change(trust: Trust) -> Trust:
+        others = tuple(item for item in trust.registries if item.path != new.path)
+        return trust.model_copy(update={"registries": (*others, new)})
+
+    change_trust(change)
+
+
+def registry_here(tell: Tell, ask: Ask | None = None) -> Path | None:
+    """Return the `registry.json` of the current folder if it counts, else None.
+
+    Args:
+        tell: called with one line where there is one that does not count.
+        ask: puts a question to the user; None where nobody can answer.
+    """
+    here = Path.cwd() / "registry.json"
+    if not here.is_file():
+        return None
+    if here.resolve() == embedded.registry_path().resolve():
+        return here
+    ignored = (
+        f"{here} is not used: a registry in the current folder counts once it is named (--registry "
+        "registry.json) or trusted (`adapter-hub registry trust registry.json`)"
+    )
+    try:
+        if _is_trusted(here):
+            return here
+        question = f"{here} is a registry that you have not used here yet. Trust it, here and from now on?"
+        if ask and ask(question):
+            trust_registry(here, registry_id_of(here))
+            return here
+    except (AdapterHubError, OSError) as error:
+        ignored = f"{ignored}: {error}"
+    tell(ignored)
+    return None
+
+
+def _is_trusted(path: Path) -> bool:
+    wanted = str(path.resolve())
+    trusted = next((item for item in read_trust().registries if item.path == wanted), None)
+    return trusted is not None and trusted.registry_id == registry_id_of(path)
+
+
+def registry_id_of(path: Path) -> str:
+    """Return the id in a registry file.
+
+    Raises:
+        InvalidInputError: no registry. OSError: it is not there, or may not be read.
+    """
+    tree = read_json(read_bounded(path, MAXIMUM_REGISTRY), str(path))
+    found = tree.get("registry_id") if isinstance(tree, dict) else None
+    if not isinstance(found, str) or not found:
+        raise InvalidInputError(
+            f"{path}: no registry; expected an object with a registry_id, got {shown(found)}"
+        )
+    return found

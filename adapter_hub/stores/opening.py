@@ -1,0 +1,50 @@
+"""Opening a store by the name that a user or a registry gives it.
+
+store = open_store("./store", registry.path)
+store.push(artifact)
+store.fetch("mini/da", "1.0.0", folder)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from adapter_hub import embedded
+from adapter_hub.embedded import EMBEDDED
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.stores.contract import Store
+from adapter_hub.stores.folder import FolderStore
+
+
+def open_store(
+    label: str,
+    registry: Path,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+    private: bool | None = None,
+) -> Store:
+    """Return the store that a registry's location names.
+
+    Args:
+        label: `Location.store`.
+        registry: the registry file; relative labels start from its folder.
+        cache: folder for what a remote store needs on this machine; the user's by default.
+        progress: called with the number of bytes that arrived from a remote store, from several threads.
+        private: for repositories on the Hub that a push makes; None for the account's default.
+
+    Raises:
+        InvalidInputError: a kind of store that this program cannot open.
+    """
+    if label == EMBEDDED:
+        return FolderStore(embedded.store_path())
+    if label.startswith("hf://"):
+        from adapter_hub.stores.hub import HubStore  # noqa: PLC0415 - folders need no Hub's client
+
+        return HubStore(
+            label.removeprefix("hf://").rstrip("/"), cache=cache, progress=progress, private=private
+        )
+    if "://" in label:
+        raise InvalidInputError(f"store {label}: expected a folder, or hf://namespace")
+    return FolderStore(registry.parent / label)

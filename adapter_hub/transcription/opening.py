@@ -1,0 +1,242 @@
+"""From a reference to something that runs: resolve, pull, load, prove.
+
+load("mini/da"), load("auto"), load("base-model", language="pl"), load("./my-adapter")
+model, processor = load_model("mini/da")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.decoding.probe import check_probe
+from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.exchange import pull
+from adapter_hub.files.ownership import is_ours, is_private
+from adapter_hub.files.writing import make_private, write_atomically
+from adapter_hub.formats.canonical import canonical_bytes, hex_of, sha256_hex
+from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.model.base_model import BaseModel, load_base_model, load_pinned_base_model
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.memory import memory_guard
+from adapter_hub.model.residents import Residents
+from adapter_hub.model.session import Session
+from adapter_hub.paths import cache_folder
+from adapter_hub.registry.file import Registry
+from adapter_hub.registry.opening import open_registries, registry_in_force
+from adapter_hub.stores.cache import Cache
+from adapter_hub.transcription.candidates import find_candidates
+from adapter_hub.transcription.routing import THRESHOLD, Candidate, FixedRoute, LanguageRouter
+from adapter_hub.transcription.transcriber import Transcriber, warn
+
+AUTO, BASE_MODEL = "auto", "base-model"
+
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where to look, and whom to tell: the registry's file and the cache's folder, None for the defaults."""
+
+    registry: str | None = None
+    cache: str | None = None
+    tell: Tell = warn
+
+    @property
+    def folder(self) -> Path:
+        """The cache's folder."""
+        return cache_folder(self.cache)
+
+    def registries(self) -> tuple[Registry, ...]:
+        """Return the registries to resolve in, in order."""
+        return open_registries(self._named, cache=self.folder)
+
+    @cached_property
+    def _named(self) -> str:
+        return registry_in_force(self.registry, self.tell)
+
+    def fetch(self, ref: str | AdapterRef, *, allow_quarantined: str | None = None) -> Artifact:
+        """Return the artifact of a reference, pulled into the cache if need be."""
+        return pull(
+            ref if isinstance(ref, AdapterRef) or is_local(ref) else AdapterRef.parse(ref),
+            registries=self.registries(),
+            cache=Cache(self.folder),
+            allow_quarantined=allow_quarantined,
+            tell=self.tell,
+        )
+
+
+def load(  # noqa: PLR0913 - the options of the public face
+    ref: str,
+    *,
+    language: str | None = None,
+    decode_language: str | None = None,
+    base_model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    registry: str | None = None,
+    cache: str | None = None,
+    threshold: float = THRESHOLD,
+    adapters: Sequence[str] = (),
+    languages: Sequence[str] = (),
+    fallback: str | None = None,
+    allow_quarantined: str | None = None,
+    tell: Tell | None = None,
+) -> Transcriber:
+    """Return a transcriber for an adapter, for `auto`, or for `base-model`.
+
+    Args:
+        ref: `namespace/name` with or without version, an artifact's folder, `auto`, or `base-model`.
+        language: BCP 47 tag to transcribe; by default the adapter's, or identified by the base model.
+        decode_language: Whisper's language to use, where it has no token for `language`.
+        base_model: id or folder; by default the one that the adapter names, or the embedded one.
+        device: torch's name; None takes a GPU if there is one.
+        dtype: float32 (None), float16 or bfloat16.
+        registry: path of the registry file, or `hf://datasets/namespace/name`.
+        cache: path of the cache's folder.
+        threshold: for `auto`, the least probability of a language for its adapter to be used.
+        adapters: for `auto`, the ones to choose among; by default all that the registries offer.
+        languages: for `auto` and `base-model`, the only ones that may be heard.
+        fallback: for `auto`, the adapter for what no other is for; by default the base model alone.
+        allow_quarantined: digest of a quarantined version that shall be loaded nevertheless.
+        tell: called with every warning (a deprecated version, an old copy); by default `warnings.warn`.
+
+    Raises:
+        NotFoundError, StatusError, IntegrityError, InvalidInputError: one line each.
+    """
+    places = Places(registry, cache, tell or warn)
+    device_and_dtype = device, dtype
+    if ref != AUTO and (adapters or fallback is not None):
+        raise InvalidInputError(f"{ref}: adapters to choose among, and a fallback, are for auto")
+    if ref == AUTO:
+        if language is not None or decode_language is not None:
+            raise InvalidInputError(
+                "auto identifies the language itself; name an adapter, or leave `language` out"
+            )
+        base, router = _router(places, base_model, device_and_dtype, adapters, fallback)
+        return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.tell)
+    if ref == BASE_MODEL:
+        base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
+        if language is None and decode_language is None:
+            listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
+            return Transcriber(base, listener, places.tell)
+        route = FixedRoute(base, None, language, decode_language)
+    else:
+        artifact = places.fetch(ref, allow_quarantined=allow_quarantined)
+        base = _base_model_of(artifact, base_model, device_and_dtype, places)
+        route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
+    if languages:
+        raise InvalidInputError(f"{ref}: its language is known; the languages to choose among are for auto")
+    _check_language(route)
+    return Transcriber(base, route, places.tell)
+
+
+def load_model(
+    ref: str,
+    *,
+    base_model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    registry: str | None = None,
+    cache: str | None = None,
+) -> tuple[Any, Any]:
+    """Return a transformers model with one adapter in it, and its processor, for those who want the parts.
+
+    Args: as `load`; `ref` may be `base-model`, not `auto`.
+
+    Returns:
+        `WhisperForConditionalGeneration` for batches of any size, and `WhisperProcessor`.
+    """
+    if ref == AUTO:
+        raise InvalidInputError("auto has no single model; use load('auto'), or name an adapter")
+    transcriber = load(ref, base_model=base_model, device=device, dtype=dtype, registry=registry, cache=cache)
+    session = Session(transcriber.base)
+    session.seat_all(transcriber.adapter)
+    return session.model, transcriber.base.processor
+
+
+def _base_model_of(
+    artifact: Artifact, named: str | None, device_and_dtype: tuple[str | None, str | None], places: Places
+) -> BaseModel:
+    device, dtype = device_and_dtype
+    pin = artifact.manifest.base_model
+    if named is not None:
+        return load_base_model(named, device=device, dtype=dtype, cache=places.folder)
+    try:
+        return load_pinned_base_model(pin, device=device, dtype=dtype, cache=places.folder)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{artifact.ref} needs its base model: {error}; or name it with --base-model"
+        ) from None
+
+
+def _router(
+    places: Places,
+    base_model: str | None,
+    device_and_dtype: tuple[str | None, str | None],
+    adapters: Sequence[str],
+    fallback: str | None,
+) -> tuple[BaseModel, LanguageRouter]:
+    """Return the base model and the router of `auto`; adapters that were named are loaded now."""
+    named = {ref: places.fetch(ref) for ref in [*adapters, *([fallback] if fallback else [])]}
+    if named:
+        base = _base_model_of(next(iter(named.values())), base_model, device_and_dtype, places)
+    else:
+        device, dtype = device_and_dtype
+        base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
+
+    def load_one(ref: AdapterRef | str) -> ResidentAdapter:
+        artifact = named[ref] if isinstance(ref, str) else places.fetch(ref)
+        return _resident(base, artifact, places)
+
+    residents = Residents[AdapterRef | str](load_one)
+    if adapters:
+        candidates = {
+            language.decode_language: Candidate(ref, language.tag)
+            for ref in reversed(adapters)  # of two for one language the first one counts
+            for language in named[ref].manifest.languages
+        }
+    else:
+        candidates = find_candidates(places.registries(), base, Cache(places.folder), places.tell)
+    for ref in named:
+        residents.get(ref)
+    last = None if fallback is None else residents.get(fallback)
+    return base, LanguageRouter(base, candidates, residents.get, fallback=last, tell=places.tell)
+
+
+def _no_adapter(ref: AdapterRef | str) -> ResidentAdapter:
+    raise NotFoundError(f"{ref}: the base model alone has no adapters")
+
+
+def _check_language(route: FixedRoute) -> None:
+    """Refuse a language that cannot be decoded before any audio is read."""
+    if route.decode_language is not None:
+        route.base.check_languages([route.decode_language])
+    elif route.language is not None:
+        route.route(route.language)
+
+
+def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAdapter:
+    """Load an adapter and check its probe once for every base model (in float32)."""
+    adapter = load_adapter(base, artifact)
+    probe = artifact.manifest.probe
+    if probe is None or base.dtype != torch.float32:
+        return adapter
+    key = sha256_hex(canonical_bytes([base.digest, artifact.digest, torch.__version__, str(base.device)]))
+    note = places.folder / "probed" / f"{hex_of(artifact.digest)[:16]}-{key[:16]}"
+    if not (note.is_file() and is_ours(note.lstat()) and is_private(note.parent)):
+        with memory_guard(f"{adapter.name} on {base.device}"):
+            check_probe(base, adapter, probe)
+        with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            make_private(places.folder)
+            write_atomically(note, b"")
+    return adapter

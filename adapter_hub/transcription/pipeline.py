@@ -1,0 +1,327 @@
+"""Transcribing recordings of any length, in batches of windows of whichever recordings they are.
+
+    pipeline = Pipeline(sessions, router, options, tell)
+    for news in pipeline.run(recordings):               # after every batch
+        news.segments, news.seconds, news.finished
+
+Recordings are read as they are needed, a few windows ahead, so that memory does not grow with their number
+or length. The stages: phrases are read; the languages of a batch of them are identified, where needed; each
+is routed and joined to its neighbours; windows of like lengths are decoded together; a recording's segments
+come out in order.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from adapter_hub.decoding.alignment import align, alignment_heads
+from adapter_hub.decoding.decode import decode, prompt_tokens
+from adapter_hub.decoding.language import hear, language_probabilities
+from adapter_hub.errors import OutOfMemoryError
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.graphs import free_cached
+from adapter_hub.model.idle_sessions import Sessions
+from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.model.memory import FEWER_BEAMS, SMALLER_BATCHES, memory_guard
+from adapter_hub.model.session import Session
+from adapter_hub.speech.audio import SAMPLE_RATE, Audio
+from adapter_hub.speech.features import log_mel
+from adapter_hub.speech.phrases import Piece, Samples
+from adapter_hub.transcription.options import Task, TranscriptionOptions
+from adapter_hub.transcription.recordings import Reader
+from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
+from adapter_hub.transcription.stitching import segments_of, text_tokens, unheard, with_words
+from adapter_hub.transcription.transcript import Segment
+from adapter_hub.transcription.windows import Recording, Routed, Window
+
+READ_AHEAD = 32  # batches that are read ahead and sorted by length together
+HEARD_AHEAD = 4  # the same where languages are identified: what was heard is kept
+AHEAD_SECONDS = 600.0  # of audio that is read ahead, at most
+
+
+@dataclass(frozen=True)
+class News:
+    """What a batch brought: segments in the order of each recording, seconds of audio, who is done."""
+
+    segments: Sequence[tuple[Recording, Segment]]
+    seconds: float
+    finished: Sequence[Recording]
+
+
+@dataclass
+class Pipeline:
+    """The stages from recordings to segments, for one thread.
+
+    Attributes:
+        sessions: of the base model, to borrow one from.
+        router: which adapter for which speech.
+        options: how to transcribe.
+        tell: called with what the user should know.
+        at_once: as few windows are read ahead as one batch needs, so that results come early.
+    """
+
+    sessions: Sessions
+    router: FixedRoute | LanguageRouter
+    options: TranscriptionOptions
+    tell: Callable[[str], None]
+    at_once: bool = False
+    base: BaseModel = field(init=False)
+    _session: Session = field(init=False)
+    _size: int = field(init=False)
+    _again: list[Window] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.base, self._size = self.sessions.base, self.options.batch_size
+
+    def run(self, recordings: Iterable[Recording]) -> Iterator[News]:
+        """Transcribe recordings; yields whenever something is new.
+
+        Raises:
+            OutOfMemoryError: a single window is too much.
+            InvalidInputError: a language that cannot be decoded, or is not known.
+        """
+        if self.options.words and not alignment_heads(self.base)[1]:
+            self.tell(
+                f"{self.base.id} names no alignment heads: the times of words are those of all heads of the "
+                "later half of its layers, and less exact"
+            )
+        self._session = self.sessions.take()
+        with suppress(GeneratorExit):  # nobody wants the rest
+            yield from self._run(Reader(self._known(recordings), self._size, self.options.previous_text))
+        self.sessions.give_back(self._session)  # not one that an error left in the middle of something
+
+    def _run(self, reader: Reader) -> Iterator[News]:
+        while True:
+            windows = self._windows(reader)
+            if done := reader.take_finished():
+                yield _news((), (), done)
+            if not windows and reader.exhausted and not reader.open:
+                return
+            if not self.at_once:  # a batch is as slow as its longest text
+                windows.sort(key=lambda window: window.seconds)
+            while windows:
+                batch, windows = windows[: self._size], windows[self._size :]
+                segments = self._within_memory(batch)
+                yield _news(segments, batch, reader.take_finished())
+
+    def _known(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
+        """Give a recording its route where that needs no hearing."""
+        for recording in recordings:
+            if not self.router.identifies(recording.tag):
+                recording.before = self.router.route(recording.tag)
+            yield recording
+
+    def _windows(self, reader: Reader) -> list[Window]:
+        """Return windows that can be decoded now."""
+        windows: list[Window] = []
+        seconds, ahead = 0.0, self._ahead()
+        while len(windows) < ahead and seconds < max(AHEAD_SECONDS, self._size * self.base.chunk_seconds):
+            pieces = reader.read(self._size)
+            new: list[Window] = []
+            for (recording, piece), routed in zip(pieces, self._routed(pieces), strict=True):
+                seconds += piece.seconds
+                new += recording.add(routed)
+            for recording in reader.open:
+                if recording.ended:
+                    new += recording.finish()
+            windows += new
+            if not pieces and not new:
+                break
+        return windows
+
+    def _ahead(self) -> int:
+        if self.at_once or self.options.previous_text:
+            return self._size
+        return self._size * (HEARD_AHEAD if isinstance(self.router, LanguageRouter) else READ_AHEAD)
+
+    def _routed(self, pieces: Sequence[tuple[Recording, Piece]]) -> list[Routed]:
+        """Give every phrase its route; those whose language is not known are heard together."""
+        unknown = [i for i, (recording, _) in enumerate(pieces) if self.router.identifies(recording.tag)]
+        features, heard, languages = Tensor(), Tensor(), Tensor()
+        if unknown:
+            with self._memory(len(unknown)):
+                features = self._features([pieces[i][1].samples for i in unknown])
+                heard = hear(self.base, features)
+                languages = language_probabilities(self.base, heard=heard)
+        routed = []
+        latest = {id(recording): recording.before for recording, _ in pieces}
+        for i, (recording, piece) in enumerate(pieces):
+            before = latest[id(recording)]
+            if i not in unknown:
+                route = self.router.route(recording.tag, None, before)
+                routed.append(Routed(piece, route))
+            else:
+                row = unknown.index(i)
+                if not torch.isfinite(languages[row]).all():
+                    recording.fail(self._overflow(self.base.id))
+                    languages[row] = 0.0
+                values = dict(zip(self.base.decode_languages, languages[row].tolist(), strict=True))
+                route = self.router.route(recording.tag, values, before)
+                ours = None if adapts_encoder(route.adapter) else heard[row]
+                routed.append(Routed(piece, route, features[row], ours))
+            latest[id(recording)] = route
+        return routed
+
+    def _features(self, samples: Sequence[Samples]) -> Tensor:
+        audios = [Audio(item, SAMPLE_RATE, "") for item in samples]
+        return torch.from_numpy(log_mel(self.base.processor.feature_extractor, audios))
+
+    def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
+        """Decode windows, in smaller batches from now on where the memory is not enough for these."""
+        news: list[tuple[Recording, Segment]] = []
+        waiting = list(batch)
+        while waiting:
+            kind = self._kind(waiting[0])
+            some = [window for window in waiting if self._kind(window) == kind][: self._size]
+            try:
+                with self._memory(len(some)):
+                    news += self._decode(some, *kind)
+                waiting = [window for window in waiting if window not in some] + self._again
+                self._again = []
+                continue
+            except OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+            gc.collect()  # the error is gone, and now all that its traceback held
+            self._size, self._session = (len(some) + 1) // 2, self.sessions.renew()
+            self.tell(
+                f"out of memory with {len(some)} windows at once; going on with {self._size} "
+                f"(--batch-size {self._size} does so from the start)"
+            )
+            if self.base.device.type == "cuda":
+                free_cached()
+        return news
+
+    def _kind(self, window: Window) -> tuple[bool, Task]:
+        """Return what all windows of a batch have to agree on: timestamps and task."""
+        return self._stamped(window), self.options.task or window.route.task
+
+    def _decode(
+        self, windows: Sequence[Window], timestamps: bool, task: Task
+    ) -> list[tuple[Recording, Segment]]:
+        """Decode windows together; what is left of them to be heard again goes to `_again`."""
+        options = self.options.decoding(timestamps=timestamps, task=task)
+        known = any(phrase.heard is not None for window in windows for phrase in window.phrases[:1])
+        # where nothing is known yet, `decode` seats the rows once for encoder and decoder
+        heard = self._heard(windows) if known or self.options.words else None
+        previous = [window.recording.previous_to(window) for window in windows]
+        decoded = decode(
+            self._session,
+            self._window_features(windows) if heard is None else heard,
+            rows=[window.route.adapter for window in windows],
+            languages=[window.route.decode_language for window in windows],
+            options=options,
+            previous=previous if self.options.previous_text else None,
+            heard=heard,
+        )
+        for window, text in zip(windows, decoded, strict=True):
+            if text.overflowed:
+                window.recording.fail(self._overflow(window.route.name, window.start))
+        found = [
+            [] if text.overflowed else segments_of(window, text, options.timestamps, self.options)
+            for window, text in zip(windows, decoded, strict=True)
+        ]
+        if heard is not None and self.options.words:
+            found = self._with_words(windows, heard, found)
+        news: list[tuple[Recording, Segment]] = []
+        for window, text, segments in zip(windows, decoded, found, strict=True):
+            window.segments += segments
+            window.tokens += text.tokens if segments else ()
+            if segments:
+                window.recording.remember(window, text_tokens(self.base, text.tokens), text.temperature)
+            stamped = options.timestamps and not text.overflowed
+            rest = unheard(self.base, text.tokens, window.seconds) if stamped else None
+            if rest is not None:
+                self._again.append(window.after(rest))
+                continue
+            news += [(window.recording, item) for item in window.recording.put(window)]
+        return news
+
+    def _with_words(
+        self, windows: Sequence[Window], heard: Tensor, found: Sequence[list[Segment]]
+    ) -> list[list[Segment]]:
+        """Find the times of the words of every window."""
+        texts = [
+            text_tokens(self.base, [token for segment in segments for token in segment.tokens])
+            for segments in found
+        ]
+        plain = self.options.decoding()
+        times = align(
+            self._session,
+            heard,
+            rows=[window.route.adapter for window in windows],
+            prompts=[prompt_tokens(self.base, window.route.decode_language, plain) for window in windows],
+            tokens=texts,
+            seconds=[window.seconds for window in windows],
+        )
+        for window, row in zip(windows, times, strict=True):
+            if any(math.isnan(start) for start, _ in row):
+                window.recording.fail(self._overflow(window.route.name, window.start))
+        rows = zip(windows, found, times, strict=True)
+        return [
+            segments if window.recording.error else with_words(self.base, window, segments, row)
+            for window, segments, row in rows
+        ]
+
+    def _overflow(self, name: str, start: float = 0.0) -> str:
+        """Return that a model's numbers do not fit into its arithmetic."""
+        kind = str(self.base.dtype).removeprefix("torch.")
+        more = "use another adapter" if kind == "float32" else "use --dtype float32, or another adapter"
+        return f"{name} overflows in {kind} at {start:.1f} s: its scores are not finite; {more}"
+
+    def _heard(self, windows: Sequence[Window]) -> Tensor:
+        """Return what the encoder makes of every window, with the adapters of those that adapt it."""
+        known = [window.phrases[0].heard if len(window.phrases) == 1 else None for window in windows]
+        new = [i for i, rows in enumerate(known) if rows is None]
+        if new:
+            self._session.seat([windows[i].route.adapter for i in new])
+            features = self._window_features([windows[i] for i in new])
+            with torch.inference_mode():
+                encoder = self._session.model.get_encoder()
+                made = encoder(features.to(self.base.device, self.base.dtype)).last_hidden_state
+            if len(new) == len(windows):
+                return made
+            for place, i in enumerate(new):
+                known[i] = made[place]
+        return torch.stack([rows for rows in known if rows is not None])
+
+    def _window_features(self, windows: Sequence[Window]) -> Tensor:
+        known = [window.phrases[0].features if len(window.phrases) == 1 else None for window in windows]
+        new = [i for i, rows in enumerate(known) if rows is None]
+        if new:
+            made = self._features([windows[i].samples for i in new])
+            for place, i in enumerate(new):
+                known[i] = made[place]
+        return torch.stack([rows for rows in known if rows is not None])
+
+    def _memory(self, windows: int) -> AbstractContextManager[None]:
+        beams = f"{windows} windows with {self.options.beams} beams on {self.base.device}"
+        return memory_guard(beams, FEWER_BEAMS if windows == 1 else SMALLER_BATCHES)
+
+    def _stamped(self, window: Window) -> bool:
+        if self.options.timestamps != "trained":
+            return self.options.timestamps
+        adapter = window.route.adapter
+        return adapter is None or (adapter.manifest is not None and adapter.manifest.timestamps)
+
+
+def _news(
+    segments: Sequence[tuple[Recording, Segment]], batch: Sequence[Window], finished: Sequence[Recording]
+) -> News:
+    """Count the seconds of windows, and at a recording's end those that none of its windows held."""
+    seconds = sum(window.seconds for window in batch)
+    for window in batch:
+        window.recording.told += window.seconds
+    return News(segments, seconds + sum(max(0.0, item.seconds - item.told) for item in finished), finished)
+
+
+def adapts_encoder(adapter: ResidentAdapter | None) -> bool:
+    """Tell whether an adapter changes what the encoder makes of audio."""
+    return adapter is not None and any(".encoder." in path for path in adapter.layout)

@@ -1,0 +1,141 @@
+"""Opening what was given to a transcriber, and reading it phrase by phrase as it is needed.
+
+reader = Reader(recordings, at_once=8, in_turn=False)
+reader.read(8)                                          # [(recording, phrase), ...]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.speech.audio import (
+    BLOCK_SECONDS,
+    SAMPLE_RATE,
+    Audio,
+    audio_blocks,
+    audio_from_samples,
+    check_seconds,
+)
+from adapter_hub.speech.phrases import Piece, Samples, phrases
+from adapter_hub.transcription.options import TranscriptionOptions
+from adapter_hub.transcription.voice_activity import Detectors
+from adapter_hub.transcription.windows import Recording
+
+AudioInput = str | Path | Audio | NDArray[np.floating]
+
+
+def open_recordings(
+    inputs: Iterable[tuple[AudioInput, str | None]],
+    options: TranscriptionOptions,
+    chunk: float,
+    usual: float,
+    whole: Callable[[str | None], bool],
+) -> Iterator[Recording]:
+    """Yield a recording for every input and its language, opened when it is asked for.
+
+    Args:
+        inputs: paths, arrays or `Audio`, each with its BCP 47 tag where that is known.
+        options: how to transcribe.
+        chunk: seconds that the base model hears at once.
+        usual: seconds from which on a phrase is cut at its short pauses, too.
+        whole: tells of a language, or None, whether recordings of it up to `usual` are heard whole.
+    """
+    detectors = Detectors() if options.skip_silence else None
+    wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
+    for place, (item, tag) in enumerate(inputs):
+        source = str(item) if isinstance(item, str | Path) else f"audio {place + 1}"
+        recording = Recording(place, source, tag, iter(()), chunk, wanted, options.task)
+        recording.pieces = _pieces(recording, item, usual, detectors, usual if whole(tag) else 0.0)
+        yield recording
+
+
+def _pieces(
+    recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None, whole: float
+) -> Iterator[Piece]:
+    blocks = _counted(recording, _blocks(item, recording.source))
+    if detectors is None:
+        yield from phrases(blocks, recording.chunk, usual, whole=whole)
+    else:
+        yield from detectors.speech(blocks, recording.chunk)
+
+
+def _counted(recording: Recording, blocks: Iterator[Samples]) -> Iterator[Samples]:
+    """Pass a recording's samples on and count its seconds; too few are an error at the end."""
+    for block in blocks:
+        recording.seconds += len(block) / SAMPLE_RATE
+        yield block
+    check_seconds(recording.seconds, float("inf"), recording.source)
+
+
+def _blocks(item: AudioInput, source: str) -> Iterator[Samples]:
+    if isinstance(item, str | Path):
+        yield from audio_blocks(Path(item))
+        return
+    if isinstance(item, np.ndarray):
+        item = audio_from_samples(item, SAMPLE_RATE, where=source)
+    if not isinstance(item, Audio):
+        raise InvalidInputError(
+            f"{source}: {type(item).__name__}; expected a path, an array of floats or Audio"
+        )
+    size = BLOCK_SECONDS * SAMPLE_RATE
+    for start in range(0, len(item.samples), size):
+        yield item.samples[start : start + size]
+
+
+@dataclass
+class Reader:
+    """Reads recordings: one after another, or several in turn.
+
+    Attributes:
+        recordings: all of them; the next one is opened when it is needed.
+        at_once: how many are open where they are read in turn.
+        in_turn: a phrase of each, and none of one whose window is not decoded yet.
+        open: those that are not finished.
+    """
+
+    recordings: Iterator[Recording]
+    at_once: int
+    in_turn: bool
+    open: list[Recording] = field(default_factory=list)
+    exhausted: bool = False
+
+    def read(self, count: int) -> list[tuple[Recording, Piece]]:
+        """Return up to `count` phrases; none where nothing can be read before something is decoded."""
+        pieces: list[tuple[Recording, Piece]] = []
+        opened = 0
+        while len(pieces) < count and opened <= count:
+            recording = self._next(pieces)
+            if recording is None:
+                if self.exhausted or self.in_turn and self._busy() >= self.at_once:
+                    break
+                recording = next(self.recordings, None)
+                if recording is None:
+                    self.exhausted = True
+                    break
+                self.open.append(recording)
+                opened += 1
+            if (piece := recording.next_piece()) is not None:
+                pieces.append((recording, piece))
+        return pieces
+
+    def take_finished(self) -> list[Recording]:
+        """Return those that have become finished, in order, and forget them."""
+        done = [recording for recording in self.open if recording.finished]
+        self.open = [recording for recording in self.open if not recording.finished]
+        return done
+
+    def _next(self, pieces: list[tuple[Recording, Piece]]) -> Recording | None:
+        for recording in self.open:
+            asked = any(recording is other for other, _ in pieces)
+            if not recording.ended and not (self.in_turn and (recording.waiting or asked)):
+                return recording
+        return None
+
+    def _busy(self) -> int:
+        return sum(not recording.finished for recording in self.open)

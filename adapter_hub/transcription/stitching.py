@@ -1,0 +1,125 @@
+"""From a window's text to segments on the time axis of its recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from adapter_hub.decoding.alignment import words_of
+from adapter_hub.decoding.decode import TIMESTAMP_SECONDS, Decoded
+from adapter_hub.decoding.token_rules import first_timestamp
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.speech.audio import SAMPLE_RATE
+from adapter_hub.speech.phrases import Samples, sounding, speech_level
+from adapter_hub.transcription.options import LOG_PROBABILITY, TranscriptionOptions
+from adapter_hub.transcription.transcript import Segment, Word
+from adapter_hub.transcription.windows import Window
+
+LEAST = 0.5  # seconds at the end of a window that are worth hearing again
+LEAD = 0.1  # seconds of quiet that may belong to a word
+FRAME_SECONDS = 0.01  # of the features, in which `seek` counts
+
+
+def segments_of(
+    window: Window, decoded: Decoded, timestamps: bool, options: TranscriptionOptions
+) -> list[Segment]:
+    """Return the segments of a window; none where it holds no speech.
+
+    Args:
+        window: what was heard.
+        decoded: its text.
+        timestamps: the text is cut by timestamp tokens; otherwise it is one segment.
+        options: what counts as no speech.
+    """
+    if not decoded.text or is_silence(decoded, options):
+        return []
+    route, end = window.route, window.start + window.seconds
+    about = Segment(
+        window.start,
+        end,
+        decoded.text,
+        decoded.tokens,
+        language=route.language,
+        language_probability=window.probability,
+        adapter=route.name,
+        seek=round(window.start / FRAME_SECONDS),
+        temperature=decoded.temperature,
+        log_probability=decoded.log_probability,
+        compression_ratio=decoded.compression_ratio,
+        no_speech=decoded.no_speech,
+    )
+    if timestamps and decoded.segments:
+        return [
+            replace(
+                about,
+                start=min(window.start + item.start, end),  # the padding behind it can be stamped too
+                end=min(window.start + item.end, end),
+                text=item.text,
+                tokens=item.tokens,
+            )
+            for item in decoded.segments
+        ]
+    first, last = sounding(window.samples)
+    return [replace(about, start=window.start + first / SAMPLE_RATE, end=window.start + last / SAMPLE_RATE)]
+
+
+def unheard(base: BaseModel, tokens: Sequence[int], seconds: float) -> float | None:
+    """Return from when on a window of so many seconds has to be heard again.
+
+    A base model that finds the last segment cut off says when that starts, and nothing of it: the text ends
+    with two timestamps, or has nothing but one.
+    """
+    stamp = first_timestamp(base)
+    if not tokens or tokens[-1] < stamp or (len(tokens) > 1 and tokens[-2] < stamp):
+        return None
+    start = (tokens[-1] - stamp) * TIMESTAMP_SECONDS
+    return start if 0.0 < start <= seconds - LEAST else None
+
+
+def with_words(
+    base: BaseModel, window: Window, segments: Sequence[Segment], times: Sequence[tuple[float, float]]
+) -> list[Segment]:
+    """Return segments with their words.
+
+    Args:
+        base: whose tokens they are.
+        window: that they were heard in.
+        segments: of the window.
+        times: start and end of every token of them, one after another, in seconds of the window.
+    """
+    out, first = [], 0
+    samples = window.samples
+    for segment in segments:
+        tokens = text_tokens(base, segment.tokens)
+        own = times[first : first + len(tokens)]
+        first += len(tokens)
+        words = [
+            Word(window.start + start, window.start + end, word.text)
+            for word in words_of(base, tokens, own, segment.language)
+            for start, end in [without_quiet(samples, word.start, word.end)]
+        ]
+        out.append(replace(segment, words=tuple(words)))
+    return out
+
+
+def without_quiet(samples: Samples, start: float, end: float) -> tuple[float, float]:
+    """Return the times of a word without a pause before or behind it: what is attended to has none."""
+    first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
+    begins, ends = sounding(samples[first:last], level=speech_level(samples))
+    lead, rest = begins / SAMPLE_RATE, (last - first - ends) / SAMPLE_RATE
+    return start + lead * (lead > LEAD), end - rest * (rest > LEAD)
+
+
+def is_silence(decoded: Decoded, options: TranscriptionOptions) -> bool:
+    """Tell whether there is no speech: silence is likely and the text is not, as Whisper decides it."""
+    return (
+        options.no_speech is not None
+        and decoded.no_speech > options.no_speech
+        and decoded.log_probability < LOG_PROBABILITY
+    )
+
+
+def text_tokens(base: BaseModel, tokens: Sequence[int]) -> list[int]:
+    """Return the tokens that are text: neither timestamps nor anything else special."""
+    end = int(base.model.config.eos_token_id)
+    return [token for token in tokens if token < end]

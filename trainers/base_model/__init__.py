@@ -1,6 +1,0 @@
-"""The maker of the embedded base model: a small, real Whisper, trained on synthesised speech.
-
-`architecture` builds an untrained model and its processor, `pretrain` trains them on the corpus of
-`adapter_hub.trainers.corpus`, and `python -m adapter_hub.trainers.base_model` does both from the
-settings in `settings.toml`. Nobody needs this to use the project: the trained weights are shipped.
-"""

@@ -1,0 +1,150 @@
+"""Look over a data set before training on it: what will be used, what will not, and why.
+
+sources, rules = sources_at(Path("data/da"), cache_folder())       # or a JSONL file, or a recipe
+report = check_data(sources, base, rules)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from adapter_hub.data.dataset import METADATA, SPLITS, Dataset, Utterance, read_dataset
+from adapter_hub.errors import AdapterHubError, IntegrityError
+from adapter_hub.trainers.data.examples import Dropped, Listener, speakers_in_both
+from adapter_hub.trainers.data.preparing import in_order
+from adapter_hub.trainers.data.rows import RowReader, RowRules
+from adapter_hub.trainers.data.sources import Source, read_sources
+from adapter_hub.trainers.recipe import read_recipe
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What one split holds; seconds are of the usable utterances."""
+
+    split: str
+    place: str
+    utterances: int
+    usable: int
+    hours: float
+    shortest_seconds: float
+    median_seconds: float
+    longest_seconds: float
+    longest_tokens: int
+    speakers: int
+    dropped: tuple[Dropped, ...]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """All splits, and what they share."""
+
+    splits: tuple[SplitReport, ...]
+    shared_speakers: dict[str, list[str]]
+    shared_transcripts: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return asdict(self)
+
+    @property
+    def clean(self) -> bool:
+        """True if every row can be used."""
+        return not any(split.dropped for split in self.splits)
+
+
+def check_data(sources: Mapping[str, Source], base: Listener, rules: RowRules) -> DataReport:
+    """Read every row of every source, as training would.
+
+    Args:
+        sources: by what the report calls them, such as `train` and `dev`.
+        base: the base model, for its chunk, tokenizer and decoder length.
+        rules: of the recipe; where none is given, any language that the base model has a token for.
+
+    Raises:
+        NotFoundError, InvalidInputError: audio that vanished meanwhile.
+    """
+    reader = RowReader(base, rules)
+    return DataReport(
+        tuple(_split(name, source, reader) for name, source in sources.items()),
+        {
+            f"{a} and {b}": shared
+            for a, b in combinations(sources, 2)
+            if (shared := list(speakers_in_both(sources[a].dataset, sources[b].dataset)))
+        },
+        {
+            f"{a} and {b}": count
+            for a, b in combinations(sources, 2)
+            if (count := _same_texts(sources[a].dataset, sources[b].dataset))
+        },
+    )
+
+
+def sources_at(place: Path, cache: Path) -> tuple[dict[str, Source], RowRules]:
+    """Return what `data check` is to look at, and the rules for it.
+
+    Args:
+        place: a data set's folder, with or without sub-folders for its splits; a JSONL file; or a
+            recipe, of which all sources are meant.
+        cache: the cache folder, for data sets on the Hub.
+
+    Raises:
+        NotFoundError: nothing is there. InvalidInputError: metadata that cannot be read.
+    """
+    if place.suffix == ".toml":
+        file = read_recipe(place)
+        named = [
+            (f"{split} {number}" if len(sources) > 1 else split, source)
+            for split in ("train", "dev")
+            for sources in [read_sources(file, split, cache)]
+            for number, source in enumerate(sources, 1)
+        ]
+        return dict(named), RowRules.of(file.recipe)
+    names = [name for name in SPLITS if any((place / name / file).is_file() for file in METADATA)]
+    datasets = [read_dataset(place, name) for name in names] or [read_dataset(place)]
+    return {dataset.split: Source(dataset) for dataset in datasets}, RowRules(language="en")
+
+
+def _split(name: str, source: Source, reader: RowReader) -> SplitReport:
+    longest, seconds = 0, []
+    dropped = [Dropped(*item) for item in source.dataset.unusable]
+
+    def look(row: Utterance) -> tuple[int, float] | Dropped:
+        try:
+            spelled = reader.spell(row, source)
+            audio = reader.read(row)
+            reader.check(audio.seconds, row.id)
+            row.check_stated(audio.seconds)
+        except IntegrityError:
+            raise  # the cache is damaged, not the row
+        except (AdapterHubError, OSError) as error:
+            return Dropped(row.id, str(error))
+        return len(spelled.tokens), audio.seconds
+
+    for found in in_order(look, source.dataset.rows):
+        if isinstance(found, Dropped):
+            dropped.append(found)
+        else:
+            longest = max(longest, found[0])
+            seconds.append(found[1])
+    return SplitReport(
+        split=name,
+        place=str(source.dataset.folder),
+        utterances=len(source.dataset.rows) + len(source.dataset.unusable),
+        usable=len(seconds),
+        hours=round(sum(seconds) / 3600, 4),
+        shortest_seconds=round(min(seconds, default=0.0), 2),
+        median_seconds=round(median(seconds), 2) if seconds else 0.0,
+        longest_seconds=round(max(seconds, default=0.0), 2),
+        longest_tokens=longest,
+        speakers=len({row.speaker for row in source.dataset.rows} - {None}),
+        dropped=tuple(dropped),
+    )
+
+
+def _same_texts(one: Dataset, other: Dataset) -> int:
+    return len({row.text for row in one.rows} & {row.text for row in other.rows})

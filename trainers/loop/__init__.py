@@ -1,0 +1,1 @@
+"""The training loop: transformers' Seq2SeqTrainer, its batches, checkpoints and processes."""

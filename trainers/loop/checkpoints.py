@@ -1,0 +1,140 @@
+"""Which checkpoints a training may go on from: those that this user's trainings wrote, as they wrote them.
+
+    kept = Checkpoints(work, cache / "trainings")
+    kept.note(work / "checkpoint-5")        # once it is written
+    kept.newest(tell)                       # the newest that is still so; None: start anew
+
+The folder of a training lies where its outcome will: anybody who hands over a folder can put a "finished"
+checkpoint there, which would be sealed as trained by this recipe. So what was written is noted by content
+elsewhere, in the user's own cache. The notes are no proof to others: who can write to the cache can forge
+them, and a published adapter says of its training what its author says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerState
+
+from adapter_hub.errors import AdapterHubError, ConflictError
+from adapter_hub.files.reading import open_regular, read_bounded
+from adapter_hub.files.writing import make_folder, write_atomically
+from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
+from adapter_hub.trainers.loop.processes import Processes
+
+TRUST = "ADAPTER_HUB_TRUST_CHECKPOINTS"  # 1: go on from checkpoints without notes, written elsewhere
+NOTE_BYTES = 2**20
+Tell = Callable[[str], None]
+
+
+class Checkpoints:
+    """The checkpoints in a folder, and the notes about them.
+
+    Args:
+        work: holds `checkpoint-<step>`.
+        notes: the folder of notes about all trainings.
+    """
+
+    def __init__(self, work: Path, notes: Path) -> None:
+        self.work = work.absolute()
+        self.path = notes / f"{sha256_hex(canonical_bytes(str(self.work)))[:32]}.json"
+
+    def newest(self, tell: Tell = lambda _: None) -> Path | None:
+        """Return the newest checkpoint that is as it was noted; others, half-written or changed, are removed.
+
+        Raises:
+            ConflictError: there are checkpoints, and no notes of a training here.
+        """
+        found = sorted(
+            (path for path in self.work.glob("checkpoint-*") if _step(path)), key=_step, reverse=True
+        )
+        known = self._read()
+        if known is None and found and os.environ.get(TRUST) != "1":
+            raise ConflictError(
+                f"{self.work}: {found[0].name} was not written by a training of yours on this machine, as "
+                f"far as {self.path.parent} knows; remove {self.work} to start anew, or set {TRUST}=1 to go "
+                "on from it if you wrote it elsewhere"
+            )
+        for path in found:
+            if known is None or known.get(path.name) == _digest(path):
+                return path
+            state = "is not as it was written" if path.name in known else "was not written to its end"
+            tell(f"{path} {state}; it is removed")
+            _remove(path)
+        if known is None:
+            self._write({})
+        return None
+
+    def note(self, checkpoint: Path) -> None:
+        """Note a checkpoint that was just written; those that are gone are forgotten."""
+        known = {name: value for name, value in (self._read() or {}).items() if (self.work / name).is_dir()}
+        self._write(known | {checkpoint.name: _digest(checkpoint)})
+
+    def forget(self) -> None:
+        """Remove the notes: the training is over."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            note = json.loads(read_bounded(self.path, NOTE_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return None
+        known = note.get("checkpoints") if isinstance(note, dict) else None
+        return known if isinstance(known, dict) else None
+
+    def _write(self, known: dict[str, Any]) -> None:
+        make_folder(self.path.parent)
+        record = {"folder": str(self.work), "run": secrets.token_hex(8), "checkpoints": known}
+        write_atomically(self.path, canonical_bytes(record))
+
+
+class NoteCheckpoints(TrainerCallback):
+    """Notes every checkpoint once all processes have written their part."""
+
+    def __init__(self, kept: Checkpoints, processes: Processes) -> None:
+        self.kept, self.processes = kept, processes
+
+    def on_save(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Note the newest one."""
+        with self.processes.together():
+            pass
+        with self.processes.together():
+            if self.processes.first:
+                self.kept.note(self.kept.work / f"checkpoint-{state.global_step}")
+
+
+def _step(path: Path) -> int:
+    found = re.fullmatch(r"checkpoint-(\d{1,15})", path.name)
+    return int(found[1]) if found else 0
+
+
+def _digest(checkpoint: Path) -> str:
+    """Return what stands for all files of a checkpoint; a file that cannot be read makes it another."""
+    rows = []
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        digest = hashlib.sha256()
+        try:
+            with open_regular(path, follow=False) as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+        except (AdapterHubError, OSError):
+            digest.update(secrets.token_bytes(8))
+        rows.append([os.fsencode(path.relative_to(checkpoint)).hex(), digest.hexdigest()])
+    return sha256_hex(canonical_bytes(rows))
+
+
+def _remove(checkpoint: Path) -> None:
+    if checkpoint.is_symlink() or not checkpoint.is_dir():
+        checkpoint.unlink()
+    else:
+        shutil.rmtree(checkpoint)

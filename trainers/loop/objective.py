@@ -1,0 +1,62 @@
+"""What training minimises: the cross-entropy of the text, of one batch, as a module.
+
+    objective = Objective(trainee, label_smoothing=0.0)
+    loss = objective(input_features, decoder_input_ids, labels)      # the sum over text tokens, in nats
+
+A module because that is what data-parallel training wraps: gradients are averaged over processes only for
+what went through its `forward`. The sum, because only the caller knows how many tokens a step has in all
+accumulated parts and processes; a mean of means would weigh the tokens of short texts more.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from adapter_hub.trainers.data.examples import IGNORED
+from adapter_hub.trainers.loop.variable_length import encode
+from adapter_hub.trainers.methods.trainee import Trainee
+
+
+class Objective(nn.Module):
+    """The loss of a trainee on a batch.
+
+    Args:
+        trainee: its model is a submodule here, so that its weights are found.
+        label_smoothing: share of the probability that is spread over the whole vocabulary, in training.
+    """
+
+    accepts_loss_kwargs = True  # tells transformers to count the text tokens of a step
+
+    def __init__(self, trainee: Trainee, label_smoothing: float) -> None:
+        super().__init__()
+        self.model, self.label_smoothing = trainee.model, label_smoothing
+        self._whisper = (trainee.whisper,)  # in a tuple: the model above holds it as a submodule already
+
+    def forward(self, input_features: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
+        """Return the summed cross-entropy over the labels that count (nats, scalar).
+
+        Args:
+            input_features: `[batch, mels, frames]` float.
+            decoder_input_ids: `[batch, tokens]` int64.
+            labels: `[batch, tokens]` int64; `IGNORED` does not count.
+        """
+        (whisper,) = self._whisper
+        heard = encode(whisper.get_encoder(), input_features.to(whisper.dtype)).last_hidden_state
+        said = whisper.get_decoder()(
+            input_ids=decoder_input_ids, encoder_hidden_states=heard, use_cache=False
+        ).last_hidden_state
+        # the vocabulary is Whisper's widest layer: only for positions whose label counts
+        counted = labels != IGNORED
+        logits = whisper.proj_out(said[counted]).float()
+        return nn.functional.cross_entropy(
+            logits,
+            labels[counted],
+            label_smoothing=self.label_smoothing if self.training else 0.0,
+            reduction="sum",
+        )
+
+
+def text_tokens(labels: Tensor) -> Tensor:
+    """Return how many labels count (int64, scalar)."""
+    return torch.count_nonzero(labels != IGNORED)

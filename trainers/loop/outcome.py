@@ -1,0 +1,56 @@
+"""What a training gave: the trainee, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapter_hub.formats.manifest import CurvePoint
+from adapter_hub.trainers.methods.trainee import Trainee
+
+POINTS = 100  # of a curve's losses, at most; a manifest is read often
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training.
+
+    Attributes:
+        trainee: with the weights to keep.
+        steps: of the optimiser.
+        seconds: of wall-clock time, those before an interruption included.
+        best_step: whose weights were kept, with early stopping.
+        curve: the losses on the way.
+        processes: that trained together.
+    """
+
+    trainee: Trainee
+    steps: int
+    seconds: float
+    best_step: int | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    processes: int = 1
+
+
+def training_curve(log: Iterable[Mapping[str, Any]]) -> tuple[CurvePoint, ...]:
+    """Return the curve in transformers' log history.
+
+    Losses are means since the point before; where there are more than fit, of as many of them as needed.
+    """
+    rows = list(log)
+    losses = [(int(row["step"]), float(row["loss"])) for row in rows if "loss" in row]
+    dev = {int(row["step"]): _short(row["eval_loss"]) for row in rows if "eval_loss" in row}
+    train: dict[int, float] = {}
+    size = max(1, -(-len(losses) // POINTS))
+    for i in range(0, len(losses), size):
+        part = losses[i : i + size]
+        train[part[-1][0]] = _short(sum(loss for _, loss in part) / len(part))
+    return tuple(
+        CurvePoint(step=step, loss=train.get(step), dev_loss=dev.get(step)) for step in sorted({*train, *dev})
+    )
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,64 @@
+"""What to say when memory or disk are not enough for a training: one line, with what needs less.
+
+with enough_disk(work), enough_memory(SMALLER_STEPS):
+    trainer.train()
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from adapter_hub.errors import AdapterHubError, OutOfMemoryError
+from adapter_hub.model.memory import is_out_of_memory
+
+SMALLER_STEPS = (
+    "lower training.batch_size and raise training.gradient_accumulation by as much, "
+    "or set training.gradient_checkpointing = true"
+)
+SMALLER_MODEL = "end what else uses it, or take a smaller base model or --device cpu"
+
+
+@contextlib.contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turn what is raised for a lack of memory into one line; advice for other commands does not help here.
+
+    Args:
+        advice: what needs less of it.
+
+    Raises:
+        OutOfMemoryError: of the machine or its GPU.
+    """
+    try:
+        yield
+    except (OutOfMemoryError, MemoryError, RuntimeError, ValueError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"training: not enough memory; {advice}") from None
+
+
+@contextlib.contextmanager
+def enough_disk(work: Path) -> Iterator[None]:
+    """Turn what torch and safetensors raise for a full disk into one line.
+
+    Args:
+        work: where checkpoints are written.
+
+    Raises:
+        AdapterHubError: with what to do.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise AdapterHubError(
+            f"{work}: {error}; free some space and run the same command to resume"
+        ) from None
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error):  # torch's name for a checkpoint that cannot be written
+            raise
+        raise AdapterHubError(
+            f"{work}: a checkpoint could not be written; free some space and run the same command to resume"
+        ) from None

@@ -1,0 +1,1 @@
+"""The makers of what ships with the package: the speech corpus, the base model, the catalogue."""

@@ -1,0 +1,1 @@
+"""How an adapter is made trainable: LoRA, warm start, expert pair, full fine-tuning."""

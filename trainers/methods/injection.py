@@ -1,0 +1,174 @@
+"""LoRA layers in a base model: PEFT puts them in, a seed's weights may fill them.
+
+model = inject(whisper, recipe)
+fill(model, seed)
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import nn
+
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.manifest import BaseModelPin, LoraSection
+from adapter_hub.trainers.methods.trainee import PREFIX, State, lora_state
+from adapter_hub.trainers.recipe import PAPER_MODULES, Recipe
+
+
+def inject(whisper: Any, recipe: Recipe) -> Any:
+    """Return a PEFT model on `whisper` with trainable LoRA layers: A random, B zero, so ΔW is zero.
+
+    `task_type` stays None: with SEQ_2_SEQ_LM PEFT calls Whisper with text inputs.
+
+    Raises:
+        InvalidInputError: modules or patterns of ranks that the base model lacks, no linears.
+    """
+    config = LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=list(recipe.lora.modules),
+        rank_pattern=dict(recipe.lora.rank_pattern),
+        task_type=None,
+    )
+    _check_patterns(recipe)
+    try:
+        with warnings.catch_warnings():
+            # raised by transformers about PEFT's own use of it
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
+            # a tied layer is the embedding, which is refused below
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+            model = get_peft_model(whisper, config)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(f"lora.modules {list(recipe.lora.modules)}: {reason}") from None
+    _check_matched(model, recipe)
+    return model
+
+
+def fill(model: Any, seed: Artifact) -> None:
+    """Set a LoRA's weights to those of an artifact.
+
+    A seed of a lower rank fills the first rows of A and columns of B; the rest starts as from scratch,
+    so the model starts exactly where the seed stands.
+
+    Raises:
+        InvalidInputError: the seed adapts other modules, has a higher rank, or no weights of its own.
+    """
+    sections = {module.path: module for module in own_section(seed, "seed").modules}
+    theirs = load_file(seed.path / WEIGHTS_FILE)
+    state = {name: tensor.clone() for name, tensor in lora_state(model).items()}
+    if missing := sorted(set(theirs) ^ set(state)):
+        raise InvalidInputError(
+            f"seed {seed.ref}: its modules are not the recipe's, first {missing[0]}; set lora.modules alike"
+        )
+    scaling = {path: layer.scaling["default"] for path, layer in lora_layers(model).items()}
+    for name, tensor in state.items():
+        path = module_path(name)
+        rank = sections[path].rank
+        room = tensor.shape[0] if ".lora_A." in name else tensor.shape[1]
+        if rank > room:
+            raise InvalidInputError(
+                f"seed {seed.ref}: rank {rank} at {path}, above the recipe's; raise lora.rank"
+            )
+        theirs_here = theirs[name].to(torch.float32)
+        if ".lora_A." in name:
+            tensor[:rank] = theirs_here
+        else:
+            tensor.zero_()
+            tensor[:, :rank] = theirs_here * (sections[path].scaling / scaling[path])
+    set_peft_model_state_dict(model, state)
+
+
+def own_section(artifact: Artifact, role: str) -> LoraSection:
+    """Return what an ordinary adapter's LoRA holds.
+
+    Raises:
+        InvalidInputError: it is an expert pair, which has no LoRA of its own; `role` says what it was for.
+    """
+    for section in artifact.manifest.lora:
+        if section.role == "self":
+            return section
+    raise InvalidInputError(
+        f"{role} {artifact.ref}: an expert pair has no LoRA of its own; name one of its parents"
+    )
+
+
+def lora_layers(model: Any) -> dict[str, Any]:
+    """Return PEFT's LoRA layers by the path of their linear in the base model."""
+    return {
+        name.removeprefix(PREFIX): module
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A")
+    }
+
+
+def module_path(tensor: str) -> str:
+    """Return the path of the linear that a tensor of a LoRA belongs to.
+
+    >>> module_path("base_model.model.model.encoder.layers.0.fc1.lora_A.weight")
+    'model.encoder.layers.0.fc1'
+    """
+    return tensor.removeprefix(PREFIX).rsplit(".lora_", 1)[0]
+
+
+def export_config(recipe: Recipe, state: State, base_model: BaseModelPin) -> dict[str, Any]:
+    """Return what PEFT needs to know to load the weights `state`, in one spelling."""
+    alpha = recipe.alpha
+    ranks = {module_path(name): tensor.shape[0] for name, tensor in state.items() if ".lora_A." in name}
+    return {
+        "alpha_pattern": {},
+        "base_model_name_or_path": base_model.id,
+        "bias": "none",
+        "inference_mode": True,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": recipe.lora.dropout,
+        "peft_type": "LORA",
+        "r": recipe.lora.rank,
+        "rank_pattern": {path: rank for path, rank in ranks.items() if rank != recipe.lora.rank},
+        "revision": base_model.revision,
+        "target_modules": sorted(recipe.lora.modules),
+        "task_type": None,
+    }
+
+
+def _check_patterns(recipe: Recipe) -> None:
+    for pattern in recipe.lora.rank_pattern:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InvalidInputError(f"lora.rank_pattern: {pattern!r} is no pattern ({error})") from None
+
+
+def _check_matched(model: Any, recipe: Recipe) -> None:
+    """PEFT ignores a name that matches nothing while others match; a recipe may not be half applied.
+
+    And PEFT adapts more than linears, which are all that the runtime knows.
+    """
+    layers = lora_layers(model)
+    paths = list(layers)
+    for name in recipe.lora.modules:
+        if not any(path == name or path.endswith(f".{name}") for path in paths):
+            raise InvalidInputError(f"lora.modules: the base model has no linear named {name!r}")
+    for path, layer in layers.items():
+        kind = type(layer.base_layer)
+        if kind is not nn.Linear:
+            raise InvalidInputError(
+                f"lora.modules: {path.rpartition('.')[2]!r} is of type {kind.__name__}, no linear ({path}); "
+                f"expected some of {', '.join(PAPER_MODULES)}"
+            )
+    for pattern in recipe.lora.rank_pattern:
+        if not any(re.match(rf"(.*\.)?({pattern})$", path) for path in paths):  # as PEFT matches
+            raise InvalidInputError(
+                f"lora.rank_pattern: {pattern!r} matches no adapted linear; expected a name like fc1, or the "
+                f"end of a path like {paths[0]}"
+            )
