@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
 from adapter_hub.registry.file import Registry
 from adapter_hub.registry.lineage import lineage_graph, render_tree
+from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import read_audio
 from adapter_hub.speech.features import log_mel
 from adapter_hub.stores.cache import Cache
@@ -42,7 +43,6 @@ from adapter_hub.transcription.opening import load
 LANGUAGE, DATA = "es", "spoken-numbers-es"
 SIZES = {"train": 500, "dev": 40, "test": 120}
 QUICK_SIZES = {"train": 48, "dev": 8, "test": 8}
-Say = Callable[[str], None]
 
 RECIPE = """\
 [adapter]
@@ -93,7 +93,7 @@ class Stage:
     """Where the demo works, and what it found out so far."""
 
     out: Path
-    say: Say
+    say: Tell
     quick: bool
     base: BaseModel
     registry: Registry
@@ -118,7 +118,7 @@ class Stage:
         self.say(f"   ({time.monotonic() - began:.1f} s)")
 
 
-def demonstrate(out: Path, *, say: Say, quick: bool = False) -> None:
+def demonstrate(out: Path, *, say: Tell, quick: bool = False) -> None:
     """Run the demo in folder `out`, which keeps speech and adapters for another look.
 
     Args:
@@ -142,7 +142,7 @@ def demonstrate(out: Path, *, say: Say, quick: bool = False) -> None:
     _table(stage, child, twin)
 
 
-def _prepare(out: Path, say: Say, quick: bool) -> Stage:
+def _prepare(out: Path, say: Tell, quick: bool) -> Stage:
     marker = out / MARKER
     if out.exists():
         if not marker.is_file() or out.is_symlink():
@@ -207,7 +207,7 @@ def _train_both(stage: Stage) -> tuple[Artifact, Artifact]:
     return made[0], made[1]
 
 
-def _last_of_each(say: Say) -> Say:
+def _last_of_each(say: Tell) -> Tell:
     """Show what training says; of its steps only those with a dev loss."""
 
     def tell(line: str) -> None:

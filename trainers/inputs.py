@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from adapter_hub.formats.manifest import Similarity
 from adapter_hub.formats.reference import is_local
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.registry.file import Registry
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.data.examples import Prepared
 from adapter_hub.trainers.data.feature_packs import FeaturePacks
@@ -30,7 +31,6 @@ from adapter_hub.trainers.parents import find_parents
 from adapter_hub.trainers.recipe import RecipeFile
 
 TELL_SECONDS = 5.0  # between two lines of progress while data is read
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

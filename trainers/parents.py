@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapter_hub.artifact.folder import Artifact
@@ -14,11 +14,11 @@ from adapter_hub.formats.reference import is_local
 from adapter_hub.formats.times import utc_now
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import Registry
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.recipe import EXPERT, NEAREST, ParentTable, RecipeFile
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
-Tell = Callable[[str], None]
 EXPERT_METHODS = ("lora", "warm-start")
 
 

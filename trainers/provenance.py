@@ -1,24 +1,9 @@
-"""What a result was made with: the versions of the packages, and the commit of this code."""
+"""Which commit of this code a result was made with."""
 
 from __future__ import annotations
 
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-PACKAGES = ("adapter-hub", "torch", "transformers", "peft", "accelerate", "numpy", "soundfile", "soxr")
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of what decides numbers, without those that are not installed."""
-    return {name: found for name in PACKAGES if (found := _version(name))}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def code_revision() -> tuple[str | None, bool | None]:

@@ -20,12 +20,13 @@ from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import DivergedError
 from adapter_hub.formats.manifest import MANIFEST_FILE, GateSection, Parent, Training
 from adapter_hub.model.loading import load_adapter
+from adapter_hub.packages import package_versions
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.loop.outcome import Outcome
 from adapter_hub.trainers.methods.expert_pairs import split_state
 from adapter_hub.trainers.methods.injection import export_config
 from adapter_hub.trainers.methods.trainee import State, Trainee
-from adapter_hub.trainers.provenance import code_revision, package_versions
+from adapter_hub.trainers.provenance import code_revision
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import GateTable
 

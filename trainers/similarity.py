@@ -11,7 +11,7 @@ clear case from a close one.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,11 +25,11 @@ from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import Registry
 from adapter_hub.registry.resolution import resolve
+from adapter_hub.reporting import Progress
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.features import log_mel
 
 BATCH = 16
-Progress = Callable[[int, int], None]
 # equal inputs give equal outcomes: a process that trains many adapters on the same data measures once
 _measured: dict[tuple[object, ...], Similarity] = {}
 

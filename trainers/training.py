@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from adapter_hub.files.locks import lock_file
 from adapter_hub.files.writing import folder_in_the_making, refuse_link
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.registry.file import Registry
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
 from adapter_hub.trainers.inputs import Inputs, gather
@@ -36,8 +37,6 @@ from adapter_hub.trainers.loop.shortages import SMALLER_MODEL, enough_disk, enou
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import FULL_FINE_TUNING, RecipeFile, read_recipe
 from adapter_hub.trainers.sealing import write_adapter
-
-Tell = Callable[[str], None]
 
 
 def train(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import TEMPORARY, make_folder, sync_file, sync_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.hub import HubClient, RemoteFile, RepoId, check_commit
+from adapter_hub.reporting import Downloading
 
-Arriving = Callable[[str, int, int], None]  # what comes, bytes that arrived now, bytes of all its files
 # What transformers reads of a Whisper model: no pickles, no other frameworks' weights, no adapter, which it
 # would load along with the base model that its config names.
 NEEDED = re.compile(
@@ -47,7 +47,7 @@ class Fetch:
     repo: RepoId
     commit: str
     files: tuple[RemoteFile, ...]
-    progress: Arriving | None = None
+    progress: Downloading | None = None
 
 
 def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest, weight_files
-from adapter_hub.base_model.fetching import Arriving, Fetch, fetch_files, files_of_base_model, read_refs
+from adapter_hub.base_model.fetching import Fetch, fetch_files, files_of_base_model, read_refs
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.ownership import is_ours, is_private
@@ -33,6 +33,7 @@ from adapter_hub.formats.manifest import BaseModelPin
 from adapter_hub.formats.reference import is_local
 from adapter_hub.hub import HubClient, RepoId, check_commit
 from adapter_hub.paths import cache_folder
+from adapter_hub.reporting import Downloading
 
 FILES, FOLDERS = "base_model_files", "base_model_folders"
 SMALL = 2**20  # bytes of a file of ours
@@ -142,7 +143,7 @@ def fetch_base_model(
     *,
     cache: Path | None = None,
     client: HubClient | None = None,
-    progress: Arriving | None = None,
+    progress: Downloading | None = None,
 ) -> tuple[Path, str]:
     """Bring a base model from the Hub into the cache, at one commit, every file hashed.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +32,13 @@ from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.files.writing import folder_in_the_making, make_folder, remove_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.hub import HubClient, RepoId, Wanted, check_pin
+from adapter_hub.reporting import Tell
 
 CARD = "README.md"
 CARD_LIMIT = 16 * 2**20  # bytes; cards of data sets with hundreds of configurations are large
 METADATA_LIMIT = 2**20  # characters of the metadata in it
 METADATA_DEPTH = 50
 SPEAKERS = ("speaker_id", "speaker", "client_id")  # columns that name who speaks, the first one counts
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from adapter_hub.data.dataset import Dataset, Utterance, content_sha256, listed
 from adapter_hub.errors import AdapterHubError, InvalidInputError
@@ -19,6 +18,7 @@ from adapter_hub.evaluation.intervals import interval_of
 from adapter_hub.evaluation.scoring import count_errors, pooled
 from adapter_hub.formats.claims import Decoding, EvaluationReport, Subject, UtteranceRow
 from adapter_hub.formats.times import utc_now
+from adapter_hub.packages import package_versions
 from adapter_hub.speech.audio import Audio, check_seconds
 from adapter_hub.speech.budget import check_whole, longest_seconds
 from adapter_hub.speech.languages import primary_metric
@@ -27,7 +27,6 @@ from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, decode
 from adapter_hub.transcription.transcriber import Transcriber
 from adapter_hub.transcription.transcript import Transcript
 
-PACKAGES = ("adapter-hub", "torch", "transformers", "jiwer", "numpy", "soundfile", "soxr")
 # called after every batch with the utterances done, all of them, and the seconds of audio done
 Progress = Callable[[int, int, float], None]
 
@@ -260,17 +259,7 @@ def _report(
             "interval": interval,
             "seconds": round(sum(row.seconds for row in rows), 3),
             "wall_seconds": round(wall_seconds, 3),
-            "packages": _packages(),
+            "packages": package_versions(),
             "rows": tuple(rows),
         }
     )
-
-
-def _packages() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            continue
-    return found

@@ -13,7 +13,6 @@ from adapter_hub.exchange.places import (
     with_embedded,
     write_card,
 )
-from adapter_hub.exchange.pulling import Tell
 from adapter_hub.formats.claims import EvaluationReport, Status, StatusEntry
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import is_ahead, second_after, utc_now
@@ -21,6 +20,7 @@ from adapter_hub.registry.file import Adapters, Registry, VersionBlock
 from adapter_hub.registry.lineage import lineage_graph
 from adapter_hub.registry.resolution import look_up
 from adapter_hub.registry.standing import Standings
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
 from adapter_hub.stores.contract import Store
 from adapter_hub.stores.summary import scores_of

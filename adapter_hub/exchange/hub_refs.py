@@ -11,7 +11,7 @@ needs no request.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from adapter_hub.errors import NotFoundError, UnreachableError
@@ -22,13 +22,13 @@ from adapter_hub.formats.registry_file import LoadedRegistry, empty_registry, wi
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FRESH_SECONDS, Adapters, Location, Registry, VersionBlock
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.contract import Claims
 from adapter_hub.stores.hub import HubStore
 from adapter_hub.stores.known_repos import KnownRepo
 from adapter_hub.stores.summary import version_block
 
-Tell = Callable[[str], None]
 USABLE = ("active", "deprecated")
 Found = dict[str, tuple[str, VersionBlock]]  # by version: the adapter's name, and what is said of it
 

@@ -17,7 +17,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, UnreachableError
 from adapter_hub.exchange.hub_refs import open_hub_ref
-from adapter_hub.exchange.pulling import Tell, pull
+from adapter_hub.exchange.pulling import pull
 from adapter_hub.formats.lock_file import (
     LOCK_SCHEMA,
     LockedAdapter,
@@ -34,6 +34,7 @@ from adapter_hub.paths import is_address
 from adapter_hub.registry.file import Location, Registry
 from adapter_hub.registry.resolution import judge_ancestors
 from adapter_hub.registry.standing import standing
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.summary import sorted_locations
 

@@ -7,15 +7,14 @@ together with the command by which the target's owner does it himself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapter_hub.escaping import shown
 from adapter_hub.formats.claims import StatusEntry, strictness
 from adapter_hub.formats.times import is_ahead, second_after, utc_now
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.contract import Claims
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

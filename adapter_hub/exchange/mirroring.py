@@ -26,12 +26,12 @@ from adapter_hub.errors import (
 )
 from adapter_hub.exchange.mirrored_statuses import Bringing
 from adapter_hub.exchange.places import write_card
-from adapter_hub.exchange.pulling import Tell
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import AdapterRef, is_local
 from adapter_hub.isolation import apart
 from adapter_hub.paths import cache_folder
 from adapter_hub.registry.status_memory import Said, StatusMemory, statement
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.contract import Claims, Store
 
 Outcome = Literal["copied", "present", "withdrawn", "failed"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from adapter_hub.formats.versions import preferred
 from adapter_hub.hub import RepoId
 from adapter_hub.paths import is_address
 from adapter_hub.registry.file import Location, Registry, VersionBlock
+from adapter_hub.reporting import ReceivedBytes
 from adapter_hub.stores.contract import Claims, Heard, Store
 from adapter_hub.stores.hub import HubStore
 from adapter_hub.stores.opening import open_store
@@ -62,7 +63,7 @@ def open_location(
     registry: Registry,
     *,
     cache: Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: ReceivedBytes | None = None,
 ) -> Store:
     """Return the store in which a registry says that a version is; see `open_store`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from adapter_hub.artifact.folder import Artifact, copy_artifact
@@ -19,10 +19,8 @@ from adapter_hub.exchange.places import open_location
 from adapter_hub.formats.reference import AdapterRef, is_local
 from adapter_hub.registry.file import Registry
 from adapter_hub.registry.resolution import Resolved, judge_ancestors, judge_bytes, resolve
+from adapter_hub.reporting import Downloading, Tell
 from adapter_hub.stores.cache import Cache
-
-Tell = Callable[[str], None]
-Arriving = Callable[[str, int, int], None]  # the version, bytes that arrived now, bytes of all its files
 
 
 def pull(
@@ -33,7 +31,7 @@ def pull(
     to: Path | str | None = None,
     allow_quarantined: str | None = None,
     tell: Tell | None = None,
-    progress: Arriving | None = None,
+    progress: Downloading | None = None,
 ) -> Artifact:
     """Return a verified artifact: from a folder, from the cache, or from a store into the cache.
 
@@ -88,7 +86,7 @@ def _find(
     registries: Sequence[Registry],
     cache: Cache,
     allow_quarantined: str | None,
-    progress: Arriving | None,
+    progress: Downloading | None,
 ) -> tuple[Resolved, Artifact]:
     """Resolve a reference and bring its artifact; what never changes and is here costs no request."""
     if ref.version is not None or ref.digest is not None:
@@ -115,7 +113,7 @@ def _cached(resolved: Resolved, cache: Cache) -> Artifact | None:
     )
 
 
-def _land(resolved: Resolved, cache: Cache, progress: Arriving | None) -> Artifact:
+def _land(resolved: Resolved, cache: Cache, progress: Downloading | None) -> Artifact:
     """Fetch a version from the first location that has it whole."""
     errors: list[AdapterHubError] = []
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from adapter_hub.errors import IntegrityError
 from adapter_hub.exchange.kept_statuses import keep_statuses
 from adapter_hub.exchange.places import check_place
-from adapter_hub.exchange.pulling import Tell
 from adapter_hub.exchange.surveying import Survey, survey_stores
 from adapter_hub.formats.claims import Finding
 from adapter_hub.registry.file import Adapters, Registry, VersionBlock
 from adapter_hub.registry.standing import Standings
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.contract import Store
 
 

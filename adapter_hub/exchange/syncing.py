@@ -31,7 +31,7 @@ from adapter_hub.exchange.locking import (
     refuse_older_copies,
     within_reach,
 )
-from adapter_hub.exchange.pulling import Tell, judged
+from adapter_hub.exchange.pulling import judged
 from adapter_hub.files.beneath import below, remove_below
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import remove_folder, sync_folder, temporary_beside
@@ -40,6 +40,7 @@ from adapter_hub.formats.manifest import MANIFEST_FILE
 from adapter_hub.isolation import apart
 from adapter_hub.registry.file import Registry
 from adapter_hub.registry.resolution import Verdict, judge, judge_ancestors
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.opening import open_store
 

@@ -11,7 +11,6 @@ goes through here, so that limits, retries, messages and checks are in one place
 
 from __future__ import annotations
 
-from adapter_hub.hub.arriving import Progress
 from adapter_hub.hub.client import HubClient
 from adapter_hub.hub.downloading import make_way, scratch_folder
 from adapter_hub.hub.names import (
@@ -30,7 +29,6 @@ from adapter_hub.hub.patience import Patience
 __all__ = [
     "HubClient",
     "Patience",
-    "Progress",
     "Refs",
     "RemoteFile",
     "RepoId",

@@ -25,8 +25,8 @@ from adapter_hub.files.writing import TEMPORARY
 from adapter_hub.hub.names import RepoId, Wanted, git_oid_of, sha256_of
 from adapter_hub.hub.patience import SLOWEST, Patience
 from adapter_hub.hub.session import Limits, answers_of, origin_of, public
+from adapter_hub.reporting import ReceivedBytes
 
-Progress = Callable[[int], None]
 LIMIT = 16 * 2**20  # bytes of a file of which nothing is known
 MARGIN = 2**20  # bytes of redirects and error pages besides the file
 DAMAGED = 3  # times that other bytes may come before it counts as damage on the Hub
@@ -69,7 +69,7 @@ class Arrival:
         wanted: Wanted | None,
         target: Path,
         limit: int | None = None,
-        progress: Progress | None = None,
+        progress: ReceivedBytes | None = None,
     ) -> None:
         """Ask for nothing yet.
 

@@ -16,10 +16,11 @@ from threading import Thread
 from typing import Any
 
 from adapter_hub.errors import IntegrityError, UnreachableError
-from adapter_hub.hub.arriving import DAMAGED, Arrival, Progress, Source
+from adapter_hub.hub.arriving import DAMAGED, Arrival, Source
 from adapter_hub.hub.names import Wanted, check_path
 from adapter_hub.hub.patience import SLOWEST
 from adapter_hub.hub.session import public
+from adapter_hub.reporting import ReceivedBytes
 
 AT_ONCE = 4  # files
 
@@ -36,7 +37,7 @@ def download_files(
     source: Source,
     wanted: Mapping[str, Wanted | None],
     folder: Path,
-    progress: Progress | None,
+    progress: ReceivedBytes | None,
     limit: int | None,
 ) -> None:
     """Bring every wanted file of a repository's commit into `folder`; see `HubClient.download`."""

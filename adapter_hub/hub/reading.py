@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from adapter_hub.errors import IntegrityError, UnreachableError
 from adapter_hub.escaping import shown
 from adapter_hub.hub.answers import file_of, refs_of, rows_of, state_of
-from adapter_hub.hub.arriving import Progress, Source
+from adapter_hub.hub.arriving import Source
 from adapter_hub.hub.committing import XET_ENDPOINT, hush
 from adapter_hub.hub.downloading import download_files, scratch_folder
 from adapter_hub.hub.names import (
@@ -28,6 +28,7 @@ from adapter_hub.hub.names import (
 )
 from adapter_hub.hub.patience import SLOWEST, Patience
 from adapter_hub.hub.session import Limits, answers_of, check_address, origin_of, public
+from adapter_hub.reporting import ReceivedBytes
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -229,7 +230,7 @@ class HubReader:
         commit: str,
         wanted: Mapping[str, Wanted | None],
         folder: Path,
-        progress: Progress | None = None,
+        progress: ReceivedBytes | None = None,
         limit: int | None = None,
     ) -> None:
         """Bring files of a commit into a folder; what is there already and right is not asked for again.

@@ -15,7 +15,8 @@ from pathlib import Path
 from adapter_hub import embedded
 from adapter_hub.paths import is_address, registry_path, registry_text
 from adapter_hub.registry.file import Registry
-from adapter_hub.registry.trust import Ask, Tell, registry_here
+from adapter_hub.registry.trust import registry_here
+from adapter_hub.reporting import Ask, Tell
 
 
 def registry_in_force(explicit: str | None, tell: Tell, ask: Ask | None = None) -> str:

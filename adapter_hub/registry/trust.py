@@ -23,13 +23,12 @@ from adapter_hub.files.locks import held
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import make_folder, write_atomically
 from adapter_hub.formats.canonical import Record, Text, read_json
+from adapter_hub.reporting import Ask, Tell
 
 MAXIMUM_SIZE = 4 * 2**20  # bytes
 MAXIMUM_REGISTRY = 256 * 2**20  # bytes of a registry whose id is looked at
 MAXIMUM_NAMESPACES = 10_000
 LOCK_SECONDS = 10.0
-Tell = Callable[[str], None]
-Ask = Callable[[str], bool]
 
 
 class TrustedRegistry(Record):

@@ -30,8 +30,9 @@ from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.formats.reference import check_name, check_version
 from adapter_hub.formats.registry_file import Location
 from adapter_hub.formats.versions import sort_versions
-from adapter_hub.hub import HubClient, Progress, Refs, RepoId, scratch_folder
+from adapter_hub.hub import HubClient, Refs, RepoId, scratch_folder
 from adapter_hub.paths import cache_folder
+from adapter_hub.reporting import ReceivedBytes
 from adapter_hub.stores.claim_files import (
     EVALUATIONS,
     MAXIMUM_CLAIM,
@@ -77,7 +78,7 @@ class HubStore:
         client: HubClient | None = None,
         cache: Path | None = None,
         private: bool | None = None,
-        progress: Progress | None = None,
+        progress: ReceivedBytes | None = None,
         one_look: bool = False,
     ) -> None:
         """Name a store without asking for anything.

@@ -17,7 +17,8 @@ from adapter_hub.files.locks import held
 from adapter_hub.files.writing import make_folder, make_private, write_atomically
 from adapter_hub.formats.canonical import digest_of, sha256_hex
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.hub import HubClient, Progress, RepoId, Wanted, make_way
+from adapter_hub.hub import HubClient, RepoId, Wanted, make_way
+from adapter_hub.reporting import ReceivedBytes
 
 LOCK_SECONDS = 3600.0
 
@@ -29,7 +30,7 @@ class Commit:
     client: HubClient
     repo: RepoId
     id: str
-    progress: Progress | None = None
+    progress: ReceivedBytes | None = None
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.id[:12]}"

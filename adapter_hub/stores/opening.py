@@ -7,12 +7,12 @@ store.fetch("mini/da", "1.0.0", folder)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.reporting import ReceivedBytes
 from adapter_hub.stores.contract import Store
 from adapter_hub.stores.folder import FolderStore
 
@@ -22,7 +22,7 @@ def open_store(
     registry: Path,
     *,
     cache: Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: ReceivedBytes | None = None,
     private: bool | None = None,
 ) -> Store:
     """Return the store that a registry's location names.

@@ -19,7 +19,7 @@ utterance says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -32,12 +32,12 @@ from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import Registry, VersionBlock
 from adapter_hub.registry.namespaces import Namespaces
 from adapter_hub.registry.standing import Standings
+from adapter_hub.reporting import Tell
 from adapter_hub.speech.languages import primary_subtag
 from adapter_hub.stores.cache import Cache
 from adapter_hub.transcription.routing import Candidate
 
 ENOUGH = 100  # utterances; with fewer, one speaker or sentence decides
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

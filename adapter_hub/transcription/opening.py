@@ -6,7 +6,7 @@ model, processor = load_model("mini/da")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,15 +32,13 @@ from adapter_hub.model.session import Session
 from adapter_hub.paths import cache_folder
 from adapter_hub.registry.file import Registry
 from adapter_hub.registry.opening import open_registries, registry_in_force
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.transcription.candidates import find_candidates
 from adapter_hub.transcription.routing import THRESHOLD, Candidate, FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcriber import Transcriber, warn
 
 AUTO, BASE_MODEL = "auto", "base-model"
-
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 
@@ -31,6 +31,7 @@ from adapter_hub.model.idle_sessions import Sessions
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.memory import FEWER_BEAMS, SMALLER_BATCHES, memory_guard
 from adapter_hub.model.session import Session
+from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio
 from adapter_hub.speech.features import log_mel
 from adapter_hub.speech.phrases import Piece, Samples
@@ -70,7 +71,7 @@ class Pipeline:
     sessions: Sessions
     router: FixedRoute | LanguageRouter
     options: TranscriptionOptions
-    tell: Callable[[str], None]
+    tell: Tell
     at_once: bool = False
     base: BaseModel = field(init=False)
     _session: Session = field(init=False)

@@ -19,6 +19,7 @@ from adapter_hub.errors import AdapterHubError, InvalidInputError, OutOfMemoryEr
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.reporting import Tell
 from adapter_hub.speech.languages import primary_subtag
 
 # of a language by Whisper's code for it
@@ -169,7 +170,7 @@ class LanguageRouter:
     threshold: float = THRESHOLD
     languages: Sequence[str] = ()
     fallback: ResidentAdapter | None = None
-    tell: Callable[[str], None] | None = None
+    tell: Tell | None = None
     _unusable: set[AdapterRef | str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from adapter_hub.escaping import shown
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.idle_sessions import Sessions
 from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import Audio
 from adapter_hub.transcription.options import OptionWords, TranscriptionOptions
 from adapter_hub.transcription.pipeline import Pipeline
@@ -57,7 +58,7 @@ class Transcriber:
 
     base: BaseModel
     router: FixedRoute | LanguageRouter
-    tell: Callable[[str], None] = warn
+    tell: Tell = warn
 
     @property
     def adapter(self) -> ResidentAdapter | None:

@@ -23,7 +23,6 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,13 @@ from adapter_hub.artifact.safetensors_header import TensorEntry, read_header
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.files.writing import remove_stale, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
+from adapter_hub.packages import package_versions
 from adapter_hub.trainers.data.features import Heard
 
 RULE = 1  # of what is kept of a clip; a change of `hear` changes it
 PACK_BYTES = 128 * 2**20  # features that wait in memory to be written, about 40 minutes of audio
-PACKAGES = ("numpy", "torch", "transformers", "soxr", "soundfile")
+# what decides features, and nothing else: another version of PEFT must not cost the features again
+DECIDING = ("numpy", "torch", "transformers", "soxr", "soundfile")
 INDEX = ("checksum", "samples", "silence")  # tensors beside the clips': one value a clip, in their order
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -53,8 +54,7 @@ def settings_key(extractor: Any) -> str:
             for key, value in sorted(extractor.to_dict().items())
             if isinstance(value, (bool, int, float, str))
         },
-        "packages": {name: version(name) for name in PACKAGES}
-        | {"libsndfile": soundfile.__libsndfile_version__},
+        "packages": package_versions(DECIDING) | {"libsndfile": soundfile.__libsndfile_version__},
     }
     return sha256_hex(canonical_bytes(settings))[:16]
 

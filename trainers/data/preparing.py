@@ -16,6 +16,7 @@ import torch
 from adapter_hub.data.dataset import Utterance, content_sha256
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
+from adapter_hub.reporting import Progress
 from adapter_hub.speech.audio import check_seconds
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.trainers.data.examples import Dropped, Example, Listener, Prepared
@@ -24,7 +25,6 @@ from adapter_hub.trainers.data.mixture import choose_hours
 from adapter_hub.trainers.data.rows import RowReader, RowRules, Spelled
 from adapter_hub.trainers.data.sources import Source
 
-Progress = Callable[[int, int], None]
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 

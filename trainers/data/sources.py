@@ -6,7 +6,7 @@ sources[0].dataset.rows, sources[0].weight
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +16,8 @@ from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import DataSource
 from adapter_hub.hub import RepoId
+from adapter_hub.reporting import Tell
 from adapter_hub.trainers.recipe import RecipeFile, SourceTable
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from adapter_hub.reporting import Tell
 
 ONE_PRESS = 1.0  # seconds; torchrun passes on the interrupt that the terminal has sent to everybody
 SCALARS = {
@@ -105,7 +107,7 @@ class StopOnInterrupt(TrainerCallback):
 class ReportProgress(TrainerCallback):
     """Tells step, loss and time left, about every two seconds and at the end of each epoch."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Tell) -> None:
         self.tell = tell
         self._began = self._told = 0.0
         self._first = 0

@@ -18,7 +18,6 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,11 @@ from adapter_hub.errors import AdapterHubError, ConflictError
 from adapter_hub.files.reading import open_regular, read_bounded
 from adapter_hub.files.writing import make_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
+from adapter_hub.reporting import Tell
 from adapter_hub.trainers.loop.processes import Processes
 
 TRUST = "ADAPTER_HUB_TRUST_CHECKPOINTS"  # 1: go on from checkpoints without notes, written elsewhere
 NOTE_BYTES = 2**20
-Tell = Callable[[str], None]
 
 
 class Checkpoints:

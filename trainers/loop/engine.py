@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from adapter_hub.errors import AdapterHubError, DivergedError, IntegrityError
 from adapter_hub.escaping import shown
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.model.memory import is_out_of_memory
+from adapter_hub.reporting import Tell
 from adapter_hub.trainers.loop.batches import Collator, Loader, Place, Shares, dev_batches
 from adapter_hub.trainers.loop.callbacks import StopOnInterrupt, stops_early
 from adapter_hub.trainers.loop.checkpoints import Checkpoints
@@ -218,9 +219,7 @@ def _diverged(what: str) -> DivergedError:
     )
 
 
-def last_checkpoint(
-    work: Path, kept: Checkpoints | None = None, tell: Callable[[str], None] = lambda _: None
-) -> Path | None:
+def last_checkpoint(work: Path, kept: Checkpoints | None = None, tell: Tell = lambda _: None) -> Path | None:
     """Return the newest whole checkpoint in `work`; remove what a killed training left half-written.
 
     transformers writes `trainer_state.json` last: a checkpoint without a readable one is not whole.

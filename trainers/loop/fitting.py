@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.model.base_model import DTYPES, load_base_model
 from adapter_hub.paths import cache_folder
+from adapter_hub.reporting import Tell
 from adapter_hub.trainers.data.examples import Example
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.loop.batches import Collator, LikeLengths, Rows, Shares, dev_batches
@@ -34,7 +35,6 @@ from adapter_hub.trainers.methods.trainee import Trainee
 from adapter_hub.trainers.recipe import TrainingTable
 
 LOGS_AN_EPOCH = 10
-Tell = Callable[[str], None]
 
 
 class TrainingInterruptedError(AdapterHubError):

@@ -7,18 +7,17 @@ is done again by the next run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapter_hub.reporting import Tell
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known
 from adapter_hub.trainers.reproduction.choices import Choice, learn, without_choice
 from adapter_hub.trainers.reproduction.crew import Crew, Report
 from adapter_hub.trainers.reproduction.full_size import full_size_recipe
 from adapter_hub.trainers.reproduction.recipes import parent_training, recipe_text
 from adapter_hub.trainers.reproduction.run import Run
-
-Tell = Callable[[str], None]
 
 
 @dataclass

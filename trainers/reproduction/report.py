@@ -8,12 +8,13 @@ It is made of finished cells alone, so it can be made again at any time; what is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapter_hub.errors import MissingExtraError
 from adapter_hub.files.writing import write_atomically
+from adapter_hub.reporting import Tell
 from adapter_hub.trainers.reproduction import tables as rendering
 from adapter_hub.trainers.reproduction.comparing import Resampler
 from adapter_hub.trainers.reproduction.findings import Findings, gather_findings
@@ -23,7 +24,6 @@ from adapter_hub.trainers.reproduction.results import results
 from adapter_hub.trainers.reproduction.run import Run
 from adapter_hub.trainers.reproduction.tables import GAP, markdown, number
 
-Tell = Callable[[str], None]
 TITLES = {
     2: "WER under different LoRA ranks",
     3: "Base languages",

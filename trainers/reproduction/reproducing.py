@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
-from adapter_hub.trainers.provenance import code_revision, package_versions
+from adapter_hub.packages import package_versions
+from adapter_hub.reporting import Tell
+from adapter_hub.trainers.provenance import code_revision
 from adapter_hub.trainers.reproduction.cells import Known
 from adapter_hub.trainers.reproduction.crew import Crew, visible_gpus
 from adapter_hub.trainers.reproduction.plan import plan
@@ -25,8 +27,6 @@ from adapter_hub.trainers.reproduction.queueing import Queue
 from adapter_hub.trainers.reproduction.report import write_report
 from adapter_hub.trainers.reproduction.run import Run
 from adapter_hub.trainers.reproduction.settings import TABLES, Settings, parse_settings, settings_text
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import load_base_model
 from adapter_hub.registry.file import Registry
+from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.data.sources import read_sources
@@ -38,7 +39,6 @@ from adapter_hub.trainers.training import train
 from adapter_hub.transcription.opening import BASE_MODEL, load
 from adapter_hub.transcription.transcriber import Transcriber
 
-Tell = Callable[[str], None]
 Outcome = dict[str, Any]
 
 

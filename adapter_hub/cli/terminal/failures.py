@@ -15,17 +15,15 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from platformdirs import user_log_path
 
 from adapter_hub.escaping import escaped_lines
+from adapter_hub.packages import PACKAGES, package_versions
 
 MOST_FILES = 20
 MOST_CHARACTERS = 200_000
-PACKAGES = ("adapter-hub", "torch", "transformers", "peft", "huggingface-hub", "pydantic", "click")
 _SECRETS = (
     (re.compile(r"\bhf_\w{8,}"), "hf_…"),
     (re.compile(r"(?<=://)[^\s/@]+@"), "…@"),
@@ -78,20 +76,13 @@ def _record(error: BaseException, command: str) -> str:
     text = without_secrets("".join(traceback.format_exception(error)))
     if len(text) > MOST_CHARACTERS:
         text = f"{text[: MOST_CHARACTERS // 2]}\n[…]\n{text[-MOST_CHARACTERS // 2 :]}"
+    versions = package_versions((*PACKAGES, "click", "huggingface-hub", "pydantic"))
     lines = [
         f"command: adapter-hub {command}",
         f"system: {platform.platform()}, Python {platform.python_version()}",
-        f"packages: {', '.join(_versions())}",
+        f"packages: {', '.join(f'{name} {found}' for name, found in versions.items())}",
     ]
     return escaped_lines("\n".join([*lines, "", text]))
-
-
-def _versions() -> Iterator[str]:
-    for package in PACKAGES:
-        try:
-            yield f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
 
 
 def _forget_old_ones(folder: Path) -> None:

@@ -13,7 +13,6 @@ import string
 import time
 import tomllib
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ import click
 import torch
 from safetensors.torch import load_file
 
+from adapter_hub.packages import PACKAGES, package_versions
 from adapter_hub.trainers.makers.base_model.architecture import build_model, build_processor, save
 from adapter_hub.trainers.makers.base_model.examples import Example, build_all, plan_examples
 from adapter_hub.trainers.makers.base_model.pretrain import pretrain
 from adapter_hub.trainers.makers.corpus.numbers import SPELLERS, spell
 
 SETTINGS = Path(__file__).parent / "settings.toml"
-PACKAGES = ("espeakng-loader", "numpy", "soxr", "tokenizers", "torch", "transformers")
 
 
 def tell(line: str) -> None:
@@ -95,7 +94,7 @@ def main(out: Path, path: Path, threads: int, continue_from: Path | None) -> Non
         "wall_seconds": round(time.monotonic() - began),
         "threads": threads,
         "hardware": f"CPU, {os.cpu_count()} cores",
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": package_versions((*PACKAGES, "espeakng-loader", "tokenizers")),
         "losses": log,
     }
     (out / "training.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")

@@ -6,7 +6,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from adapter_hub.reporting import Tell
 from adapter_hub.trainers.loop.spec_augment import mask
 from adapter_hub.trainers.loop.variable_length import encode
 from adapter_hub.trainers.makers.base_model.architecture import TIMESTAMP_SECONDS
@@ -116,7 +117,7 @@ def pretrain(
     settings: Mapping[str, Any],
     timestamps_share: float,
     checkpoint: Path,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> list[dict[str, float]]:
     """Train `model` in place; write `checkpoint` now and then; return the logged losses."""
     torch.manual_seed(settings["random_seed"])

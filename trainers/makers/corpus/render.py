@@ -12,7 +12,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,12 +22,12 @@ import numpy.typing as npt
 import soundfile
 
 from adapter_hub.errors import ConflictError, InvalidInputError
+from adapter_hub.reporting import Progress
 from adapter_hub.trainers.makers.corpus.noise import noise
 from adapter_hub.trainers.makers.corpus.plan import SETTINGS, UtteranceSpec, plan, shortened
 from adapter_hub.trainers.makers.corpus.synthesis import SAMPLE_RATE, in_processes, synthesise
 
 Words = tuple[tuple[float, float], ...]
-Progress = Callable[[int, int], None]
 
 PEAK = 0.95
 """Largest amplitude at a gain of 0 dB."""
