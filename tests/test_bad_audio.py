@@ -188,7 +188,7 @@ def test_an_adapter_of_another_base_model_is_refused(
 LIMITED = """
 import resource, sys
 from adapter_hub.cli import main
-from adapter_hub.runtime import opening
+from adapter_hub.transcription import opening
 
 load = opening.load
 def load_then_limit(*arguments, **options):

@@ -115,7 +115,7 @@ READER = """
 import sys
 from pathlib import Path
 from adapter_hub.hub import RepoId
-from adapter_hub.speech.hub_dataset import HubSplit, read_hub_dataset
+from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
 split = HubSplit(RepoId(sys.argv[1], "dataset"), sys.argv[2], "train", "da_dk")
 print(len(read_hub_dataset(split, Path(sys.argv[3])).rows))
 """

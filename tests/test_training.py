@@ -193,8 +193,8 @@ def test_a_language_without_token_has_to_borrow_one(tmp_path: Path, data: Path, 
 CHILD = """
 import sys, time
 from pathlib import Path
-from adapter_hub.cache import Cache
-from adapter_hub.registry import Registry
+from adapter_hub.stores.cache import Cache
+from adapter_hub.registry.file import Registry
 from adapter_hub.trainers.training import train
 folder = Path(sys.argv[1])
 def tell(line):

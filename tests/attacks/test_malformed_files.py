@@ -172,7 +172,7 @@ def in_little_memory(code: str, megabytes: int) -> str:
 def test_forty_megabytes_of_nothing_are_refused_before_they_fill_the_memory(item: str) -> None:
     said = in_little_memory(
         f"""
-        from adapter_hub.canonical import read_json
+        from adapter_hub.formats.canonical import read_json
         from adapter_hub.errors import InvalidInputError
         raw = b"[" + b'{item},' * (40 * 2**20 // {len(item) + 1}) + b"0]"
         try:
@@ -258,8 +258,8 @@ def test_the_largest_report_that_is_read_takes_a_known_amount_of_memory(tmp_path
     said = in_little_memory(
         f"""
         from pydantic import TypeAdapter
-        from adapter_hub.canonical import check_json
-        from adapter_hub.report import UtteranceRow
+        from adapter_hub.formats.canonical import check_json
+        from adapter_hub.formats.claims import UtteranceRow
         raw = open({str(tmp_path / "rows.json")!r}, "rb").read()
         check_json(raw, "rows")
         print(len(TypeAdapter(tuple[UtteranceRow, ...]).validate_json(raw)))

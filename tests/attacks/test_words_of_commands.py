@@ -208,7 +208,7 @@ def test_a_developer_can_have_the_traceback(monkeypatch: pytest.MonkeyPatch) -> 
 
 SCRIPT = """
 import logging, sys, threading, warnings
-from adapter_hub.cli.boundary import outcome_of
+from adapter_hub.cli.terminal.boundary import outcome_of
 
 def command():
     thread = threading.Thread(target=lambda: 1 / 0)
