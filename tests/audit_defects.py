@@ -25,7 +25,7 @@ from making import (
 
 from adapter_hub.artifact.contents import entry_of, listed_paths
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.safetensors_header import weights_digest
+from adapter_hub.artifact.safetensors_file import weights_digest
 from adapter_hub.audit import audit
 from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.exchange import attach, publish, retire

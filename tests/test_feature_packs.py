@@ -15,7 +15,7 @@ from command_line import Run
 from small_training import places, recipe
 from small_whisper import write_speech
 
-from adapter_hub.artifact.safetensors_header import read_header
+from adapter_hub.artifact.safetensors_file import read_header
 from adapter_hub.data.dataset import read_dataset
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.model.base_model import BaseModel

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from small_whisper import make_base_model, write_peft
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.safetensors_header import file_sha256
+from adapter_hub.artifact.safetensors_file import file_sha256
 from adapter_hub.errors import (
     AdapterHubError,
     IntegrityError,

@@ -14,8 +14,8 @@ from typing import Any
 import tomli_w
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.privacy import public_base_model
 from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.base_model.finding import public_base_model
 from adapter_hub.data.dataset import SPLITS
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.reference import is_local

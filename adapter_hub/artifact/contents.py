@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from adapter_hub.artifact.safetensors_header import file_sha256
+from adapter_hub.artifact.safetensors_file import file_sha256
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.files.reading import open_regular
 from adapter_hub.formats.manifest import MANIFEST_FILE, MAXIMUM_FILES, FileEntry, Manifest

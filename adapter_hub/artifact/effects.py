@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.artifact.safetensors_header import TensorEntry, any_nonzero, tensor_bytes
+from adapter_hub.artifact.safetensors_file import TensorEntry, any_nonzero, tensor_bytes
 
 LORA_KEY = re.compile(r"base_model\.model\.(?P<path>[A-Za-z0-9_.]+)\.lora_(?P<half>[AB])\.weight")
 NO_EFFECT = "every update is zero: it changes nothing"

@@ -25,7 +25,7 @@ from adapter_hub.artifact.contents import (
     listed_paths,
     size_problems,
 )
-from adapter_hub.artifact.safetensors_header import weights_digest
+from adapter_hub.artifact.safetensors_file import weights_digest
 from adapter_hub.artifact.weights import layout_problems, lora_section, weights_problems
 from adapter_hub.errors import (
     AdapterHubError,

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from adapter_hub.artifact.effects import LORA_KEY
 from adapter_hub.artifact.peft_config import CONFIG_FILE, LONGEST_PATH, PeftConfig, read_peft_config
-from adapter_hub.artifact.safetensors_header import TensorEntry, read_header
+from adapter_hub.artifact.safetensors_file import TensorEntry, read_header
 from adapter_hub.errors import IntegrityError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.manifest import (

@@ -1,6 +1,7 @@
 """What is published stays for ever, so it may say nothing of the machine and the people behind it.
 
     disclosures(manifest.to_json())      # [Disclosure("recipe", "a path of somebody's machine")]
+    refuse_disclosures(artifact)         # before it is published
     without_names(report)                # numbers for speakers, digests for file names
 
 A path names a user, a token opens an account, a file name may name a patient. Publishing refuses the
@@ -12,14 +13,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from adapter_hub.errors import AdapterHubError
+from adapter_hub.artifact.folder import ANCESTORS, Artifact
+from adapter_hub.artifact.safetensors_file import read_metadata
+from adapter_hub.errors import IntegrityError
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.formats.canonical import read_json
 from adapter_hub.formats.claims import EvaluationReport, UtteranceRow
-from adapter_hub.formats.full_fine_tune import FullFineTune
 
 Kind = Literal["secret", "path"]
+MAXIMUM_TEXT = 16 * 2**20  # bytes of a configuration or a licence
+FOR_EVER = "a published version stays for ever: remove it there, then seal or import the adapter again"
 # every repetition has a bound, so that no text takes more than linear time
 _SECRETS = {
     "a token of the Hugging Face Hub": r"\b(?:hf|api_org)_[A-Za-z0-9]{20,200}",
@@ -50,8 +55,6 @@ _PATTERNS: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
     *(("secret", what, re.compile(pattern)) for what, pattern in _SECRETS.items()),
     *(("path", what, re.compile(pattern, re.MULTILINE)) for what, pattern in _PATHS.items()),
 )
-_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
-_OWN_CACHE = re.compile(r"[0-9a-f]{16}/([\w.-]+?)--([\w.-]+)/([0-9a-f]{40})")
 _SPOKEN = frozenset({"reference", "hypothesis"})  # what was said, which may be anything
 
 
@@ -91,6 +94,50 @@ def _in_text(text: str, place: str) -> Iterator[Disclosure]:
     return (Disclosure(place, what, kind) for kind, what, pattern in _PATTERNS if pattern.search(text))
 
 
+def artifact_disclosures(artifact: Artifact) -> Iterator[Disclosure]:
+    """Yield what an artifact gives away in its manifest, its small files and the notes in its weights.
+
+    Its ancestors' manifests are others' and published already; the audit of those tells of them.
+
+    Raises:
+        AdapterHubError, OSError: a file cannot be read.
+    """
+    yield from disclosures(artifact.manifest.to_json(), "adapter.json")
+    for entry in artifact.manifest.files:
+        path = artifact.path / entry.path
+        if entry.path.startswith(f"{ANCESTORS}/"):
+            continue
+        if entry.path.endswith(".safetensors"):
+            yield from disclosures(read_metadata(path), entry.path)
+            continue
+        raw = read_bounded(path, MAXIMUM_TEXT, follow=False)
+        if entry.path.endswith(".json"):
+            yield from disclosures(read_json(raw, entry.path), entry.path)
+        else:
+            yield from disclosures(raw.decode("utf-8", "replace"), entry.path)
+
+
+def refuse_disclosures(artifact: Artifact) -> None:
+    """Refuse to publish an artifact that holds a token, a password or a path of a machine.
+
+    Raises:
+        IntegrityError: with every field that does; what it holds is not repeated.
+    """
+    if found := list(dict.fromkeys(map(str, artifact_disclosures(artifact)))):
+        raise IntegrityError(f"{artifact.ref} in {artifact.path}", found, FOR_EVER)
+
+
+def refuse_report(report: EvaluationReport) -> None:
+    """Refuse a report that holds such a thing in anything but what was said.
+
+    Raises:
+        IntegrityError: as `refuse_disclosures`.
+    """
+    if found := list(dict.fromkeys(map(str, disclosures(report.to_json(), "report")))):
+        hint = "attach it without --with-speakers, or evaluate again on data that goes by another name"
+        raise IntegrityError(f"report on {report.subject.name}", found, hint)
+
+
 def without_names(report: EvaluationReport) -> EvaluationReport:
     """Return a report with numbers for speakers and content digests for the names of files.
 
@@ -125,25 +172,3 @@ def names_people(report: EvaluationReport) -> bool:
         or (row.speaker is not None and not re.fullmatch(r"speaker-[1-9]\d*", row.speaker))
         for row in report.rows
     )
-
-
-def public_base_model(id_or_folder: str, folder: Path) -> tuple[str, str | None]:
-    """Return what a base model is called in public, and its commit where that shows.
-
-    A folder goes by the repository that the Hub's client or this library keeps in it, else by the name of
-    the full fine-tune that it is, else by its own last name: the digest is what identifies it.
-
-    Args:
-        id_or_folder: as the user named it.
-        folder: where it is.
-    """
-    if Path(id_or_folder) != folder:
-        return id_or_folder, None
-    place = folder.resolve()
-    last = "/".join(place.parts[-3:])
-    if kept := _HUB_CACHE.fullmatch(last) or _OWN_CACHE.fullmatch(last):
-        return f"{kept[1]}/{kept[2]}", kept[3]
-    try:
-        return FullFineTune.read(folder).name, None
-    except (AdapterHubError, OSError):
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip(".-")[:96] or "base-model", None

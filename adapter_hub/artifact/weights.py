@@ -16,7 +16,7 @@ from typing import Literal
 from adapter_hub.artifact.effects import NO_EFFECT, has_effect
 from adapter_hub.artifact.peft import WEIGHTS_FILE, read_peft, section_differences
 from adapter_hub.artifact.peft_config import CONFIG_FILE
-from adapter_hub.artifact.safetensors_header import all_finite, read_header, tensor_bytes, weights_digest
+from adapter_hub.artifact.safetensors_file import all_finite, read_header, tensor_bytes, weights_digest
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.manifest import LoraModule, LoraSection, Manifest
 

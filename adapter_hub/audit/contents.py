@@ -9,7 +9,7 @@ from functools import partial
 from adapter_hub.artifact.contents import contents_problems, kind_problems, listed_paths
 from adapter_hub.artifact.effects import NO_EFFECT, Effect, effect_of
 from adapter_hub.artifact.peft import WEIGHTS_FILE, read_peft, section_differences, shape_differences
-from adapter_hub.artifact.safetensors_header import weights_digest
+from adapter_hub.artifact.safetensors_file import weights_digest
 from adapter_hub.artifact.weights import (
     ROLE_FOLDERS,
     expert_problems,

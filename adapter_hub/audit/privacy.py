@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapter_hub.artifact.disclosing import artifact_disclosures
-from adapter_hub.artifact.privacy import Kind, disclosures, names_people
+from adapter_hub.artifact.privacy import Kind, artifact_disclosures, disclosures, names_people
 from adapter_hub.audit.checks import Subject, check
 from adapter_hub.formats.canonical import sha256_hex
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adapter_hub.artifact.safetensors_header import read_header, tensor_rows
+from adapter_hub.artifact.safetensors_file import read_header, tensor_rows
 from adapter_hub.base_model.settings import FILES, read_config, read_settings
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import escaped

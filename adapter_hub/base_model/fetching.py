@@ -1,29 +1,26 @@
-"""A base model's files from the Hub into a folder of the cache, which appears whole and hashed or not at all.
+"""A base model from the Hub into the cache: its folder appears whole and hashed, or not at all.
 
-files = files_of_base_model("hf://openai/whisper-small@973a", client.tree(repo, commit))
-folder = fetch_files(Fetch(client, repo, commit, files), place, "main")
+    folder, commit = fetch_base_model("openai/whisper-small", "973a…")
 
-<place>/<commit>/     the files, nothing else
-<place>/refs.json     which commit a branch or tag named when it was fetched
+Where it lands, and how it is found there again: `adapter_hub.base_model.finding`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_hub.base_model.digest import WEIGHTS
-from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.base_model.finding import REFS, client_copies, hub_place, read_refs
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.files.locks import held
-from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import TEMPORARY, make_folder, sync_file, sync_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.hub import HubClient, RemoteFile, RepoId, check_commit
+from adapter_hub.paths import cache_folder
 from adapter_hub.reporting import Downloading
 
 # What transformers reads of a Whisper model: no pickles, no other frameworks' weights, no adapter, which it
@@ -35,7 +32,6 @@ NEEDED = re.compile(
 )
 MOST_WEIGHTS = 32 * 2**30  # bytes; whisper-large in float32 has 6.2 GB
 MOST_TEXT = 64 * 2**20  # bytes of one of the other files; vocabularies have some
-REFS, MOST_REFS = "refs.json", 2**20
 LOCK_SECONDS = 3600.0
 
 
@@ -48,6 +44,43 @@ class Fetch:
     commit: str
     files: tuple[RemoteFile, ...]
     progress: Downloading | None = None
+
+
+def fetch_base_model(
+    repo_id: str,
+    revision: str | None = None,
+    *,
+    cache: Path | None = None,
+    client: HubClient | None = None,
+    progress: Downloading | None = None,
+) -> tuple[Path, str]:
+    """Bring a base model from the Hub into the cache, at one commit, every file hashed.
+
+    Args:
+        repo_id: like `openai/whisper-small`.
+        revision: branch, tag or commit; the newest by default.
+        cache: the cache's folder; the user's by default.
+        client: of the Hub; by default that of HF_ENDPOINT.
+        progress: called while bytes arrive, from several threads.
+
+    Returns:
+        The folder, and the commit.
+
+    Raises:
+        NotFoundError: no such repository or revision, or no safetensors. IntegrityError: the Hub keeps
+            damaged files, or more than a base model has. InvalidInputError: no room for it.
+        AccessError, UnreachableError.
+    """
+    repo, client, revision = RepoId(repo_id), client or HubClient(), revision or "main"
+    commit = client.state(repo, revision).commit
+    files = files_of_base_model(f"{repo}@{commit[:12]}", client.tree(repo, commit))
+    place = hub_place(repo, cache or cache_folder(), client.endpoint)
+    for there in client_copies(repo):
+        here = [there.folder / file.path for file in files]
+        whole = there.commit == commit and all(path.is_file() for path in here)
+        if whole and all(file.wanted.holds(path) for file, path in zip(files, here, strict=True)):
+            return there.folder, commit
+    return fetch_files(Fetch(client, repo, commit, tuple(files), progress), place, revision), commit
 
 
 def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:
@@ -129,12 +162,3 @@ def _download(fetch: Fetch, work: Path) -> None:
         else:
             path.unlink()
     sync_folder(work)
-
-
-def read_refs(place: Path) -> dict[str, str]:
-    """Return which commit a branch or tag named when it was fetched; nothing where that is damaged."""
-    with suppress(AdapterHubError, OSError, ValueError, RecursionError):
-        known = json.loads(read_bounded(place / REFS, MOST_REFS, follow=False))
-        if isinstance(known, dict):
-            return {name: check_commit(str(commit)) for name, commit in known.items()}
-    return {}

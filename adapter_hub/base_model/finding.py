@@ -1,10 +1,11 @@
-"""Where base models are on this machine, and how one gets here.
+"""Where base models are on this machine; nothing here makes a request.
 
-    folder, commit = find_base_model("openai/whisper-small", "973a…")     # what a user calls it; no request
-    folder, commit = find_pinned_base_model(manifest.base_model, cache)   # what was published; no request
-    folder, commit = fetch_base_model("openai/whisper-small", "973a…")    # from the Hub
+    folder, commit = find_base_model("openai/whisper-small", "973a…")     # what a user calls it
+    folder, commit = find_pinned_base_model(manifest.base_model, cache)   # what was published
 
-    <cache>/base_model_files/<hash of the Hub's address>/openai--whisper-small/<commit>/
+    <cache>/base_model_files/<hash of the Hub's address>/openai--whisper-small/<commit>/    the files alone
+    <cache>/base_model_files/<hash of the Hub's address>/openai--whisper-small/refs.json    branches, tags
+    <cache>/base_model_folders/<digest>.json                                    folders that a user named
 
 Every name in there is ours or was checked; what the Hub's client keeps in a cache of its own is read, and
 never written. `namespace/name` is the Hub's and a folder is named with `./` or `/`, or a folder that lies in
@@ -15,6 +16,7 @@ never names a folder, and its digest alone decides which copy is the one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,23 +24,25 @@ from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest, weight_files
-from adapter_hub.base_model.fetching import Fetch, fetch_files, files_of_base_model, read_refs
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.ownership import is_ours, is_private
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, hex_of, sha256_hex
+from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.formats.manifest import BaseModelPin
 from adapter_hub.formats.reference import is_local
 from adapter_hub.hub import HubClient, RepoId, check_commit
 from adapter_hub.paths import cache_folder
-from adapter_hub.reporting import Downloading
 
 FILES, FOLDERS = "base_model_files", "base_model_folders"
+REFS, MOST_REFS = "refs.json", 2**20  # bytes
 SMALL = 2**20  # bytes of a file of ours
 NEEDED = ("config.json", "generation_config.json", "tokenizer.json")  # of every copy, with the weights
 MOST_FOLDERS = 8  # that are remembered for one digest
+_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
+_OWN_CACHE = re.compile(r"[0-9a-f]{16}/([\w.-]+?)--([\w.-]+)/([0-9a-f]{40})")
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,28 @@ def find_pinned_base_model(pin: BaseModelPin, cache: Path) -> tuple[Path, str | 
     raise NotFoundError(_missing(name, pin.revision, wrong))
 
 
+def public_base_model(id_or_folder: str, folder: Path) -> tuple[str, str | None]:
+    """Return what a base model is called in public, and its commit where that shows.
+
+    A folder goes by the repository that the Hub's client or this library keeps in it, else by the name of
+    the full fine-tune that it is, else by its own last name: the digest is what identifies it.
+
+    Args:
+        id_or_folder: as the user named it.
+        folder: where it is.
+    """
+    if Path(id_or_folder) != folder:
+        return id_or_folder, None
+    place = folder.resolve()
+    last = "/".join(place.parts[-3:])
+    if kept := _HUB_CACHE.fullmatch(last) or _OWN_CACHE.fullmatch(last):
+        return f"{kept[1]}/{kept[2]}", kept[3]
+    try:
+        return FullFineTune.read(folder).name, None
+    except (AdapterHubError, OSError):
+        return re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip(".-")[:96] or "base-model", None
+
+
 def _missing(name: str, revision: str | None, wrong: str = "") -> str:
     place, option = (f" at {revision}", f" --revision {revision}") if revision else ("", "")
     return (
@@ -135,46 +161,6 @@ def remember_folder(folder: Path, digest: str, cache: Path) -> None:
         kept = [path, *(item for item in known if item != path)][:MOST_FOLDERS]
         with suppress(OSError):  # a cache that cannot be written forgets
             write_atomically(note, canonical_bytes(kept))
-
-
-def fetch_base_model(
-    repo_id: str,
-    revision: str | None = None,
-    *,
-    cache: Path | None = None,
-    client: HubClient | None = None,
-    progress: Downloading | None = None,
-) -> tuple[Path, str]:
-    """Bring a base model from the Hub into the cache, at one commit, every file hashed.
-
-    Args:
-        repo_id: like `openai/whisper-small`.
-        revision: branch, tag or commit; the newest by default.
-        cache: the cache's folder; the user's by default.
-        client: of the Hub; by default that of HF_ENDPOINT.
-        progress: called while bytes arrive, from several threads.
-
-    Returns:
-        The folder, and the commit.
-
-    Raises:
-        NotFoundError: no such repository or revision, or no safetensors. IntegrityError: the Hub keeps
-            damaged files, or more than a base model has. InvalidInputError: no room for it.
-        AccessError, UnreachableError.
-    """
-    repo, client, revision = RepoId(repo_id), client or HubClient(), revision or "main"
-    commit = client.state(repo, revision).commit
-    files = files_of_base_model(f"{repo}@{commit[:12]}", client.tree(repo, commit))
-    place = _place(repo, cache or cache_folder(), client.endpoint)
-    for there in _in_the_client_s_cache(repo):
-        here = [there.folder / file.path for file in files]
-        whole = there.commit == commit and all(path.is_file() for path in here)
-        if whole and all(file.wanted.holds(path) for file, path in zip(files, here, strict=True)):
-            return there.folder, commit
-    return fetch_files(Fetch(client, repo, commit, tuple(files), progress), place, revision), commit
-
-
-# what is here
 
 
 def _repo(text: str) -> RepoId | None:
@@ -197,18 +183,29 @@ def _folder(text: str) -> Path:
     return folder
 
 
-def _place(repo: RepoId, cache: Path, endpoint: str) -> Path:
+def read_refs(place: Path) -> dict[str, str]:
+    """Return which commit a branch or tag named when it was fetched; nothing where that is damaged."""
+    with suppress(AdapterHubError, OSError, ValueError, RecursionError):
+        known = json.loads(read_bounded(place / REFS, MOST_REFS, follow=False))
+        if isinstance(known, dict):
+            return {name: check_commit(str(commit)) for name, commit in known.items()}
+    return {}
+
+
+def hub_place(repo: RepoId, cache: Path, endpoint: str) -> Path:
+    """Return the folder of the cache for a repository of the Hub at an address."""
     return cache / FILES / sha256_hex(endpoint.encode())[:16] / repo.id.replace("/", "--")
 
 
 def _copies(repo: RepoId, cache: Path) -> Iterator[Copy]:
     """Yield the whole copies: of the Hub that is in use, then in its client's cache, newest first."""
-    place = _place(repo, cache, HubClient().endpoint)
+    place = hub_place(repo, cache, HubClient().endpoint)
     yield from _below(place, read_refs(place))
-    yield from _in_the_client_s_cache(repo)
+    yield from client_copies(repo)
 
 
-def _in_the_client_s_cache(repo: RepoId) -> Iterator[Copy]:
+def client_copies(repo: RepoId) -> Iterator[Copy]:
+    """Yield the whole copies in the cache of the Hub's own client, newest first."""
     from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415 - only for models of the Hub
 
     place = Path(HF_HUB_CACHE) / f"models--{repo.id.replace('/', '--')}"
@@ -252,7 +249,7 @@ def _candidates(pin: BaseModelPin, cache: Path) -> Iterator[tuple[Path, str | No
 
 def _of_other_hubs(repo: RepoId, cache: Path) -> Iterator[Copy]:
     """Yield copies from whatever address: for those who compare the digest."""
-    name = _place(repo, cache, "").name
+    name = hub_place(repo, cache, "").name
     with suppress(OSError):
         for hub in sorted((cache / FILES).iterdir()):
             yield from _below(hub / name, {})

@@ -16,17 +16,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from adapter_hub.base_model.generation import effective_generation
 from adapter_hub.base_model.tokenizer import TokenSettings, token_settings
-from adapter_hub.base_model.values import of_kind, whole
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.canonical import read_json
 
 MAXIMUM_JSON = 64 * 2**20  # bytes; Whisper's tokenizer.json is 4 MB
+MAXIMUM_SIZE = 2**24  # of any side of a model, and of any length
 SAMPLE_RATE = 16_000
 # every file that is read here
 FILES = (
@@ -97,6 +96,66 @@ FEATURES = {
     "sampling_rate": SAMPLE_RATE,
 }
 
+# generation_config.json: no say in what is answered
+NEUTRAL_GENERATION = frozenset(
+    {
+        "_commit_hash",
+        "_from_model_config",
+        "cache_config",
+        "cache_implementation",
+        "compile_config",
+        "disable_compile",
+        "low_memory",
+        "output_attentions",
+        "output_hidden_states",
+        "output_logits",
+        "output_scores",
+        "return_dict_in_generate",
+        "transformers_version",
+        "use_cache",
+    }
+)
+# what older versions of transformers write out, and newer ones leave to the default
+GENERATION_DEFAULTS: dict[str, Any] = {
+    "diversity_penalty": 0,
+    "do_sample": False,
+    "early_stopping": False,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1,
+    "epsilon_cutoff": 0,
+    "eta_cutoff": 0,
+    "is_multilingual": True,
+    "length_penalty": 1,
+    "min_length": 0,
+    "no_repeat_ngram_size": 0,
+    "num_beam_groups": 1,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "remove_invalid_values": False,
+    "renormalize_logits": False,
+    "repetition_penalty": 1,
+    "return_timestamps": False,
+    "temperature": 1,
+    "top_k": 50,
+    "top_p": 1,
+    "typical_p": 1,
+}
+ID_LISTS = ("begin_suppress_tokens", "suppress_tokens")
+ID_TABLES = ("lang_to_id", "task_to_id")
+IDS = (
+    "bos_token_id",
+    "decoder_start_token_id",
+    "eos_token_id",
+    "no_timestamps_token_id",
+    "pad_token_id",
+    "prev_sot_token_id",
+)
+LENGTHS = ("max_initial_timestamp_index", "max_length", "max_new_tokens")
+FROM_CONFIG = ("decoder_start_token_id", "eos_token_id", "pad_token_id")  # where config.json alone has them
+
+_EXPECTED = {bool: "true or false", str: "a text", list: "a list", dict: "an object"}
+Kind = TypeVar("Kind")
+
 
 @dataclass(frozen=True)
 class BaseModelSettings:
@@ -160,7 +219,7 @@ def read_settings(folder: Path) -> BaseModelSettings:
     given = read_config(folder)
     config = _config(given, folder / "config.json")
     path = folder / "generation_config.json"
-    generation = effective_generation(read_config(folder, path.name), config, path)
+    generation = _generation(read_config(folder, path.name), config, path)
     features = _features(folder)
     _check_fit(features, config, folder)
     tokens = token_settings(
@@ -191,16 +250,57 @@ def _config(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
             )
     out: dict[str, Any] = {"model_type": values.get("model_type")}
     for name, default in SIZES.items():
-        out[name] = whole(values.get(name, default), name, path, 1)
+        out[name] = _whole(values.get(name, default), name, path, 1)
     for name, switch in SWITCHES.items():
-        out[name] = of_kind(bool, values.get(name, switch), name, path)
-    out["activation_function"] = of_kind(
+        out[name] = _of_kind(bool, values.get(name, switch), name, path)
+    out["activation_function"] = _of_kind(
         str, values.get("activation_function", "gelu"), "activation_function", path
     )
     for name, default in CONFIG_IDS.items():
         if name in values or name not in given:  # null means that there is none
-            out[name] = whole(values.get(name, default), name, path, 0, out["vocab_size"])
+            out[name] = _whole(values.get(name, default), name, path, 0, out["vocab_size"])
     return out
+
+
+def _generation(given: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the generation settings in one spelling; `given` is generation_config.json in `path`.
+
+    What is not known to change nothing is kept, so that it enters the base model's digest.
+    """
+    out = {
+        name: value
+        for name, value in given.items()
+        if name not in NEUTRAL_GENERATION and value not in (None, [], {}) and not _is_default(name, value)
+    }
+    out |= {name: config[name] for name in FROM_CONFIG if name not in out and name in config}
+    room = config["vocab_size"]
+    for name in out.keys() & {*IDS, *LENGTHS}:
+        out[name] = _whole(out[name], name, path, 0, room if name in IDS else MAXIMUM_SIZE)
+    for name in out.keys() & {*ID_LISTS}:
+        ids = _of_kind(list, out[name], name, path)
+        out[name] = sorted({_whole(item, name, path, 0, room) for item in ids})
+    for name in out.keys() & {*ID_TABLES}:
+        table = _of_kind(dict, out[name], name, path)
+        out[name] = {key: _whole(item, f"{name}.{shown(key)}", path, 0, room) for key, item in table.items()}
+    if "alignment_heads" in out:
+        out["alignment_heads"] = _heads(out["alignment_heads"], config, path)
+    return out
+
+
+def _is_default(name: str, value: Any) -> bool:
+    default = GENERATION_DEFAULTS.get(name)
+    return default is not None and type(value) in (bool, int, float) and value == default
+
+
+def _heads(value: Any, config: Mapping[str, Any], path: Path) -> list[list[int]]:
+    sides = (config["decoder_layers"], config["decoder_attention_heads"])
+    pairs = _of_kind(list, value, "alignment_heads", path)
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise InvalidInputError(f"{path}: alignment_heads is {shown(value)}; expected [[layer, head], …]")
+    return sorted(
+        [_whole(n, "alignment_heads", path, 0, side) for n, side in zip(pair, sides, strict=True)]
+        for pair in pairs
+    )
 
 
 def _features(folder: Path) -> dict[str, Any]:
@@ -211,10 +311,10 @@ def _features(folder: Path) -> dict[str, Any]:
     if given is None:
         path = folder / "preprocessor_config.json"
         given = optional(folder, path.name)
-    given = of_kind(dict, given, "feature_extractor", path)
+    given = _of_kind(dict, given, "feature_extractor", path)
     values = {name: given.get(name, default) for name, default in FEATURES.items()}
     for name in ("chunk_length", "feature_size", "hop_length", "n_fft", "sampling_rate"):
-        values[name] = whole(values[name], name, path, 1)
+        values[name] = _whole(values[name], name, path, 1)
     for name in ("dither", "padding_value"):
         if type(values[name]) not in (int, float) or not math.isfinite(values[name]):
             raise InvalidInputError(f"{path}: {name} is {shown(values[name])}; expected a number")
@@ -239,3 +339,19 @@ def _check_fit(features: Mapping[str, Any], config: Mapping[str, Any], folder: P
             raise InvalidInputError(
                 f"{folder}: the feature extractor's {what} is {found}, but the model takes {expected}"
             )
+
+
+def _whole(value: Any, name: str, path: Path, least: int, below: int = MAXIMUM_SIZE) -> int:
+    """Return a whole number, at least `least` and below `below`."""
+    if type(value) is not int or not least <= value < below:
+        raise InvalidInputError(
+            f"{path}: {name} is {shown(value, 60)}; expected a whole number from {least} to {below - 1}"
+        )
+    return value
+
+
+def _of_kind(kind: type[Kind], value: Any, name: str, path: Path) -> Kind:
+    """Return a value of one JSON type: bool, str, list or dict."""
+    if not isinstance(value, kind):
+        raise InvalidInputError(f"{path}: {name} is {shown(value, 60)}; expected {_EXPECTED[kind]}")
+    return value

@@ -148,7 +148,8 @@ def _check_target(folder: Path | None) -> None:
 def _base_model(pin: BaseModelPin, cache: Path) -> Path:
     """Return the folder of the base model that an adapter pins; fetched if it is not here."""
     from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest
-    from adapter_hub.base_model.finding import fetch_base_model, find_pinned_base_model
+    from adapter_hub.base_model.fetching import fetch_base_model
+    from adapter_hub.base_model.finding import find_pinned_base_model
     from adapter_hub.cli.terminal.progress import Arrivals
     from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
     from adapter_hub.hub import RepoId

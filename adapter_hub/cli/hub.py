@@ -110,7 +110,7 @@ def fetch(settings: Settings, repo_id: str, revision: str | None, as_json: bool)
 
     One that the Hub's own client has in its cache, as it is on the Hub now, is used from there.
     """
-    from adapter_hub.base_model.finding import fetch_base_model
+    from adapter_hub.base_model.fetching import fetch_base_model
     from adapter_hub.cli.terminal.progress import Arrivals
 
     with Arrivals() as arrivals:

@@ -169,7 +169,8 @@ def _base_model(
         NotFoundError, AccessError, UnreachableError.
     """
     from adapter_hub.base_model.digest import EMBEDDED_ID
-    from adapter_hub.base_model.finding import fetch_base_model, find_base_model
+    from adapter_hub.base_model.fetching import fetch_base_model
+    from adapter_hub.base_model.finding import find_base_model
     from adapter_hub.cli.terminal.progress import Arrivals
     from adapter_hub.hub import RepoId
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from adapter_hub.artifact.disclosing import refuse_report
-from adapter_hub.artifact.privacy import without_names
+from adapter_hub.artifact.privacy import refuse_report, without_names
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange.places import (
     check_place,

@@ -22,10 +22,10 @@ from adapter_hub.artifact.effects import NO_EFFECT, has_effect
 from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.artifact.peft import WEIGHTS_FILE, canonical_config, read_peft, shape_differences
 from adapter_hub.artifact.peft_config import CONFIG_FILE, MAXIMUM_CONFIG, read_peft_config
-from adapter_hub.artifact.privacy import public_base_model
-from adapter_hub.artifact.safetensors_header import copy_without_notes
+from adapter_hub.artifact.safetensors_file import copy_without_notes
 from adapter_hub.artifact.weights import value_problems
 from adapter_hub.base_model.digest import base_model_digest, linear_shapes
+from adapter_hub.base_model.finding import public_base_model
 from adapter_hub.base_model.settings import read_config
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import shown

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.artifact.disclosing import refuse_disclosures
 from adapter_hub.artifact.folder import Artifact, copy_artifact
+from adapter_hub.artifact.privacy import refuse_disclosures
 from adapter_hub.cards import render_card
 from adapter_hub.errors import (
     AdapterHubError,

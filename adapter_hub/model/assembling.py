@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from adapter_hub.base_model.settings import BaseModelSettings, read_settings
+from adapter_hub.base_model.soundness import check_usable
 from adapter_hub.base_model.tokenizer import TokenSettings
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
@@ -40,6 +41,7 @@ def assemble(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             decoding needs. ValueError, TypeError, KeyError, RuntimeError: transformers cannot make it.
     """
     settings = read_settings(folder)
+    check_usable(settings, folder)
     generation = _generation(settings, folder)
     config = WhisperConfig(
         architectures=["WhisperForConditionalGeneration"], **settings.training, **settings.config

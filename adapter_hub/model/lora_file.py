@@ -30,7 +30,7 @@ from torch import Tensor
 from adapter_hub.artifact.effects import NO_EFFECT, idle_text
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.peft import WEIGHTS_FILE
-from adapter_hub.artifact.safetensors_header import TensorEntry, header_in, parse_header
+from adapter_hub.artifact.safetensors_file import TensorEntry, header_in, parse_header
 from adapter_hub.artifact.weights import ROLE_FOLDERS
 from adapter_hub.errors import IntegrityError
 from adapter_hub.files.reading import open_regular

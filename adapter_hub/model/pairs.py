@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.safetensors_header import TensorEntry
+from adapter_hub.artifact.safetensors_file import TensorEntry
 from adapter_hub.artifact.weights import GATE_FILE
 from adapter_hub.errors import IntegrityError
 from adapter_hub.formats.manifest import Manifest

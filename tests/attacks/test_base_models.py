@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,33 @@ def test_a_setting_that_cannot_be_is_one_line(
         load_base_model(folder, device="cpu", cache=tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+UNUSABLE = {
+    "decoder_layers 1000, expected 1 to 256": ("config.json", "decoder_layers", 1000),
+    "median_filter_width 8, expected an odd number": ("config.json", "median_filter_width", 8),
+    "dropout -1, expected 0 to 1": ("config.json", "dropout", -1),
+    "eos_token_id 7 in config.json, 275 in generation_config.json": ("config.json", "eos_token_id", 7),
+    "max_length 0, expected at least 1": ("generation_config.json", "max_length", 0),
+    "is_multilingual 3, expected true or false": ("generation_config.json", "is_multilingual", 3),
+    "lang_to_id {'pl': 3}, expected names like": ("generation_config.json", "lang_to_id", {"pl": 3}),
+    "task_to_id {'sing': 3}, expected an id": ("generation_config.json", "task_to_id", {"sing": 3}),
+    "n_fft 512 of the feature extractor, expected 400": (
+        "processor_config.json",
+        "feature_extractor.n_fft",
+        512,
+    ),
+}
+
+
+@pytest.mark.parametrize("message", UNUSABLE)
+def test_a_model_that_cannot_be_computed_with_is_refused_before_it_is_built(
+    message: str, sound: Path, tmp_path: Path
+) -> None:
+    name, key, value = UNUSABLE[message]
+    folder = changed(sound, tmp_path / "bad", name, key, value)
+    with pytest.raises(AdapterHubError, match=re.escape(f"bad: not a usable Whisper model: {message}")):
+        load_base_model(folder, device="cpu", cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", FIELDS)

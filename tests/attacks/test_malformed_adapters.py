@@ -25,7 +25,7 @@ from making import (
 from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.artifact.peft import read_peft
 from adapter_hub.artifact.peft_config import read_peft_config
-from adapter_hub.artifact.safetensors_header import read_header
+from adapter_hub.artifact.safetensors_file import read_header
 from adapter_hub.audit import audit
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
 from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from adapter_hub.artifact.peft import read_peft
-from adapter_hub.artifact.safetensors_header import read_header
+from adapter_hub.artifact.safetensors_file import read_header
 from adapter_hub.base_model.digest import weight_files
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
 from adapter_hub.exchange.importing import base_model_pin

@@ -21,9 +21,10 @@ from making import (
 from small_training import places, recipe
 
 from adapter_hub.artifact.folder import Artifact, seal
-from adapter_hub.artifact.privacy import disclosures, public_base_model, without_names
-from adapter_hub.artifact.safetensors_header import copy_without_notes, read_metadata, tensor_rows
+from adapter_hub.artifact.privacy import disclosures, without_names
+from adapter_hub.artifact.safetensors_file import copy_without_notes, read_metadata, tensor_rows
 from adapter_hub.audit import audit
+from adapter_hub.base_model.finding import public_base_model
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import attach, publish
 from adapter_hub.formats.claims import EvaluationReport

@@ -30,7 +30,7 @@ import numpy as np
 import soundfile
 from safetensors.numpy import save
 
-from adapter_hub.artifact.safetensors_header import TensorEntry, read_header
+from adapter_hub.artifact.safetensors_file import TensorEntry, read_header
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.files.writing import remove_stale, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
