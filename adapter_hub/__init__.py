@@ -5,9 +5,9 @@
     transcriber = adapter_hub.load("mini/da")
     print(transcriber.transcribe("clip.flac")[0].text)
 
-Importing this package imports no torch; `load` and `load_model` do. The parts: `reference`, `manifest`,
-`artifact`, `registry`, `lineage`, `stores`, `exchange` and `audit` for adapters as data (light);
-`speech`, `runtime`, `evaluation` and `trainers` for adapters at work.
+Importing this package imports no torch; `load` and `load_model` do. The rooms `formats`, `artifact`,
+`registry`, `stores`, `exchange` and `audit` handle adapters as data (light); `model`, `decoding`,
+`transcription`, `evaluation` and `trainers` put them to work. docs/architecture.md is the map.
 """
 
 from __future__ import annotations

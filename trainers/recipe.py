@@ -1,6 +1,6 @@
 """Recipes: the only input of training, a TOML file that is embedded verbatim in the manifest.
 
-    recipe = Recipe.read(Path("recipes/mini/da.toml"))
+    recipe = read_recipe(Path("recipes/mini/da.toml")).recipe
 
 Unknown keys are refused with the key that was probably meant; paths are relative to the recipe.
 """

@@ -1,6 +1,6 @@
 """A parquet file of a speech data set, unpacked: the audio's bytes one after another, and a list of rows.
 
-    unpack(Path("0000.parquet"), folder, "audio")       # writes folder/audio, folder/rows.jsonl
+    unpack(parquet, folder, "audio", where=parquet.name)       # writes folder/audio, folder/rows.jsonl
     columns, rows = read_rows(folder)
 
 Only one row group is in memory at a time, whatever the file's size, and what a file may become is bounded

@@ -1,7 +1,7 @@
 """Whisper's decoder, one step at a time, over the weights of transformers' model.
 
-    steps = DecoderSteps(session, heard, beams=5, length=64)
-    logits = steps.begin(prompts)              # [rows, 1, vocabulary]
+    steps = DecoderSteps(session, heard, beams=5)
+    logits = steps.begin(prompts, length=64)   # [rows, 1, vocabulary]
     logits = steps.advance(tokens)             # [rows, beams, vocabulary]
     steps.follow(parents)                      # the beams that go on
     steps.keep([0, 2])                         # the audios that go on

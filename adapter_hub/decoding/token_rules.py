@@ -2,8 +2,8 @@
 
     rules = TokenRules.of(base, timestamps=True)
     state = rules.start(rows, beams)
-    rules.apply(scores, state)                 # in place: what may not come gets -inf
-    state = state.follow(parents).append(tokens)
+    rules.apply(scores, state, first=True)     # in place: what may not come gets -inf
+    state = rules.append(state.follow(parents), tokens)
 
 The rules are those of transformers' `SuppressTokensLogitsProcessor`, `SuppressTokensAtBeginLogitsProcessor`
 and `WhisperTimeStampLogitsProcessor`, in their order, for all beams at once: what they read off a beam's

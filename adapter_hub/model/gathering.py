@@ -1,8 +1,8 @@
 """The memory in which a session gathers the matrices of its rows, kept from batch to batch.
 
     gathered = Gathered(dtype, device)
-    lane = gathered.lane(path, entries, rows=8, room=8)     # of rows with adapters of their own
-    lane = gathered.shared(path, part, buffer, rows=8)      # of rows that all carry one
+    lane = gathered.lane(path, gated, width, members, rows=8, room=8)   # of rows with adapters of their own
+    lane = gathered.shared(path, part, adapter, rows=8)     # of rows that all carry one
     gathered.copy()                                         # now they hold what they shall
 
 All copies of a batch are made together, in a few calls of a GPU. What was gathered lies where an earlier

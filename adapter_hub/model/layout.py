@@ -1,7 +1,7 @@
 """Where an adapter's matrices are in its buffer.
 
     part = adapter.layout["model.decoder.layers.0.fc1"]
-    part.a(adapter.buffer), part.b(adapter.buffer)      # [rank, inputs], [outputs, rank]
+    part.a_of(adapter.buffer), part.b_of(adapter.buffer)      # [rank, inputs], [outputs, rank]
 
 The matrices are views: of a LoRA in the base model's dtype the buffer is the data of its file, as it was
 read. `B` already holds the scaling. The two halves of a token-gated expert pair are stacked into one

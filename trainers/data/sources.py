@@ -1,7 +1,9 @@
 """The sources that a recipe names, opened: rows, languages, weights, where they came from.
 
-sources = read_sources(file, "train")
-sources[0].dataset.rows, sources[0].weight
+    sources = read_sources(file, "train", cache)
+    sources[0].dataset.rows, sources[0].weight
+
+A source is a folder, a JSONL file, or a split of a data set on the Hub at a pinned commit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What to say when memory or disk are not enough for a training: one line, with what needs less.
 
-with enough_disk(work), enough_memory(SMALLER_STEPS):
-    trainer.train()
+    with enough_disk(work), enough_memory(SMALLER_STEPS):
+        trainer.train()
+
+Any other error passes unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
 """The papers' tables again: every system trained and evaluated by the project's own commands.
 
-reproduce(Run.open(Path("runs/lora-whisper"), scale="mini"), jobs=2)     # `adapter-hub reproduce`
+    reproduce(Path("runs/lora-whisper"), ReproduceOptions(jobs=2), tell=print)     # `adapter-hub reproduce`
+
+Every cell of a table is a training, a measurement or an evaluation; a run that was killed resumes.
 """

@@ -1,6 +1,6 @@
 """The report of a run: README.md with the tables, results.json with every number, and plots.
 
-    write_report(Run.open(folder), tables=(2, 3, 4, 5))
+    write_report(Run.open(folder), tables=(2, 3, 4, 5), tell=print)
 
 It is made of finished cells alone, so it can be made again at any time; what is missing is marked.
 """

@@ -1,7 +1,9 @@
 """The settings of a reproduction: sizes, grids and margins, fixed in a file before anything is trained.
 
-settings = read_settings("mini")
-settings.rates("E8"), settings.languages
+    settings = parse_settings(settings_text("mini"), where="mini")
+    settings.rates("E8"), settings.languages
+
+A scale names a file in this package; `adapter-hub reproduce --settings FILE` takes another.
 """
 
 from __future__ import annotations
