@@ -21,7 +21,7 @@ from adapter_hub import embedded, load
 from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.formats.claims import EvaluationReport
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.trainers.makers.corpus.plan import plan
 from adapter_hub.trainers.makers.corpus.render import write_folder
 
@@ -55,7 +55,7 @@ def adapters_on(folder: Path, language: str) -> dict[str, object]:
     """Return the recorded scores of the published adapters on these very bytes, in percent."""
     sha256 = data_sha256(read_dataset(folder))
     found = {}
-    for name, versions in Registry(embedded.registry_path(), read_only=True).adapters.items():
+    for name, versions in FileRegistry(embedded.registry_path(), read_only=True).adapters.items():
         for block in versions.values():
             for score in block.scores:
                 if score.data_sha256 == sha256:

@@ -13,7 +13,7 @@ from adapter_hub.cards.model_card import percent
 from adapter_hub.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from adapter_hub.registry.file import Score, VersionBlock
+    from adapter_hub.formats.registry_file import Score, VersionBlock
 
 BEGIN, END = "<!-- catalogue: begin -->", "<!-- catalogue: end -->"
 HEADINGS = ("adapter", "languages", "method", "rank", "from", "result on test", "size", "licence", "status")

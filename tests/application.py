@@ -15,7 +15,7 @@ from adapter_hub.exchange import bring_up_to_date, lock, publish, retire, sync
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.lock_file import LockFile
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 
 
@@ -46,22 +46,22 @@ class Site:
     def lock(self, *requirements: str) -> LockFile:
         return lock(
             requirements or ("test/da~=1.0", "test/pl"),
-            registries=[Registry(self.registry.path)],
+            registries=[FileRegistry(self.registry.path)],
             cache=self.cache,
             path=self.path,
             tell=self.told.append,
         )
 
-    def sync(self, *registries: Registry, **options: Any) -> list[str]:
+    def sync(self, *registries: FileRegistry, **options: Any) -> list[str]:
         """Install what is locked; return the references."""
-        asked = registries or (Registry(self.registry.path),)
+        asked = registries or (FileRegistry(self.registry.path),)
         installed = sync(self.path, registries=asked, cache=self.cache, tell=self.told.append, **options)
         for artifact in installed:
             artifact.verify()
         return [artifact.ref for artifact in installed]
 
     def update(self, **options: Any) -> LockFile:
-        registries = [Registry(self.registry.path)]
+        registries = [FileRegistry(self.registry.path)]
         return bring_up_to_date(
             self.path, registries=registries, cache=self.cache, tell=self.told.append, **options
         )

@@ -32,7 +32,7 @@ from adapter_hub.exchange import attach, publish, retire
 from adapter_hub.formats.canonical import digest_of
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 
 
@@ -41,7 +41,7 @@ class Home:
     """A registry with its store, a base model, and the two adapters `test/pl` and its child `test/da`."""
 
     folder: Path
-    registry: Registry
+    registry: FileRegistry
     store: FolderStore
     base_model: Path
     pin: dict[str, str]
@@ -53,7 +53,7 @@ class Home:
         publish(folder, registry=self.registry, store=self.store)
 
     def audit(self, *refs: str, **options: Any) -> list[Finding]:
-        registries = (Registry(self.registry.path),)
+        registries = (FileRegistry(self.registry.path),)
         return audit(refs, registries=registries, base_models={"test/tiny": self.base_model}, **options)
 
     def edit_registry(self, change: Callable[[dict[str, Any]], None]) -> None:
@@ -75,7 +75,9 @@ def make_home(folder: Path) -> Home:
         "architecture": "WhisperForConditionalGeneration",
         "digest": base_model_digest(base_model),
     }
-    home = Home(folder, Registry(folder / "registry.json"), FolderStore(folder / "store"), base_model, pin)
+    home = Home(
+        folder, FileRegistry(folder / "registry.json"), FolderStore(folder / "store"), base_model, pin
+    )
     parent = make_artifact(folder / "pl", "test/pl", base_model=pin)
     make_child(folder / "da", parent, "test/da", base_model=pin)
     home.publish(folder / "pl")

@@ -14,8 +14,8 @@ from hub_places import IMPATIENT, hub_client
 from loopback_hub import LoopbackHub
 
 from adapter_hub.formats.canonical import digest_of
+from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.hub import HubClient
-from adapter_hub.registry.file import Adapters, VersionBlock
 from adapter_hub.registry.on_hub import HubRegistry
 
 REPO = "datasets/alice/registry"

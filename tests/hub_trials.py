@@ -21,7 +21,7 @@ from adapter_hub.exchange import check, publish, pull
 from adapter_hub.formats.canonical import digest_of, sha256_hex
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.hub import HubClient, Patience
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
@@ -93,9 +93,9 @@ class Trial:
     def client(self, patience: Patience | None = None) -> HubClient:
         return HubClient(self.hub.endpoint, self.hub.token(USER), patience or Patience(20.0, 20.0, 0.02))
 
-    def registry(self, cache: Path, patience: Patience | None = None) -> Registry:
+    def registry(self, cache: Path, patience: Patience | None = None) -> FileRegistry:
         if not self.on_hub:
-            return Registry(self.folder / "registry.json", cache=cache)
+            return FileRegistry(self.folder / "registry.json", cache=cache)
         label = f"hf://datasets/{self.namespace}/registry"
         return HubRegistry(label, client=self.client(patience), cache=cache)
 

@@ -34,7 +34,7 @@ from adapter_hub.exchange import (
 )
 from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
@@ -99,7 +99,7 @@ class World:
 
     def judge(self) -> None:
         """Check what must hold at any moment: a readable registry, and bytes for all that it lists."""
-        fresh = Registry(self.registry.path)
+        fresh = FileRegistry(self.registry.path)
         for name, versions in fresh.adapters.items():
             for version, block in versions.items():
                 if block.status != "withdrawn":
@@ -132,7 +132,7 @@ class World:
     def judge_finished(self) -> None:
         """Check that a retry finished everything: the registry is what the store says."""
         self.judge()
-        assert check(Registry(self.registry.path), [self.store]) == []
+        assert check(FileRegistry(self.registry.path), [self.store]) == []
 
 
 def kill_before(number: int) -> Callable[[], int]:

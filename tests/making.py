@@ -12,7 +12,7 @@ from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
 from adapter_hub.formats.canonical import canonical_bytes, digest_of, sha256_hex
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.manifest import Draft, Parent, function_digest
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 
 MODULES = ("model.decoder.layers.0.self_attn.q_proj", "model.encoder.layers.0.fc1")
@@ -188,6 +188,6 @@ def make_report(artifact: Artifact, errors: int = 1, **changes: Any) -> Evaluati
     return EvaluationReport.parse(json.dumps(value).encode(), "a test's report")
 
 
-def make_places(folder: Path) -> tuple[Registry, FolderStore]:
+def make_places(folder: Path) -> tuple[FileRegistry, FolderStore]:
     """Return an empty registry and its store."""
-    return Registry(folder / "hub" / "registry.json"), FolderStore(folder / "hub" / "store")
+    return FileRegistry(folder / "hub" / "registry.json"), FolderStore(folder / "hub" / "store")

@@ -23,7 +23,7 @@ import recipe_page
 from adapter_hub import embedded
 from adapter_hub.cards import with_catalogue
 from adapter_hub.cli import main
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -33,7 +33,7 @@ BLOCK = re.compile(r"^```(?P<kind>console|python)\n(?P<body>.*?)^```$", re.MULTI
 
 def readme(text: str) -> str:
     """Return the README with every block's output and its rows of the catalogue as they are now."""
-    adapters = Registry(embedded.registry_path(), read_only=True).adapters
+    adapters = FileRegistry(embedded.registry_path(), read_only=True).adapters
     names: dict[str, Any] = {"__name__": "readme"}
 
     def run(match: re.Match[str]) -> str:
@@ -46,7 +46,7 @@ def readme(text: str) -> str:
 
 def catalogue(text: str) -> str:
     """Return docs/catalogue.md with a row for every version."""
-    return with_catalogue(text, Registry(embedded.registry_path(), read_only=True).adapters)
+    return with_catalogue(text, FileRegistry(embedded.registry_path(), read_only=True).adapters)
 
 
 PAGES: Mapping[Path, Callable[[str], str]] = {

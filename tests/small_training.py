@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from small_whisper import write_speech
 
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 
 WORDS = ["nul", "en", "to", "tre", "fire", "fem"]
@@ -84,7 +84,7 @@ dtype = {settings["dtype"]}
 def places(folder: Path) -> dict[str, Any]:
     """Return where a test trains: its own registry and cache."""
     return {
-        "registries": (Registry(folder / "registry.json"),),
+        "registries": (FileRegistry(folder / "registry.json"),),
         "cache": Cache(folder / "cache"),
         "device": "cpu",
     }

@@ -17,7 +17,7 @@ from adapter_hub.errors import NotFoundError
 from adapter_hub.exchange import publish, retire
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.versions import sort_versions
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 
 # with tests of their own: below, in test_hub_commands.py and in attacks/
@@ -71,7 +71,7 @@ def test_a_changed_file_is_one_finding_not_ten(home: Home) -> None:
 
 
 def test_two_registries_that_disagree_on_a_version_are_told(home: Home) -> None:
-    other = Registry(home.folder / "other" / "registry.json")
+    other = FileRegistry(home.folder / "other" / "registry.json")
     artifact = make_artifact(home.folder / "fake", "test/pl", seed=3.0, base_model=home.pin)
     publish(artifact.path, registry=other, store=FolderStore(home.folder / "other" / "store"))
     findings = audit([], registries=(home.registry, other))

@@ -17,7 +17,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.claims import EvaluationReport, StatusEntry
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.versions import sort_versions
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 POLISH = [{"tag": "pl", "decode_language": "pl"}]
 GOLDEN = Path(__file__).parent / "golden" / "card.md"
@@ -159,7 +159,7 @@ def test_a_measured_similarity_is_told_nearest_first(seed: Manifest) -> None:
 
 
 def test_the_embedded_catalogue_is_rendered_with_one_row_for_every_version() -> None:
-    adapters = Registry(embedded.registry_path(), read_only=True).adapters
+    adapters = FileRegistry(embedded.registry_path(), read_only=True).adapters
     versions = [f"`{name}@{v}`" for name in sorted(adapters) for v in sort_versions(adapters[name])]
     assert versions
     table = render_catalogue(adapters)

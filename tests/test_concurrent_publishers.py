@@ -12,7 +12,7 @@ from making import make_artifact, make_places
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
 from adapter_hub.exchange import check, publish
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 PUBLISHERS = 8
 CONFLICT = 3
@@ -93,7 +93,7 @@ def test_two_registries_on_one_store_agree_on_the_bytes_of_a_version(tmp_path: P
     def into(number: int) -> Callable[[], None]:
         def action() -> None:
             _, store = make_places(tmp_path)
-            registry = Registry(tmp_path / f"r{number}" / "registry.json")
+            registry = FileRegistry(tmp_path / f"r{number}" / "registry.json")
             publish(artifacts[number].path, registry=registry, store=store)
 
         return action

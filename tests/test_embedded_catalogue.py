@@ -21,13 +21,13 @@ from adapter_hub.exchange import check, pull
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.speech.audio import Audio, audio_from_samples
 from adapter_hub.speech.features import log_mel
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
-REGISTRY = Registry(embedded.registry_path(), read_only=True)
+REGISTRY = FileRegistry(embedded.registry_path(), read_only=True)
 REFS = sorted(f"{name}@{version}" for name, versions in REGISTRY.adapters.items() for version in versions)
 PAIRS = [ref for ref in REFS if "-pair@" in ref]
 BASE_LANGUAGES, NEW_LANGUAGES = ["pl", "pt", "it", "zh"], ["da", "el", "cy", "ja"]

@@ -20,7 +20,7 @@ from adapter_hub.exchange import publish
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter, load_weights
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcriber import Transcriber
@@ -132,7 +132,7 @@ def test_an_unknown_language_is_refused_with_what_to_do(base: BaseModel, tmp_pat
 def test_nothing_is_reported_as_the_base_model_but_the_base_model(
     base: BaseModel, adapters: list[Artifact], tmp_path: Path
 ) -> None:
-    registry = Registry(tmp_path / "registry.json")
+    registry = FileRegistry(tmp_path / "registry.json")
     publish(adapters[0].path, registry=registry, store=FolderStore(tmp_path / "store"))
     where = {"base_model": str(base.folder), "registry": str(registry.path), "device": "cpu"}
     dataset, options = read_dataset(write_data(tmp_path / "data")), EvaluationOptions("da", beams=1)
@@ -205,7 +205,7 @@ def test_wrong_commands_say_so_in_one_line(
 def test_evaluate_writes_prints_and_attaches_the_report(
     base: BaseModel, adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    registry = Registry(tmp_path / "registry.json")
+    registry = FileRegistry(tmp_path / "registry.json")
     publish(adapters[0].path, registry=registry, store=FolderStore(tmp_path / "store"))
     data = write_data(tmp_path / "numbers" / "test").parent
     where = ["--registry", str(registry.path), "--device", "cpu"]
@@ -216,6 +216,6 @@ def test_evaluate_writes_prints_and_attaches_the_report(
     report = EvaluationReport.parse_canonical((tmp_path / "report.json").read_bytes(), "report")
     assert f"WER % (primary)  {100 * report.words.rate:.1f}" in said
     assert "small/da-1@1.0.0 on numbers/test: 3 utterances, 4 s of da, basic/1, beams 1" in said
-    registry.reload()
+    registry.refresh()
     (score,) = registry.adapters["small/da-1"]["1.0.0"].scores
     assert (score.metric, score.value, score.n) == ("wer", report.value, 3)

@@ -18,11 +18,11 @@ from adapter_hub.errors import (
 )
 from adapter_hub.exchange import publish, pull, retire
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
-Places = tuple[Registry, FolderStore]
+Places = tuple[FileRegistry, FolderStore]
 DA = AdapterRef.parse("test/da@1.0.0")
 
 
@@ -164,7 +164,7 @@ def test_the_embedded_catalogue_is_written_only_with_its_own_store(
 ) -> None:
     before = embedded.registry_path().read_bytes()
     with pytest.raises(InvalidInputError, match=r"is the embedded catalogue.*--store .*--registry FILE"):
-        publish(artifact.path, registry=Registry(embedded.registry_path()), store=places[1])
+        publish(artifact.path, registry=FileRegistry(embedded.registry_path()), store=places[1])
     with pytest.raises(InvalidInputError, match="belongs to the embedded catalogue; name its registry too"):
         publish(artifact.path, registry=places[0], store=FolderStore(embedded.store_path()))
     assert embedded.registry_path().read_bytes() == before

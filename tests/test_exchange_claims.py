@@ -16,10 +16,10 @@ from adapter_hub.exchange import attach, check, publish, rebuild, retire
 from adapter_hub.formats.claims import StatusEntry
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import second_after
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 
-Places = tuple[Registry, FolderStore]
+Places = tuple[FileRegistry, FolderStore]
 DA = AdapterRef.parse("test/da@1.0.0")
 
 
@@ -157,7 +157,7 @@ def test_rebuilding_gives_the_same_registry(artifact: Artifact, places: Places, 
     assert not rebuild(registry, [store]).changed
     lost = json.loads(registry.path.read_text())["adapters"]
     registry.path.unlink()
-    anew = Registry(registry.path)
+    anew = FileRegistry(registry.path)
     assert rebuild(anew, [store]).changed
     assert json.loads(registry.path.read_text())["adapters"] == lost
 

@@ -20,7 +20,7 @@ from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.folding import fold
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_folded_says_why(
 def test_a_folded_pair_is_published_audited_and_looked_at(
     base: BaseModel, pair: Artifact, tmp_path: Path, run: Run
 ) -> None:
-    registry, store = Registry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
+    registry, store = FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
     publish(pair.path, registry=registry, store=store)
     named = ("--base-model", base.folder)  # which a pin never names
     outcome = run(

@@ -15,7 +15,7 @@ from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.model.base_model import BaseModel, load_base_model
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import read_recipe
@@ -112,7 +112,7 @@ def test_a_full_fine_tune_is_scored_as_a_base_model_and_never_published(
         "`adapter-hub evaluate base-model --base-model full` scores it"
     )
     with pytest.raises(InvalidInputError, match="a full fine-tune, no adapter, and never published"):
-        publish("full", registry=Registry(tmp_path / "r.json"), store=FolderStore(tmp_path / "store"))
+        publish("full", registry=FileRegistry(tmp_path / "r.json"), store=FolderStore(tmp_path / "store"))
 
 
 def test_an_adapter_of_a_full_fine_tune_names_it_as_its_base_model(

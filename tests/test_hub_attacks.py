@@ -23,7 +23,7 @@ from adapter_hub.errors import (
 )
 from adapter_hub.exchange import publish, pull
 from adapter_hub.hub import HubClient, RepoId, check_commit, check_revision
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
@@ -86,7 +86,7 @@ def client(hub: LoopbackHub) -> HubClient:
 @pytest.fixture
 def published(hub: LoopbackHub, tmp_path: Path) -> Artifact:
     artifact = make_artifact(tmp_path / "da", "alice/da")
-    publish(artifact.path, registry=Registry(tmp_path / "registry.json"), store=hub_store(hub, "alice"))
+    publish(artifact.path, registry=FileRegistry(tmp_path / "registry.json"), store=hub_store(hub, "alice"))
     return artifact
 
 
@@ -216,7 +216,7 @@ def test_a_file_that_is_larger_than_the_manifest_says_is_refused_before_it_is_do
     hub.move_tag("alice/da", "v1.0.0", commit)
     hub.log.clear()
     for ref, registries in (
-        ("alice/da@1.0.0", [Registry(tmp_path / "registry.json")]),
+        ("alice/da@1.0.0", [FileRegistry(tmp_path / "registry.json")]),
         ("hf://alice/da", []),
     ):
         with pytest.raises(IntegrityError, match="5000000 bytes there, expected"):
@@ -238,7 +238,7 @@ def test_tags_that_are_no_versions_are_left_alone(
 ) -> None:
     for tag in ("vintage", "v1", "v1.0.0.0", "1.0.0", "v1.0.0-da", "v../x"):
         hub.move_tag("alice/da", tag, hub.refs("alice/da").branches["main"])
-    store, registry = hub_store(hub, "alice"), Registry(tmp_path / "registry.json")
+    store, registry = hub_store(hub, "alice"), FileRegistry(tmp_path / "registry.json")
     older = make_artifact(tmp_path / "older", "alice/da", "0.9.0", seed=5.0)
     publish(older.path, registry=registry, store=store)
     assert store.versions("alice/da") == ["0.9.0", "1.0.0"]
@@ -252,7 +252,9 @@ def test_a_repository_without_its_main_branch_is_one_line(
     hub.move_branch("alice/da", "main", None)
     next_one = make_artifact(tmp_path / "next", "alice/da", "1.1.0", seed=5.0)
     with pytest.raises(NotFoundError, match="hf://alice/da: has no branch main"):
-        publish(next_one.path, registry=Registry(tmp_path / "registry.json"), store=hub_store(hub, "alice"))
+        publish(
+            next_one.path, registry=FileRegistry(tmp_path / "registry.json"), store=hub_store(hub, "alice")
+        )
 
 
 def test_a_status_file_from_elsewhere_is_not_believed(
@@ -278,7 +280,7 @@ def test_a_tag_that_moves_between_two_requests_of_a_pull_never_serves_other_byte
         when, endpoint="refs", after=number, action=lambda: hub.move_tag("alice/da", "v1.0.0", wrong)
     )
     cache = Cache(tmp_path / "cache")
-    registry = Registry(tmp_path / "registry.json")
+    registry = FileRegistry(tmp_path / "registry.json")
     with suppress(IntegrityError):
         assert pull("alice/da@1.0.0", registries=[registry], cache=cache).digest == published.digest
     assert {entry.digest for entry in cache.entries()} <= {published.digest}
@@ -295,7 +297,7 @@ def test_a_tag_that_somebody_moves_while_it_is_made_is_noticed_by_the_publisher(
     hub: LoopbackHub, tmp_path: Path
 ) -> None:
     artifact = make_artifact(tmp_path / "da", "alice/da")
-    registry, cache = Registry(tmp_path / "registry.json"), tmp_path / "cache"
+    registry, cache = FileRegistry(tmp_path / "registry.json"), tmp_path / "cache"
     first: list[str] = []
 
     def move() -> None:

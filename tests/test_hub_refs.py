@@ -21,7 +21,7 @@ from adapter_hub.exchange import attach, publish, pull, retire
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
@@ -33,7 +33,7 @@ class Place:
 
     def __init__(self, hub: LoopbackHub, folder: Path) -> None:
         self.hub, self.folder = hub, folder
-        self.registry, self.store = Registry(folder / "registry.json"), hub_store(hub, "alice")
+        self.registry, self.store = FileRegistry(folder / "registry.json"), hub_store(hub, "alice")
         self.cache = Cache(folder / "cache")
         self.told: list[str] = []
 
@@ -170,7 +170,7 @@ def test_what_is_no_adapter_s_repository_says_how_to_go_on(place: Place) -> None
 
 
 def test_a_registry_that_knows_the_version_otherwise_is_heard(place: Place, tmp_path: Path) -> None:
-    other = Registry(tmp_path / "other.json")
+    other = FileRegistry(tmp_path / "other.json")
     same = make_artifact(tmp_path / "same", "alice/da", "1.0.0", seed=5.0)
     publish(same.path, registry=other, store=FolderStore(tmp_path / "store"))
     with pytest.raises(IntegrityError, match="a version never changes"):
@@ -179,7 +179,7 @@ def test_a_registry_that_knows_the_version_otherwise_is_heard(place: Place, tmp_
 
 def test_reports_and_children_travel_through_the_hub(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path / "hub") as hub:
-        registry, store = Registry(tmp_path / "registry.json"), hub_store(hub, "alice")
+        registry, store = FileRegistry(tmp_path / "registry.json"), hub_store(hub, "alice")
         parent = make_artifact(tmp_path / "pl", "alice/pl")
         child = make_child(tmp_path / "child", parent, "alice/child")
         for artifact in (parent, child):

@@ -13,8 +13,8 @@ from hub_registries import LABEL, REPO, adding, block, hub_registry
 from loopback_hub import LoopbackHub
 
 from adapter_hub.errors import AccessError, IntegrityError, InvalidInputError, NotFoundError
-from adapter_hub.formats.registry_file import registry_bytes
-from adapter_hub.registry.file import Adapters, Registry
+from adapter_hub.formats.registry_file import Adapters, registry_bytes
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
 
 
@@ -63,7 +63,7 @@ def test_the_file_on_the_hub_is_spelled_as_a_file_on_disk_would_be(
     path = tmp_path / "registry.json"
     path.write_bytes(content(hub))
     registry.update(adding("test/da", "1.1.0"))
-    Registry(path, cache=tmp_path / "other").update(adding("test/da", "1.1.0"))
+    FileRegistry(path, cache=tmp_path / "other").update(adding("test/da", "1.1.0"))
     assert content(hub) == path.read_bytes()
     assert registry.path.read_bytes() == content(hub)
 

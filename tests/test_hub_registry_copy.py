@@ -19,10 +19,10 @@ from making import make_artifact, make_places
 from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, UnreachableError
 from adapter_hub.exchange import publish, pull
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.formats.registry_file import parse_registry
+from adapter_hub.formats.registry_file import Adapters, Location, parse_registry
 from adapter_hub.hub import HubClient, Patience
 from adapter_hub.registry.copy import Known, RegistryCopy
-from adapter_hub.registry.file import Adapters, Location, Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.namespaces import trust_namespace
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.registry.resolution import resolve
@@ -214,6 +214,8 @@ def test_a_pinned_version_in_the_cache_costs_no_request_and_tells_an_old_copy_s_
     for ref in (pulled, AdapterRef.parse(f"test/el#{digest}")):
         artifact = pull(ref, registries=[hub_registry(hub, here)], cache=Cache(here), tell=told.append)
         assert artifact.digest == digest
+    age(registry, 23.0)
+    pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here), tell=told.append)
     assert len(hub.log) == 0
     assert told == []
     age(registry, 30.0)
@@ -259,10 +261,10 @@ def test_what_a_copy_refuses_is_asked_for_anew(
 
 
 def test_a_file_is_no_copy_and_is_read_as_ever(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry.json")
+    registry = FileRegistry(tmp_path / "registry.json")
     registry.settle_for_copy()
     assert not registry.is_copy
     registry.update(adding("test/da", "1.0.0"))
-    Registry(tmp_path / "registry.json").update(adding("test/da", "1.1.0"))
+    FileRegistry(tmp_path / "registry.json").update(adding("test/da", "1.1.0"))
     registry.refresh()
     assert registry.sequence == 2

@@ -17,7 +17,8 @@ from adapter_hub.errors import ConflictError, InvalidInputError, StatusError
 from adapter_hub.exchange import attach, check, publish, pull, rebuild, retire
 from adapter_hub.exchange.places import open_location
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Location, Registry
+from adapter_hub.formats.registry_file import Location
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.registry.opening import open_registries, open_registry
 from adapter_hub.stores.cache import Cache
@@ -59,7 +60,7 @@ def test_the_registry_is_named_by_option_or_variable_and_its_namespace_is_the_st
     assert hub.has("alice/da")
     monkeypatch.setenv("ADAPTER_HUB_REGISTRY", LABEL)
     assert main(["retire", "alice/da@1.0.0", "--status", "deprecated", "--reason", "old"]) == 0
-    assert [type(registry) for registry in open_registries()] == [HubRegistry, Registry]
+    assert [type(registry) for registry in open_registries()] == [HubRegistry, FileRegistry]
     capsys.readouterr()
     assert main(["list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}

@@ -13,8 +13,8 @@ from hub_registries import LABEL, REPO, adding, block, hub_registry, start_write
 from loopback_hub import Entry, LoopbackHub
 
 from adapter_hub.errors import ConflictError, IntegrityError, UnreachableError
+from adapter_hub.formats.registry_file import Adapters
 from adapter_hub.hub import HubClient, Patience
-from adapter_hub.registry.file import Adapters
 from adapter_hub.registry.on_hub import HubRegistry
 
 WRITERS, EACH = 8, 3

@@ -22,7 +22,7 @@ from adapter_hub.errors import AccessError, ConflictError, InvalidInputError, No
 from adapter_hub.exchange import check, publish, rebuild, retire
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.hub import HubStore
 
 NAME = "alice/da"
@@ -36,8 +36,8 @@ def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry.json")
+def registry(tmp_path: Path) -> FileRegistry:
+    return FileRegistry(tmp_path / "registry.json")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def made(folder: Path, version: str, seed: float = 1.0) -> Artifact:
 
 
 def test_a_version_is_a_tagged_commit_whose_tree_is_the_artifact_and_its_card(
-    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     artifact = made(tmp_path, "1.0.0")
     publish(artifact.path, registry=registry, store=store)
@@ -74,7 +74,7 @@ def test_a_version_is_a_tagged_commit_whose_tree_is_the_artifact_and_its_card(
 
 
 def test_the_newest_release_stays_on_main(
-    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     for version, seed in (("1.0.0", 1.0), ("1.2.0", 2.0), ("1.1.0", 3.0), ("1.3.0rc1", 4.0)):
         publish(made(tmp_path, version, seed).path, registry=registry, store=store)
@@ -91,7 +91,7 @@ def test_the_newest_release_stays_on_main(
 
 
 def test_a_withdrawn_version_s_weights_are_gone_for_good_and_its_manifest_stays(
-    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     publish(made(tmp_path, "1.0.0", 1.0).path, registry=registry, store=store)
     publish(made(tmp_path, "1.1.0", 2.0).path, registry=registry, store=store)
@@ -106,7 +106,7 @@ def test_a_withdrawn_version_s_weights_are_gone_for_good_and_its_manifest_stays(
 
 
 def test_publishing_again_writes_nothing(
-    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     artifact = made(tmp_path, "1.0.0")
     publish(artifact.path, registry=registry, store=store)
@@ -117,7 +117,7 @@ def test_publishing_again_writes_nothing(
 
 
 def test_a_repository_with_something_else_in_it_is_left_alone(
-    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     client = hub_client(hub, "alice")
     client.create_repo(DA)
@@ -130,29 +130,29 @@ def test_a_repository_with_something_else_in_it_is_left_alone(
 
 
 def test_a_registry_is_made_anew_from_the_hub_s_own_listing(
-    registry: Registry, store: HubStore, tmp_path: Path
+    registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     for version, seed in (("1.0.0", 1.0), ("1.1.0", 2.0)):
         publish(made(tmp_path, version, seed).path, registry=registry, store=store)
-    anew = Registry(tmp_path / "anew.json")
+    anew = FileRegistry(tmp_path / "anew.json")
     rebuild(anew, [store])
     assert anew.adapters == registry.adapters
 
 
 def test_a_registry_is_made_anew_from_the_stores_of_several_namespaces(
-    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     other = hub_store(hub, "bob")
     publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
     publish(make_artifact(tmp_path / "el", "bob/el").path, registry=registry, store=other)
-    anew = Registry(tmp_path / "anew.json")
+    anew = FileRegistry(tmp_path / "anew.json")
     rebuild(anew, [other, store])
     assert anew.adapters == registry.adapters
     assert check(registry, [store, other]) == []
 
 
 def test_private_repositories_are_for_those_with_a_token(
-    hub: LoopbackHub, registry: Registry, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, tmp_path: Path
 ) -> None:
     store = hub_store(hub, "alice")
     store.private = True
@@ -164,7 +164,7 @@ def test_private_repositories_are_for_those_with_a_token(
 
 
 def test_a_gated_repository_says_where_to_ask(
-    hub: LoopbackHub, registry: Registry, store: HubStore, tmp_path: Path
+    hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
     HfApi(hub.endpoint, token=hub.token("alice")).update_repo_settings(NAME, gated="manual")
@@ -224,7 +224,7 @@ def test_plain_peft_loads_a_published_version_by_its_tag(hub: LoopbackHub, tmp_p
     from adapter_hub.stores.folder import FolderStore
 
     pulled = FolderStore(embedded.store_path()).fetch("mini/da", "1.0.0", tmp_path / "da")
-    registry, store = Registry(tmp_path / "registry.json"), hub_store(hub, "alice")
+    registry, store = FileRegistry(tmp_path / "registry.json"), hub_store(hub, "alice")
     publish(pulled.path, registry=registry, store=store, rename=AdapterRef(NAME, "1.0.0"))
     command = [sys.executable, "-c", LOAD, str(embedded.base_model_path())]
     done = subprocess.run(command, env=hub.environment("alice"), capture_output=True, text=True, check=False)
@@ -238,7 +238,7 @@ def test_the_examples_on_a_card_of_the_hub_load_the_version_from_there(
     from adapter_hub.stores.folder import FolderStore
 
     pulled = FolderStore(embedded.store_path()).fetch("mini/da", "1.0.0", tmp_path / "da")
-    registry, store = Registry(tmp_path / "registry.json"), hub_store(hub, "alice")
+    registry, store = FileRegistry(tmp_path / "registry.json"), hub_store(hub, "alice")
     publish(pulled.path, registry=registry, store=store, rename=AdapterRef(NAME, "1.0.0"))
     for revision in ("v1.0.0", "main"):
         card = hub.files(NAME, revision)["README.md"].decode()

@@ -12,7 +12,7 @@ from making import make_artifact, make_child, make_places
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import publish, retire
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.lineage import Graph, Node, lineage_graph, lineage_json, render_mermaid, render_tree
 
 
@@ -24,7 +24,7 @@ def family(tmp_path: Path) -> tuple[Artifact, Artifact, Artifact]:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, family: tuple[Artifact, ...]) -> Registry:
+def registry(tmp_path: Path, family: tuple[Artifact, ...]) -> FileRegistry:
     registry, store = make_places(tmp_path)
     for artifact in family:
         publish(artifact.path, registry=registry, store=store)
@@ -33,7 +33,7 @@ def registry(tmp_path: Path, family: tuple[Artifact, ...]) -> Registry:
 
 
 def test_ancestors_and_descendants_come_nearest_first(
-    registry: Registry, family: tuple[Artifact, Artifact, Artifact]
+    registry: FileRegistry, family: tuple[Artifact, Artifact, Artifact]
 ) -> None:
     graph = lineage_graph([registry])
     assert [node.label for node in graph.ancestors(family[2].digest)] == ["test/cs@1.0.0", "test/pl@1.0.0"]
@@ -41,7 +41,9 @@ def test_ancestors_and_descendants_come_nearest_first(
     assert graph.ancestors(family[0].digest) == []
 
 
-def test_the_tree_shows_roles_methods_and_statuses(registry: Registry, family: tuple[Artifact, ...]) -> None:
+def test_the_tree_shows_roles_methods_and_statuses(
+    registry: FileRegistry, family: tuple[Artifact, ...]
+) -> None:
     graph = lineage_graph([registry])
     assert render_tree(graph, family[2].digest) == (
         "test/sk@1.0.0 (warm-start, da)\n"
@@ -71,7 +73,7 @@ def test_a_parent_that_nobody_describes_is_shown_by_its_digest(
     assert f"└─ seed: {family[0].digest[:19]}… [unlisted]" in tree
 
 
-def test_json_and_mermaid_hold_the_same_edges(registry: Registry, family: tuple[Artifact, ...]) -> None:
+def test_json_and_mermaid_hold_the_same_edges(registry: FileRegistry, family: tuple[Artifact, ...]) -> None:
     graph = lineage_graph([registry])
     value = lineage_json(graph, family[2].digest)
     assert value["edges"] == [

@@ -16,7 +16,7 @@ from adapter_hub.errors import ConflictError, IntegrityError, StatusError
 from adapter_hub.exchange import attach
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.lock_file import read_lock
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -52,9 +52,9 @@ def test_a_lock_beside_its_registry_can_move_with_it(site: Site, tmp_path: Path)
     shutil.move(site.registry.path.parent, tmp_path / "moved")
     site.forget()
     site.path = tmp_path / "moved" / "adapters.lock"
-    assert site.sync(Registry(tmp_path / "moved" / "registry.json")) == ["test/da@1.0.0", "test/pl@1.0.0"]
+    assert site.sync(FileRegistry(tmp_path / "moved" / "registry.json")) == ["test/da@1.0.0", "test/pl@1.0.0"]
     site.forget()
-    assert site.sync(Registry(tmp_path / "none.json")) == ["test/da@1.0.0", "test/pl@1.0.0"]
+    assert site.sync(FileRegistry(tmp_path / "none.json")) == ["test/da@1.0.0", "test/pl@1.0.0"]
 
 
 def test_locking_again_brings_newer_versions_and_nothing_else_changes_the_file(site: Site) -> None:

@@ -20,7 +20,7 @@ from adapter_hub.formats.claims import Status, StatusEntry
 from adapter_hub.formats.lock_file import LockFile
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import utc_now
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.stores.cache import Cache
 
@@ -59,7 +59,7 @@ class OnHub:
     def lock(self, *requirements: str) -> LockFile:
         return lock(requirements, registries=[self.registry()], cache=self.cache, path=self.path)
 
-    def sync(self, *registries: Registry) -> list[str]:
+    def sync(self, *registries: FileRegistry) -> list[str]:
         found = sync(
             self.path,
             registries=registries or [self.registry()],

@@ -21,7 +21,7 @@ from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import Mirrored, check, mirror, publish, rebuild, retire
 from adapter_hub.formats.claims import Status, StatusEntry
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.contract import Store
 from adapter_hub.stores.folder import FolderStore
 
@@ -251,7 +251,7 @@ def test_a_registry_made_from_a_mirror_says_what_the_first_one_says(tmp_path: Pa
     retire(AdapterRef.parse("test/pl@1.0.0"), "quarantined", "bad", registry=registry, store=store)
     target = FolderStore(tmp_path / "airgap")
     mirror(source=store, target=target)
-    anew = Registry(tmp_path / "airgap" / "registry.json")
+    anew = FileRegistry(tmp_path / "airgap" / "registry.json")
     rebuild(anew, [target])
     assert check(anew, [target]) == []
     for name, versions in registry.adapters.items():

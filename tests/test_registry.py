@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish
 from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.registry_file import Adapters
 from adapter_hub.paths import cache_folder, registry_path, store_path
-from adapter_hub.registry.file import Adapters, Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.opening import open_registries
 from adapter_hub.registry.resolution import resolve
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
+def registry(tmp_path: Path) -> FileRegistry:
     """A registry with test/da 1.0.0 and 1.1.0."""
     registry, store = make_places(tmp_path)
     for number, version in enumerate(("1.0.0", "1.1.0")):
@@ -30,7 +30,7 @@ def registry(tmp_path: Path) -> Registry:
     return registry
 
 
-def edit(registry: Registry, change: Any) -> None:
+def edit(registry: FileRegistry, change: Any) -> None:
     """Change the file as an editor would."""
     tree = json.loads(registry.path.read_text())
     tree["sequence"] += 1  # whoever writes a registry does so
@@ -49,9 +49,9 @@ def undo(adapters: Adapters) -> None:
     adapters["test/da"]["1.0.0"] = block.model_copy(update={"status": "active", "reason": None})
 
 
-def test_loading_and_saving_keeps_every_byte_but_the_sequence(registry: Registry) -> None:
+def test_loading_and_saving_keeps_every_byte_but_the_sequence(registry: FileRegistry) -> None:
     before = registry.path.read_bytes()
-    fresh = Registry(registry.path)
+    fresh = FileRegistry(registry.path)
     fresh.update(touch)
     fresh.update(undo)
     after = registry.path.read_bytes()
@@ -59,14 +59,16 @@ def test_loading_and_saving_keeps_every_byte_but_the_sequence(registry: Registry
     assert before.endswith(b"}\n")
 
 
-def test_a_change_that_changes_nothing_writes_nothing(registry: Registry) -> None:
+def test_a_change_that_changes_nothing_writes_nothing(registry: FileRegistry) -> None:
     before = registry.path.stat().st_mtime_ns
     registry.update(lambda adapters: None)
     assert registry.path.stat().st_mtime_ns == before
     assert registry.sequence == 2
 
 
-def test_a_publish_adds_one_block_and_changes_the_sequence_alone(registry: Registry, tmp_path: Path) -> None:
+def test_a_publish_adds_one_block_and_changes_the_sequence_alone(
+    registry: FileRegistry, tmp_path: Path
+) -> None:
     before = json.loads(registry.path.read_text())
     _, store = make_places(tmp_path)
     publish(make_artifact(tmp_path / "x", "test/el").path, registry=registry, store=store)
@@ -76,11 +78,11 @@ def test_a_publish_adds_one_block_and_changes_the_sequence_alone(registry: Regis
     assert after == before
 
 
-def test_a_block_of_a_later_schema_is_listed_skipped_and_preserved(registry: Registry) -> None:
+def test_a_block_of_a_later_schema_is_listed_skipped_and_preserved(registry: FileRegistry) -> None:
     strange = {"schema": "version/7", "digest": "blake9:123", "colour": ["red", 1.5]}
     edit(registry, lambda tree: tree["adapters"]["test/da"].update({"2.0.0": strange}))
     edit(registry, lambda tree: tree["adapters"].update({"test/new": {"1.0.0": strange}}))
-    fresh = Registry(registry.path)
+    fresh = FileRegistry(registry.path)
     assert tuple(fresh.unreadable) == (("test/da", "2.0.0"), ("test/new", "1.0.0"))
     assert "test/new" not in fresh.adapters
     resolved = resolve(AdapterRef.parse("test/da"), (fresh,))
@@ -93,10 +95,10 @@ def test_a_block_of_a_later_schema_is_listed_skipped_and_preserved(registry: Reg
     assert tree["test/da"]["2.0.0"] == tree["test/new"]["1.0.0"] == strange
 
 
-def test_a_registry_newer_than_the_program_is_a_clear_error(registry: Registry) -> None:
+def test_a_registry_newer_than_the_program_is_a_clear_error(registry: FileRegistry) -> None:
     edit(registry, lambda tree: tree.update(schema="registry/2"))
     with pytest.raises(InvalidInputError, match=r"registry/2 is newer than this program.*pip install"):
-        _ = Registry(registry.path).adapters
+        _ = FileRegistry(registry.path).adapters
 
 
 @pytest.mark.parametrize(
@@ -117,10 +119,10 @@ def test_a_damaged_registry_is_one_clear_error(tmp_path: Path, text: str, messag
     path = tmp_path / "registry.json"
     path.write_text(text)
     with pytest.raises(InvalidInputError, match=message):
-        _ = Registry(path).adapters
+        _ = FileRegistry(path).adapters
 
 
-def test_a_version_cannot_change_its_digest_or_vanish_by_an_update(registry: Registry) -> None:
+def test_a_version_cannot_change_its_digest_or_vanish_by_an_update(registry: FileRegistry) -> None:
     def swap(adapters: Adapters) -> None:
         other = adapters["test/da"]["1.1.0"].digest
         block = adapters["test/da"]["1.0.0"]
@@ -130,26 +132,26 @@ def test_a_version_cannot_change_its_digest_or_vanish_by_an_update(registry: Reg
         registry.update(swap)
     with pytest.raises(IntegrityError, match=r"test/da@1\.1\.0 would vanish"):
         registry.update(lambda adapters: adapters.clear())
-    assert set(Registry(registry.path).adapters["test/da"]) == {"1.0.0", "1.1.0"}
+    assert set(FileRegistry(registry.path).adapters["test/da"]) == {"1.0.0", "1.1.0"}
 
 
-def test_a_read_only_registry_cannot_be_written(registry: Registry) -> None:
+def test_a_read_only_registry_cannot_be_written(registry: FileRegistry) -> None:
     with pytest.raises(InvalidInputError, match="is read-only; name one to write to"):
-        Registry(registry.path, read_only=True).update(touch)
+        FileRegistry(registry.path, read_only=True).update(touch)
 
 
 # what was seen before
 
 
-def test_an_older_copy_is_noticed(registry: Registry) -> None:
+def test_an_older_copy_is_noticed(registry: FileRegistry) -> None:
     old = registry.path.read_bytes()
     registry.update(touch)
     registry.path.write_bytes(old)
     with pytest.raises(IntegrityError, match="its sequence went back from 3 to 2.*get the current one"):
-        _ = Registry(registry.path).adapters
+        _ = FileRegistry(registry.path).adapters
 
 
-def test_a_vanished_and_a_changed_version_are_noticed(registry: Registry) -> None:
+def test_a_vanished_and_a_changed_version_are_noticed(registry: FileRegistry) -> None:
     def tamper(tree: Any) -> None:
         versions = tree["adapters"]["test/da"]
         versions["1.0.0"]["digest"] = "sha256:" + "0" * 64
@@ -157,41 +159,31 @@ def test_a_vanished_and_a_changed_version_are_noticed(registry: Registry) -> Non
 
     edit(registry, tamper)
     with pytest.raises(IntegrityError, match=r"1\.0\.0 changed its digest.*test/da@1\.1\.0 vanished"):
-        _ = Registry(registry.path).adapters
+        _ = FileRegistry(registry.path).adapters
 
 
-def test_nothing_is_noticed_by_a_machine_that_saw_nothing(registry: Registry, tmp_path: Path) -> None:
+def test_nothing_is_noticed_by_a_machine_that_saw_nothing(registry: FileRegistry, tmp_path: Path) -> None:
     old = registry.path.read_bytes()
     registry.update(touch)
     registry.path.write_bytes(old)
-    assert Registry(registry.path, cache=tmp_path / "another").sequence == 2
+    assert FileRegistry(registry.path, cache=tmp_path / "another").sequence == 2
 
 
-def test_the_error_names_the_file_to_delete_if_the_older_copy_is_meant(registry: Registry) -> None:
+def test_the_error_names_the_file_to_delete_if_the_older_copy_is_meant(registry: FileRegistry) -> None:
     old = registry.path.read_bytes()
     registry.update(touch)
     registry.path.write_bytes(old)
     with pytest.raises(IntegrityError, match=str(cache_folder())) as caught:
-        _ = Registry(registry.path).adapters
+        _ = FileRegistry(registry.path).adapters
     Path(str(caught.value).rpartition(" ")[2]).unlink()
-    assert Registry(registry.path).sequence == 2
+    assert FileRegistry(registry.path).sequence == 2
 
 
-def test_a_memory_that_cannot_be_written_is_a_warning(registry: Registry, tmp_path: Path) -> None:
+def test_a_memory_that_cannot_be_written_is_a_warning(registry: FileRegistry, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    fresh = Registry(registry.path, cache=tmp_path / "file")
+    fresh = FileRegistry(registry.path, cache=tmp_path / "file")
     assert set(fresh.adapters) == {"test/da"}
     assert fresh.warnings[0].startswith("could not write down which versions")
-
-
-def test_a_copy_of_a_remote_registry_says_its_age_after_a_day(registry: Registry) -> None:
-    hour = 3600.0
-    fresh = Registry(registry.path, copied_at=time.time() - 23 * hour)
-    stale = Registry(registry.path, copied_at=time.time() - 30 * hour)
-    assert fresh.warnings == ()
-    assert "is 30 hours old" in stale.warnings[0]
-    assert resolve(AdapterRef.parse("test/da"), (stale,)).warnings == stale.warnings
-    assert Registry(registry.path).warnings == ()
 
 
 # which registry
@@ -226,11 +218,11 @@ def test_the_embedded_catalogue_is_asked_last_and_only_once(
 
 
 def test_a_writer_waits_for_its_turn_only_so_long(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    registry: FileRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapter_hub.registry.file.LOCK_SECONDS", 0.1)
     with (
-        Registry(registry.path).locked(),
+        FileRegistry(registry.path).locked(),
         pytest.raises(ConflictError, match="another process has been writing"),
     ):
-        Registry(registry.path).update(touch)
+        FileRegistry(registry.path).update(touch)

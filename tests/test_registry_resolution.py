@@ -12,7 +12,7 @@ from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError,
 from adapter_hub.exchange import publish, retire
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.resolution import look_up, resolve
 from adapter_hub.stores.folder import FolderStore
 
@@ -201,7 +201,7 @@ def test_looking_up_refuses_nothing_and_tells_the_status(hub: Hub) -> None:
 # several registries
 
 
-def second_registry(hub: Hub, tmp_path: Path) -> tuple[Registry, FolderStore]:
+def second_registry(hub: Hub, tmp_path: Path) -> tuple[FileRegistry, FolderStore]:
     return make_places(tmp_path / "second")
 
 

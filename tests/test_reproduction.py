@@ -22,7 +22,7 @@ from adapter_hub.audit import audit
 from adapter_hub.data.dataset import Dataset, read_dataset
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.trainers.reproduction.cells import Cell, Known, Work
 from adapter_hub.trainers.reproduction.crew import Crew
 from adapter_hub.trainers.reproduction.plan import plan
@@ -134,7 +134,7 @@ def _check_times(run: Path) -> None:
 
 def _check_lineage(run: Path, nearest: str) -> None:
     """Every adapter is in the run's registry, sound, with the parent that was the nearest."""
-    registry = Registry(run / "registry.json")
+    registry = FileRegistry(run / "registry.json")
     assert [f for f in audit(registries=(registry,)) if f.severity == "error"] == []
     methods = [block.method for versions in registry.adapters.values() for block in versions.values()]
     assert {method: methods.count(method) for method in methods} == {

@@ -18,7 +18,7 @@ from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputErro
 from adapter_hub.exchange import publish, retire
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_everything_in_the_cache_needs_neither_registry_nor_store(site: Site) ->
 def test_the_place_that_was_locked_helps_when_no_registry_knows_one(site: Site) -> None:
     site.lock()
     site.forget()
-    other = Registry(site.folder / "other.json")
+    other = FileRegistry(site.folder / "other.json")
     assert site.sync(other) == ["test/da@1.0.0", "test/pl@1.0.0"]
     assert len(site.told) == 1
 
@@ -191,7 +191,7 @@ def test_an_edited_digest_is_an_error_with_and_without_its_registry(site: Site) 
     with pytest.raises(
         IntegrityError, match=r"test/da@1\.0\.0 cannot be fetched: store .* expected sha256:0"
     ):
-        site.sync(Registry(site.folder / "none.json"))
+        site.sync(FileRegistry(site.folder / "none.json"))
 
 
 def test_a_store_with_other_bytes_is_an_error_that_names_it(site: Site) -> None:

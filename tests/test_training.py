@@ -22,7 +22,7 @@ from adapter_hub.artifact.folder import seal
 from adapter_hub.errors import ConflictError, DivergedError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.loop.engine import last_checkpoint
 from adapter_hub.trainers.published_recipe import published_recipe
@@ -110,7 +110,7 @@ def test_a_seed_that_this_clock_says_is_not_made_yet_is_refused_before_the_train
 def test_a_warm_start_records_its_seed_and_why_it_is_the_nearest(
     tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
 ) -> None:
-    registry = Registry(tmp_path / "registry.json")
+    registry = FileRegistry(tmp_path / "registry.json")
     seed = make_adapter(tmp_path / "seed", base, seed=5, language="pl")
     publish(seed.path, registry=registry, store=FolderStore(tmp_path / "store"))
     extra = f'[seed]\nadapter = "{NEAREST}"\nsegments = 6'
@@ -194,14 +194,14 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from adapter_hub.stores.cache import Cache
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.trainers.training import train
 folder = Path(sys.argv[1])
 def tell(line):
     print(line, flush=True)
     if "dev loss" in line:
         time.sleep(0.5)
-train(Path(sys.argv[2]), folder / sys.argv[3], registries=(Registry(folder / "registry.json"),),
+train(Path(sys.argv[2]), folder / sys.argv[3], registries=(FileRegistry(folder / "registry.json"),),
       cache=Cache(folder / "cache"), device="cpu", tell=tell)
 """
 

@@ -16,7 +16,7 @@ from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import publish
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.data.check import DataReport, check_data, sources_at
 from adapter_hub.trainers.data.preparing import prepare
@@ -93,7 +93,7 @@ def test_similarity_is_the_share_of_clips_whose_argmax_a_language_is(data: Path,
 
 
 def test_candidates_are_active_loras_of_the_same_base_model(tmp_path: Path, base: BaseModel) -> None:
-    registry = Registry(tmp_path / "registry.json")
+    registry = FileRegistry(tmp_path / "registry.json")
     for language in ("pl", "ja"):
         artifact = make_adapter(tmp_path / language, base, seed=1, language=language)
         publish(artifact.path, registry=registry, store=FolderStore(tmp_path / "store"))
@@ -104,7 +104,7 @@ def test_candidates_are_active_loras_of_the_same_base_model(tmp_path: Path, base
 def test_similarity_leaves_the_language_of_the_speech_out(
     tmp_path: Path, data: Path, base: BaseModel, run: Run
 ) -> None:
-    registry = Registry(tmp_path / "registry.json")
+    registry = FileRegistry(tmp_path / "registry.json")
     for language in ("pl", "ja"):
         artifact = make_adapter(tmp_path / language, base, seed=1, language=language)
         publish(artifact.path, registry=registry, store=FolderStore(tmp_path / "store"))

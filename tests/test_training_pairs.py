@@ -22,7 +22,7 @@ from adapter_hub.exchange import publish, pull
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.inputs import gather
 from adapter_hub.trainers.loop.fitting import fit
@@ -113,7 +113,7 @@ def test_only_child_and_gate_are_trained(
 def test_the_whole_life_of_a_pair(
     tmp_path: Path, data: Path, base_folder: Path, base: BaseModel, run: Run
 ) -> None:
-    registry, store = Registry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
+    registry, store = FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
     expert = make_adapter(tmp_path / "expert", base, seed=5, language="pl")
     publish(expert.path, registry=registry, store=store)
     path = pair_recipe(tmp_path, base_folder, "nearest", seed="expert", dtype='"float16"')

@@ -16,7 +16,7 @@ from adapter_hub.exchange import publish
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.transcription.candidates import find_candidates
@@ -30,11 +30,11 @@ def resident(base: BaseModel, adapters: list[Artifact]) -> list[ResidentAdapter]
 
 
 @pytest.fixture(scope="module")
-def registry(adapters: list[Artifact], tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def registry(adapters: list[Artifact], tmp_path_factory: pytest.TempPathFactory) -> FileRegistry:
     folder = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADAPTER_HUB_CACHE", str(folder / "cache"))
-        registry = Registry(folder / "registry.json")
+        registry = FileRegistry(folder / "registry.json")
         for artifact in adapters:
             publish(artifact.path, registry=registry, store=FolderStore(folder / "store"))
     return registry
@@ -147,7 +147,7 @@ def test_a_transcriber_may_be_used_by_two_threads(
 
 
 def test_auto_picks_the_adapter_of_the_language_that_is_heard(
-    base: BaseModel, registry: Registry, clips: list[Path]
+    base: BaseModel, registry: FileRegistry, clips: list[Path]
 ) -> None:
     auto = adapter_hub.load(
         "auto", base_model=str(base.folder), registry=str(registry.path), device="cpu", threshold=0.0
@@ -172,7 +172,7 @@ def test_auto_picks_the_adapter_of_the_language_that_is_heard(
 
 
 def test_auto_falls_back_to_the_base_model_below_the_threshold(
-    base: BaseModel, registry: Registry, clips: list[Path]
+    base: BaseModel, registry: FileRegistry, clips: list[Path]
 ) -> None:
     candidates = find_candidates([registry], base)
     router = LanguageRouter(base, candidates, lambda ref: pytest.fail("no adapter is needed"), threshold=1.0)
@@ -182,14 +182,14 @@ def test_auto_falls_back_to_the_base_model_below_the_threshold(
 
 
 def test_adapters_of_another_base_model_or_retired_are_no_candidates(
-    base: BaseModel, registry: Registry, tmp_path: Path
+    base: BaseModel, registry: FileRegistry, tmp_path: Path
 ) -> None:
     from dataclasses import replace
 
     from adapter_hub.exchange import retire
 
     assert find_candidates([registry], replace(base, digest="sha256:" + "0" * 64)) == {}
-    own = Registry(tmp_path / "registry.json")
+    own = FileRegistry(tmp_path / "registry.json")
     store = FolderStore(tmp_path / "store")
     publish(make_adapter(tmp_path / "a", base, seed=8).path, registry=own, store=store)
     assert set(find_candidates([own], base)) == {"da"}

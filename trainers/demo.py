@@ -29,7 +29,8 @@ from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.lineage import lineage_graph, render_tree
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import read_audio
@@ -96,7 +97,7 @@ class Stage:
     say: Tell
     quick: bool
     base: BaseModel
-    registry: Registry
+    registry: FileRegistry
     store: FolderStore
     cache: Cache
     began: float = field(default_factory=time.monotonic)
@@ -105,7 +106,7 @@ class Stage:
     @property
     def registries(self) -> tuple[Registry, ...]:
         """The scratch registry, then the embedded catalogue."""
-        return (self.registry, Registry(embedded.registry_path(), read_only=True))
+        return (self.registry, FileRegistry(embedded.registry_path(), read_only=True))
 
     @contextmanager
     def step(self, title: str, command: str = "") -> Iterator[None]:
@@ -160,7 +161,7 @@ def _prepare(out: Path, say: Tell, quick: bool) -> Stage:
         say,
         quick,
         load_base_model(),
-        Registry(out / "registry.json"),
+        FileRegistry(out / "registry.json"),
         FolderStore(out / "store"),
         Cache(out / "cache"),
     )

@@ -18,7 +18,7 @@ from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.formats.manifest import Similarity
 from adapter_hub.formats.reference import is_local
 from adapter_hub.model.base_model import BaseModel, load_base_model
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.data.examples import Prepared

@@ -13,7 +13,7 @@ from adapter_hub.formats.manifest import Similarity
 from adapter_hub.formats.reference import is_local
 from adapter_hub.formats.times import utc_now
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.recipe import EXPERT, NEAREST, ParentTable, RecipeFile

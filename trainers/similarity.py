@@ -23,7 +23,7 @@ from adapter_hub.formats.canonical import sha256_hex
 from adapter_hub.formats.manifest import Similarity
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import resolve
 from adapter_hub.reporting import Progress
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds

@@ -25,7 +25,7 @@ from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
 from adapter_hub.files.locks import lock_file
 from adapter_hub.files.writing import folder_in_the_making, refuse_link
 from adapter_hub.formats.full_fine_tune import FullFineTune
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune

@@ -21,7 +21,7 @@ from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.registry_file import unreadable_ref
 from adapter_hub.isolation import apart
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.stores.cache import Cache
 
 __all__ = ["EXPLANATIONS", "THEMES", "audit"]

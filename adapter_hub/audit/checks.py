@@ -25,7 +25,7 @@ from adapter_hub.isolation import apart
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
-    from adapter_hub.registry.file import VersionBlock
+    from adapter_hub.formats.registry_file import VersionBlock
     from adapter_hub.registry.standing import Standings
     from adapter_hub.stores.contract import Claims
 

@@ -19,9 +19,10 @@ from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest, is_safe_path
 from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.formats.registry_file import Location, VersionBlock
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import is_hub
-from adapter_hub.registry.file import Location, Registry, VersionBlock
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import look_up
 from adapter_hub.registry.standing import Standings
 from adapter_hub.stores.cache import Cache
@@ -120,7 +121,7 @@ class Gatherer:
         expected = None
         if artifact is not None and claims is not None:
             expected = version_block(artifact.manifest, artifact.digest, claims, block.locations)
-            block = expected if registry.is_derived and artifact.digest == block.digest else block
+            block = expected if registry.is_repository and artifact.digest == block.digest else block
         return Subject(
             ref=f"{name}@{version}",
             artifact=artifact,

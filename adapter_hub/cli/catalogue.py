@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from adapter_hub.cli.terminal.looking import Looked
     from adapter_hub.formats.claims import EvaluationReport
     from adapter_hub.formats.manifest import Manifest
-    from adapter_hub.registry.file import VersionBlock
+    from adapter_hub.formats.registry_file import VersionBlock
     from adapter_hub.registry.resolution import Resolved
     from adapter_hub.registry.standing import Standing
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
     from adapter_hub.audit.gathering import Probe
     from adapter_hub.formats.claims import EvaluationReport, Finding
-    from adapter_hub.registry.file import Registry
+    from adapter_hub.registry.contract import Registry
 
 
 @click.command()

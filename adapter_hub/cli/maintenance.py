@@ -24,7 +24,7 @@ from adapter_hub.cli.terminal.tables import counted, size_text, table
 
 if TYPE_CHECKING:
     from adapter_hub.formats.claims import Finding
-    from adapter_hub.registry.file import Registry
+    from adapter_hub.registry.contract import WritableRegistry
     from adapter_hub.stores.contract import Store
 
 
@@ -93,7 +93,7 @@ def rebuild(ctx: click.Context, as_json: bool) -> None:
         ctx.exit(1)
 
 
-def _about_renewal(own: Registry, reason: str) -> str:
+def _about_renewal(own: WritableRegistry, reason: str) -> str:
     from adapter_hub.registry.file import damaged_path
 
     kept = "its history has it" if own.is_on_hub else f"it is kept as {damaged_path(own.path)}"
@@ -130,7 +130,7 @@ def trust(settings: Settings, file: Path, namespace: str | None) -> None:
     echo_note(f"{file}: trusted, as registry {registry_id}; remembered in {trust_file()}")
 
 
-def _stores(settings: Settings, own: Registry) -> list[Store]:
+def _stores(settings: Settings, own: WritableRegistry) -> list[Store]:
     """Return the stores that the registry's entries name, and the one that is configured.
 
     One that cannot be opened is told; its versions are among the findings unless another store has them.

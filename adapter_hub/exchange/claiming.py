@@ -14,8 +14,9 @@ from adapter_hub.exchange.places import (
 )
 from adapter_hub.formats.claims import EvaluationReport, Status, StatusEntry
 from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.formats.times import is_ahead, second_after, utc_now
-from adapter_hub.registry.file import Adapters, Registry, VersionBlock
+from adapter_hub.registry.contract import WritableRegistry
 from adapter_hub.registry.lineage import lineage_graph
 from adapter_hub.registry.resolution import look_up
 from adapter_hub.registry.standing import Standings
@@ -24,11 +25,11 @@ from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
 from adapter_hub.stores.contract import Store
 from adapter_hub.stores.summary import scores_of
 
-Places = tuple[Registry, Store]
+Places = tuple[WritableRegistry, Store]
 
 
 def attach(
-    report: EvaluationReport, *, registry: Registry, store: Store, with_speakers: bool = False
+    report: EvaluationReport, *, registry: WritableRegistry, store: Store, with_speakers: bool = False
 ) -> None:
     """Add an evaluation report to the adapter that it is about, and its score to the registry.
 
@@ -82,7 +83,7 @@ def retire(
     status: Status,
     reason: str,
     *,
-    registry: Registry,
+    registry: WritableRegistry,
     store: Store,
     tell: Tell | None = None,
 ) -> list[str]:
@@ -175,7 +176,7 @@ def _note(name: str, entry: StatusEntry, block: VersionBlock, places: Places, pr
     return True
 
 
-def _listed(ref: AdapterRef, registry: Registry) -> VersionBlock:
+def _listed(ref: AdapterRef, registry: WritableRegistry) -> VersionBlock:
     """Return what the registry says of a version; what only others list cannot be changed in it."""
     try:
         return look_up(ref, (registry,)).block

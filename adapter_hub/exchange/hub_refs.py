@@ -18,10 +18,17 @@ from adapter_hub.errors import NotFoundError, UnreachableError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.manifest import MANIFEST_FILE
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.formats.registry_file import LoadedRegistry, empty_registry, with_adapters
+from adapter_hub.formats.registry_file import (
+    Adapters,
+    LoadedRegistry,
+    Location,
+    VersionBlock,
+    empty_registry,
+    with_adapters,
+)
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import RepoId
-from adapter_hub.registry.file import FRESH_SECONDS, Adapters, Location, Registry, VersionBlock
+from adapter_hub.registry.contract import FRESH_SECONDS, Listing, Registry
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.contract import Claims
@@ -33,15 +40,30 @@ USABLE = ("active", "deprecated")
 Found = dict[str, tuple[str, VersionBlock]]  # by version: the adapter's name, and what is said of it
 
 
-class RepositoryRegistry(Registry):
-    """What one repository says of its adapter, as a registry of one name; read-only."""
+class RepositoryRegistry(Listing):
+    """What one repository says of its adapter, as a registry of one name; read-only.
+
+    Attributes:
+        repo: the repository.
+        path: a file in the cache that need not exist; no location of a repository is relative to it.
+        cache_folder: what was seen of it is remembered there.
+    """
+
+    is_on_hub, is_embedded, is_repository, is_copy = True, False, True, False
 
     def __init__(self, repo: RepoId, blocks: Found, cache: Cache) -> None:
-        super().__init__(cache.folder / "registry.json", read_only=True, cache=cache.folder)
+        """Take what was found.
+
+        Args:
+            repo: the repository.
+            blocks: by version.
+            cache: pulled adapters, and what was seen of repositories.
+        """
         adapters: Adapters = {}
         for version, (name, block) in blocks.items():
             adapters.setdefault(name, {})[version] = block
-        self.repo = repo
+        self.repo, self.path, self.cache_folder = repo, cache.folder / "registry.json", cache.folder
+        self.warnings: tuple[str, ...] = ()
         self._content = with_adapters(empty_registry(str(repo)), adapters)
 
     @property
@@ -49,17 +71,11 @@ class RepositoryRegistry(Registry):
         """`hf://namespace/name`."""
         return str(self.repo)
 
-    speaks_for_itself = True
+    def settle_for_copy(self) -> None:
+        """Do nothing: what was found stays as it is."""
 
-    @property
-    def is_on_hub(self) -> bool:
-        """Whether others see the same: yes."""
-        return True
-
-    @property
-    def is_derived(self) -> bool:
-        """Whether its entries are made on the way from what a store holds: yes."""
-        return True
+    def refresh(self) -> None:
+        """Do nothing: what was found stays as it is."""
 
     def _state(self) -> LoadedRegistry:
         return self._content

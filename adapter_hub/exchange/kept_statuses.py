@@ -10,8 +10,9 @@ from typing import Any
 
 from adapter_hub.escaping import shown
 from adapter_hub.formats.claims import Status, strictness
+from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.formats.times import is_ahead
-from adapter_hub.registry.file import Adapters, Registry, VersionBlock
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.status_memory import StatusMemory
 
 

@@ -29,9 +29,10 @@ from adapter_hub.formats.lock_file import (
     write_lock,
 )
 from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.registry_file import Location
 from adapter_hub.isolation import apart
 from adapter_hub.paths import is_address
-from adapter_hub.registry.file import Location, Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import judge_ancestors
 from adapter_hub.registry.standing import standing
 from adapter_hub.reporting import Tell

@@ -16,10 +16,12 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.registry_file import Location, VersionBlock
 from adapter_hub.formats.versions import preferred
 from adapter_hub.hub import RepoId
 from adapter_hub.paths import is_address
-from adapter_hub.registry.file import Location, Registry, VersionBlock
+from adapter_hub.registry.contract import Registry, WritableRegistry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.reporting import ReceivedBytes
 from adapter_hub.stores.contract import Claims, Heard, Store
 from adapter_hub.stores.hub import HubStore
@@ -30,10 +32,10 @@ def with_embedded(registry: Registry) -> tuple[Registry, ...]:
     """Return the registry and, unless it is that, the embedded catalogue, which users ask together."""
     if registry.is_embedded:
         return (registry,)
-    return (registry, Registry(embedded.registry_path(), read_only=True))
+    return (registry, FileRegistry(embedded.registry_path(), read_only=True))
 
 
-def check_place(registry: Registry, store: Store) -> None:
+def check_place(registry: WritableRegistry, store: Store) -> None:
     """Refuse to mix the embedded catalogue with others, or a registry on the Hub with a folder.
 
     Raises:
@@ -86,7 +88,7 @@ def open_location(
 
 
 @contextmanager
-def in_turn(registry: Registry, store: Store) -> Iterator[None]:
+def in_turn(registry: WritableRegistry, store: Store) -> Iterator[None]:
     """Bring a registry up to date and, where that costs others little, keep them from writing it meanwhile.
 
     A push to a folder is short, so whoever checks first may push first. One to the Hub may take minutes;

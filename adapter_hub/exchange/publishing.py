@@ -34,9 +34,10 @@ from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.claims import PUBLISHED, StatusEntry
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.formats.times import is_ahead, utc_now
 from adapter_hub.formats.versions import VersionFacts, check_version_step, facts_of_block
-from adapter_hub.registry.file import Adapters, Registry, VersionBlock
+from adapter_hub.registry.contract import Registry, WritableRegistry
 from adapter_hub.registry.namespaces import trust_namespace
 from adapter_hub.registry.resolution import judge_ancestors
 from adapter_hub.stores.contract import Claims, Store
@@ -72,7 +73,7 @@ class Published:
 def publish(
     folder: Path | str,
     *,
-    registry: Registry,
+    registry: WritableRegistry,
     store: Store,
     rename: AdapterRef | None = None,
     allow_quarantined: str | None = None,
@@ -116,7 +117,7 @@ def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:
     return Artifact.open(folder)
 
 
-def _publish(artifact: Artifact, registry: Registry, store: Store, allowed: str | None) -> Published:
+def _publish(artifact: Artifact, registry: WritableRegistry, store: Store, allowed: str | None) -> Published:
     manifest = artifact.manifest
     name, version = manifest.name, manifest.version
     check_place(registry, store)

@@ -17,7 +17,7 @@ from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.landing import Listed, land
 from adapter_hub.exchange.places import open_location
 from adapter_hub.formats.reference import AdapterRef, is_local
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import Resolved, judge_ancestors, judge_bytes, resolve
 from adapter_hub.reporting import Downloading, Tell
 from adapter_hub.stores.cache import Cache

@@ -10,7 +10,8 @@ from adapter_hub.exchange.kept_statuses import keep_statuses
 from adapter_hub.exchange.places import check_place
 from adapter_hub.exchange.surveying import Survey, survey_stores
 from adapter_hub.formats.claims import Finding
-from adapter_hub.registry.file import Adapters, Registry, VersionBlock
+from adapter_hub.formats.registry_file import Adapters, VersionBlock
+from adapter_hub.registry.contract import Registry, WritableRegistry
 from adapter_hub.registry.standing import Standings
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.contract import Store
@@ -29,7 +30,7 @@ class Rebuilt:
     findings: tuple[Finding, ...] = ()
 
 
-def rebuild(registry: Registry, stores: Sequence[Store], tell: Tell | None = None) -> Rebuilt:
+def rebuild(registry: WritableRegistry, stores: Sequence[Store], tell: Tell | None = None) -> Rebuilt:
     """Rebuild the registry's blocks from everything that the stores hold; none of them ever vanishes.
 
     A version whose bytes are lost keeps its block, and so does an entry that a newer program wrote. One that
@@ -79,7 +80,7 @@ def _may_replace(listed: VersionBlock | None, block: VersionBlock) -> bool:
     return listed is None or listed.digest == block.digest
 
 
-def _remembered(registry: Registry) -> Mapping[str, str]:
+def _remembered(registry: WritableRegistry) -> Mapping[str, str]:
     """Return what this machine saw of the registry at this place."""
     try:
         there = registry.memory.recall_place()

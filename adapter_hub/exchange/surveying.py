@@ -14,9 +14,9 @@ from adapter_hub.errors import AccessError, AdapterHubError, UnreachableError
 from adapter_hub.exchange.places import heard_at, manifest_at
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.manifest import Manifest
-from adapter_hub.formats.registry_file import NEWER
+from adapter_hub.formats.registry_file import NEWER, Adapters, Location, VersionBlock
 from adapter_hub.isolation import apart
-from adapter_hub.registry.file import Adapters, Location, Registry, VersionBlock
+from adapter_hub.registry.contract import Registry
 from adapter_hub.stores.contract import Claims, Heard, Store
 from adapter_hub.stores.summary import version_block
 

@@ -38,7 +38,7 @@ from adapter_hub.files.writing import remove_folder, sync_folder, temporary_besi
 from adapter_hub.formats.lock_file import LockedAdapter, LockFile, read_lock
 from adapter_hub.formats.manifest import MANIFEST_FILE
 from adapter_hub.isolation import apart
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import Verdict, judge, judge_ancestors
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -31,12 +32,13 @@ from adapter_hub.formats.canonical import (
     explain,
     read_json,
 )
-from adapter_hub.formats.claims import MetricName, Status
+from adapter_hub.formats.claims import MetricName, Status, strictness
 from adapter_hub.formats.manifest import BaseModelId, Method, Name, ParentRole, VersionText
 from adapter_hub.formats.reference import check_name, check_version
 
 REGISTRY_SCHEMA = "registry/1"
 BLOCK_SCHEMA = "version/1"
+MAXIMUM_SIZE = 64 * 2**20  # bytes of the file; 20 000 versions are 25 MB and take 300 MB of memory
 LAST_SEQUENCE = 2**53 - 1  # the largest that every reader keeps exact; a file that has it can't be written
 NEWER = "written by a newer program"  # why a block of a later schema is unreadable
 _MOST_VALUES = 4_000_000  # 45 a version
@@ -151,6 +153,17 @@ class LoadedRegistry:
     file: RegistryFile
     unreadable: Mapping[tuple[str, str], str] = field(default_factory=dict)
     raw: bytes = b""
+
+    @cached_property
+    def by_digest(self) -> Mapping[str, tuple[str, str, VersionBlock]]:
+        """Name, version and block by the version's digest; of several with one digest, the strictest."""
+        entries = [
+            (name, version, block)
+            for name, versions in self.file.adapters.items()
+            for version, block in versions.items()
+        ]
+        entries.sort(key=lambda entry: strictness(entry[2].status))
+        return {entry[2].digest: entry for entry in entries}
 
     def digests(self) -> dict[str, str]:
         """Return `{name@version: digest}` of every block that has one, readable or not."""

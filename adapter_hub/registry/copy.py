@@ -24,8 +24,7 @@ from adapter_hub.files.locks import held
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import make_folder, make_private, remove_stale, write_atomically
 from adapter_hub.formats.canonical import Count, Record, Sha256, Text, sha256_hex
-from adapter_hub.formats.registry_file import RegistryFile, parse_registry
-from adapter_hub.registry.file import MAXIMUM_SIZE
+from adapter_hub.formats.registry_file import MAXIMUM_SIZE, RegistryFile, parse_registry
 
 MAXIMUM_STATE = 2**16  # bytes
 LOCK_SECONDS = 60.0

@@ -17,7 +17,7 @@ from typing import Any
 
 from adapter_hub.escaping import shown
 from adapter_hub.formats.manifest import Manifest
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.standing import Standings
 
 DEEPEST = 40  # levels of a tree that are drawn by indentation: a chain of thousands stays a line each

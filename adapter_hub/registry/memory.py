@@ -109,6 +109,18 @@ class Memory:
         memory = self.recall(there.registry_id) if there else None
         return f"it is gone, and was there with sequence {memory.sequence}" if memory else ""
 
+    def refuse_loss(self) -> None:
+        """Refuse to begin another registry where one was seen: nothing but a rebuild does that.
+
+        Raises:
+            IntegrityError: a registry was seen at the place.
+        """
+        if problem := self.gone():
+            raise IntegrityError(
+                f"registry {self.label}: {problem}; restore it, or run `adapter-hub registry rebuild`, which "
+                "makes it anew from the stores"
+            )
+
     def refuse(self, problems: list[str], registry_id: str, *others: Path) -> IntegrityError:
         """Return the error for a registry that is not what was seen before.
 
@@ -159,6 +171,20 @@ class Memory:
                     _write(self.of_place(), place)
         except ConflictError as error:
             raise OSError(str(error)) from None
+
+    def try_to_keep(self, loaded: LoadedRegistry) -> str:
+        """Write down what was seen if that is possible; return why not, for the user, or an empty text.
+
+        A read-only home or a full disk must not keep anyone from reading.
+
+        Raises:
+            IntegrityError: the memory is damaged.
+        """
+        try:
+            self.keep(loaded)
+        except OSError as error:
+            return f"could not write down which versions registry {self.label} has: {error}"
+        return ""
 
     def _parse(self, record: type[R], path: Path) -> R | None:
         try:

@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from adapter_hub import embedded
 from adapter_hub.errors import AdapterHubError
-from adapter_hub.registry.file import Registry, VersionBlock
+from adapter_hub.formats.registry_file import VersionBlock
+from adapter_hub.registry.contract import Registry
+from adapter_hub.registry.file import FileRegistry
+from adapter_hub.registry.memory import Memory
 from adapter_hub.registry.trust import MAXIMUM_NAMESPACES, Trust, change_trust, read_trust
 
 Versions = Mapping[str, VersionBlock]
@@ -38,7 +41,7 @@ class Namespaces:
             self._trust = Trust.model_validate({"schema": "trust/1"})
             self.warnings.append(str(error))
         shipped = [registry for registry in registries if registry.is_embedded]
-        self._shipped = shipped[0] if shipped else Registry(embedded.registry_path(), read_only=True)
+        self._shipped = shipped[0] if shipped else FileRegistry(embedded.registry_path(), read_only=True)
 
     def foreign(self, name: str, admits: Callable[[str], bool]) -> dict[Registry, str]:
         """Return the registries whose entries of a name do not count, each with one line that says why.
@@ -53,13 +56,13 @@ class Namespaces:
         namespace = name.partition("/")[0]
         owners = self._owners(namespace)
         if not owners:
-            first = next((item for item in listing if not item.speaks_for_itself), None)
+            first = next((item for item in listing if not item.is_repository), None)
             if first is not None:
                 owners = (first.registry_id,)
                 self._remember(namespace, first)
         found = {}
         for registry in listing:
-            ours = registry.speaks_for_itself or registry.is_embedded or registry.registry_id in owners
+            ours = registry.is_repository or registry.is_embedded or registry.registry_id in owners
             versions = {v: block for v, block in registry.adapters[name].items() if admits(v)}
             if not ours and not self._agrees(name, versions, owners):
                 found[registry] = self._line(name, registry)
@@ -85,7 +88,7 @@ class Namespaces:
                 digests |= {version: block.digest for version, block in versions.items()}
         for owner in owners if self.registries else ():
             try:
-                seen = self.registries[0].memory.recall(owner)
+                seen = Memory(self.registries[0].cache_folder, owner, owner).recall(owner)
             except AdapterHubError:
                 continue  # damaged: told where that registry is read
             for ref, digest in seen.versions.items() if seen else ():

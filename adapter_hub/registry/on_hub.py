@@ -28,14 +28,19 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.formats.canonical import sha256_hex
-from adapter_hub.formats.registry_file import LoadedRegistry, check_next_sequence, parse_registry
+from adapter_hub.formats.registry_file import (
+    Adapters,
+    LoadedRegistry,
+    check_next_sequence,
+    parse_registry,
+)
 from adapter_hub.hub import HubClient, RepoId
 from adapter_hub.paths import cache_folder
+from adapter_hub.registry.contract import FRESH_SECONDS, Listing, read_only_error
 from adapter_hub.registry.copy import Known, RegistryCopy
-from adapter_hub.registry.file import Adapters, Registry
-from adapter_hub.registry.memory import another_registry
-from adapter_hub.registry.mending import new_registry
+from adapter_hub.registry.memory import Memory, another_registry
 from adapter_hub.registry.repository import RegistryRepo
+from adapter_hub.registry.states import new_registry, next_state, read_or_mend
 
 LOOKS = 4  # how often a state that went back is looked at: a server may answer with an old one for a moment
 WRITE_SECONDS = 600.0  # how long a writer tries to be the fastest
@@ -44,12 +49,16 @@ LOSSES = 2  # answers to commits that may be lost before it counts as out of rea
 LONGEST_PAUSE = 4.0  # seconds between two attempts to commit
 
 
-class HubRegistry(Registry):
-    """A registry in a dataset repository; see `Registry` for what it holds.
+class HubRegistry(Listing):
+    """A registry in a dataset repository.
 
     Attributes:
         client: how it is reached.
+        path: this machine's copy of the file.
+        read_only: whether `update` is refused.
     """
+
+    is_on_hub, is_embedded, is_repository = True, False, False
 
     def __init__(
         self,
@@ -76,9 +85,13 @@ class HubRegistry(Registry):
         self._repo = RegistryRepo(repo if isinstance(repo, RepoId) else _dataset(repo), self.client)
         key = sha256_hex(f"{self.client.endpoint} {self._repo.id}".encode())[:32]
         self._copy = RegistryCopy((cache or cache_folder()) / "registries" / key)
-        super().__init__(self._copy.path, read_only, cache=cache)
-        self._private = private
-        self._settled = self._asked = False
+        self.path, self.read_only = self._copy.path, read_only
+        self._cache, self._private = cache, private
+        self._settled = self._asked = self._mending = False
+        self._loaded: LoadedRegistry | None = None
+        self._renewal = ""
+        self._copied_at: float | None = None  # as `time.time()`
+        self._not_remembered = ""  # why what was seen could not be written down
         self._head: str | None = None  # the commit of what is loaded; None for a repository that is not there
         self._exists = False  # the file, in that commit
         self._out_of_reach = ""
@@ -94,18 +107,14 @@ class HubRegistry(Registry):
         return f"hf://{self._repo.id.namespace}"
 
     @property
-    def _place(self) -> str:
-        return f"{self.client.endpoint} {self._repo.id}"
+    def cache_folder(self) -> Path:
+        """The folder of what this machine saw of registries, and was told by them."""
+        return self._cache or cache_folder()
 
     @property
-    def is_on_hub(self) -> bool:
-        """Whether others share it over the Hub: yes."""
-        return True
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether this is the catalogue that ships with the package: no."""
-        return False
+    def memory(self) -> Memory:
+        """What this machine saw of it before."""
+        return Memory(self.cache_folder, f"{self.client.endpoint} {self._repo.id}", self.label)
 
     @property
     def is_copy(self) -> bool:
@@ -114,9 +123,24 @@ class HubRegistry(Registry):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know of this copy; why the Hub could not be asked, and how old it is."""
-        warnings = super().warnings  # loads what they are about
-        return tuple(filter(None, (self._out_of_reach, self._forgetful))) if self._out_of_reach else warnings
+        """Why the Hub could not be asked, how old the copy is, and whether it could be kept."""
+        self._state()
+        found = [self._out_of_reach, self._not_remembered]
+        age = 0.0 if self._copied_at is None or self._out_of_reach else time.time() - self._copied_at
+        if age > FRESH_SECONDS:
+            hours = f"{age / 3600:.0f} hours old"
+            found.append(f"the copy of registry {self.label} is {hours}; statuses may have changed since")
+        return tuple(filter(None, found))
+
+    @property
+    def renewal(self) -> str:
+        """Why it starts over under a new id, once it may be mended; empty if it does not have to."""
+        self._state()
+        return self._renewal
+
+    def mend(self) -> None:
+        """From now on, let what cannot be read or written any more start over, with all that is readable."""
+        self._mending, self._loaded = True, None
 
     def settle_for_copy(self) -> None:
         """Use an existing copy, however old, without a request: enough for what never changes."""
@@ -140,10 +164,6 @@ class HubRegistry(Registry):
                 )
         except UnreachableError as error:
             self._fall_back(error)
-
-    def reload(self) -> None:
-        """Read it again; see `refresh`."""
-        self.refresh()
 
     def _state(self) -> LoadedRegistry:
         if self._loaded is None and not (self.is_copy and self._read_copy()):
@@ -208,6 +228,10 @@ class HubRegistry(Registry):
         raw = self._repo.read(head)
         return head, raw, new_registry() if raw is None else self._parse(raw)
 
+    def _parse(self, raw: bytes) -> LoadedRegistry:
+        loaded, self._renewal = read_or_mend(raw, self.label, mending=self._mending)
+        return loaded
+
     def _gone(self, known: Known | None) -> list[str]:
         """Return what is wrong if nothing is there: what was seen is not taken for an empty registry."""
         if self._mending:
@@ -231,11 +255,11 @@ class HubRegistry(Registry):
         self._copied_at, self._out_of_reach = time.time(), ""
         if self._renewal:
             return
-        self._remember(loaded)
+        self._not_remembered = self.memory.try_to_keep(loaded)
         try:
             self._copy.keep(raw, head, loaded.file)
         except OSError as error:  # a full disk must not keep anyone from reading
-            self._forgetful = f"no copy of registry {self.label} could be kept for later: {error}"
+            self._not_remembered = f"no copy of registry {self.label} could be kept for later: {error}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -244,7 +268,8 @@ class HubRegistry(Registry):
         Raises:
             InvalidInputError: read-only. UnreachableError: the Hub cannot be asked.
         """
-        self._refuse_read_only()
+        if self.read_only:
+            raise read_only_error(self.label)
         self._asked = True
         self._read_newest()
         check_next_sequence(self._state(), self.label)
@@ -263,7 +288,8 @@ class HubRegistry(Registry):
             IntegrityError: a published version would change its digest or vanish.
             ConflictError: others kept being faster. UnreachableError, AccessError.
         """
-        self._refuse_read_only()
+        if self.read_only:
+            raise read_only_error(self.label)
         self._asked = True
         deadline = time.monotonic() + WRITE_SECONDS
         losses: list[UnreachableError] = []
@@ -271,7 +297,8 @@ class HubRegistry(Registry):
         for attempt in count():
             self._pause(attempt)
             self._read_newest_after(losses)
-            after = self._changed(change, self._exists)
+            anyway = not self._exists or bool(self._renewal)
+            after = next_state(self._state(), change, self.label, anyway=anyway)
             if after is None:  # if an answer was lost, the commit was not
                 return bool(losses)
             heads[self._head] += 1

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.paths import is_address, registry_path, registry_text
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry, WritableRegistry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.trust import registry_here
 from adapter_hub.reporting import Ask, Tell
 
@@ -37,7 +38,7 @@ def open_registry(
     cache: Path | None = None,
     read_only: bool = False,
     private: bool | None = None,
-) -> Registry:
+) -> WritableRegistry:
     """Return the registry that the user means.
 
     Args:
@@ -54,7 +55,7 @@ def open_registry(
         from adapter_hub.registry.on_hub import HubRegistry  # noqa: PLC0415 - files need none of it
 
         return HubRegistry(text, read_only=read_only, cache=cache, private=private)
-    return Registry(registry_path(text), read_only, cache=cache)
+    return FileRegistry(registry_path(text), read_only, cache=cache)
 
 
 def open_registries(explicit: str | None = None, *, cache: Path | None = None) -> tuple[Registry, ...]:
@@ -62,4 +63,4 @@ def open_registries(explicit: str | None = None, *, cache: Path | None = None) -
     own = open_registry(explicit, cache=cache)
     if own.is_embedded:
         return (own,)
-    return (own, Registry(embedded.registry_path(), read_only=True, cache=cache))
+    return (own, FileRegistry(embedded.registry_path(), read_only=True, cache=cache))

@@ -11,8 +11,8 @@ What the bytes say is not looked at here.
 from __future__ import annotations
 
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, UnreachableError
+from adapter_hub.formats.registry_file import MAXIMUM_SIZE
 from adapter_hub.hub import HubClient, RepoId
-from adapter_hub.registry.file import MAXIMUM_SIZE
 
 FILE, BRANCH = "registry.json", "main"
 READS = 3  # how often other bytes may come than the Hub says to have

@@ -24,7 +24,7 @@ from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import VersionBlock
 from adapter_hub.formats.versions import sort_versions
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.namespaces import Namespaces
 from adapter_hub.registry.standing import Standing, Standings
 

@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 
 from adapter_hub.escaping import shown
 from adapter_hub.formats.claims import Status, strictness
+from adapter_hub.formats.registry_file import VersionBlock
 from adapter_hub.paths import cache_folder
-from adapter_hub.registry.file import Registry, VersionBlock
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.status_memory import Said, StatusMemory, Told, statement
 
 Entry = tuple[str, str, VersionBlock]  # name, version

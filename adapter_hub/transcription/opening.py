@@ -30,7 +30,7 @@ from adapter_hub.model.memory import memory_guard
 from adapter_hub.model.residents import Residents
 from adapter_hub.model.session import Session
 from adapter_hub.paths import cache_folder
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.opening import open_registries, registry_in_force
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache

@@ -23,7 +23,7 @@ from making import make_artifact, write_weights
 
 from adapter_hub.exchange import publish
 from adapter_hub.hub import RepoId
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 BASE, PEFT = "test/tiny-whisper", "bob/theirs"
 COMMANDS = {
@@ -51,7 +51,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
             files = {path.name: path for path in place.iterdir()}
             client.commit(RepoId(repo), additions=files, message="mine", parent=parent)
         store = hub_store(hub, "alice", folder / "cache")
-        registry = Registry(folder / "registry.json")
+        registry = FileRegistry(folder / "registry.json")
         artifact = make_artifact(folder / "da", "alice/da")
         publish(artifact.path, registry=registry, store=store)
         hub.create("datasets/alice/registry")

@@ -15,7 +15,7 @@ from adapter_hub.files.beneath import below, remove_below, write_below
 from adapter_hub.files.writing import folder_in_the_making, remove_folder, remove_stale, write_atomically
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.demo import demonstrate
@@ -103,14 +103,14 @@ def test_what_other_programs_keep_under_a_temporary_name_is_not_cleared_away(tmp
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> tuple[Registry, FolderStore]:
+def places(tmp_path: Path) -> tuple[FileRegistry, FolderStore]:
     """A registry and a store with test/da@1.0.0."""
     registry, store = make_places(tmp_path)
     publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
     return registry, store
 
 
-def set_status(status: Status, places: tuple[Registry, FolderStore]) -> list[str]:
+def set_status(status: Status, places: tuple[FileRegistry, FolderStore]) -> list[str]:
     told: list[str] = []
     registry, store = places
     ref = AdapterRef.parse("test/da@1.0.0")
@@ -121,7 +121,7 @@ def set_status(status: Status, places: tuple[Registry, FolderStore]) -> list[str
 @pytest.mark.parametrize("link", ["test", "test/da", "test/da/1.0.0"])
 @pytest.mark.parametrize("status", ["withdrawn", "yanked"])
 def test_retiring_deletes_and_writes_nothing_through_a_link(
-    places: tuple[Registry, FolderStore], elsewhere: Path, link: str, status: Status
+    places: tuple[FileRegistry, FolderStore], elsewhere: Path, link: str, status: Status
 ) -> None:
     path = places[1].path / link
     path.rename(elsewhere / "moved")
@@ -137,7 +137,7 @@ def test_retiring_deletes_and_writes_nothing_through_a_link(
 
 @pytest.mark.parametrize("link", ["test", "test/da"])
 def test_publishing_writes_nothing_through_a_link(
-    places: tuple[Registry, FolderStore], elsewhere: Path, tmp_path: Path, link: str
+    places: tuple[FileRegistry, FolderStore], elsewhere: Path, tmp_path: Path, link: str
 ) -> None:
     registry, store = places
     (store.path / link).rename(tmp_path / "moved")
@@ -151,7 +151,7 @@ def test_publishing_writes_nothing_through_a_link(
 
 @pytest.mark.parametrize("name", ["README.md", "status.json", "1.1.0"])
 def test_a_link_in_the_place_of_what_is_published_is_replaced_or_refused(
-    places: tuple[Registry, FolderStore], elsewhere: Path, tmp_path: Path, name: str
+    places: tuple[FileRegistry, FolderStore], elsewhere: Path, tmp_path: Path, name: str
 ) -> None:
     registry, store = places
     path = store.path / "test/da" / name
@@ -170,7 +170,7 @@ def test_a_link_in_the_place_of_what_is_published_is_replaced_or_refused(
 
 @pytest.mark.parametrize("place", ["evaluations", "evaluations/0"])
 def test_reports_are_not_read_through_a_link(
-    places: tuple[Registry, FolderStore], elsewhere: Path, place: str
+    places: tuple[FileRegistry, FolderStore], elsewhere: Path, place: str
 ) -> None:
     (elsewhere / "1.json").write_text("{}", encoding="utf-8")
     path = places[1].path / "test/da" / place
@@ -181,7 +181,7 @@ def test_reports_are_not_read_through_a_link(
 
 
 def test_withdrawing_removes_the_listed_files_and_tells_what_stays(
-    places: tuple[Registry, FolderStore],
+    places: tuple[FileRegistry, FolderStore],
 ) -> None:
     folder = places[1].path / "test/da/1.0.0"
     (folder / "notes").mkdir()
@@ -192,14 +192,14 @@ def test_withdrawing_removes_the_listed_files_and_tells_what_stays(
 
 
 def test_a_registry_that_is_a_link_is_written_where_it_leads(
-    places: tuple[Registry, FolderStore], tmp_path: Path
+    places: tuple[FileRegistry, FolderStore], tmp_path: Path
 ) -> None:
     link = tmp_path / "registry.json"
     link.symlink_to("hub/registry.json")
     newer = make_artifact(tmp_path / "newer", version="1.1.0", seed=3.0)
-    publish(newer.path, registry=Registry(link), store=places[1])
+    publish(newer.path, registry=FileRegistry(link), store=places[1])
     assert link.is_symlink()
-    assert "1.1.0" in Registry(places[0].path).adapters["test/da"]
+    assert "1.1.0" in FileRegistry(places[0].path).adapters["test/da"]
     assert not (tmp_path / "registry.json.lock").exists()
 
 
@@ -220,7 +220,7 @@ def locked(tmp_path: Path) -> Path:
 
 
 def install(path: Path, to: Path) -> list[Artifact]:
-    registry = Registry(path.parent / "hub/registry.json")
+    registry = FileRegistry(path.parent / "hub/registry.json")
     return sync(path, registries=[registry], cache=Cache(path.parent / "cache"), to=to)
 
 
@@ -269,7 +269,7 @@ def test_pull_does_not_write_through_a_link_nor_replace_it(locked: Path, elsewhe
     folders = {"to the same": locked.parent / "1.1.0", "nowhere": Path("missing"), "to work": elsewhere}
     target.symlink_to(folders[leads])
     before = listing(elsewhere)
-    registry = Registry(locked.parent / "hub/registry.json")
+    registry = FileRegistry(locked.parent / "hub/registry.json")
     with pytest.raises(InvalidInputError, match="to: a symbolic link; name the folder that it leads to"):
         pull("test/da", registries=[registry], cache=Cache(locked.parent / "cache"), to=target)
     assert target.is_symlink()

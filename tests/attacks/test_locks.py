@@ -15,7 +15,7 @@ from adapter_hub.errors import AdapterHubError, ConflictError
 from adapter_hub.exchange import publish, retire
 from adapter_hub.files.locks import held
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_the_same_registry_under_two_names_has_one_lock(tmp_path: Path) -> None:
     publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
     (tmp_path / "link.json").symlink_to(registry.path)
     with (
-        Registry(tmp_path / "link.json").locked(),
+        FileRegistry(tmp_path / "link.json").locked(),
         pytest.raises(ConflictError, match="keeps it locked"),
         held(registry.path.with_name("registry.json.lock"), 0.1, "it"),
     ):
@@ -135,11 +135,11 @@ def test_a_store_that_a_group_shares_can_be_changed_by_its_second_user(shared: P
         publish(make_artifact(shared / "da").path, registry=registry, store=store)
         ref = AdapterRef.parse("test/da@1.0.0")
         cache = shared / "cache of nobody"
-        own = Registry(registry.path, cache=cache)
+        own = FileRegistry(registry.path, cache=cache)
         assert as_nobody(lambda: retire(ref, "yanked", "bad", registry=own, store=store)) == "[]"
     finally:
         os.umask(before)
-    assert Registry(registry.path).adapters["test/da"]["1.0.0"].status == "yanked"
+    assert FileRegistry(registry.path).adapters["test/da"]["1.0.0"].status == "yanked"
 
 
 @as_root
@@ -147,8 +147,8 @@ def test_where_the_second_user_may_only_read_a_change_is_one_line(shared: Path) 
     registry, store = make_places(shared)
     publish(make_artifact(shared / "da").path, registry=registry, store=store)
     ref = AdapterRef.parse("test/da@1.0.0")
-    own = Registry(registry.path, cache=shared / "cache of nobody")
+    own = FileRegistry(registry.path, cache=shared / "cache of nobody")
     answer = as_nobody(lambda: retire(ref, "yanked", "bad", registry=own, store=store))
     assert answer.startswith("PermissionError: ")
     assert "registry.json.lock" in answer
-    assert Registry(registry.path).adapters["test/da"]["1.0.0"].status == "active"
+    assert FileRegistry(registry.path).adapters["test/da"]["1.0.0"].status == "active"

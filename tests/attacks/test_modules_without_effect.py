@@ -26,7 +26,7 @@ from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.lora_file import read_file
 from adapter_hub.model.session import Session
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.folding import fold
@@ -66,7 +66,7 @@ def test_an_adapter_with_a_frozen_encoder_comes_in_is_published_pulled_and_answe
     identity = Identity("small/theirs", "1.0.0", languages_of(["da"]), license="MIT")
     pin = base_model_pin(base_folder, base.pin.id)
     taken = import_peft(frozen.path, tmp_path / "theirs", identity, pin, base_folder)
-    registry, store = Registry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
+    registry, store = FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
     publish(taken.path, registry=registry, store=store)
     pulled = pull("small/theirs", registries=[registry], cache=Cache(tmp_path / "cache"))
     features = features_of(base, 2)

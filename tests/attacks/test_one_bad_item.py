@@ -16,7 +16,7 @@ from adapter_hub.audit.checks import CHECKS, Check, Subject
 from adapter_hub.errors import AdapterHubError, NotFoundError, UnreachableError
 from adapter_hub.exchange import lock, mirror, sync
 from adapter_hub.isolation import UnforeseenError, apart
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
@@ -112,7 +112,7 @@ def test_an_adapter_that_cannot_even_be_opened_is_a_finding(home: Home) -> None:
     path = home.place("test/pl") / "adapter.json"
     path.unlink()
     path.mkdir()
-    findings = audit((), registries=(Registry(home.registry.path),))
+    findings = audit((), registries=(FileRegistry(home.registry.path),))
     assert {f.severity for f in findings if f.ref == "test/pl@1.0.0"} >= {"error"}
     assert "test/da@1.0.0" in {f.ref for f in findings}
 
@@ -138,7 +138,7 @@ def test_a_pull_of_several_brings_the_others_and_fails(home: Home, run: Run) -> 
 
 
 def test_a_sync_installs_the_others(home: Home, tmp_path: Path) -> None:
-    registries, path = [Registry(home.registry.path)], tmp_path / "adapters.lock"
+    registries, path = [FileRegistry(home.registry.path)], tmp_path / "adapters.lock"
     lock(["test/pl", "test/da"], registries=registries, cache=Cache(tmp_path / "one"), path=path)
     spoil(home, "dropout")
     failed: dict[str, AdapterHubError] = {}
@@ -167,4 +167,4 @@ def test_a_check_and_a_rebuild_of_a_registry_go_through_the_others(home: Home, r
         assert outcome.code == 1
         assert "test/pl@1.0.0" in outcome.out + outcome.err
         assert "Traceback" not in outcome.err
-    assert set(Registry(home.registry.path).adapters) == {"test/da", "test/pl"}
+    assert set(FileRegistry(home.registry.path).adapters) == {"test/da", "test/pl"}

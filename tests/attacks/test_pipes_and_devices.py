@@ -21,7 +21,7 @@ from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock
 from adapter_hub.formats.manifest import MANIFEST_FILE
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 
@@ -105,7 +105,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ADAPTER_HUB_CACHE", str(tmp_path / "cache"))
     registry, store = make_places(tmp_path)
     publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
-    pull("test/da", registries=[Registry(registry.path)], cache=Cache(tmp_path / "cache"))
+    pull("test/da", registries=[FileRegistry(registry.path)], cache=Cache(tmp_path / "cache"))
     return tmp_path
 
 
@@ -140,7 +140,7 @@ def test_no_reader_waits_for_ever_or_fills_the_memory(
     if path.exists():
         path.unlink()
     KINDS[kind](path)
-    registry, store = Registry(hub / "hub/registry.json"), FolderStore(hub / "hub/store")
+    registry, store = FileRegistry(hub / "hub/registry.json"), FolderStore(hub / "hub/store")
     ref = AdapterRef.parse("test/da@1.0.0")
     cache = Cache(hub / "cache")
     errors = [
@@ -165,7 +165,7 @@ def test_what_this_machine_remembers_is_read_and_locked_without_waiting(
         break
     else:
         pytest.fail(f"no {place}")
-    registry = Registry(hub / "hub/registry.json")
+    registry = FileRegistry(hub / "hub/registry.json")
     error = refuses_or_works(lambda: registry.adapters)
     assert not error or path.name in error
 
@@ -198,7 +198,7 @@ def test_few_file_descriptors_are_enough(hub: Path) -> None:
     def with_few() -> None:
         limit = len(list(Path("/proc/self/fd").iterdir())) + 8
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-        registry, store = Registry(hub / "hub/registry.json"), FolderStore(hub / "hub/store")
+        registry, store = FileRegistry(hub / "hub/registry.json"), FolderStore(hub / "hub/store")
         pull("test/da", registries=[registry], cache=Cache(hub / "other"), to=hub / "to")
         ref = AdapterRef.parse("test/da@1.0.0")
         retire(ref, "withdrawn", "bad", registry=registry, store=store)
@@ -223,7 +223,7 @@ def test_a_store_that_changes_while_it_is_read_gives_the_listed_bytes_or_an_erro
     try:
         for number in range(15):
             cache = Cache(hub / f"cache-{number}")
-            registry = Registry(hub / "hub/registry.json")
+            registry = FileRegistry(hub / "hub/registry.json")
             with suppress(AdapterHubError, FileNotFoundError):
                 artifact = pull("test/da", registries=[registry], cache=cache)
                 assert (artifact.path / WEIGHTS).read_bytes() == genuine

@@ -29,7 +29,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import attach, publish
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import read_recipe
@@ -116,7 +116,7 @@ def test_no_text_takes_more_than_linear_time(piece: str) -> None:
     assert time.perf_counter() - started < 5.0  # quadratic would take minutes
 
 
-def publish_it(artifact: Artifact, folder: Path) -> tuple[Registry, FolderStore]:
+def publish_it(artifact: Artifact, folder: Path) -> tuple[FileRegistry, FolderStore]:
     registry, store = make_places(folder)
     publish(artifact.path, registry=registry, store=store)
     return registry, store
@@ -296,7 +296,7 @@ def test_names_are_published_only_where_they_are_asked_for_and_the_audit_tells(t
     assert "people-named" in codes(registry)
 
 
-def codes(registry: Registry) -> set[str]:
+def codes(registry: FileRegistry) -> set[str]:
     return {finding.code for finding in audit(["test/da@1.0.0"], registries=[registry])}
 
 

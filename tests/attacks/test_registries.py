@@ -14,8 +14,8 @@ from command_line import Run
 from making import make_artifact
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.formats.registry_file import registry_bytes
-from adapter_hub.registry.file import Adapters, Registry
+from adapter_hub.formats.registry_file import Adapters, registry_bytes
+from adapter_hub.registry.file import FileRegistry
 
 LAST = 2**53 - 1
 
@@ -201,7 +201,7 @@ def test_what_could_not_be_read_again_is_never_written(
         adapters[name] = {version: block}
 
     with pytest.raises(InvalidInputError, match="nothing was written"):
-        Registry(path).update(change)
+        FileRegistry(path).update(change)
     assert path.read_bytes() == before
 
 
@@ -265,4 +265,4 @@ def test_one_digest_under_two_names_has_the_strictest_status(path: Path, run: Ru
         adapters["test/new"] = {"1.0.0": adapters["test/el"]["1.0.0"]}
 
     with pytest.raises(AdapterHubError, match="test/new@1.0.0 would have the digest of test/el@1.0.0"):
-        Registry(path).update(more)
+        FileRegistry(path).update(more)

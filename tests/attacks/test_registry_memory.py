@@ -19,7 +19,7 @@ from making import make_artifact
 from adapter_hub.errors import IntegrityError
 from adapter_hub.formats.registry_file import registry_bytes
 from adapter_hub.paths import cache_folder
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_the_memory_of_many_versions_stays_small(path: Path, tmp_path: Path) -> 
     large = tmp_path / "large.json"
     large.write_bytes(registry_bytes({**tree, "registry_id": "large", "adapters": many}))
     for _ in range(2):
-        assert len(Registry(large, cache=tmp_path / "cache").adapters) == 220
+        assert len(FileRegistry(large, cache=tmp_path / "cache").adapters) == 220
     (memory,) = [p for p in (tmp_path / "cache" / "remembered").glob("*.json") if p.name[:3] != "at-"]
     assert memory.stat().st_size < 120 * 11_000
 

@@ -21,7 +21,7 @@ from adapter_hub import embedded
 from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.formats.canonical import digest_of, sha256_hex
 from adapter_hub.formats.registry_file import registry_bytes
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.trust import trust_file
 
 CLIPS = Path(__file__).parent.parent / "clips"
@@ -163,8 +163,8 @@ def test_no_report_that_does_not_compare_takes_auto_over(case: str, tmp_path: Pa
     from adapter_hub.model.base_model import load_base_model
     from adapter_hub.transcription.candidates import find_candidates
 
-    theirs = Registry(write_registry(tmp_path / "theirs.json", {"evil/all": {"1.0.0": TAKERS[case]}}))
-    ours = Registry(embedded.registry_path(), read_only=True)
+    theirs = FileRegistry(write_registry(tmp_path / "theirs.json", {"evil/all": {"1.0.0": TAKERS[case]}}))
+    ours = FileRegistry(embedded.registry_path(), read_only=True)
     base = load_base_model(EMBEDDED_ID, device="cpu")
     candidates = find_candidates([theirs, ours], base)
     assert {str(candidates[code].ref).split("@")[0] for code in ("da", "pl")} == {"mini/da", "mini/pl"}
@@ -176,9 +176,9 @@ def test_fewer_errors_on_the_same_data_are_preferred(tmp_path: Path) -> None:
 
     better = block(scores=[score(value=0.01)])
     worse = block(scores=[score(value=0.9)], digest=digest_of(b"worse"))
-    theirs = Registry(write_registry(tmp_path / "theirs.json", {"a/worse": {"1.0.0": worse}}))
-    others = Registry(write_registry(tmp_path / "others.json", {"a/better": {"1.0.0": better}}))
-    ours = Registry(embedded.registry_path(), read_only=True)
+    theirs = FileRegistry(write_registry(tmp_path / "theirs.json", {"a/worse": {"1.0.0": worse}}))
+    others = FileRegistry(write_registry(tmp_path / "others.json", {"a/better": {"1.0.0": better}}))
+    ours = FileRegistry(embedded.registry_path(), read_only=True)
     base = load_base_model(EMBEDDED_ID, device="cpu")
     candidate: Any = find_candidates([theirs, ours, others], base)["da"]
     order = []

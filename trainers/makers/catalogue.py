@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from adapter_hub import embedded
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.trainers.makers.corpus.render import write_corpus
 from adapter_hub.trainers.recipe import read_recipe
 
@@ -50,7 +50,7 @@ def make(work: Path, name: str) -> None:
     out = work / "out" / name
     run("train", str(recipe), "--out", str(out))
     run("publish", str(out))
-    block = Registry(embedded.registry_path()).adapters[adapter.name][adapter.version]
+    block = FileRegistry(embedded.registry_path()).adapters[adapter.name][adapter.version]
     if not block.scores:
         data = work / "speech" / f"spoken-numbers-{adapter.language}"
         run(

@@ -22,7 +22,7 @@ from adapter_hub.exchange import publish
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import load_base_model
-from adapter_hub.registry.file import Registry
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
@@ -59,9 +59,9 @@ class Workplace:
     tell: Tell
 
     @property
-    def registry(self) -> Registry:
+    def registry(self) -> FileRegistry:
         """The run's registry, read anew: other workers publish, too."""
-        return Registry(self.folder / "registry.json")
+        return FileRegistry(self.folder / "registry.json")
 
     @property
     def cache(self) -> Path:

@@ -10,7 +10,8 @@ from adapter_hub.cli.terminal.settings import Settings, echo_warnings
 
 if TYPE_CHECKING:
     from adapter_hub.formats.manifest import Manifest
-    from adapter_hub.registry.file import Registry, VersionBlock
+    from adapter_hub.formats.registry_file import VersionBlock
+    from adapter_hub.registry.contract import Registry
     from adapter_hub.registry.resolution import Resolved
     from adapter_hub.registry.standing import Standing
     from adapter_hub.stores.contract import Claims

@@ -21,7 +21,7 @@ from adapter_hub.cli.terminal.echo import echo_warnings as echo_warnings
 
 if TYPE_CHECKING:
     from adapter_hub.formats.reference import AdapterRef
-    from adapter_hub.registry.file import Registry
+    from adapter_hub.registry.contract import Registry, WritableRegistry
     from adapter_hub.stores.cache import Cache
     from adapter_hub.stores.contract import Store
 
@@ -58,7 +58,7 @@ class Settings:
 
         return open_registries(self.named_registry, cache=self._cache_folder())
 
-    def own_registry(self, *, private: bool | None = None) -> Registry:
+    def own_registry(self, *, private: bool | None = None) -> WritableRegistry:
         """Return the registry that commands write to; one on the Hub is made by the first write."""
         from adapter_hub.registry.opening import open_registry
 
