@@ -1,12 +1,12 @@
-"""Where the failure of one item of many stays that item's, whatever it is: the others go on.
+"""Work on many items, in which the failure of one stays that item's and the others go on.
 
     for ref in refs:
-        with apart(ref, failures.append):
-            artifacts.append(pull(ref, …))
+        with isolated(ref, failures.append):
+            artifacts.append(pull(ref, registries=registries, cache=cache))
 
-What a user can act on comes as it is. What nobody foresaw becomes an `UnforeseenError` of one line with its
-type and place, and its traceback goes to the log. This is the one place in the library that catches
-anything at all; the command line has its own for what a whole command raises.
+An error that a user can act on is passed on as it is. Anything else becomes an `UnexpectedError` of one line
+with its type and place, and its traceback goes to the log. This is the one place in the library that catches
+every exception; the command line has its own for a whole command.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from adapter_hub.escaping import shown
 LOGGER = logging.getLogger(__name__)
 
 
-class UnforeseenError(AdapterHubError):
-    """A fault of this program that one item met; the traceback is in the log."""
+class UnexpectedError(AdapterHubError):
+    """A fault of this program that one item ran into; the traceback is in the log."""
 
 
 @contextmanager
-def apart(
+def isolated(
     item: str,
     failed: Callable[[AdapterHubError], object],
     *,
     through: type[BaseException] | tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
-    """Keep what goes wrong with one item from the others.
+    """Keep the failure of one item from the others.
 
     Args:
         item: what messages call it.
         failed: called with the error, if there is one.
-        through: errors that are not the item's but everybody's, like a Hub that is down: they are raised.
+        through: errors that concern all items, like a Hub that is down: they are raised.
     """
     try:
         yield
@@ -50,16 +50,16 @@ def apart(
     except OSError as error:
         failed(AdapterHubError(f"{shown(item)}: {_refused(error)}"))
     except Exception as error:
-        LOGGER.info("%s: unforeseen", shown(item), exc_info=True)
-        failed(UnforeseenError(f"{shown(item)}: {unforeseen(error)}"))
+        LOGGER.info("%s: unexpected", shown(item), exc_info=True)
+        failed(UnexpectedError(f"{shown(item)}: {unexpected(error)}"))
 
 
-def unforeseen(error: BaseException) -> str:
-    """Return type, place and message of an error that nobody foresaw, in one line."""
+def unexpected(error: BaseException) -> str:
+    """Return type, place and message of an error that is a fault of this program, on one line."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     text = shown(error, 200)
-    return f"unforeseen {type(error).__name__}{place}{f' ({text})' if text else ''}; please report it"
+    return f"unexpected {type(error).__name__}{place}{f' ({text})' if text else ''}; please report it"
 
 
 def _refused(error: OSError) -> str:

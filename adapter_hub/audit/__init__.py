@@ -20,7 +20,7 @@ from adapter_hub.audit.gathering import Gatherer, Probe, Recount
 from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.registry_file import unreadable_ref
-from adapter_hub.isolation import apart
+from adapter_hub.isolation import isolated
 from adapter_hub.registry.contract import Registry
 from adapter_hub.stores.cache import Cache
 
@@ -85,7 +85,7 @@ def audit(
     gatherer = Gatherer(registries, base_models, probe, cache, recount)
     findings = [] if refs else list(_of_registries(registries))
     for ref, look in gatherer.named(refs) if refs else gatherer.everything():
-        with apart(ref, partial(_not_looked_at, findings, ref), through=OutOfMemoryError):
+        with isolated(ref, partial(_not_looked_at, findings, ref), through=OutOfMemoryError):
             findings += run_checks(look())
     return findings
 

@@ -21,7 +21,7 @@ from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.claims import EvaluationReport, Finding, Severity
 from adapter_hub.formats.manifest import Manifest
-from adapter_hub.isolation import apart
+from adapter_hub.isolation import isolated
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
@@ -151,7 +151,7 @@ class Check:
         def failed(error: AdapterHubError) -> None:
             findings.append(check_failed(subject.ref, self.code, error))
 
-        with apart(subject.ref, failed, through=OutOfMemoryError):  # which says nothing of the adapter
+        with isolated(subject.ref, failed, through=OutOfMemoryError):  # which says nothing of the adapter
             messages = self.run(subject)
             for message in islice(messages, MOST):
                 add(message)

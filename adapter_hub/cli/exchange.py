@@ -94,7 +94,7 @@ def pull(
     """
     from adapter_hub.cli.terminal.progress import Arrivals
     from adapter_hub.exchange import pull as pull_adapter
-    from adapter_hub.isolation import apart
+    from adapter_hub.isolation import isolated
 
     rows: list[dict[str, str]] = []
     registries, cache = settings.registries(), settings.open_cache()
@@ -126,7 +126,7 @@ def pull(
     if len(refs) == 1:
         pull_one(refs[0])
     for ref in refs if len(refs) > 1 else ():
-        with apart(ref, failures.append):
+        with isolated(ref, failures.append):
             pull_one(ref)
     if as_json:
         echo_json(rows)

@@ -30,7 +30,7 @@ from adapter_hub.formats.lock_file import (
 )
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Location
-from adapter_hub.isolation import apart
+from adapter_hub.isolation import isolated
 from adapter_hub.paths import is_address
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import judge_ancestors
@@ -183,7 +183,7 @@ def _locked(
     adapters: dict[tuple[str, Version, bool], LockedAdapter] = {}
     problems: list[AdapterHubError] = []
     for text in requirements:
-        with apart(text, problems.append):
+        with isolated(text, problems.append):
             adapter = kept.get(text) or _pin(text, registries, cache, path, say)
             adapters[adapter.name, Version(adapter.version), adapter.hub] = adapter
     if len(problems) == 1:

@@ -28,7 +28,7 @@ from adapter_hub.exchange.mirrored_statuses import Bringing
 from adapter_hub.exchange.places import write_card
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import AdapterRef, is_local
-from adapter_hub.isolation import apart
+from adapter_hub.isolation import isolated
 from adapter_hub.paths import cache_folder
 from adapter_hub.registry.status_memory import Said, StatusMemory, statement
 from adapter_hub.reporting import Tell
@@ -155,7 +155,7 @@ class _Run:
         def failed(error: AdapterHubError) -> None:
             self.outcomes[name, version] = Mirrored(ref, "failed", problem=str(error))
 
-        with apart(ref, failed, through=(UnreachableError, AccessError)):  # the next would meet those, too
+        with isolated(ref, failed, through=(UnreachableError, AccessError)):  # the next would meet those, too
             manifest, digest = self.source.manifest(name, version)
             said = self._claims(self.source, self._said, name)  # before any byte: its status has to be sound
             outcome = self._copy(manifest, digest, said)

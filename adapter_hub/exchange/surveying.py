@@ -15,7 +15,7 @@ from adapter_hub.exchange.places import heard_at, manifest_at
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.registry_file import NEWER, Adapters, Location, VersionBlock
-from adapter_hub.isolation import apart
+from adapter_hub.isolation import isolated
 from adapter_hub.registry.contract import Registry
 from adapter_hub.stores.contract import Claims, Heard, Store
 from adapter_hub.stores.summary import version_block
@@ -57,7 +57,7 @@ def survey_stores(stores: Sequence[Store], registry: Registry) -> Survey:
     """
     survey = Survey()
     for name in sorted({name for store in stores for name in store.names()} | _listed(registry, stores)):
-        with apart(name, partial(_note_failure, survey, name), through=(UnreachableError, AccessError)):
+        with isolated(name, partial(_note_failure, survey, name), through=(UnreachableError, AccessError)):
             _survey_name(name, stores, registry, survey)
     return survey
 

@@ -37,7 +37,7 @@ from adapter_hub.files.locks import held
 from adapter_hub.files.writing import remove_folder, sync_folder, temporary_beside
 from adapter_hub.formats.lock_file import LockedAdapter, LockFile, read_lock
 from adapter_hub.formats.manifest import MANIFEST_FILE
-from adapter_hub.isolation import apart
+from adapter_hub.isolation import isolated
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import Verdict, judge, judge_ancestors
 from adapter_hub.reporting import Tell
@@ -93,7 +93,7 @@ def sync(
     problems: dict[str, AdapterHubError] = {}
     repositories = Repositories(cache, say)
     for adapter in locked.adapters:
-        with apart(adapter.ref, partial(problems.__setitem__, adapter.ref)):
+        with isolated(adapter.ref, partial(problems.__setitem__, adapter.ref)):
             asked = repositories.beside(registries, adapter)
             _check_listing(adapter, locked, asked)
             for line in _judge(adapter, asked, allow_quarantined):

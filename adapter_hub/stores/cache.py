@@ -46,7 +46,7 @@ from adapter_hub.files.writing import (
     write_atomically,
 )
 from adapter_hub.formats.canonical import hex_of
-from adapter_hub.isolation import apart
+from adapter_hub.isolation import isolated
 
 MAXIMUM_STAMP = 4 * 2**20  # bytes; 4096 files
 MAXIMUM_PLAN = 64 * 2**20  # bytes of what describes a data set
@@ -259,7 +259,7 @@ class Cache:
         found: dict[str, AdapterHubError] = {}
         for entry in self.entries():
             name = entry.path.name if entry.ref == "damaged" else entry.ref
-            with apart(name, partial(found.__setitem__, name)):
+            with isolated(name, partial(found.__setitem__, name)):
                 artifact = Artifact.open(entry.path)
                 artifact.verify()
                 if artifact.digest != entry.digest:

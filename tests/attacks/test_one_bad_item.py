@@ -15,7 +15,7 @@ from adapter_hub.audit import audit
 from adapter_hub.audit.checks import CHECKS, Check, Subject
 from adapter_hub.errors import AdapterHubError, NotFoundError, UnreachableError
 from adapter_hub.exchange import lock, mirror, sync
-from adapter_hub.isolation import UnforeseenError, apart
+from adapter_hub.isolation import UnexpectedError, isolated
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
@@ -56,28 +56,31 @@ def test_whatever_an_item_raises_becomes_one_harmless_line_with_its_type_and_pla
     errors: list[AdapterHubError] = []
     done = []
     for item, work in (("first\n", failing(kind)), ("second", lambda: done.append("second"))):
-        with apart(item, errors.append):
+        with isolated(item, errors.append):
             work()
     (error,) = errors
-    assert isinstance(error, UnforeseenError)
-    assert str(error).startswith(rf"first\n: unforeseen {kind.__name__} at test_one_bad_item.py:")
+    assert isinstance(error, UnexpectedError)
+    assert str(error).startswith(rf"first\n: unexpected {kind.__name__} at test_one_bad_item.py:")
     assert str(error).isprintable()
     assert done == ["second"]
 
 
 def test_what_a_user_can_act_on_stays_as_it_is_and_a_dead_hub_is_everybodys() -> None:
     errors: list[AdapterHubError] = []
-    with apart("x", errors.append):
+    with isolated("x", errors.append):
         raise NotFoundError("x: not there")
-    with apart("x", errors.append):
+    with isolated("x", errors.append):
         Path("/nowhere/at/all").read_bytes()
     assert [str(error) for error in errors] == [
         "x: not there",
         "x: /nowhere/at/all: no such file or directory",
     ]
-    with pytest.raises(UnreachableError, match="down"), apart("x", errors.append, through=UnreachableError):
+    with (
+        pytest.raises(UnreachableError, match="down"),
+        isolated("x", errors.append, through=UnreachableError),
+    ):
         raise UnreachableError("down")
-    with pytest.raises(KeyboardInterrupt, match="enough"), apart("x", errors.append):
+    with pytest.raises(KeyboardInterrupt, match="enough"), isolated("x", errors.append):
         raise KeyboardInterrupt("enough")
 
 
@@ -104,7 +107,7 @@ def test_a_check_that_breaks_down_is_a_finding_and_the_other_checks_are_made(
     broken = [f.message for f in findings if f.code == "check-failed"]
     assert len(broken) == 2
     assert broken[0].startswith(
-        "breaks: test/da@1.0.0: unforeseen ZeroDivisionError at test_one_bad_item.py:"
+        "breaks: test/da@1.0.0: unexpected ZeroDivisionError at test_one_bad_item.py:"
     )
 
 
