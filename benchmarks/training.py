@@ -42,12 +42,12 @@ from adapter_hub.trainers.data.examples import IGNORED, Example, pad
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.loop.batches import LikeLengths
+from adapter_hub.trainers.loop.batches import LengthGroupedSampler
 from adapter_hub.trainers.loop.callbacks import StopOnInterrupt
-from adapter_hub.trainers.loop.engine import Arguments
-from adapter_hub.trainers.loop.fitting import Material, lighten, make_trainer
-from adapter_hub.trainers.loop.processes import Processes
-from adapter_hub.trainers.methods.trainee import lora_trainee
+from adapter_hub.trainers.loop.fitting import TrainingData, make_trainer, speed_up
+from adapter_hub.trainers.loop.process_group import ProcessGroup
+from adapter_hub.trainers.loop.trainer import Arguments
+from adapter_hub.trainers.methods.trainable import trainable_lora
 from adapter_hub.trainers.recipe import PAPER_MODULES, TrainingTable
 
 WARM_UP = 3  # steps before the clock starts
@@ -128,7 +128,7 @@ def random_example(name: str, rng: np.random.Generator) -> Example:
     return Example(name, features, -1.5, tokens, features.shape[1] / 100, 4, "en")
 
 
-def material(shape: str, data: Path, rows: int) -> tuple[Any, Material, int]:
+def material(shape: str, data: Path, rows: int) -> tuple[Any, TrainingData, int]:
     """Return a model, what it trains on, and the frames of its chunk."""
     rank, _ = RATES[shape]
     if shape == "mini":
@@ -141,10 +141,14 @@ def material(shape: str, data: Path, rows: int) -> tuple[Any, Material, int]:
         examples = tuple(random_example(str(i), rng) for i in range(rows))
     torch.manual_seed(SEED)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(PAPER_MODULES))
-    return get_peft_model(model, config), Material(examples, (), end), model.config.max_source_positions * 2
+    return (
+        get_peft_model(model, config),
+        TrainingData(examples, (), end),
+        model.config.max_source_positions * 2,
+    )
 
 
-def plain(model: Any, read: Material, frames: int, settings: TrainingTable, work: Path) -> Any:
+def plain(model: Any, read: TrainingData, frames: int, settings: TrainingTable, work: Path) -> Any:
     assert settings.steps is not None
     trainer = InOrder(
         model=model,
@@ -166,14 +170,14 @@ def plain(model: Any, read: Material, frames: int, settings: TrainingTable, work
         train_dataset=StockRows(read.train, frames),
         data_collator=StockCollator(read.end),
     )
-    trainer.order = LikeLengths(read.train, settings.batch_size, settings.random_seed)
+    trainer.order = LengthGroupedSampler(read.train, settings.batch_size, settings.random_seed)
     return trainer
 
 
-def ours(model: Any, read: Material, settings: TrainingTable, work: Path) -> Any:
-    trainee = lora_trainee(model)
-    lighten(trainee, settings)
-    trainer = make_trainer(settings, trainee, read, work, processes=Processes(), stop=StopOnInterrupt())
+def ours(model: Any, read: TrainingData, settings: TrainingTable, work: Path) -> Any:
+    trainable = trainable_lora(model)
+    speed_up(trainable, settings)
+    trainer = make_trainer(settings, trainable, read, work, processes=ProcessGroup(), stop=StopOnInterrupt())
     trainer.args.logging_steps = 1
     return trainer
 

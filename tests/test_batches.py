@@ -1,4 +1,4 @@
-"""Batches: what processes share is what one process would have had, place by place."""
+"""Batches: what processes share is what one process would have had, row by row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from adapter_hub.trainers.data.examples import IGNORED, Example
-from adapter_hub.trainers.loop.batches import Collator, LikeLengths, Place, Rows, Shares, dev_batches
+from adapter_hub.trainers.loop.batches import (
+    BatchRow,
+    Collator,
+    ExampleDataset,
+    LengthGroupedSampler,
+    ShardedBatchSampler,
+    dev_batches,
+)
 
 
 def examples(count: int) -> list[Example]:
@@ -22,13 +29,13 @@ def examples(count: int) -> list[Example]:
     return found
 
 
-def steps(shares: list[Shares], accumulation: int) -> list[list[Place]]:
-    """Return the places of every step, over all processes."""
-    batches = [list(share) for share in shares]
-    assert {len(found) for found in batches} == {len(share) for share in shares}
-    local = shares[0].accumulation
+def steps(samplers: list[ShardedBatchSampler], accumulation: int) -> list[list[BatchRow]]:
+    """Return the rows of every step, over all processes."""
+    batches = [list(sampler) for sampler in samplers]
+    assert {len(found) for found in batches} == {len(sampler) for sampler in samplers}
+    local = samplers[0].accumulation
     return [
-        [place for found in batches for batch in found[first : first + local] for place in batch]
+        [row for found in batches for batch in found[first : first + local] for row in batch]
         for first in range(0, len(batches[0]), local)
     ]
 
@@ -40,46 +47,52 @@ def test_every_step_has_the_same_rows_masks_and_padding_however_many_processes_s
     rows: int, accumulation: int, count: int
 ) -> None:
     material = examples(rows)
-    order = LikeLengths(material, 4, random_seed=1)
-    order.set_epoch(2)
-    alone = steps([Shares(order, accumulation, None)], accumulation)
+    sampler = LengthGroupedSampler(material, 4, random_seed=1)
+    sampler.set_epoch(2)
+    alone = steps([ShardedBatchSampler(sampler, accumulation, None)], accumulation)
     shared = steps(
-        [Shares(order, accumulation, None, rank=rank, count=count) for rank in range(count)], accumulation
+        [
+            ShardedBatchSampler(sampler, accumulation, None, rank=rank, world_size=count)
+            for rank in range(count)
+        ],
+        accumulation,
     )
     assert len(shared) == len(alone) == math.ceil(math.ceil(rows / 4) / accumulation)
     for one, other in zip(alone, shared, strict=True):
-        assert all(place.counts for place in one)
-        assert sorted(place for place in other if place.counts) == sorted(one)
-    assert sorted(place.row for step in alone for place in step) == list(range(rows))
+        assert all(row.counts for row in one)
+        assert sorted(row for row in other if row.counts) == sorted(one)
+    assert sorted(row.example for step in alone for row in step) == list(range(rows))
 
 
-def test_a_process_without_a_row_of_its_own_keeps_the_others_company_and_adds_nothing() -> None:
+def test_a_process_without_a_row_of_its_own_gets_a_batch_that_adds_nothing() -> None:
     material = examples(5)
-    order = LikeLengths(material, 4, random_seed=1)
-    last = list(Shares(order, 1, None, rank=1, count=2))[-1]
-    assert [place.counts for place in last] == [False]
-    rows = Rows(material)
-    batch = Collator(0, masked=True)([rows[place] for place in last])
+    sampler = LengthGroupedSampler(material, 4, random_seed=1)
+    last = list(ShardedBatchSampler(sampler, 1, None, rank=1, world_size=2))[-1]
+    assert [row.counts for row in last] == [False]
+    rows = ExampleDataset(material)
+    batch = Collator(0, masked=True)([rows[row] for row in last])
     assert bool((batch["labels"] == IGNORED).all())
 
 
 def test_batches_are_as_long_as_their_longest_row_or_as_the_chunk_and_even() -> None:
     material = examples(9)
-    order = LikeLengths(material, 4, random_seed=1)
+    sampler = LengthGroupedSampler(material, 4, random_seed=1)
     for chunk in (None, 800):
-        for batch in Shares(order, 1, chunk):
-            longest = max(material[place.row].features.shape[1] for place in batch)
-            assert {place.frames for place in batch} == {chunk or longest + longest % 2}
-            features = Collator(0, masked=False)([Rows(material)[place] for place in batch])["input_features"]
+        for batch in ShardedBatchSampler(sampler, 1, chunk):
+            longest = max(material[row.example].features.shape[1] for row in batch)
+            assert {row.frames for row in batch} == {chunk or longest + longest % 2}
+            features = Collator(0, masked=False)([ExampleDataset(material)[row] for row in batch])[
+                "input_features"
+            ]
             assert features.shape == (len(batch), 80, batch[0].frames)
 
 
-def test_masks_follow_from_seed_epoch_and_place_and_differ_for_a_row_that_is_seen_twice() -> None:
+def test_masks_follow_from_seed_epoch_and_position_and_differ_for_a_row_that_is_seen_twice() -> None:
     material = examples(1)
     collate = Collator(0, masked=True)
 
     def features(*seed: int) -> torch.Tensor:
-        return collate([(Place(0, 400, seed), material[0])])["input_features"]
+        return collate([(BatchRow(0, 400, seed), material[0])])["input_features"]
 
     assert torch.equal(features(1, 0, 5), features(1, 0, 5))
     assert not torch.equal(features(1, 0, 5), features(1, 0, 6))
@@ -87,9 +100,11 @@ def test_masks_follow_from_seed_epoch_and_place_and_differ_for_a_row_that_is_see
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_dev_rows_are_heard_once_by_some_process_and_never_masked(count: int) -> None:
+def test_dev_rows_are_evaluated_once_by_some_process_and_never_masked(count: int) -> None:
     material = examples(11)
     batches = [
-        batch for rank in range(count) for batch in dev_batches(material, 4, None, rank=rank, count=count)
+        batch
+        for rank in range(count)
+        for batch in dev_batches(material, 4, None, rank=rank, world_size=count)
     ]
-    assert sorted(place.row for batch in batches for place in batch) == list(range(11))
+    assert sorted(row.example for batch in batches for row in batch) == list(range(11))

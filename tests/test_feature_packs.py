@@ -1,4 +1,4 @@
-"""Features on disk: bit-identical, used instead of decoding, and never believed when damaged."""
+"""FeatureStore on disk: bit-identical, used instead of decoding, and never believed when damaged."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.speech.audio import read_audio
 from adapter_hub.stores.cache import Cache
-from adapter_hub.trainers.data import feature_packs
-from adapter_hub.trainers.data.examples import Prepared
-from adapter_hub.trainers.data.feature_packs import FeaturePacks, settings_key
-from adapter_hub.trainers.data.features import Features, Heard, hear
+from adapter_hub.trainers.data import features as training_features
+from adapter_hub.trainers.data.examples import PreparedSplit
+from adapter_hub.trainers.data.features import (
+    ClipFeatures,
+    FeaturePacks,
+    FeatureStore,
+    compute_features,
+    settings_key,
+)
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
@@ -35,7 +40,7 @@ def extractor(base: BaseModel) -> object:
     return base.processor.feature_extractor
 
 
-def prepared(data: Path, base: BaseModel, features: Features | None = None) -> Prepared:
+def prepared(data: Path, base: BaseModel, features: FeatureStore | None = None) -> PreparedSplit:
     return prepare([Source(read_dataset(data / "train"))], base, RowRules(language="da"), features=features)
 
 
@@ -80,7 +85,7 @@ def test_only_new_audio_is_computed_whatever_it_is_called_and_wherever_it_lies(
     (folder / "metadata.jsonl").write_text(text + '{"file_name": "new.wav", "text": "en"}\n')
     prepared(data, base, FeaturePacks(tmp_path / "features", extractor(base)))
     (new,) = set(packs_in(tmp_path / "features")) - set(before)
-    assert len(read_header(new)) == 1 + len(feature_packs.INDEX)
+    assert len(read_header(new)) == 1 + len(training_features.INDEX)
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "half of it", "nothing in it", "no pack at all"])
@@ -121,7 +126,7 @@ def test_a_checksum_that_fails_is_an_error_inside_and_nothing_outside(
     raw[entry.start] ^= 255
     path.write_bytes(raw)
     with pytest.raises(IntegrityError, match="changed since written"):
-        feature_packs._open(path).heard(entry.name)
+        training_features._open(path).features(entry.name)
     assert FeaturePacks(tmp_path / "features", extractor(base)).get(entry.name) is None
     assert not path.exists()
 
@@ -137,7 +142,7 @@ def test_another_extractor_has_features_of_its_own(base: BaseModel) -> None:
 def test_a_pack_is_written_as_soon_as_enough_waits(
     tmp_path: Path, data: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_packs, "PACK_BYTES", 40_000)
+    monkeypatch.setattr(training_features, "PACK_BYTES", 40_000)
     fresh = prepared(data, base)
     read = prepared(data, base, FeaturePacks(tmp_path / "features", extractor(base)))
     assert len(packs_in(tmp_path / "features")) > 3
@@ -156,14 +161,16 @@ def test_a_full_disk_is_told_and_a_read_only_cache_is_done_without(
             tries.append(path)
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(feature_packs, "write_atomically", write)
+        monkeypatch.setattr(training_features, "write_atomically", write)
 
     refuse(errno.ENOSPC)
     with pytest.raises(AdapterHubError, match="No space left on device; features take about 60 MB an hour"):
         prepared(data, base, FeaturePacks(tmp_path / "features", extractor(base)))
     refuse(errno.EROFS)
     tries.clear()
-    monkeypatch.setattr(feature_packs, "PACK_BYTES", 40_000)  # a pack every few clips, if they could be kept
+    monkeypatch.setattr(
+        training_features, "PACK_BYTES", 40_000
+    )  # a pack every few clips, if they could be kept
     assert len(prepared(data, base, FeaturePacks(tmp_path / "features", extractor(base))).examples) == 12
     assert len(tries) == 1
 
@@ -210,15 +217,15 @@ import sys
 from pathlib import Path
 import numpy as np
 from transformers import WhisperFeatureExtractor
-from adapter_hub.trainers.data.feature_packs import FeaturePacks
-from adapter_hub.trainers.data.features import Heard
+from adapter_hub.trainers.data.features import FeaturePacks
+from adapter_hub.trainers.data.features import ClipFeatures
 features = FeaturePacks(Path(sys.argv[1]), WhisperFeatureExtractor(chunk_length=4))
 print("ready", flush=True)
 for i in range(10_000):
     random = np.random.default_rng(i)
     for j in range(20):
         name = f"{i * 20 + j:064x}"
-        features[name] = Heard(random.random((80, 400)).astype(np.float16), -1.0, 64000)
+        features[name] = ClipFeatures(random.random((80, 400)).astype(np.float16), -1.0, 64000)
     features.flush()
 """
 
@@ -241,11 +248,11 @@ def test_a_writer_that_is_killed_leaves_whole_packs_only(tmp_path: Path) -> None
         assert packs_in(tmp_path) == packs
         for path in packs:
             for name in read_header(path):
-                assert name in feature_packs.INDEX or isinstance(features.get(name), Heard)
+                assert name in training_features.INDEX or isinstance(features.get(name), ClipFeatures)
 
 
 def test_what_is_kept_is_what_the_extractor_gives(tmp_path: Path, base: BaseModel) -> None:
     audio = read_audio(write_speech(tmp_path / "a.wav", seconds=1.3))
-    heard = hear(extractor(base), audio)
-    assert heard.features.shape == (80, 132)
-    assert heard.seconds == pytest.approx(1.3)
+    kept = compute_features(extractor(base), audio)
+    assert kept.features.shape == (80, 132)
+    assert kept.seconds == pytest.approx(1.3)

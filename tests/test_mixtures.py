@@ -20,7 +20,7 @@ from adapter_hub.trainers.data.mixture import choose_hours, epoch_length, epoch_
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.loop.batches import BLUR, LikeLengths
+from adapter_hub.trainers.loop.batches import BLUR, LengthGroupedSampler
 from adapter_hub.trainers.training import train
 
 
@@ -152,7 +152,7 @@ def test_the_sampler_repeats_rows_by_weight_and_keeps_the_length(tmp_path: Path,
         source(write_data(tmp_path / "pl", 5), language="pl", weight=0.5),
     ]
     prepared = prepare(sources, base, RowRules(language="da"))
-    sampler = LikeLengths(prepared.examples, 4, random_seed=1)
+    sampler = LengthGroupedSampler(prepared.examples, 4, random_seed=1)
     for epoch in range(3):
         sampler.set_epoch(epoch)
         visits = Counter(sampler)
@@ -167,7 +167,7 @@ def test_weights_of_one_leave_the_order_as_it_always_was(tmp_path: Path, base: B
     order = np.argsort(lengths * rng.uniform(1 - BLUR, 1 + BLUR, 10), kind="stable")
     groups = [order[i : i + 4] for i in range(0, 10, 4)]
     wanted = [int(row) for i in rng.permutation(2) for row in groups[i]] + [int(row) for row in groups[2]]
-    sampler = LikeLengths(examples, 4, random_seed=5)
+    sampler = LengthGroupedSampler(examples, 4, random_seed=5)
     sampler.set_epoch(2)
     assert list(sampler) == wanted
 

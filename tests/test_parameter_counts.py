@@ -14,8 +14,8 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.formats.manifest import BaseModelPin
-from adapter_hub.trainers.methods.injection import export_config, inject
-from adapter_hub.trainers.methods.table import start
+from adapter_hub.trainers.methods.injection import export_config, inject_lora
+from adapter_hub.trainers.methods.table import make_trainable
 from adapter_hub.trainers.recipe import Recipe
 
 
@@ -54,8 +54,8 @@ def trained(model: Any) -> int:
     ],
 )
 def test_the_default_modules_give_the_papers_table_2(rank: int, millions: float, exactly: int) -> None:
-    trainee = start(whisper_small(), small_recipe("lora", lora={"rank": rank}), {})
-    assert trained(trainee.model) == exactly
+    trainable = make_trainable(whisper_small(), small_recipe("lora", lora={"rank": rank}), {})
+    assert trained(trainable.model) == exactly
     assert round(exactly / 1e6, 1) == millions
 
 
@@ -64,8 +64,8 @@ def test_a_pair_trains_the_child_and_its_gate(tmp_path: Path) -> None:
     gates = {"token": 2 * (144 + 24) * 768 + 2 * 24 * 3072 + 192 * 2, "static": 192 * 2}
     for kind, size in gates.items():
         recipe = small_recipe("expert-pair", expert={"adapter": "me/pl"}, gate={"kind": kind})
-        trainee = start(whisper_small(), recipe, {"expert": parent})
-        assert trained(trainee.model) == 12_976_128 + size
+        trainable = make_trainable(whisper_small(), recipe, {"expert": parent})
+        assert trained(trainable.model) == 12_976_128 + size
     assert gates["token"] / 12_976_128 == pytest.approx(0.031, abs=0.001)
 
 
@@ -77,15 +77,15 @@ def test_a_full_fine_tune_trains_all_but_the_encoders_sines() -> None:
         },
         strict=False,
     )
-    trainee = start(whisper_small(), recipe, {})
-    everything = sum(p.numel() for p in trainee.model.parameters())
-    assert trained(trainee.model) == everything - 1500 * 768 == 240_582_912
+    trainable = make_trainable(whisper_small(), recipe, {})
+    everything = sum(p.numel() for p in trainable.model.parameters())
+    assert trained(trainable.model) == everything - 1500 * 768 == 240_582_912
 
 
 def one_rank_parent(folder: Path) -> Artifact:
     """Return an adapter of rank 1 on every linear of the shape."""
     recipe = small_recipe("lora", lora={"rank": 1})
-    model = inject(whisper_small(), recipe)
+    model = inject_lora(whisper_small(), recipe)
     tensors = {
         name.replace(".default", ""): torch.ones(p.shape)
         for name, p in model.named_parameters()

@@ -9,7 +9,7 @@ import pytest
 from small_whisper import speech
 
 from adapter_hub.speech.audio import read_audio
-from adapter_hub.speech.phrases import Piece, pauses, phrases, quietest, sounding, without_silence
+from adapter_hub.speech.phrases import Piece, audible_span, pauses, phrases, quietest, without_silence
 
 RATE = 16_000
 CLIPS = Path(__file__).parent / "clips"
@@ -76,9 +76,9 @@ def test_a_piece_does_not_keep_the_buffer_it_was_cut_from_in_memory() -> None:
 
 def test_sounding_is_from_the_first_sound_to_the_last() -> None:
     samples = np.concatenate([noise(0.5), speech(1, 1), noise(0.5)])
-    first, last = sounding(samples)
+    first, last = audible_span(samples)
     assert (round(first / RATE, 1), round(last / RATE, 1)) == (0.5, 1.5)
-    assert sounding(noise(0.01)) == (0, 160)
+    assert audible_span(noise(0.01)) == (0, 160)
 
 
 @pytest.mark.parametrize("language", ["da", "pl"])

@@ -79,7 +79,7 @@ def test_a_warm_start_and_a_child_have_ranks_by_pattern(
     ("pattern", "message"),
     [
         ("{ w_proj = 2 }", "lora.rank_pattern: 'w_proj' matches no adapted linear; expected a name like fc1"),
-        ('{ "fc[1" = 2 }', r"lora.rank_pattern: 'fc\[1' is no pattern"),
+        ('{ "fc[1" = 2 }', r"lora.rank_pattern: 'fc\[1' is not a pattern"),
         ("{ fc1 = 0 }", "lora.rank_pattern.fc1: .*greater than or equal to 1"),
     ],
 )

@@ -24,7 +24,7 @@ from adapter_hub.exchange import publish
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.loop.engine import last_checkpoint
+from adapter_hub.trainers.loop.checkpoints import last_checkpoint
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import NEAREST, read_recipe
 from adapter_hub.trainers.training import train
@@ -77,7 +77,7 @@ def test_plain_peft_loads_what_was_trained(
 def test_a_warm_start_begins_where_its_seed_stands_also_at_a_higher_rank(
     tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
 ) -> None:
-    from adapter_hub.trainers.methods.table import start
+    from adapter_hub.trainers.methods.table import make_trainable
     from adapter_hub.trainers.recipe import read_recipe
 
     seed = make_adapter(tmp_path / "seed", base, seed=5, language="pl")
@@ -89,7 +89,7 @@ def test_a_warm_start_begins_where_its_seed_stands_also_at_a_higher_rank(
     theirs = PeftModel.from_pretrained(plain, seed.path).eval()
     wanted = theirs(input_features=features, decoder_input_ids=ids).logits
     fresh = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
-    ours = start(fresh, file.recipe, {"seed": seed}).whisper.eval()
+    ours = make_trainable(fresh, file.recipe, {"seed": seed}).whisper.eval()
     torch.testing.assert_close(ours(input_features=features, decoder_input_ids=ids).logits, wanted)
 
 
@@ -167,16 +167,16 @@ def test_a_module_that_the_base_model_lacks_is_named(tmp_path: Path, data: Path,
 def test_a_module_that_is_no_linear_is_refused_before_the_first_step(
     module: str, kind: str, path: str, base_folder: Path, tmp_path: Path
 ) -> None:
-    from adapter_hub.trainers.methods.table import start
+    from adapter_hub.trainers.methods.table import make_trainable
     from adapter_hub.trainers.recipe import read_recipe
 
     written = recipe(tmp_path, base_folder)
     written.write_text(written.read_text().replace("[lora]", f'[lora]\nmodules = ["q_proj", "{module}"]'))
     whisper = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
     with pytest.raises(
-        InvalidInputError, match=rf"lora\.modules: '{module}' is of type {kind}, no linear \({path}\)"
+        InvalidInputError, match=rf"lora\.modules: '{module}' is a {kind}, not a linear \({path}\)"
     ):
-        start(whisper, read_recipe(written).recipe, {})
+        make_trainable(whisper, read_recipe(written).recipe, {})
 
 
 def test_a_language_without_token_has_to_borrow_one(tmp_path: Path, data: Path, base_folder: Path) -> None:

@@ -22,7 +22,7 @@ from adapter_hub.trainers.data.check import DataReport, check_data, sources_at
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.loop.batches import LikeLengths
+from adapter_hub.trainers.loop.batches import LengthGroupedSampler
 from adapter_hub.trainers.loop.variable_length import encode
 from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
@@ -123,7 +123,7 @@ def test_the_encoder_for_variable_lengths_is_whispers_own_at_the_whole_chunk(bas
 
 def test_an_epoch_visits_every_row_once_in_an_order_of_its_own(data: Path, base: BaseModel) -> None:
     examples = prepare([Source(read_dataset(data / "train"))], base, DANISH).examples
-    sampler = LikeLengths(examples, 2, random_seed=1)
+    sampler = LengthGroupedSampler(examples, 2, random_seed=1)
     first = list(sampler)
     assert sorted(first) == list(range(12))
     assert list(sampler) == first

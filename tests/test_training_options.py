@@ -16,7 +16,7 @@ from small_whisper import write_speech
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import CurvePoint, Training
-from adapter_hub.trainers.loop.outcome import POINTS, training_curve
+from adapter_hub.trainers.loop.result import POINTS, training_curve
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.training import train
 

@@ -26,7 +26,7 @@ from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.inputs import gather
 from adapter_hub.trainers.loop.fitting import fit
-from adapter_hub.trainers.methods.table import start
+from adapter_hub.trainers.methods.table import make_trainable
 from adapter_hub.trainers.recipe import read_recipe
 from adapter_hub.trainers.sealing import write_adapter
 from adapter_hub.trainers.training import train
@@ -64,7 +64,7 @@ def test_the_runtime_answers_as_the_trained_model_did(
     session.seat([load_adapter(base, artifact)] * 2)
     ours = logits_of(session.model, base, features)
     with torch.no_grad():
-        trained = logits_of(outcome.trainee.whisper.eval(), base, features)
+        trained = logits_of(outcome.trainable.whisper.eval(), base, features)
     torch.testing.assert_close(ours, trained, atol=1e-4, rtol=1e-4)
     assert float((ours - logits_of(base.model, base, features)).abs().max()) > 0.01
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -87,9 +87,9 @@ def test_a_pair_whose_child_starts_from_the_parent_starts_where_the_parent_stand
     session.seat([load_adapter(base, parent)] * 2)
     wanted = logits_of(session.model, base, features_of(base, 2))
     file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path), seed="expert", rank=6))
-    trainee = start(plain(base_folder), file.recipe, {"expert": parent, "seed": parent})
-    torch.testing.assert_close(logits_in_training(trainee.whisper, base), wanted, atol=1e-4, rtol=1e-4)
-    half = start(plain(base_folder), file.recipe, {"expert": parent})
+    trainable = make_trainable(plain(base_folder), file.recipe, {"expert": parent, "seed": parent})
+    torch.testing.assert_close(logits_in_training(trainable.whisper, base), wanted, atol=1e-4, rtol=1e-4)
+    half = make_trainable(plain(base_folder), file.recipe, {"expert": parent})
     assert float((logits_in_training(half.whisper, base) - wanted).abs().max()) > 0.01
 
 
@@ -98,13 +98,13 @@ def test_only_child_and_gate_are_trained(
 ) -> None:
     parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl", targets=["q_proj"])
     file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path)))
-    trainee = start(plain(base_folder), file.recipe, {"expert": parent})
-    trained = {name for name, p in trainee.whisper.named_parameters() if p.requires_grad}
+    trainable = make_trainable(plain(base_folder), file.recipe, {"expert": parent})
+    trained = {name for name, p in trainable.whisper.named_parameters() if p.requires_grad}
     assert {name.rsplit(".", 1)[1] for name in trained} == {"child_a", "child_b", "gate_weight", "gate_bias"}
-    state = trainee.state()
-    count = sum(p.numel() for p in trainee.whisper.parameters() if p.requires_grad)
+    state = trainable.state()
+    count = sum(p.numel() for p in trainable.whisper.parameters() if p.requires_grad)
     assert sum(tensor.numel() for tensor in state.values()) == count
-    again = start(plain(base_folder), file.recipe, {"expert": parent})
+    again = make_trainable(plain(base_folder), file.recipe, {"expert": parent})
     moved = {name: torch.randn_like(tensor) * 0.1 for name, tensor in state.items()}
     again.load_state(moved)
     assert all(torch.equal(tensor, moved[name]) for name, tensor in again.state().items())
@@ -204,15 +204,15 @@ def test_a_checkpoint_of_something_else_is_refused(
     parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl")
     file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path)))
     adapter = file.recipe.adapter.model_copy(update={"method": method})
-    trainee = start(
+    trainable = make_trainable(
         plain(base_folder), file.recipe.model_copy(update={"adapter": adapter}), {"expert": parent}
     )
-    state = trainee.state()
-    trainee.load_state(state)
+    state = trainable.state()
+    trainable.load_state(state)
     name = sorted(state)[0]
     state["stray"] = state.pop(name)
     with pytest.raises(IntegrityError, match=f"{name}: missing.*stray: not in this model"):
-        trainee.load_state(state)
+        trainable.load_state(state)
 
 
 @pytest.mark.parametrize(

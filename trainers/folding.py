@@ -29,7 +29,7 @@ from adapter_hub.formats.manifest import MAXIMUM_RANK, LoraModule, Parent
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
-from adapter_hub.trainers.methods.trainee import PREFIX
+from adapter_hub.trainers.methods.trainable import PREFIX
 
 
 def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = None) -> Artifact:

@@ -1,6 +1,6 @@
 """Write a full fine-tune: a folder that transformers opens, and the record of how it came to be.
 
-    record = write_full_fine_tune(folder, outcome, inputs)
+    record = write_full_fine_tune(folder, result, inputs)
 
 The weights stay in float32, as they were trained: what is evaluated is what was trained.
 """
@@ -15,21 +15,21 @@ from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, Full
 from adapter_hub.formats.times import utc_now
 from adapter_hub.model.quiet import quiet
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.loop.outcome import Outcome
+from adapter_hub.trainers.loop.result import TrainingResult
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.sealing import training_record
 
 
-def write_full_fine_tune(folder: Path, outcome: Outcome, inputs: Inputs) -> FullFineTune:
+def write_full_fine_tune(folder: Path, result: TrainingResult, inputs: Inputs) -> FullFineTune:
     """Write the model with its processor to `folder`, and the record last.
 
     Args:
         folder: empty.
-        outcome: of method full-fine-tuning.
+        result: of method full-fine-tuning.
         inputs: what it was trained from.
     """
     with quiet():
-        outcome.trainee.whisper.save_pretrained(str(folder))
+        result.trainable.whisper.save_pretrained(str(folder))
         inputs.base.processor.save_pretrained(str(folder))
     for path in folder.iterdir():
         path.chmod(0o644)
@@ -48,7 +48,7 @@ def write_full_fine_tune(folder: Path, outcome: Outcome, inputs: Inputs) -> Full
         "digest": base_model_digest(folder),
         "data": [source.to_json() for source in inputs.train.sources],
         "recipe": published_recipe(inputs.file),
-        "training": training_record(inputs, outcome).to_json(),
+        "training": training_record(inputs, result).to_json(),
     }
     path = folder / FULL_FINE_TUNE_FILE
     path.write_bytes(canonical_bytes(fields))

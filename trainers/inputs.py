@@ -21,12 +21,11 @@ from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
-from adapter_hub.trainers.data.examples import Prepared
-from adapter_hub.trainers.data.feature_packs import FeaturePacks
-from adapter_hub.trainers.data.features import Features
+from adapter_hub.trainers.data.examples import PreparedSplit
+from adapter_hub.trainers.data.features import FeaturePacks, FeatureStore
 from adapter_hub.trainers.data.preparing import prepare
 from adapter_hub.trainers.data.rows import RowRules
-from adapter_hub.trainers.data.sources import Source, read_sources, speech_of
+from adapter_hub.trainers.data.sources import Source, read_sources, rows_in_adapter_language
 from adapter_hub.trainers.parents import find_parents
 from adapter_hub.trainers.recipe import RecipeFile
 
@@ -39,8 +38,8 @@ class Inputs:
 
     file: RecipeFile
     base: BaseModel
-    train: Prepared
-    dev: Prepared | None
+    train: PreparedSplit
+    dev: PreparedSplit | None
     parents: Mapping[str, Artifact]  # by role: seed, expert
     similarity: tuple[Similarity, ...]
     cache: Path
@@ -53,7 +52,7 @@ class Inputs:
         return sha256_hex(canonical_bytes([self.file.text, self.base.digest, splits, digests]))[:16]
 
 
-def _split_key(split: Prepared) -> str:
+def _split_key(split: PreparedSplit) -> str:
     """Return what stands for a split's rows in their order; `sha256` leaves out order and languages."""
     rows = [(row.id, row.language, row.tokens, row.weight, row.seconds) for row in split.examples]
     return sha256_hex(json.dumps([split.sha256, rows]).encode())
@@ -72,7 +71,9 @@ def gather(
         base.check_languages([recipe.decode_language])
     sources = read_sources(file, "train", cache.folder, tell)
     watched = read_sources(file, "dev", cache.folder, tell)
-    parents, similarity = find_parents(file, base, speech_of(sources, file), registries, cache, tell)
+    parents, similarity = find_parents(
+        file, base, rows_in_adapter_language(sources, file), registries, cache, tell
+    )
     with _features(file, base, cache, tell) as features:
         train = _prepare("train", sources, base, file, features, tell)
         dev = _prepare("dev", watched, base, file, features, tell) if watched else None
@@ -80,10 +81,10 @@ def gather(
 
 
 @contextlib.contextmanager
-def _features(file: RecipeFile, base: BaseModel, cache: Cache, tell: Tell) -> Iterator[Features]:
+def _features(file: RecipeFile, base: BaseModel, cache: Cache, tell: Tell) -> Iterator[FeatureStore]:
     """Open the features on disk, after another process that computes those of the same data is done.
 
-    Processes that train together (torchrun) would otherwise compute them all at once.
+    ProcessGroup that train together (torchrun) would otherwise compute them all at once.
     """
     folder = cache.folder / "features"
     data = canonical_bytes([str(file.folder.resolve()), file.recipe.data.to_json()])
@@ -110,9 +111,9 @@ def _prepare(
     sources: Sequence[Source],
     base: BaseModel,
     file: RecipeFile,
-    features: Features,
+    features: FeatureStore,
     tell: Tell,
-) -> Prepared:
+) -> PreparedSplit:
     told = time.monotonic()
 
     def progress(done: int, total: int) -> None:

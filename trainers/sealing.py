@@ -22,10 +22,10 @@ from adapter_hub.formats.manifest import MANIFEST_FILE, GateSection, Parent, Tra
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.packages import package_versions
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.loop.outcome import Outcome
+from adapter_hub.trainers.loop.result import TrainingResult
 from adapter_hub.trainers.methods.expert_pairs import split_state
 from adapter_hub.trainers.methods.injection import export_config
-from adapter_hub.trainers.methods.trainee import State, Trainee
+from adapter_hub.trainers.methods.trainable import State, TrainableModel
 from adapter_hub.trainers.provenance import code_revision
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import GateTable
@@ -33,23 +33,23 @@ from adapter_hub.trainers.recipe import GateTable
 HALVES: tuple[Role, Role] = ("parent", "child")
 
 
-def write_adapter(folder: Path, outcome: Outcome, inputs: Inputs) -> Artifact:
+def write_adapter(folder: Path, result: TrainingResult, inputs: Inputs) -> Artifact:
     """Write what was trained to `folder` and seal it.
 
     Args:
         folder: empty.
-        outcome: of any method that makes an adapter.
+        result: of any method that makes an adapter.
         inputs: what it was trained from.
 
     Raises:
         DivergedError: the weights are too large for the recipe's dtype.
     """
-    trainee, fields = outcome.trainee, _fields(inputs, outcome)
+    trainable, fields = result.trainable, _fields(inputs, result)
     if inputs.parents:
         write_ancestors(folder, list(inputs.parents.values()))
     if inputs.file.recipe.adapter.method == "expert-pair":
-        return _write_pair(folder, trainee, inputs, fields)
-    _write_lora(folder, trainee.state(), inputs)
+        return _write_pair(folder, trainable, inputs, fields)
+    _write_lora(folder, trainable.state(), inputs)
     return seal(folder, fields | {"probe": measure_probe(inputs.base, folder)})
 
 
@@ -71,10 +71,10 @@ def _write_tensors(path: Path, state: State, dtype: str) -> None:
     path.chmod(0o644)
 
 
-def _write_pair(folder: Path, trainee: Trainee, inputs: Inputs, fields: dict[str, Any]) -> Artifact:
+def _write_pair(folder: Path, trainable: TrainableModel, inputs: Inputs, fields: dict[str, Any]) -> Artifact:
     """Write both halves, the parent's byte for byte, and the gate."""
     expert, recipe = inputs.parents["expert"], inputs.file.recipe
-    child, gate = split_state(trainee.state())
+    child, gate = split_state(trainable.state())
     parent_folder, child_folder = (folder / ROLE_FOLDERS[role] for role in HALVES)
     parent_folder.mkdir(parents=True)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -94,7 +94,7 @@ def _write_pair(folder: Path, trainee: Trainee, inputs: Inputs, fields: dict[str
     return seal(folder, fields | {"created": draft.manifest.created, "probe": probe})
 
 
-def _fields(inputs: Inputs, outcome: Outcome) -> dict[str, Any]:
+def _fields(inputs: Inputs, result: TrainingResult) -> dict[str, Any]:
     adapter = inputs.file.recipe.adapter
     return {
         "name": adapter.name,
@@ -110,7 +110,7 @@ def _fields(inputs: Inputs, outcome: Outcome) -> dict[str, Any]:
         "similarity": inputs.similarity,
         "data": inputs.train.sources,
         "recipe": published_recipe(inputs.file),
-        "training": training_record(inputs, outcome),
+        "training": training_record(inputs, result),
     }
 
 
@@ -128,7 +128,7 @@ def _parent(role: str, parent: Artifact) -> Parent:
     )
 
 
-def training_record(inputs: Inputs, outcome: Outcome) -> Training:
+def training_record(inputs: Inputs, result: TrainingResult) -> Training:
     """Return how a training ran."""
     revision, dirty = code_revision()
     device = inputs.base.device
@@ -138,13 +138,13 @@ def training_record(inputs: Inputs, outcome: Outcome) -> Training:
         else f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     )
     return Training(
-        steps=outcome.steps,
-        best_step=outcome.best_step,
+        steps=result.steps,
+        best_step=result.best_step,
         random_seed=inputs.file.recipe.training.random_seed,
-        hardware=hardware if outcome.processes == 1 else f"{outcome.processes} processes, each: {hardware}",
-        wall_seconds=round(outcome.seconds, 1),
+        hardware=hardware if result.processes == 1 else f"{result.processes} processes, each: {hardware}",
+        wall_seconds=round(result.seconds, 1),
         packages=package_versions(),
         code_revision=revision,
         dirty=dirty,
-        curve=outcome.curve or None,
+        curve=result.curve or None,
     )

@@ -32,8 +32,8 @@ from adapter_hub.trainers.full_fine_tuning import write_full_fine_tune
 from adapter_hub.trainers.inputs import Inputs, gather
 from adapter_hub.trainers.loop.checkpoints import Checkpoints
 from adapter_hub.trainers.loop.fitting import fit
-from adapter_hub.trainers.loop.processes import Processes
-from adapter_hub.trainers.loop.shortages import SMALLER_MODEL, enough_disk, enough_memory
+from adapter_hub.trainers.loop.process_group import ProcessGroup
+from adapter_hub.trainers.loop.resource_errors import SMALLER_MODEL, explain_full_disk, explain_out_of_memory
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import FULL_FINE_TUNING, RecipeFile, read_recipe
 from adapter_hub.trainers.sealing import write_adapter
@@ -69,30 +69,30 @@ def train(
         OutOfMemoryError: of the machine or its GPU.
         ConflictError: `out` exists and is something else.
         TrainingInterruptedError: Ctrl-C; run it again to go on.
-        ElsewhereError: another process raised one of these.
+        OtherProcessError: another process raised one of these.
     """
     transformers_logging.set_verbosity_error()
-    processes = Processes.join(use_gpu=device != "cpu" and torch.cuda.is_available())
-    tell = tell if processes.first else _silent
+    processes = ProcessGroup.join(use_gpu=device != "cpu" and torch.cuda.is_available())
+    tell = tell if processes.is_main else _silent
     try:
-        with processes.lost():
-            with processes.together():
+        with processes.explain_lost_peer():
+            with processes.synchronised():
                 refuse_link(out)  # hours before anything is written there
                 file = read_recipe(recipe)
                 device = _own_device(device, processes)
                 events = _events(tensorboard, out)
-            if processes.from_first(out.exists):
-                with processes.together():
+            if processes.from_main(out.exists):
+                with processes.synchronised():
                     return _finished(out, file, tell)
-            with processes.together(), enough_memory(SMALLER_MODEL):
+            with processes.synchronised(), explain_out_of_memory(SMALLER_MODEL):
                 inputs = gather(file, registries, cache, device, tell)
             return _train(inputs, out, processes, events, tell)
     finally:
-        processes.part()
+        processes.leave()
 
 
 def _train(
-    inputs: Inputs, out: Path, processes: Processes, events: Path | None, tell: Tell
+    inputs: Inputs, out: Path, processes: ProcessGroup, events: Path | None, tell: Tell
 ) -> Artifact | FullFineTune:
     full = inputs.file.recipe.adapter.method == FULL_FINE_TUNING
     work = out.absolute().with_name(f"{out.name}.training")
@@ -100,25 +100,25 @@ def _train(
     def write() -> None:
         try:
             with (
-                enough_memory(SMALLER_MODEL),
-                enough_disk(work),
+                explain_out_of_memory(SMALLER_MODEL),
+                explain_full_disk(work),
                 folder_in_the_making(out) as folder,
             ):
                 if full:
-                    write_full_fine_tune(folder, outcome, inputs)
+                    write_full_fine_tune(folder, result, inputs)
                 else:
-                    write_adapter(folder, outcome, inputs)
+                    write_adapter(folder, result, inputs)
         except FileExistsError:
             raise ConflictError(
                 f"{out}: appeared during training; move it away and run the same command, "
                 "which then only writes what was trained"
             ) from None
 
-    with _alone(work, processes), enough_disk(work):
+    with _alone(work, processes), explain_full_disk(work):
         notes = inputs.cache / "trainings"
-        outcome = fit(inputs, work / inputs.key, tell, processes=processes, events=events, notes=notes)
-        processes.from_first(write)
-    if processes.first:
+        result = fit(inputs, work / inputs.key, tell, processes=processes, events=events, notes=notes)
+        processes.from_main(write)
+    if processes.is_main:
         Checkpoints(work / inputs.key, notes).forget()
         clear(work)
     return FullFineTune.read(out) if full else Artifact.open(out)
@@ -128,10 +128,10 @@ def _silent(_: str) -> None:
     """Only the first process talks."""
 
 
-def _own_device(device: str | None, processes: Processes) -> str | None:
+def _own_device(device: str | None, processes: ProcessGroup) -> str | None:
     """Return the device of this process."""
     kind, _, index = (device or "").partition(":")
-    if processes.count == 1:
+    if processes.world_size == 1:
         if kind == "cuda" and index not in ("", "0"):
             raise InvalidInputError(
                 f"--device {device}: training takes the first GPU that it sees; "
@@ -157,11 +157,11 @@ def _events(tensorboard: Path | None, out: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _alone(work: Path, processes: Processes) -> Iterator[None]:
+def _alone(work: Path, processes: ProcessGroup) -> Iterator[None]:
     """Keep a second training out of the same folder of checkpoints."""
     with contextlib.ExitStack() as stack:
-        with processes.together():
-            if processes.first:
+        with processes.synchronised():
+            if processes.is_main:
                 work.mkdir(parents=True, exist_ok=True)
                 try:
                     stack.enter_context(lock_file(work / "lock", 0.0).acquire())

@@ -223,7 +223,7 @@ def train(settings: Settings, recipe_file: Path, out: Path, tensorboard: Path | 
     RECIPE.toml --out FOLDER`. They share the rows of every step, so the outcome stays the recipe's.
     """
     from adapter_hub.formats.full_fine_tune import FullFineTune
-    from adapter_hub.trainers.loop.processes import ElsewhereError, is_first
+    from adapter_hub.trainers.loop.process_group import OtherProcessError, is_main_process
     from adapter_hub.trainers.training import train as run
 
     try:
@@ -236,9 +236,9 @@ def train(settings: Settings, recipe_file: Path, out: Path, tensorboard: Path | 
             tell=tell,
             tensorboard=tensorboard,
         )
-    except ElsewhereError:
+    except OtherProcessError:
         raise SystemExit(1) from None
-    if not is_first():
+    if not is_main_process():
         return
     full = isinstance(outcome, FullFineTune)
     if as_json:

@@ -20,7 +20,7 @@ from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.files.reading import open_regular
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.speech.audio import Audio, audio_seconds, decode_audio, read_audio, read_audio_part
-from adapter_hub.speech.budget import FILE_BYTES, RECORDING_BYTES, check_whole
+from adapter_hub.speech.limits import FILE_BYTES, RECORDING_BYTES, check_duration
 
 END_SECONDS = 0.05  # that a part may reach beyond the end: offsets are rounded
 
@@ -50,7 +50,7 @@ class Clip(Protocol):
         """Return it decoded; `Audio.sha256` is `sha256()` of the very bytes that were decoded.
 
         Args:
-            longest: seconds that the caller has a use for; None for `budget.longest_seconds()`.
+            longest: seconds that the caller has a use for; None for `limits.longest_seconds()`.
 
         Raises:
             NotFoundError, InvalidInputError: as `adapter_hub.speech.audio.read_audio`.
@@ -102,7 +102,7 @@ class SegmentClip:
 
     def read(self, longest: float | None = None) -> Audio:
         """Decode the part."""
-        check_whole(f"{self.path} from {self.offset:g} s", self.seconds(), longest)
+        check_duration(f"{self.path} from {self.offset:g} s", self.seconds(), longest)
         return read_audio_part(self.path, self.offset, self.duration, sha256=self.sha256())
 
 

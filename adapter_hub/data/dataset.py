@@ -27,7 +27,7 @@ from adapter_hub.data.metadata import MOST_ROWS, records
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.canonical import sha256_hex
-from adapter_hub.speech.budget import RECORDING_BYTES
+from adapter_hub.speech.limits import RECORDING_BYTES
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 SPLITS = ("train", "dev", "validation", "test")

@@ -20,8 +20,8 @@ from adapter_hub.formats.claims import Decoding, EvaluationReport, Subject, Utte
 from adapter_hub.formats.times import utc_now
 from adapter_hub.packages import package_versions
 from adapter_hub.speech.audio import Audio, check_seconds
-from adapter_hub.speech.budget import check_whole, longest_seconds
 from adapter_hub.speech.languages import primary_metric
+from adapter_hub.speech.limits import check_duration, longest_seconds
 from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, decode_language_of
 from adapter_hub.transcription.transcriber import Transcriber
@@ -142,7 +142,7 @@ def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions
         try:
             seconds = row.clip.seconds()
             check_seconds(seconds, float("inf"), row.id)
-            check_whole(row.id, seconds, None)
+            check_duration(row.id, seconds, None)
             row.check_stated(seconds)
             plan.append(_Planned(row, tag, seconds))
         except (AdapterHubError, OSError) as error:

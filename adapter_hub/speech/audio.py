@@ -27,7 +27,7 @@ from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.reading import open_regular, read_bounded
 from adapter_hub.formats.canonical import sha256_hex
-from adapter_hub.speech.budget import FILE_BYTES, check_header, check_whole
+from adapter_hub.speech.limits import FILE_BYTES, check_duration, check_header
 
 SAMPLE_RATE = 16_000  # samples a second
 MINIMUM_SECONDS = 0.1  # less holds no word; Whisper then invents one
@@ -65,7 +65,7 @@ def read_audio(path: Path, *, longest: float | None = None) -> Audio:
 
     Args:
         path: the file.
-        longest: seconds that the caller has a use for; None for `budget.longest_seconds()`. What is longer
+        longest: seconds that the caller has a use for; None for `limits.longest_seconds()`. What is longer
             is refused by its header, or as soon as that turns out to be wrong.
 
     Raises:
@@ -76,7 +76,7 @@ def read_audio(path: Path, *, longest: float | None = None) -> Audio:
     _check_file(path)
     if path.stat().st_size > LARGE:
         with _opened(path) as file:
-            check_whole(str(path), _stated_seconds(file), longest)  # before its bytes are in memory
+            check_duration(str(path), _stated_seconds(file), longest)  # before its bytes are in memory
     return decode_audio(read_bounded(path, FILE_BYTES), path, longest=longest)
 
 
@@ -92,13 +92,13 @@ def decode_audio(data: bytes, path: Path, *, longest: float | None = None) -> Au
         InvalidInputError: as `read_audio`.
     """
     with _opened(path, _Bytes(data)) as file:
-        limit = check_whole(str(path), _stated_seconds(file), longest)
+        limit = check_duration(str(path), _stated_seconds(file), longest)
         blocks: list[NDArray[np.float32]] = []
         place = 0
         for block in _decoded(path, file):
             blocks.append(_mono(block, str(path), place))
             place += len(block)
-            check_whole(str(path), place / file.samplerate, limit)
+            check_duration(str(path), place / file.samplerate, limit)
         samples = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
         return audio_from_samples(samples, file.samplerate, where=str(path), sha256=sha256_hex(data))
 
@@ -116,7 +116,7 @@ def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) 
         NotFoundError, InvalidInputError: as `read_audio`; or the file ends before the part begins.
     """
     _check_file(path)
-    check_whole(f"{path} from {offset:g} s", duration, None)
+    check_duration(f"{path} from {offset:g} s", duration, None)
     with _opened(path) as file:
         rate = file.samplerate
         start = min(round(offset * rate), file.frames)

@@ -99,7 +99,7 @@ def quietest(samples: Samples) -> int:
     return (first + 5 + int(np.argmin(smooth))) * FRAME
 
 
-def sounding(samples: Samples, level: float | None = None) -> tuple[int, int]:
+def audible_span(samples: Samples, level: float | None = None) -> tuple[int, int]:
     """Return from where to where there is more than quiet, in samples; all, where there is nothing else.
 
     Args:

@@ -10,7 +10,7 @@ from adapter_hub.decoding.decode import TIMESTAMP_SECONDS, Decoded
 from adapter_hub.decoding.token_rules import first_timestamp
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.speech.audio import SAMPLE_RATE
-from adapter_hub.speech.phrases import Samples, sounding, speech_level
+from adapter_hub.speech.phrases import Samples, audible_span, speech_level
 from adapter_hub.transcription.options import LOG_PROBABILITY, TranscriptionOptions
 from adapter_hub.transcription.transcript import Segment, Word
 from adapter_hub.transcription.windows import Window
@@ -59,7 +59,7 @@ def segments_of(
             )
             for item in decoded.segments
         ]
-    first, last = sounding(window.samples)
+    first, last = audible_span(window.samples)
     return [replace(about, start=window.start + first / SAMPLE_RATE, end=window.start + last / SAMPLE_RATE)]
 
 
@@ -105,7 +105,7 @@ def with_words(
 def without_quiet(samples: Samples, start: float, end: float) -> tuple[float, float]:
     """Return the times of a word without a pause before or behind it: what is attended to has none."""
     first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
-    begins, ends = sounding(samples[first:last], level=speech_level(samples))
+    begins, ends = audible_span(samples[first:last], level=speech_level(samples))
     lead, rest = begins / SAMPLE_RATE, (last - first - ends) / SAMPLE_RATE
     return start + lead * (lead > LEAD), end - rest * (rest > LEAD)
 

@@ -30,7 +30,7 @@ from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.folding import fold
-from adapter_hub.trainers.methods.table import start
+from adapter_hub.trainers.methods.table import make_trainable
 from adapter_hub.trainers.recipe import read_recipe
 
 WEIGHTS = "adapter_model.safetensors"
@@ -108,7 +108,7 @@ def test_a_warm_start_and_a_pair_and_its_fold_work_from_such_an_adapter(
     features = features_of(base, 1)
     wanted = logits_of(peft_model(base, frozen.path), base, features)
     fresh = WhisperForConditionalGeneration.from_pretrained(base_folder, dtype=torch.float32)
-    child = start(fresh, file.recipe, {"seed": frozen}).whisper.eval()
+    child = make_trainable(fresh, file.recipe, {"seed": frozen}).whisper.eval()
     torch.testing.assert_close(logits_of(child, base, features), wanted, atol=1e-4, rtol=1e-4)
 
     pair = make_pair(tmp_path / "pair", base, frozen, kind="static", seed=3)

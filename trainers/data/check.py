@@ -15,9 +15,9 @@ from typing import Any
 
 from adapter_hub.data.dataset import METADATA, SPLITS, Dataset, Utterance, read_dataset
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.trainers.data.examples import Dropped, Listener, speakers_in_both
-from adapter_hub.trainers.data.preparing import in_order
-from adapter_hub.trainers.data.rows import RowReader, RowRules
+from adapter_hub.trainers.data.examples import DroppedRow, ProcessorAndModel, speakers_in_both
+from adapter_hub.trainers.data.preparing import map_in_order
+from adapter_hub.trainers.data.rows import RowProcessor, RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources
 from adapter_hub.trainers.recipe import read_recipe
 
@@ -36,7 +36,7 @@ class SplitReport:
     longest_seconds: float
     longest_tokens: int
     speakers: int
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedRow, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DataReport:
         return not any(split.dropped for split in self.splits)
 
 
-def check_data(sources: Mapping[str, Source], base: Listener, rules: RowRules) -> DataReport:
+def check_data(sources: Mapping[str, Source], base: ProcessorAndModel, rules: RowRules) -> DataReport:
     """Read every row of every source, as training would.
 
     Args:
@@ -68,7 +68,7 @@ def check_data(sources: Mapping[str, Source], base: Listener, rules: RowRules) -
     Raises:
         NotFoundError, InvalidInputError: audio that vanished meanwhile.
     """
-    reader = RowReader(base, rules)
+    reader = RowProcessor(base, rules)
     return DataReport(
         tuple(_split(name, source, reader) for name, source in sources.items()),
         {
@@ -109,24 +109,24 @@ def sources_at(place: Path, cache: Path) -> tuple[dict[str, Source], RowRules]:
     return {dataset.split: Source(dataset) for dataset in datasets}, RowRules(language="en")
 
 
-def _split(name: str, source: Source, reader: RowReader) -> SplitReport:
+def _split(name: str, source: Source, reader: RowProcessor) -> SplitReport:
     longest, seconds = 0, []
-    dropped = [Dropped(*item) for item in source.dataset.unusable]
+    dropped = [DroppedRow(*item) for item in source.dataset.unusable]
 
-    def look(row: Utterance) -> tuple[int, float] | Dropped:
+    def look(row: Utterance) -> tuple[int, float] | DroppedRow:
         try:
-            spelled = reader.spell(row, source)
+            tokenised = reader.tokenise(row, source)
             audio = reader.read(row)
             reader.check(audio.seconds, row.id)
             row.check_stated(audio.seconds)
         except IntegrityError:
             raise  # the cache is damaged, not the row
         except (AdapterHubError, OSError) as error:
-            return Dropped(row.id, str(error))
-        return len(spelled.tokens), audio.seconds
+            return DroppedRow(row.id, str(error))
+        return len(tokenised.tokens), audio.seconds
 
-    for found in in_order(look, source.dataset.rows):
-        if isinstance(found, Dropped):
+    for found in map_in_order(look, source.dataset.rows):
+        if isinstance(found, DroppedRow):
             dropped.append(found)
         else:
             longest = max(longest, found[0])

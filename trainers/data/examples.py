@@ -22,7 +22,7 @@ from adapter_hub.trainers.data.mixture import epoch_length
 IGNORED = -100  # a label that does not count
 
 
-class Listener(Protocol):
+class ProcessorAndModel(Protocol):
     """What of a `BaseModel` decides which rows can be used."""
 
     @property
@@ -60,7 +60,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedRow:
     """A row that is not trained on, and why."""
 
     id: str
@@ -68,7 +68,7 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSplit:
     """The examples of one split.
 
     Attributes:
@@ -79,7 +79,7 @@ class Prepared:
     """
 
     examples: tuple[Example, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedRow, ...]
     sources: tuple[DataSource, ...]
     sha256: str
 

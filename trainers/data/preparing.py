@@ -1,7 +1,7 @@
 """From sources to training examples, with every row that is not used accounted for.
 
 prepared = prepare([Source(dataset)], base, RowRules(language="da"))
-prepared.dropped      # (Dropped("clip7.flac", "9.1 s of audio, …"), …)
+prepared.dropped      # (DroppedRow("clip7.flac", "9.1 s of audio, …"), …)
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.reporting import Progress
 from adapter_hub.speech.audio import check_seconds
 from adapter_hub.speech.features import chunk_seconds
-from adapter_hub.trainers.data.examples import Dropped, Example, Listener, Prepared
-from adapter_hub.trainers.data.features import Features, MemoryFeatures, hear
+from adapter_hub.trainers.data.examples import DroppedRow, Example, PreparedSplit, ProcessorAndModel
+from adapter_hub.trainers.data.features import FeatureStore, MemoryFeatures, compute_features
 from adapter_hub.trainers.data.mixture import choose_hours
-from adapter_hub.trainers.data.rows import RowReader, RowRules, Spelled
+from adapter_hub.trainers.data.rows import RowProcessor, RowRules, TokenisedRow
 from adapter_hub.trainers.data.sources import Source
 
 Row = TypeVar("Row")
@@ -31,12 +31,12 @@ Result = TypeVar("Result")
 
 def prepare(
     sources: Sequence[Source],
-    base: Listener,
+    base: ProcessorAndModel,
     rules: RowRules,
     *,
-    features: Features | None = None,
+    features: FeatureStore | None = None,
     progress: Progress | None = None,
-) -> Prepared:
+) -> PreparedSplit:
     """Read, check and featurise the rows of all sources.
 
     Rows that the base model cannot hear whole or spell within its decoder, that are outside the recipe's
@@ -53,9 +53,9 @@ def prepare(
         InvalidInputError: a row's language is not known or has no token, or a source without one
             usable row.
     """
-    reader = _Reader(base, rules, MemoryFeatures() if features is None else features)
+    reader = _SplitBuilder(base, rules, MemoryFeatures() if features is None else features)
     total, before = sum(len(source.dataset.rows) for source in sources), 0
-    parts: list[Prepared] = []
+    parts: list[PreparedSplit] = []
     for source in sources:
 
         def tell(done: int, before: int = before) -> None:
@@ -65,14 +65,14 @@ def prepare(
         parts.append(reader.source(source, tell))
         before += len(source.dataset.rows)
         tell(0, before)
-    return mix(parts)
+    return combined(parts)
 
 
-def mix(parts: Sequence[Prepared]) -> Prepared:
+def combined(parts: Sequence[PreparedSplit]) -> PreparedSplit:
     """Return the parts as one; a single part stays as it is."""
     if len(parts) == 1:
         return parts[0]
-    return Prepared(
+    return PreparedSplit(
         tuple(example for part in parts for example in part.examples),
         tuple(row for part in parts for row in part.dropped),
         tuple(source for part in parts for source in part.sources),
@@ -80,61 +80,61 @@ def mix(parts: Sequence[Prepared]) -> Prepared:
     )
 
 
-class _Reader:
+class _SplitBuilder:
     """Makes examples of sources, one after the other."""
 
-    def __init__(self, base: Listener, rules: RowRules, features: Features) -> None:
-        self.rows, self.features = RowReader(base, rules), features
+    def __init__(self, base: ProcessorAndModel, rules: RowRules, features: FeatureStore) -> None:
+        self.rows, self.features = RowProcessor(base, rules), features
 
-    def source(self, source: Source, tell: Callable[[int], None]) -> Prepared:
+    def source(self, source: Source, tell: Callable[[int], None]) -> PreparedSplit:
         """Return the examples of one source.
 
         Raises:
             InvalidInputError: as `prepare`.
         """
         dropped = dict(source.dataset.unusable)
-        spelled = {item.row.id: item for item in self._spelled(source, dropped)}
-        rows = source.dataset.rows if source.hours is None else self._chosen(source, spelled, dropped)
+        tokenised = {item.row.id: item for item in self._tokenised(source, dropped)}
+        rows = source.dataset.rows if source.hours is None else self._chosen(source, tokenised, dropped)
         contents: list[tuple[str, str]] = []
-        usable: list[tuple[Spelled, str]] = []
+        usable: list[tuple[TokenisedRow, str]] = []
         for count, (row, sha256, problem) in enumerate(
-            in_order(lambda row: self._hear(row, row.id in spelled), rows), 1
+            map_in_order(lambda row: self._ensure_features(row, row.id in tokenised), rows), 1
         ):
             contents += [(sha256, row.text)] if sha256 else []
             if problem is not None:
                 dropped[row.id] = problem
-            elif row.id in spelled:
-                usable.append((spelled[row.id], sha256))
+            elif row.id in tokenised:
+                usable.append((tokenised[row.id], sha256))
             tell(count)
         self.features.flush()
         if not usable:
-            raise _nothing(source, dropped)
+            raise _no_usable_row(source, dropped)
         examples = tuple(self._example(item, sha256, source.weight) for item, sha256 in usable)
         sha256 = content_sha256(contents)
         seconds = sum(example.seconds for example in examples)
-        return Prepared(
+        return PreparedSplit(
             examples,
-            tuple(Dropped(*item) for item in dropped.items()),
+            tuple(DroppedRow(*item) for item in dropped.items()),
             (source.record(hours=seconds / 3600, utterances=len(examples), sha256=sha256),),
             sha256,
         )
 
-    def _spelled(self, source: Source, dropped: dict[str, str]) -> Iterator[Spelled]:
+    def _tokenised(self, source: Source, dropped: dict[str, str]) -> Iterator[TokenisedRow]:
         """Yield the rows whose text fits the decoder, each with the prompt of its language."""
         for row in source.dataset.rows:
             self.rows.prompt(row, source)  # a language that is not known is a mistake in the recipe
             try:
-                yield self.rows.spell(row, source)
+                yield self.rows.tokenise(row, source)
             except InvalidInputError as error:
                 dropped[row.id] = str(error)
 
     def _chosen(
-        self, source: Source, spelled: dict[str, Spelled], dropped: dict[str, str]
+        self, source: Source, tokenised: dict[str, TokenisedRow], dropped: dict[str, str]
     ) -> list[Utterance]:
         """Return the rows that stand for a source with `hours`; rows known to be unusable never do."""
         rows: list[Utterance] = []
         seconds: list[float] = []
-        for item in spelled.values():
+        for item in tokenised.values():
             try:
                 found = item.row.clip.seconds()
                 self.rows.check(found, item.row.id)
@@ -147,7 +147,7 @@ class _Reader:
         chosen = choose_hours([row.id for row in rows], seconds, hours, self.rows.rules.random_seed)
         return [rows[i] for i in chosen]
 
-    def _hear(self, row: Utterance, wanted: bool) -> tuple[Utterance, str, str | None]:
+    def _ensure_features(self, row: Utterance, wanted: bool) -> tuple[Utterance, str, str | None]:
         """See to it that a row's features are there; return its content, and why it cannot be used.
 
         The content of a file that cannot be read is empty.
@@ -159,38 +159,38 @@ class _Reader:
         if not wanted:
             return row, sha256, None
         try:
-            heard = self.features.get(sha256)
-            if heard is None:
+            clip = self.features.get(sha256)
+            if clip is None:
                 audio = self.rows.read(row)
                 check_seconds(audio.seconds, chunk_seconds(self.rows.extractor), row.id)
                 if audio.sha256 != sha256:
                     raise InvalidInputError(f"{row.path}: changed while it was read; leave the data alone")
-                heard = hear(self.rows.extractor, audio)
-                self.features[sha256] = heard
-            self.rows.check(heard.seconds, row.id)
-            row.check_stated(heard.seconds)
+                clip = compute_features(self.rows.extractor, audio)
+                self.features[sha256] = clip
+            self.rows.check(clip.seconds, row.id)
+            row.check_stated(clip.seconds)
         except IntegrityError:
             raise  # the cache is damaged, not the row
         except (AdapterHubError, OSError) as error:
             return row, sha256, str(error)
         return row, sha256, None
 
-    def _example(self, item: Spelled, sha256: str, weight: float) -> Example:
-        heard = self.features.get(sha256)
-        assert heard is not None  # kept by _hear a moment ago
+    def _example(self, item: TokenisedRow, sha256: str, weight: float) -> Example:
+        clip = self.features.get(sha256)
+        assert clip is not None  # kept by _ensure_features a moment ago
         return Example(
             item.row.id,
-            heard.features,
-            heard.silence,
+            clip.features,
+            clip.silence,
             item.tokens,
-            heard.seconds,
+            clip.seconds,
             item.prompt,
             item.language,
             weight,
         )
 
 
-def in_order(work: Callable[[Row], Result], rows: Iterable[Row]) -> Iterator[Result]:
+def map_in_order(work: Callable[[Row], Result], rows: Iterable[Row]) -> Iterator[Result]:
     """Yield `work(row)` for every row, in order, computed by as many threads as torch uses.
 
     Decoding and featurising leave Python free most of the time, so that threads are enough.
@@ -206,7 +206,7 @@ def in_order(work: Callable[[Row], Result], rows: Iterable[Row]) -> Iterator[Res
             yield waiting.popleft().result()
 
 
-def _nothing(source: Source, dropped: dict[str, str]) -> InvalidInputError:
+def _no_usable_row(source: Source, dropped: dict[str, str]) -> InvalidInputError:
     where = f"{source.dataset.folder}: no row can be used"
     if not dropped:
         return InvalidInputError(f"{where}: the first row drawn is longer than hours = {source.hours:g}")

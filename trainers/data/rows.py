@@ -1,7 +1,7 @@
 """What decides whether a row can be trained on, and as what: its language, its text, its length.
 
-reader = RowReader(base, RowRules(language="da"))
-spelled = reader.spell(row, source)       # or an error that says why not
+reader = RowProcessor(base, RowRules(language="da"))
+tokenised = reader.tokenise(row, source)       # or an error that says why not
 reader.check(audio.seconds, row.id)
 """
 
@@ -14,7 +14,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.speech.languages import primary_subtag
-from adapter_hub.trainers.data.examples import Listener, check_tokens, encode_text, prompt_ids
+from adapter_hub.trainers.data.examples import ProcessorAndModel, check_tokens, encode_text, prompt_ids
 from adapter_hub.trainers.data.sources import Source
 from adapter_hub.trainers.recipe import Recipe
 
@@ -53,7 +53,7 @@ class RowRules:
 
 
 @dataclass(frozen=True)
-class Spelled:
+class TokenisedRow:
     """A row whose text the decoder can hold: decode language, whole target sequence, length of the prompt."""
 
     row: Utterance
@@ -62,10 +62,10 @@ class Spelled:
     prompt: int
 
 
-class RowReader:
+class RowProcessor:
     """Applies the rules of a recipe and the limits of a base model to rows."""
 
-    def __init__(self, base: Listener, rules: RowRules) -> None:
+    def __init__(self, base: ProcessorAndModel, rules: RowRules) -> None:
         self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
         self.room = int(base.model.config.max_target_positions)  # tokens
         self.rules = rules
@@ -85,7 +85,7 @@ class RowReader:
                 raise InvalidInputError(f"{source.dataset.folder}: {row.id}: {error}") from None
         return language, self._prompts[language]
 
-    def spell(self, row: Utterance, source: Source) -> Spelled:
+    def tokenise(self, row: Utterance, source: Source) -> TokenisedRow:
         """Return the row as tokens.
 
         Raises:
@@ -94,7 +94,7 @@ class RowReader:
         language, prompt = self.prompt(row, source)
         tokens = encode_text(self.tokenizer, row.text, prompt)
         check_tokens(len(tokens), self.room)
-        return Spelled(row, language, tokens, len(prompt))
+        return TokenisedRow(row, language, tokens, len(prompt))
 
     def read(self, row: Utterance) -> Audio:
         """Return a row's audio; what its header says is too long is not decoded.

@@ -119,7 +119,7 @@ def _dataset(file: RecipeFile, table: SourceTable, cache: Path, tell: Tell) -> D
     return read_hub_dataset(split, cache, tell=tell)
 
 
-def speech_of(sources: Sequence[Source], file: RecipeFile) -> Dataset:
+def rows_in_adapter_language(sources: Sequence[Source], file: RecipeFile) -> Dataset:
     """Return the rows of the adapter's own language, whose similarity to base languages counts.
 
     A full fine-tune, which has no language of its own, gets all rows.

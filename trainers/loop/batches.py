@@ -1,12 +1,12 @@
-"""Batches: rows of like length together, every step's rows shared out among the processes that train.
+"""Batches of clips of similar length, and each process's share of every optimiser step.
 
-    order = LikeLengths(examples, batch_size=16, random_seed=1)
-    batches = Shares(order, accumulation=2, chunk=None)                  # of the only process
-    batches = Shares(order, accumulation=2, chunk=None, rank=1, count=2)   # of the second of two
+    sampler = LengthGroupedSampler(examples, batch_size=16, random_seed=1)
+    batches = ShardedBatchSampler(sampler, accumulation=2, chunk=None)       # of the only process
+    batches = ShardedBatchSampler(sampler, accumulation=2, chunk=None, rank=1, world_size=2)
 
 The recipe decides which rows a step of the optimiser sees, `batch_size * accumulation` of them, whatever
-the number of processes: they share first the accumulated parts, then the rows of each part. Everything
-random depends on seed, epoch and place in the epoch alone, so resumed and shared runs see the same.
+the number of processes: they share first the accumulated batches, then the rows of each batch. Everything
+random depends on seed, epoch and position in the epoch alone, so resumed and shared runs see the same.
 """
 
 from __future__ import annotations
@@ -22,31 +22,36 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from adapter_hub.trainers.data.examples import IGNORED, Example, pad, targets
 from adapter_hub.trainers.data.mixture import epoch_length, epoch_rows
-from adapter_hub.trainers.loop.spec_augment import mask
+from adapter_hub.trainers.data.spec_augment import mask
 
-BLUR = 0.05  # of the lengths that are sorted by: a twentieth of a batch is padding, none comes twice
+BLUR = 0.05  # of the lengths that are sorted by: a twentieth of a batch is padding, no batch recurs
 
 
-class Place(NamedTuple):
-    """A row in its batch.
+class BatchRow(NamedTuple):
+    """One row of a batch.
 
     Attributes:
-        row: of the examples.
-        frames: of the batch, padding included, whichever process has the longest row.
-        seed: of its masks.
-        counts: False for a row that only keeps a process company whose share is empty.
+        example: index among the examples.
+        frames: of the whole batch, padding included, whichever process has the longest row.
+        mask_seed: seeds the random masks of SpecAugment.
+        counts: False for a row that only fills the batch of a process whose share is empty.
     """
 
-    row: int
+    example: int
     frames: int
-    seed: tuple[int, ...]
+    mask_seed: tuple[int, ...]
     counts: bool = True
 
 
-class LikeLengths(Sampler[int]):
-    """Shuffles every epoch anew, so that a batch holds examples of like length.
+class LengthGroupedSampler(Sampler[int]):
+    """Shuffles every epoch differently, so that a batch holds examples of similar length.
 
     A row comes as often as its weight says. The order depends on `random_seed` and epoch alone.
+
+    Args:
+        examples: in the order of the data.
+        batch_size: examples that are grouped.
+        random_seed: with the epoch, decides the order.
     """
 
     def __init__(self, examples: Sequence[Example], batch_size: int, random_seed: int) -> None:
@@ -66,7 +71,7 @@ class LikeLengths(Sampler[int]):
             yield from map(int, group)
 
     def groups(self) -> list[NDArray[np.int64]]:
-        """Return the epoch's batches; the last one may be short."""
+        """Return the epoch's batches, each an array of example indices; the last one may be short."""
         rows = np.array(epoch_rows(self.weights, self.epoch, self.random_seed))
         rng = np.random.default_rng((self.random_seed, self.epoch))
         blurred = self.lengths[rows] * rng.uniform(1 - BLUR, 1 + BLUR, len(rows))
@@ -77,76 +82,94 @@ class LikeLengths(Sampler[int]):
         return [*(whole[i] for i in rng.permutation(len(whole))), *groups[len(whole) :]]
 
 
-class Shares(Sampler[list[Place]]):
+class ShardedBatchSampler(Sampler[list[BatchRow]]):
     """The batches of one process.
 
     Args:
-        order: of the rows.
-        accumulation: batches of `order` whose gradients make a step.
-        chunk: frames that every batch has; None: as many as its longest example.
+        sampler: groups the rows into batches.
+        accumulation: batches whose gradients make one optimiser step, of all processes together.
+        chunk: frames of every batch; None for as many as its longest example has.
         rank: of this process, from 0.
-        count: of processes.
+        world_size: number of processes.
+
+    Attributes:
+        accumulation: batches of this process that make one step.
     """
 
     def __init__(
-        self, order: LikeLengths, accumulation: int, chunk: int | None, *, rank: int = 0, count: int = 1
+        self,
+        sampler: LengthGroupedSampler,
+        accumulation: int,
+        chunk: int | None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self.order, self.chunk = order, chunk
-        # processes that take turns at the parts of a step; the others share each part's rows
-        self.turns = math.gcd(accumulation, count)
-        self.accumulation = accumulation // self.turns
-        self.turn, self.share, self.shares = rank % self.turns, rank // self.turns, count // self.turns
-        self._whole = accumulation
+        self.sampler, self.chunk = sampler, chunk
+        # so many processes take different batches of a step; the others share the rows of each batch
+        self.parallel = math.gcd(accumulation, world_size)
+        self.accumulation = accumulation // self.parallel
+        self.offset = rank % self.parallel
+        self.shard, self.shards = rank // self.parallel, world_size // self.parallel
+        self._batches_per_step = accumulation
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; transformers calls it."""
-        self.order.set_epoch(epoch)
+        """Choose the epoch; transformers calls this."""
+        self.sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
-        steps, rest = divmod(-(-len(self.order) // self.order.batch_size), self._whole)
-        return steps * self.accumulation + -(-rest // self.turns)
+        steps, rest = divmod(-(-len(self.sampler) // self.sampler.batch_size), self._batches_per_step)
+        return steps * self.accumulation + -(-rest // self.parallel)
 
-    def __iter__(self) -> Iterator[list[Place]]:
-        groups = self.order.groups()
-        for first in range(0, len(groups), self._whole):
-            of_step = range(first, min(first + self._whole, len(groups)))
-            for part in range(first, of_step.stop, self.turns):
-                number = part + self.turn
-                yield self._batch(groups, number) if number in of_step else self._company(groups[first])
+    def __iter__(self) -> Iterator[list[BatchRow]]:
+        groups = self.sampler.groups()
+        for first in range(0, len(groups), self._batches_per_step):
+            of_step = range(first, min(first + self._batches_per_step, len(groups)))
+            for start in range(first, of_step.stop, self.parallel):
+                number = start + self.offset
+                yield self._batch(groups, number) if number in of_step else self._filler(groups[first])
 
-    def _batch(self, groups: Sequence[NDArray[np.int64]], number: int) -> list[Place]:
-        group, epoch = groups[number], (self.order.random_seed, self.order.epoch)
+    def _batch(self, groups: Sequence[NDArray[np.int64]], number: int) -> list[BatchRow]:
+        group, epoch = groups[number], (self.sampler.random_seed, self.sampler.epoch)
         frames = self._frames(group)
-        place = number * self.order.batch_size
-        mine = range(self.share, len(group), self.shares)
-        return [Place(int(group[i]), frames, (*epoch, place + i)) for i in mine] or self._company(group)
+        position = number * self.sampler.batch_size
+        mine = range(self.shard, len(group), self.shards)
+        return [BatchRow(int(group[i]), frames, (*epoch, position + i)) for i in mine] or self._filler(group)
 
-    def _company(self, group: NDArray[np.int64]) -> list[Place]:
-        """Every process takes part in every exchange of gradients, with nothing to add if need be."""
-        row = int(group[np.argmin(self.order.lengths[group])])
-        return [Place(row, self._frames(np.array([row])), (0,), counts=False)]
+    def _filler(self, group: NDArray[np.int64]) -> list[BatchRow]:
+        """Return a batch that adds nothing: every process takes part in every exchange of gradients."""
+        row = int(group[np.argmin(self.sampler.lengths[group])])
+        return [BatchRow(row, self._frames(np.array([row])), (0,), counts=False)]
 
     def _frames(self, group: NDArray[np.int64]) -> int:
-        longest = int(self.order.lengths[group].max())
+        longest = int(self.sampler.lengths[group].max())
         return self.chunk or longest + longest % 2
 
 
 def dev_batches(
-    examples: Sequence[Example], batch_size: int, chunk: int | None, *, rank: int = 0, count: int = 1
-) -> list[list[Place]]:
-    """Return the batches of examples that are only listened to: shortest first, never masked."""
+    examples: Sequence[Example], batch_size: int, chunk: int | None, *, rank: int = 0, world_size: int = 1
+) -> list[list[BatchRow]]:
+    """Return this process's batches of the dev examples, shortest first; they are never masked.
+
+    Args:
+        examples: of the dev split.
+        batch_size: rows of a batch.
+        chunk: frames of every batch; None for as many as its longest example has.
+        rank: of this process, from 0.
+        world_size: number of processes.
+    """
     lengths = np.array([example.features.shape[1] for example in examples])
     order = np.argsort(lengths, kind="stable")
     batches = []
     for first in range(0, len(order), batch_size):
         group = order[first : first + batch_size]
         longest = int(lengths[group].max())
-        batches.append([Place(int(row), chunk or longest + longest % 2, (0,)) for row in group])
-    return batches[rank::count]
+        batches.append([BatchRow(int(row), chunk or longest + longest % 2, (0,)) for row in group])
+    return batches[rank::world_size]
 
 
-class Rows(Dataset[tuple[Place, Example]]):
-    """Examples by their place in a batch."""
+class ExampleDataset(Dataset[tuple[BatchRow, Example]]):
+    """Examples by their row of a batch."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
@@ -154,8 +177,8 @@ class Rows(Dataset[tuple[Place, Example]]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, place: Place) -> tuple[Place, Example]:
-        return place, self.examples[place.row]
+    def __getitem__(self, row: BatchRow) -> tuple[BatchRow, Example]:
+        return row, self.examples[row.example]
 
 
 class Collator:
@@ -169,15 +192,23 @@ class Collator:
     def __init__(self, end: int, *, masked: bool) -> None:
         self.end, self.masked = end, masked
 
-    def __call__(self, rows: Sequence[tuple[Place, Example]]) -> dict[str, torch.Tensor]:
-        """Return `input_features` [batch, mels, frames], `decoder_input_ids` and `labels` [batch, tokens]."""
+    def __call__(self, rows: Sequence[tuple[BatchRow, Example]]) -> dict[str, torch.Tensor]:
+        """Return what the model takes.
+
+        Args:
+            rows: of one batch.
+
+        Returns:
+            `input_features` `[batch, mels, frames]` float32, `decoder_input_ids` and `labels`
+            `[batch, tokens]` int64, where `IGNORED` does not count.
+        """
         examples = [example for _, example in rows]
         features = pad(examples, rows[0][0].frames)
         inputs, labels = targets(examples, self.end)
-        for (place, example), row, label in zip(rows, features, labels, strict=True):
+        for (row, example), values, label in zip(rows, features, labels, strict=True):
             if self.masked:
-                mask(row[:, : example.features.shape[1]], np.random.default_rng(place.seed))
-            if not place.counts:
+                mask(values[:, : example.features.shape[1]], np.random.default_rng(row.mask_seed))
+            if not row.counts:
                 label[:] = IGNORED
         return {
             "input_features": torch.from_numpy(features),
@@ -186,10 +217,10 @@ class Collator:
         }
 
 
-class Loader(DataLoader[Any]):
+class EpochDataLoader(DataLoader[Any]):
     """A `DataLoader` that tells its batches the epoch."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch."""
-        shares: Any = self.batch_sampler
-        shares.set_epoch(epoch)
+        sampler: Any = self.batch_sampler
+        sampler.set_epoch(epoch)

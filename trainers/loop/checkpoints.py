@@ -28,10 +28,12 @@ from adapter_hub.files.reading import open_regular, read_bounded
 from adapter_hub.files.writing import make_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.reporting import Tell
-from adapter_hub.trainers.loop.processes import Processes
+from adapter_hub.trainers.loop.process_group import ProcessGroup
 
 TRUST = "ADAPTER_HUB_TRUST_CHECKPOINTS"  # 1: go on from checkpoints without notes, written elsewhere
 NOTE_BYTES = 2**20
+STATE = "trainer_state.json"
+STATE_BYTES = 2**28  # at most: losses of millions of steps
 
 
 class Checkpoints:
@@ -95,18 +97,43 @@ class Checkpoints:
         write_atomically(self.path, canonical_bytes(record))
 
 
+def last_checkpoint(work: Path, kept: Checkpoints | None = None, tell: Tell = lambda _: None) -> Path | None:
+    """Return the newest whole checkpoint in `work`; remove what a killed training left half-written.
+
+    transformers writes `trainer_state.json` last: a checkpoint without a readable one is not whole.
+
+    Args:
+        work: the folder.
+        kept: knows which of them were written here; None takes any.
+        tell: told which are removed because they changed.
+
+    Raises:
+        ConflictError: as `Checkpoints.newest`.
+    """
+    found = [path for path in work.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        try:
+            state = json.loads(read_bounded(path / STATE, STATE_BYTES))
+        except (OSError, ValueError, RecursionError):
+            state = None
+        if isinstance(state, dict):
+            return path if kept is None else kept.newest(tell)
+        shutil.rmtree(path)
+    return None if kept is None else kept.newest(tell)
+
+
 class NoteCheckpoints(TrainerCallback):
     """Notes every checkpoint once all processes have written their part."""
 
-    def __init__(self, kept: Checkpoints, processes: Processes) -> None:
+    def __init__(self, kept: Checkpoints, processes: ProcessGroup) -> None:
         self.kept, self.processes = kept, processes
 
     def on_save(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Note the newest one."""
-        with self.processes.together():
+        with self.processes.synchronised():
             pass
-        with self.processes.together():
-            if self.processes.first:
+        with self.processes.synchronised():
+            if self.processes.is_main:
                 self.kept.note(self.kept.work / f"checkpoint-{state.global_step}")
 
 

@@ -1,4 +1,4 @@
-"""Run the optimisation of a recipe, from the last checkpoint if there is one."""
+"""Run the optimiser on a recipe's data, from the last checkpoint if there is one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from adapter_hub.paths import cache_folder
 from adapter_hub.reporting import Tell
 from adapter_hub.trainers.data.examples import Example
 from adapter_hub.trainers.inputs import Inputs
-from adapter_hub.trainers.loop.batches import Collator, LikeLengths, Rows, Shares, dev_batches
+from adapter_hub.trainers.loop.batches import (
+    Collator,
+    ExampleDataset,
+    LengthGroupedSampler,
+    ShardedBatchSampler,
+    dev_batches,
+)
 from adapter_hub.trainers.loop.callbacks import (
     ReportProgress,
     SeedSteps,
@@ -23,31 +29,31 @@ from adapter_hub.trainers.loop.callbacks import (
     StopOnInterrupt,
     WriteEvents,
 )
-from adapter_hub.trainers.loop.checkpoints import Checkpoints, NoteCheckpoints
-from adapter_hub.trainers.loop.engine import AdapterTrainer, Arguments, last_checkpoint
+from adapter_hub.trainers.loop.checkpoints import Checkpoints, NoteCheckpoints, last_checkpoint
 from adapter_hub.trainers.loop.objective import Objective
-from adapter_hub.trainers.loop.outcome import Outcome, training_curve
-from adapter_hub.trainers.loop.processes import ElsewhereError, Processes
-from adapter_hub.trainers.loop.shortages import SMALLER_MODEL, SMALLER_STEPS, enough_memory
-from adapter_hub.trainers.methods.low_rank import hasten, keep_cast
-from adapter_hub.trainers.methods.table import start
-from adapter_hub.trainers.methods.trainee import Trainee
+from adapter_hub.trainers.loop.process_group import OtherProcessError, ProcessGroup
+from adapter_hub.trainers.loop.resource_errors import SMALLER_MODEL, SMALLER_STEPS, explain_out_of_memory
+from adapter_hub.trainers.loop.result import TrainingResult, training_curve
+from adapter_hub.trainers.loop.trainer import AdapterTrainer, Arguments
+from adapter_hub.trainers.methods.low_rank import cast_frozen_linears, use_fast_lora
+from adapter_hub.trainers.methods.table import make_trainable
+from adapter_hub.trainers.methods.trainable import TrainableModel
 from adapter_hub.trainers.recipe import TrainingTable
 
-LOGS_AN_EPOCH = 10
+LOGS_PER_EPOCH = 10
 
 
 class TrainingInterruptedError(AdapterHubError):
-    """Ctrl-C: a checkpoint was saved, the same command resumes from it."""
+    """Ctrl-C was pressed: a checkpoint was saved, and the same command resumes from it."""
 
 
-class Material(NamedTuple):
-    """What a loop reads.
+class TrainingData(NamedTuple):
+    """The examples of a training.
 
     Attributes:
         train: examples to train on.
-        dev: examples to watch; may be empty.
-        end: id of end-of-text.
+        dev: examples whose loss is measured after each epoch; may be empty.
+        end: id of the end-of-text token.
     """
 
     train: Sequence[Example]
@@ -60,10 +66,10 @@ def fit(
     work: Path,
     tell: Tell,
     *,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
     events: Path | None = None,
     notes: Path | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Run the training, from the last checkpoint if there is one.
 
     Args:
@@ -75,20 +81,21 @@ def fit(
         notes: where checkpoints are noted, see `checkpoints`; None for the user's cache.
 
     Raises:
-        ConflictError: checkpoints that nobody here has written.
-        InvalidInputError: a precision that the device lacks, rows that cannot be shared.
+        ConflictError: there are checkpoints that this user's trainings did not write.
+        InvalidInputError: a precision that the device lacks, or fewer rows in a step than processes.
         DivergedError: a loss or the model is not finite. TrainingInterruptedError: Ctrl-C.
+        OutOfMemoryError: of the machine or its GPU. IntegrityError: a checkpoint that cannot be read.
     """
-    settings, processes = inputs.file.recipe.training, processes or Processes()
-    with processes.together(), enough_memory(SMALLER_MODEL):
+    settings, processes = inputs.file.recipe.training, processes or ProcessGroup()
+    with processes.synchronised(), explain_out_of_memory(SMALLER_MODEL):
         _check(inputs, processes)
         set_seed(settings.random_seed)
-        trainee = _trainee(inputs)
+        trainable = _trainable(inputs)
     stop = StopOnInterrupt()
     trainer = make_trainer(
         settings,
-        trainee,
-        Material(
+        trainable,
+        TrainingData(
             inputs.train.examples,
             inputs.dev.examples if inputs.dev else (),
             inputs.base.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>"),
@@ -102,53 +109,58 @@ def fit(
     callbacks.append(NoteCheckpoints(kept, processes))
     if settings.early_stopping is not None:
         callbacks.append(StopEarly(settings.early_stopping))
-    if processes.first:
+    if processes.is_main:
         callbacks.append(ReportProgress(tell))
         callbacks += [WriteEvents(events)] if events is not None else []
     for callback in callbacks:
         trainer.add_callback(callback)
-    checkpoint = processes.from_first(lambda: last_checkpoint(work, kept, tell))
-    if checkpoint is not None and processes.first:
+    checkpoint = processes.from_main(lambda: last_checkpoint(work, kept, tell))
+    if checkpoint is not None and processes.is_main:
         tell(f"resuming from {checkpoint.name}")
-    # a training that failed when it was written is only written again
+    # a training that failed while its outcome was written is not trained again
     if checkpoint is None or not trainer.restore_finished(checkpoint, settings.early_stopping):
-        with stop, enough_memory(SMALLER_STEPS):
+        with stop, explain_out_of_memory(SMALLER_STEPS):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.interrupted:
-        raise (TrainingInterruptedError if processes.first else ElsewhereError)(
+        raise (TrainingInterruptedError if processes.is_main else OtherProcessError)(
             f"training interrupted at step {trainer.state.global_step} of {trainer.state.max_steps}, "
             f"checkpoint saved in {work}; run the same command to resume"
         )
-    with processes.together(), enough_memory(SMALLER_STEPS):
+    with processes.synchronised(), explain_out_of_memory(SMALLER_STEPS):
         trainer.check_finite()
-    return Outcome(
-        trainee=trainee,
+    return TrainingResult(
+        trainable=trainable,
         steps=trainer.state.global_step,
         seconds=trainer.seconds,
         best_step=trainer.state.best_global_step if settings.early_stopping else None,
         curve=training_curve(trainer.state.log_history),
-        processes=processes.count,
+        processes=processes.world_size,
     )
 
 
-def _trainee(inputs: Inputs) -> Trainee:
-    """Return what the recipe's method starts from; the loaded base model stays as it is, for the probe."""
+def _trainable(inputs: Inputs) -> TrainableModel:
+    """Return what the recipe's method trains; the loaded base model stays as it is, for the probe."""
     whisper = load_base_model(
         inputs.base.folder if inputs.base.revision is None else inputs.base.id,
         revision=inputs.base.revision,
         device=str(inputs.base.device),
     ).model
-    trainee = start(whisper, inputs.file.recipe, inputs.parents)
-    lighten(trainee, inputs.file.recipe.training)
-    return trainee
+    trainable = make_trainable(whisper, inputs.file.recipe, inputs.parents)
+    speed_up(trainable, inputs.file.recipe.training)
+    return trainable
 
 
-def lighten(trainee: Trainee, settings: TrainingTable) -> None:
-    """Make a trainee compute what it does in less time and memory, as far as the settings let it."""
-    whisper = trainee.whisper
-    hasten(trainee.model)
+def speed_up(trainable: TrainableModel, settings: TrainingTable) -> None:
+    """Make a model compute the same in less time and memory, as far as the settings allow.
+
+    Args:
+        trainable: it is changed.
+        settings: the recipe's precision and gradient checkpointing.
+    """
+    whisper = trainable.whisper
+    use_fast_lora(trainable.model)
     if settings.precision != "float32":
-        keep_cast(whisper, DTYPES[settings.precision])
+        cast_frozen_linears(whisper, DTYPES[settings.precision])
     if settings.gradient_checkpointing:
         # transformers renamed it in 5.23
         enable = getattr(whisper, "activation_checkpointing_enable", whisper.gradient_checkpointing_enable)
@@ -157,37 +169,38 @@ def lighten(trainee: Trainee, settings: TrainingTable) -> None:
 
 def make_trainer(
     settings: TrainingTable,
-    trainee: Trainee,
-    material: Material,
+    trainable: TrainableModel,
+    data: TrainingData,
     work: Path,
     *,
-    processes: Processes,
+    processes: ProcessGroup,
     stop: StopOnInterrupt,
 ) -> AdapterTrainer:
-    """Return the loop that trains a trainee.
+    """Return the trainer of a model.
 
     Args:
         settings: the recipe's.
-        trainee: on the device to train on.
-        material: what to train on.
-        work: of checkpoints.
+        trainable: the model, on the device to train on.
+        data: the examples.
+        work: the folder of checkpoints.
         processes: that train together.
-        stop: knows of an interrupt.
+        stop: knows whether Ctrl-C was pressed.
     """
-    chunk = trainee.whisper.config.max_source_positions * 2 if settings.audio_length == "chunk" else None
-    mine: dict[str, Any] = {"rank": processes.rank, "count": processes.count}
-    order = LikeLengths(material.train, settings.batch_size, settings.random_seed)
-    shares = Shares(order, settings.gradient_accumulation, chunk, **mine)
-    arguments = _arguments(settings, work, shares, watched=bool(material.dev), device=trainee.whisper.device)
+    chunk = trainable.whisper.config.max_source_positions * 2 if settings.audio_length == "chunk" else None
+    shard: dict[str, Any] = {"rank": processes.rank, "world_size": processes.world_size}
+    sampler = LengthGroupedSampler(data.train, settings.batch_size, settings.random_seed)
+    train_batches = ShardedBatchSampler(sampler, settings.gradient_accumulation, chunk, **shard)
+    device = trainable.whisper.device
+    arguments = _arguments(settings, work, train_batches, has_dev=bool(data.dev), device=device)
     trainer = AdapterTrainer(
-        objective=Objective(trainee, settings.label_smoothing),
-        trainee=trainee,
+        objective=Objective(trainable, settings.label_smoothing),
+        trainable=trainable,
         args=arguments,
-        train_dataset=Rows(material.train),
-        shares=shares,
-        eval_dataset=Rows(material.dev) if material.dev else None,
-        dev=dev_batches(material.dev, settings.batch_size, chunk, **mine),
-        collator=Collator(material.end, masked=settings.spec_augment),
+        train_dataset=ExampleDataset(data.train),
+        train_batches=train_batches,
+        eval_dataset=ExampleDataset(data.dev) if data.dev else None,
+        dev=dev_batches(data.dev, settings.batch_size, chunk, **shard),
+        collator=Collator(data.end, masked=settings.spec_augment),
         processes=processes,
         stop=stop,
     )
@@ -196,16 +209,21 @@ def make_trainer(
 
 
 def _arguments(
-    settings: TrainingTable, work: Path, shares: Shares, *, watched: bool, device: torch.device
+    settings: TrainingTable,
+    work: Path,
+    train_batches: ShardedBatchSampler,
+    *,
+    has_dev: bool,
+    device: torch.device,
 ) -> Arguments:
-    """Return what transformers is told."""
-    an_epoch = -(-len(shares) // shares.accumulation)
-    steps = settings.steps or an_epoch * settings.epochs
+    """Return transformers' arguments for a recipe."""
+    steps_per_epoch = -(-len(train_batches) // train_batches.accumulation)
+    steps = settings.steps or steps_per_epoch * settings.epochs
     arguments = Arguments(
         output_dir=str(work),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=shares.accumulation,
+        gradient_accumulation_steps=train_batches.accumulation,
         num_train_epochs=settings.epochs,
         max_steps=settings.steps or -1,
         learning_rate=settings.peak_learning_rate,
@@ -214,13 +232,13 @@ def _arguments(
         weight_decay=settings.weight_decay,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
-        eval_strategy="epoch" if watched else "no",
+        eval_strategy="epoch" if has_dev else "no",
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=settings.early_stopping is not None,
         metric_for_best_model="eval_loss" if settings.early_stopping else None,
         greater_is_better=False if settings.early_stopping else None,
-        logging_steps=max(1, min(steps, an_epoch) // LOGS_AN_EPOCH),
+        logging_steps=max(1, min(steps, steps_per_epoch) // LOGS_PER_EPOCH),
         logging_nan_inf_filter=False,  # the loss is checked where it is computed
         seed=settings.random_seed,
         remove_unused_columns=False,
@@ -237,25 +255,24 @@ def _arguments(
     return arguments
 
 
-def _check(inputs: Inputs, processes: Processes) -> None:
-    """Refuse what is known to be impossible before the first step."""
+def _check(inputs: Inputs, processes: ProcessGroup) -> None:
+    """Refuse, before the first step, what cannot work."""
     settings, device = inputs.file.recipe.training, inputs.base.device
     if settings.precision == "float16" and device.type != "cuda":
         raise InvalidInputError(
             f'training.precision = "float16": needs a GPU, found {device.type}; use "bfloat16" or "float32"'
         )
     if settings.precision == "bfloat16" and device.type == "cuda" and not _knows_bfloat16():
-        raise InvalidInputError(
-            f'training.precision = "bfloat16": {torch.cuda.get_device_name(device)} lacks it; use "float16"'
-        )
+        name = torch.cuda.get_device_name(device)
+        raise InvalidInputError(f'training.precision = "bfloat16": not supported by {name}; use "float16"')
     rows = settings.batch_size * settings.gradient_accumulation
-    if rows < processes.count:
+    if rows < processes.world_size:
         raise InvalidInputError(
             f"training.batch_size {settings.batch_size}: a step of {rows} rows cannot be shared by "
-            f"{processes.count} processes; start fewer"
+            f"{processes.world_size} processes; start fewer"
         )
 
 
 def _knows_bfloat16() -> bool:
-    """Tell whether the GPU computes in bfloat16; older ones emulate it, many times slower than float32."""
+    """Tell whether the GPU computes in bfloat16; older GPUs emulate it, many times slower than float32."""
     return torch.cuda.is_bf16_supported(including_emulation=False)

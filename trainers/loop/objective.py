@@ -1,6 +1,6 @@
 """What training minimises: the cross-entropy of the text, of one batch, as a module.
 
-    objective = Objective(trainee, label_smoothing=0.0)
+    objective = Objective(trainable, label_smoothing=0.0)
     loss = objective(input_features, decoder_input_ids, labels)      # the sum over text tokens, in nats
 
 A module because that is what data-parallel training wraps: gradients are averaged over processes only for
@@ -15,23 +15,23 @@ from torch import Tensor, nn
 
 from adapter_hub.trainers.data.examples import IGNORED
 from adapter_hub.trainers.loop.variable_length import encode
-from adapter_hub.trainers.methods.trainee import Trainee
+from adapter_hub.trainers.methods.trainable import TrainableModel
 
 
 class Objective(nn.Module):
-    """The loss of a trainee on a batch.
+    """The loss of a trainable on a batch.
 
     Args:
-        trainee: its model is a submodule here, so that its weights are found.
+        trainable: its model is a submodule here, so that its weights are found.
         label_smoothing: share of the probability that is spread over the whole vocabulary, in training.
     """
 
     accepts_loss_kwargs = True  # tells transformers to count the text tokens of a step
 
-    def __init__(self, trainee: Trainee, label_smoothing: float) -> None:
+    def __init__(self, trainable: TrainableModel, label_smoothing: float) -> None:
         super().__init__()
-        self.model, self.label_smoothing = trainee.model, label_smoothing
-        self._whisper = (trainee.whisper,)  # in a tuple: the model above holds it as a submodule already
+        self.model, self.label_smoothing = trainable.model, label_smoothing
+        self._whisper = (trainable.whisper,)  # in a tuple: the model above holds it as a submodule already
 
     def forward(self, input_features: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
         """Return the summed cross-entropy over the labels that count (nats, scalar).

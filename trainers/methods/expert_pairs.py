@@ -1,6 +1,6 @@
 """Expert pairs in training: a frozen parent, a trainable child, and the gate that weighs them.
 
-    trainee = pair_trainee(model_with_the_child, parent, "token")
+    trainable = trainable_pair(model_with_the_child, parent, "token")
 
 LoRA-Whisper (section 3.3, figure 2) lets two LoRAs take part in the forward pass and defines no gate. Ours:
 
@@ -10,7 +10,7 @@ for every linear that either half adapts, each token by itself (kind `token`), o
 G and b start at zero: equal shares. `adapter_hub.model.pairs` computes the same from the files.
 
 Layers of our own, not PEFT's `LoraVariant`: that interface is private, and PEFT reloads such a child as
-an ordinary LoRA without a word.
+an ordinary LoRA without a warning.
 """
 
 from __future__ import annotations
@@ -28,15 +28,21 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.peft import WEIGHTS_FILE
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.trainers.methods.injection import lora_layers, own_section
-from adapter_hub.trainers.methods.low_rank import add_wide, narrow
-from adapter_hub.trainers.methods.trainee import PREFIX, State, Trainee, check_names
+from adapter_hub.trainers.methods.low_rank import add_up_projection, down_project
+from adapter_hub.trainers.methods.trainable import PREFIX, State, TrainableModel, check_names
 
 EXPERTS = 2  # the parent, then the child
 
 
 @dataclass(frozen=True)
-class Half:
-    """One LoRA at one linear: `a` [rank, inputs], `b` [outputs, rank], float32."""
+class LoraFactors:
+    """The two matrices of a LoRA at one linear.
+
+    Attributes:
+        a: A, `[rank, inputs]` float32.
+        b: B, `[outputs, rank]` float32.
+        scaling: alpha / rank, by which B·A is multiplied.
+    """
 
     a: Tensor
     b: Tensor
@@ -47,18 +53,23 @@ class GatedLinear(nn.Module):
     """A frozen linear with two LoRAs and their gate.
 
     Args:
-        linear: of the base model.
+        linear: of the base model, frozen.
         parent: frozen; None where it does not adapt this linear.
-        child: trained; None where it does not.
-        kind: `token` or `static`.
-        dropout: of the child's input.
+        child: trained; None where it does not adapt this linear.
+        kind: of the gate, `token` or `static`.
+        dropout: probability that an input of the child is set to zero in training.
     """
 
     parent_a: Tensor
     parent_b: Tensor
 
     def __init__(
-        self, linear: nn.Linear, parent: Half | None, child: Half | None, kind: str, dropout: float
+        self,
+        linear: nn.Linear,
+        parent: LoraFactors | None,
+        child: LoraFactors | None,
+        kind: str,
+        dropout: float,
     ) -> None:
         super().__init__()
         place = linear.weight.device
@@ -74,24 +85,31 @@ class GatedLinear(nn.Module):
         self.gate_bias = nn.Parameter(torch.zeros(EXPERTS, device=place))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `[…, outputs]` for `[…, inputs]`."""
+        """Return the gated sum of the linear and both LoRAs.
+
+        Args:
+            x: `[…, inputs]` float.
+
+        Returns:
+            `[…, outputs]`, in the dtype of the linear's output.
+        """
         y: Tensor = self.linear(x)
-        thin = self._thin(x)
+        hidden = self._projected(x)
         logits = self.gate_bias[:, None]
-        if "gate" in thin:
-            logits = logits + thin["gate"]
+        if "gate" in hidden:
+            logits = logits + hidden["gate"]
         shares = logits.softmax(0)
         weighted, ups = [], []
         if self.has_parent:
-            weighted.append(thin["parent"] * shares[:1])
+            weighted.append(hidden["parent"] * shares[:1])
             ups.append(self.parent_b)
         if self.has_child:
-            weighted.append(thin["child"] * (shares[1:] * self.scaling))
+            weighted.append(hidden["child"] * (shares[1:] * self.scaling))
             ups.append(self.child_b)
-        return add_wide(y, torch.cat(weighted), torch.cat(ups, dim=1))
+        return add_up_projection(y, torch.cat(weighted), torch.cat(ups, dim=1))
 
-    def _thin(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the thin side of everything that looks at the input, `[rank, tokens]`, in one product."""
+    def _projected(self, x: Tensor) -> dict[str, Tensor]:
+        """Return gate logits and what each A gives, by name, `[rank, tokens]` float32, in one product."""
         downs: dict[str, Tensor] = {}
         if self.gate_weight is not None:
             downs["gate"] = self.gate_weight
@@ -100,61 +118,71 @@ class GatedLinear(nn.Module):
         dropout = self.has_child and self.training and self.dropout.p > 0  # the child's own view of x
         if self.has_child and not dropout:
             downs["child"] = self.child_a
-        thin: dict[str, Tensor] = {}
+        hidden: dict[str, Tensor] = {}
         if downs:
-            parts = narrow(x, torch.cat(list(downs.values()))).float().split([len(a) for a in downs.values()])
-            thin = dict(zip(downs, parts, strict=True))
+            parts = (
+                down_project(x, torch.cat(list(downs.values())))
+                .float()
+                .split([len(a) for a in downs.values()])
+            )
+            hidden = dict(zip(downs, parts, strict=True))
         if dropout:
-            thin["child"] = narrow(self.dropout(x), self.child_a).float()
-        return thin
+            hidden["child"] = down_project(self.dropout(x), self.child_a).float()
+        return hidden
 
 
-def pair_trainee(model: Any, parent: Artifact, kind: str) -> Trainee:
-    """Return the trainee of a pair.
+def trainable_pair(model: Any, parent: Artifact, kind: str) -> TrainableModel:
+    """Return an expert pair that can be trained.
 
     Args:
         model: a PEFT model whose LoRA becomes the child; its layers are replaced by gated ones.
         parent: an ordinary LoRA of the same base model, with modules and ranks of its own.
-        kind: of the gate.
+        kind: of the gate, `token` or `static`.
 
     Raises:
-        InvalidInputError: the parent adapts linears that the base model lacks.
+        InvalidInputError: the parent adapts linears that the base model lacks, or that have another width.
     """
     whisper, layers = model.get_base_model(), lora_layers(model)
-    parents = _halves(parent)
+    parents = _parent_factors(parent)
     gated: dict[str, GatedLinear] = {}
     for path in sorted({*layers, *parents}):
         layer = layers.get(path)
         linear = layer.base_layer if layer is not None else _linear(whisper, path, parent)
-        half = parents.get(path)
-        if half is not None and (half.b.shape[0], half.a.shape[1]) != tuple(linear.weight.shape):
+        own = parents.get(path)
+        if own is not None and (own.b.shape[0], own.a.shape[1]) != tuple(linear.weight.shape):
             raise InvalidInputError(f"expert {parent.ref}: made for another width at {path}")
         dropout = 0.0
         if layer is not None and isinstance(layer.lora_dropout["default"], nn.Dropout):
             dropout = layer.lora_dropout["default"].p
-        gated[path] = GatedLinear(linear, half, None if layer is None else _half(layer), kind, dropout)
+        gated[path] = GatedLinear(
+            linear, own, None if layer is None else _child_factors(layer), kind, dropout
+        )
         whisper.set_submodule(path, gated[path])
-    return Trainee(whisper, whisper, lambda: _state(gated), lambda state: _load(gated, state))
+    return TrainableModel(whisper, whisper, lambda: _state(gated), lambda state: _load(gated, state))
 
 
 def split_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the child's tensors as PEFT names them, and the gate's as `gate.safetensors` does."""
+    """Return the child's tensors as PEFT names them, and the gate's as `gate.safetensors` does.
+
+    Args:
+        state: of a model made by `trainable_pair`.
+    """
     child = {name: tensor for name, tensor in state.items() if name.startswith(PREFIX)}
     return child, {name: tensor for name, tensor in state.items() if name not in child}
 
 
-def _halves(parent: Artifact) -> dict[str, Half]:
+def _parent_factors(parent: Artifact) -> dict[str, LoraFactors]:
     tensors = load_file(Path(parent.path) / WEIGHTS_FILE)
-    halves = {}
+    factors = {}
     for module in own_section(parent, "expert").modules:
-        a, b = (tensors[f"{PREFIX}{module.path}.lora_{half}.weight"].float() for half in "AB")
-        halves[module.path] = Half(a, b, module.scaling)
-    return halves
+        a, b = (tensors[f"{PREFIX}{module.path}.lora_{matrix}.weight"].float() for matrix in "AB")
+        factors[module.path] = LoraFactors(a, b, module.scaling)
+    return factors
 
 
-def _half(layer: Any) -> Half:
+def _child_factors(layer: Any) -> LoraFactors:
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-    return Half(a.detach().clone(), b.detach().clone(), layer.scaling["default"])
+    return LoraFactors(a.detach().clone(), b.detach().clone(), layer.scaling["default"])
 
 
 def _linear(whisper: Any, path: str, parent: Artifact) -> nn.Linear:

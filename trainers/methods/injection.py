@@ -1,7 +1,7 @@
-"""LoRA layers in a base model: PEFT puts them in, a seed's weights may fill them.
+"""LoRA layers in a base model: PEFT adds them, and a seed's weights may be loaded into them.
 
-model = inject(whisper, recipe)
-fill(model, seed)
+model = inject_lora(whisper, recipe)
+load_seed(model, seed)
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.peft import WEIGHTS_FILE
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import BaseModelPin, LoraSection
-from adapter_hub.trainers.methods.trainee import PREFIX, State, lora_state
+from adapter_hub.trainers.methods.trainable import PREFIX, State, lora_state
 from adapter_hub.trainers.recipe import PAPER_MODULES, Recipe
 
 
-def inject(whisper: Any, recipe: Recipe) -> Any:
+def inject_lora(whisper: Any, recipe: Recipe) -> Any:
     """Return a PEFT model on `whisper` with trainable LoRA layers: A random, B zero, so ΔW is zero.
 
     `task_type` stays None: with SEQ_2_SEQ_LM PEFT calls Whisper with text inputs.
 
+    Args:
+        whisper: a frozen `WhisperForConditionalGeneration`; it is changed.
+        recipe: its `[lora]` names modules, rank, alpha and dropout.
+
     Raises:
-        InvalidInputError: modules or patterns of ranks that the base model lacks, no linears.
+        InvalidInputError: modules or rank patterns that match nothing in the base model, or modules that
+            are not linears.
     """
     config = LoraConfig(
         r=recipe.lora.rank,
@@ -55,21 +60,25 @@ def inject(whisper: Any, recipe: Recipe) -> Any:
     return model
 
 
-def fill(model: Any, seed: Artifact) -> None:
+def load_seed(model: Any, seed: Artifact) -> None:
     """Set a LoRA's weights to those of an artifact.
 
     A seed of a lower rank fills the first rows of A and columns of B; the rest starts as from scratch,
-    so the model starts exactly where the seed stands.
+    so the model starts out computing exactly what the seed computes.
+
+    Args:
+        model: from `inject_lora`; it is changed.
+        seed: an ordinary LoRA of the same base model.
 
     Raises:
         InvalidInputError: the seed adapts other modules, has a higher rank, or no weights of its own.
     """
     sections = {module.path: module for module in own_section(seed, "seed").modules}
-    theirs = load_file(seed.path / WEIGHTS_FILE)
+    stored = load_file(seed.path / WEIGHTS_FILE)
     state = {name: tensor.clone() for name, tensor in lora_state(model).items()}
-    if missing := sorted(set(theirs) ^ set(state)):
+    if missing := sorted(set(stored) ^ set(state)):
         raise InvalidInputError(
-            f"seed {seed.ref}: its modules are not the recipe's, first {missing[0]}; set lora.modules alike"
+            f"seed {seed.ref}: adapts other modules than the recipe, first {missing[0]}; use its lora.modules"
         )
     scaling = {path: layer.scaling["default"] for path, layer in lora_layers(model).items()}
     for name, tensor in state.items():
@@ -80,20 +89,24 @@ def fill(model: Any, seed: Artifact) -> None:
             raise InvalidInputError(
                 f"seed {seed.ref}: rank {rank} at {path}, above the recipe's; raise lora.rank"
             )
-        theirs_here = theirs[name].to(torch.float32)
+        here = stored[name].to(torch.float32)
         if ".lora_A." in name:
-            tensor[:rank] = theirs_here
+            tensor[:rank] = here
         else:
             tensor.zero_()
-            tensor[:, :rank] = theirs_here * (sections[path].scaling / scaling[path])
+            tensor[:, :rank] = here * (sections[path].scaling / scaling[path])
     set_peft_model_state_dict(model, state)
 
 
 def own_section(artifact: Artifact, role: str) -> LoraSection:
-    """Return what an ordinary adapter's LoRA holds.
+    """Return the manifest's section about the LoRA of an ordinary adapter.
+
+    Args:
+        artifact: any adapter.
+        role: what the adapter was to be, `seed` or `expert`; for the error.
 
     Raises:
-        InvalidInputError: it is an expert pair, which has no LoRA of its own; `role` says what it was for.
+        InvalidInputError: it is an expert pair, which has no LoRA of its own.
     """
     for section in artifact.manifest.lora:
         if section.role == "self":
@@ -122,7 +135,13 @@ def module_path(tensor: str) -> str:
 
 
 def export_config(recipe: Recipe, state: State, base_model: BaseModelPin) -> dict[str, Any]:
-    """Return what PEFT needs to know to load the weights `state`, in one spelling."""
+    """Return the content of `adapter_config.json`, from which PEFT loads the weights `state`.
+
+    Args:
+        recipe: of the training.
+        state: the trained tensors under PEFT's names.
+        base_model: its id and revision.
+    """
     alpha = recipe.alpha
     ranks = {module_path(name): tensor.shape[0] for name, tensor in state.items() if ".lora_A." in name}
     return {
@@ -146,13 +165,13 @@ def _check_patterns(recipe: Recipe) -> None:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise InvalidInputError(f"lora.rank_pattern: {pattern!r} is no pattern ({error})") from None
+            raise InvalidInputError(f"lora.rank_pattern: {pattern!r} is not a pattern ({error})") from None
 
 
 def _check_matched(model: Any, recipe: Recipe) -> None:
-    """PEFT ignores a name that matches nothing while others match; a recipe may not be half applied.
+    """Refuse names that match nothing, which PEFT ignores as long as others match.
 
-    And PEFT adapts more than linears, which are all that the runtime knows.
+    PEFT also adapts other layers than linears, which the decoder here cannot compute.
     """
     layers = lora_layers(model)
     paths = list(layers)
@@ -163,7 +182,7 @@ def _check_matched(model: Any, recipe: Recipe) -> None:
         kind = type(layer.base_layer)
         if kind is not nn.Linear:
             raise InvalidInputError(
-                f"lora.modules: {path.rpartition('.')[2]!r} is of type {kind.__name__}, no linear ({path}); "
+                f"lora.modules: {path.rpartition('.')[2]!r} is a {kind.__name__}, not a linear ({path}); "
                 f"expected some of {', '.join(PAPER_MODULES)}"
             )
     for pattern in recipe.lora.rank_pattern:

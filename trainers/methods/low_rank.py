@@ -1,14 +1,14 @@
-"""LoRA's products, forwards and backwards, in the order that computers like.
+"""The low-rank update of LoRA (arXiv 2106.09685, section 4.1), forward and backward, ordered for speed.
 
-    hasten(model)        # of PEFT; the layers stay PEFT's, weights and names as they are
-    y = add_wide(y, narrow(x, down) * scaling, up)        # the same for layers of our own
+    use_fast_lora(model)        # of PEFT; the layers stay PEFT's, weights and names as they are
+    y = add_up_projection(y, down_project(x, down) * scaling, up)        # the same for layers of our own
 
-PEFT computes `W x + scaling * B(A x)` layer by layer and leaves the gradients to autograd: two thin products
-and three passes over the outputs forwards, and backwards products of a tall matrix with a thin one in the
+PEFT computes `W x + scaling * B(A x)` layer by layer and leaves the gradients to autograd: forward, two thin
+products and three passes over the outputs; backward, products of a tall matrix with a thin one in the
 orientation that MKL is slowest at (a step of the embedded base model spends half as long on the LoRA as on
-Whisper). Here what is thin is `[rank, tokens]`, never `[tokens, rank]`, and in float32 the forward pass
+Whisper). Here the thin matrix is `[rank, tokens]`, never `[tokens, rank]`, and in float32 the forward pass
 multiplies once, with W + scaling * B A; bfloat16 would round a small B A away. For the backward pass only
-the input is kept, where PEFT's way keeps two more tensors a layer.
+the input is kept, where PEFT's way keeps two more tensors per layer.
 
 Same function, other order of summation: results agree to rounding.
 """
@@ -26,7 +26,7 @@ from torch.nn import functional
 ADAPTER = "default"
 
 
-class _Merged(torch.autograd.Function):
+class _MergedLinear(torch.autograd.Function):
     """`y = x (W + scaling * B A)' + bias`, W and bias frozen."""
 
     @staticmethod
@@ -42,17 +42,17 @@ class _Merged(torch.autograd.Function):
         x, weight, down, up = ctx.saved_tensors
         rows, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
         # [rank, tokens]: the thin side first, twice as fast as [tokens, rank], five times in the worst case
-        narrow = torch.mm(down, rows.t())
-        narrow_grads = torch.mm(up.t(), grads.t())
-        for_up = torch.mm(narrow, grads).mul_(ctx.scaling).t()
-        for_down = torch.mm(narrow_grads, rows).mul_(ctx.scaling)
+        projected = torch.mm(down, rows.t())
+        projected_grads = torch.mm(up.t(), grads.t())
+        for_up = torch.mm(projected, grads).mul_(ctx.scaling).t()
+        for_down = torch.mm(projected_grads, rows).mul_(ctx.scaling)
         for_x = None
         if ctx.needs_input_grad[0]:
             for_x = torch.mm(grads, torch.addmm(weight, up, down, alpha=ctx.scaling)).view_as(x)
         return for_x, None, None, for_down, for_up, None
 
 
-class _Narrow(torch.autograd.Function):
+class _DownProjection(torch.autograd.Function):
     """`A x'`."""
 
     @staticmethod
@@ -71,21 +71,21 @@ class _Narrow(torch.autograd.Function):
         return for_x, torch.mm(grad, rows)
 
 
-class _AddWide(torch.autograd.Function):
-    """`y + thin' B'`."""
+class _AddUpProjection(torch.autograd.Function):
+    """`y + hidden' B'`."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, thin: Tensor, up: Tensor) -> Tensor:
-        thin, up = thin.to(y.dtype), up.to(y.dtype)
-        ctx.save_for_backward(thin, up)
-        return torch.addmm(y.reshape(-1, y.shape[-1]), thin.t(), up.t()).view_as(y)
+    def forward(ctx: Any, y: Tensor, hidden: Tensor, up: Tensor) -> Tensor:
+        hidden, up = hidden.to(y.dtype), up.to(y.dtype)
+        ctx.save_for_backward(hidden, up)
+        return torch.addmm(y.reshape(-1, y.shape[-1]), hidden.t(), up.t()).view_as(y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        thin, up = ctx.saved_tensors
+        hidden, up = ctx.saved_tensors
         grads = grad.reshape(-1, grad.shape[-1])
-        return grad, torch.mm(up.t(), grads.t()), torch.mm(thin, grads).t()
+        return grad, torch.mm(up.t(), grads.t()), torch.mm(hidden, grads).t()
 
 
 def _arithmetic(x: Tensor) -> torch.dtype:
@@ -93,72 +93,83 @@ def _arithmetic(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def narrow(x: Tensor, down: Tensor) -> Tensor:
-    """Return `down x'`.
+def down_project(x: Tensor, down: Tensor) -> Tensor:
+    """Return `down x'`, what a LoRA's A gives.
 
     Args:
-        x: `[…, inputs]`.
-        down: `[rank, inputs]`.
+        x: `[…, inputs]` float.
+        down: A, `[rank, inputs]` float.
 
     Returns:
-        `[rank, tokens]`, tokens being all of x's other dimensions; in autocast's type under autocast.
+        `[rank, tokens]`, where tokens are all of x's other dimensions; in autocast's dtype under autocast,
+        else in x's.
     """
-    thin: Tensor = _Narrow.apply(x, down)
-    return thin
+    hidden: Tensor = _DownProjection.apply(x, down)
+    return hidden
 
 
-def add_wide(y: Tensor, thin: Tensor, up: Tensor) -> Tensor:
-    """Return `y + (up thin)'` in y's type.
+def add_up_projection(y: Tensor, hidden: Tensor, up: Tensor) -> Tensor:
+    """Return `y + (up hidden)'`, what a LoRA's B adds to the output of its linear.
 
     Args:
-        y: `[…, outputs]`.
-        thin: `[rank, tokens]`.
-        up: `[outputs, rank]`.
+        y: `[…, outputs]` float.
+        hidden: `[rank, tokens]`, from `down_project`, scaled.
+        up: B, `[outputs, rank]` float.
+
+    Returns:
+        `[…, outputs]` in y's dtype.
     """
     with torch.autocast(y.device.type, enabled=False):
-        wide: Tensor = _AddWide.apply(y, thin, up)
+        wide: Tensor = _AddUpProjection.apply(y, hidden, up)
     return wide
 
 
-class _Forward:
-    """Stands in for the `forward` of one of PEFT's linears."""
+class _FastForward:
+    """The `forward` of one of PEFT's LoRA linears, computed with fewer passes."""
 
     def __init__(self, layer: Linear) -> None:
-        self.layer, self.theirs = layer, layer.forward
+        self.layer, self.peft_forward = layer, layer.forward
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         layer: Any = self.layer
         simple = not (args or kwargs or layer.disable_adapters or layer.merged)
         if not simple or layer.active_adapters != [ADAPTER]:
-            return self.theirs(x, *args, **kwargs)
+            return self.peft_forward(x, *args, **kwargs)
         base, scaling = layer.base_layer, layer.scaling[ADAPTER]
         down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
         if torch.is_autocast_enabled(x.device.type):
-            return add_wide(base(x), narrow(x, down) * scaling, up)
-        y: Tensor = _Merged.apply(x, base.weight, base.bias, down, up, scaling)
+            return add_up_projection(base(x), down_project(x, down) * scaling, up)
+        y: Tensor = _MergedLinear.apply(x, base.weight, base.bias, down, up, scaling)
         return y
 
 
-def hasten(model: nn.Module) -> int:
-    """Make the plain LoRA layers of a PEFT model compute as described above.
+def use_fast_lora(model: nn.Module) -> int:
+    """Make the plain LoRA layers of a PEFT model compute as this module does.
 
     Layers with dropout, with a bias of their own or a variant such as DoRA, and those on a base layer that
     is trained or not float32, keep PEFT's way.
 
+    Args:
+        model: its layers get another `forward`.
+
     Returns:
-        The number of layers that compute so.
+        The number of layers that were changed.
     """
-    found = [module for module in model.modules() if type(module) is Linear and _plain(module)]
+    found = [module for module in model.modules() if type(module) is Linear and _is_plain_lora(module)]
     for layer in found:
-        layer.forward = _Forward(layer)
+        layer.forward = _FastForward(layer)
     return len(found)
 
 
-def keep_cast(whisper: Any, dtype: torch.dtype) -> int:
-    """Keep the frozen linears of a Whisper in the type that autocast casts them to at every step.
+def cast_frozen_linears(whisper: Any, dtype: torch.dtype) -> int:
+    """Store the frozen linears of a Whisper in the dtype that autocast casts them to at every step.
 
     The same numbers in half the memory, and without a second copy for the backward pass. What is trained
-    keeps its float32, and so does the output layer, whose weights are the embedding's.
+    stays in float32, and so does the output layer, whose weights are the embedding's.
+
+    Args:
+        whisper: a `WhisperForConditionalGeneration`; it is changed.
+        dtype: autocast's.
 
     Returns:
         The number of linears that were changed.
@@ -175,7 +186,7 @@ def keep_cast(whisper: Any, dtype: torch.dtype) -> int:
     return len(found)
 
 
-def _plain(layer: Any) -> bool:
+def _is_plain_lora(layer: Any) -> bool:
     if list(layer.lora_A) != [ADAPTER] or type(layer.base_layer) is not nn.Linear:
         return False
     frozen = not any(parameter.requires_grad for parameter in layer.base_layer.parameters())

@@ -1,8 +1,8 @@
-"""Where training starts from: the methods of LoRA-Whisper (arXiv 2406.06619), by name.
+"""The training methods of LoRA-Whisper (arXiv 2406.06619), by name: what is trained, and from which start.
 
-    trainee = start(whisper, recipe, {"seed": artifact})
+    trainable = make_trainable(whisper, recipe, {"seed": artifact})
 
-A method takes a base model and the parents' artifacts, and makes what the training loop trains.
+A method is a short function that turns a base model and the parents' artifacts into a `TrainableModel`.
 """
 
 from __future__ import annotations
@@ -12,55 +12,60 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.trainers.methods.expert_pairs import pair_trainee
-from adapter_hub.trainers.methods.injection import fill, inject
-from adapter_hub.trainers.methods.trainee import Trainee, lora_trainee, whole_trainee
+from adapter_hub.trainers.methods.expert_pairs import trainable_pair
+from adapter_hub.trainers.methods.injection import inject_lora, load_seed
+from adapter_hub.trainers.methods.trainable import TrainableModel, trainable_lora, trainable_whisper
 from adapter_hub.trainers.recipe import FULL_FINE_TUNING, GateTable, Recipe
 
 Parents = Mapping[str, Artifact]  # by role: seed, expert
-Start = Callable[[Any, Recipe, Parents], Trainee]
+MakeTrainable = Callable[[Any, Recipe, Parents], TrainableModel]
 
 
-def from_scratch(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
+def from_scratch(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableModel:
     """`lora` (section 3.2): PEFT's own start, A random and B zero, so ΔW is zero."""
-    return lora_trainee(inject(whisper, recipe))
+    return trainable_lora(inject_lora(whisper, recipe))
 
 
-def warm_start(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
+def warm_start(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableModel:
     """`warm-start` (section 3.3): the LoRA of the most similar language."""
-    model = inject(whisper, recipe)
-    fill(model, parents["seed"])
-    return lora_trainee(model)
+    model = inject_lora(whisper, recipe)
+    load_seed(model, parents["seed"])
+    return trainable_lora(model)
 
 
-def expert_pair(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
+def expert_pair(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableModel:
     """`expert-pair` (section 3.3, LoRA MoE): the most similar language's LoRA, frozen, beside a new one.
 
-    The paper says that two LoRAs take part in the forward pass and leaves the gate open; ours is a
-    softmax, and starts with equal shares. The child starts from scratch, or from a seed: from the parent
-    itself the model starts exactly where the parent stands.
+    The paper says that two LoRAs take part in the forward pass and does not define the gate; ours is a
+    softmax that starts with equal shares. The child starts from scratch, or from a seed. With the parent as
+    its seed, the model starts out computing exactly what the parent computes.
     """
-    model = inject(whisper, recipe)
+    model = inject_lora(whisper, recipe)
     if "seed" in parents:
-        fill(model, parents["seed"])
-    return pair_trainee(model, parents["expert"], (recipe.gate or GateTable()).kind)
+        load_seed(model, parents["seed"])
+    return trainable_pair(model, parents["expert"], (recipe.gate or GateTable()).kind)
 
 
-def full_fine_tuning(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
+def full_fine_tuning(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableModel:
     """`full-fine-tuning` (systems E2, E3, E5 and E6): every weight of the base model.
 
-    Only the encoder's positions stay: they are computed sines, in Whisper as in transformers.
+    Only the encoder's position embeddings stay frozen: they are computed sines, as in Whisper itself.
     """
     whisper.requires_grad_(requires_grad=True)
     whisper.get_encoder().embed_positions.requires_grad_(requires_grad=False)
-    return whole_trainee(whisper)
+    return trainable_whisper(whisper)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A named start, with the paper's reference."""
+    """A training method.
 
-    start: Start
+    Attributes:
+        make: turns the base model into what is trained.
+        reference: where the paper describes it.
+    """
+
+    make: MakeTrainable
     reference: str
 
 
@@ -72,8 +77,8 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-def start(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
-    """Make what the recipe's method trains out of a base model.
+def make_trainable(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableModel:
+    """Turn a base model into what the recipe's method trains.
 
     Args:
         whisper: a frozen `WhisperForConditionalGeneration` that nothing else uses; it is changed.
@@ -83,4 +88,4 @@ def start(whisper: Any, recipe: Recipe, parents: Parents) -> Trainee:
     Raises:
         InvalidInputError: modules that the base model lacks, or a parent that does not fit.
     """
-    return METHODS[recipe.adapter.method].start(whisper, recipe, parents)
+    return METHODS[recipe.adapter.method].make(whisper, recipe, parents)

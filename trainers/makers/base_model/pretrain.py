@@ -21,7 +21,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from adapter_hub.reporting import Tell
-from adapter_hub.trainers.loop.spec_augment import mask
+from adapter_hub.trainers.data.spec_augment import mask
 from adapter_hub.trainers.loop.variable_length import encode
 from adapter_hub.trainers.makers.base_model.architecture import TIMESTAMP_SECONDS
 from adapter_hub.trainers.makers.base_model.examples import Example

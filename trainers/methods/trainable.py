@@ -1,4 +1,4 @@
-"""What the training loop trains: a model, the Whisper inside it, and the tensors that a checkpoint holds."""
+"""A model as the training loop takes it, with the Whisper in it and the tensors that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PREFIX = "base_model.model."  # of the names that PEFT saves tensors by
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainableModel:
     """A model in training.
 
     Attributes:
         model: what the optimiser gets; only what it trains requires gradients.
         whisper: the `WhisperForConditionalGeneration` in it; LoRA layers in it apply as usual.
-        state: returns a copy of the trained tensors on the CPU, by the names that a checkpoint uses.
-        load_state: puts such tensors back.
+        state: returns a copy of the trained tensors on the CPU, by their names in a checkpoint.
+        load_state: loads such tensors back.
     """
 
     model: Any
@@ -32,18 +32,18 @@ class Trainee:
     load_state: Callable[[State], None]
 
 
-def lora_trainee(model: Any) -> Trainee:
-    """Return the trainee of a PEFT model with one LoRA."""
+def trainable_lora(model: Any) -> TrainableModel:
+    """Return a PEFT model with one LoRA as a trainable model."""
 
     def load_state(state: State) -> None:
         check_names(state, lora_state(model))
         set_peft_model_state_dict(model, dict(state))
 
-    return Trainee(model, model.get_base_model(), lambda: lora_state(model), load_state)
+    return TrainableModel(model, model.get_base_model(), lambda: lora_state(model), load_state)
 
 
-def whole_trainee(whisper: Any) -> Trainee:
-    """Return the trainee that is a whole Whisper; its state leaves out weights that are tied to others."""
+def trainable_whisper(whisper: Any) -> TrainableModel:
+    """Return a whole Whisper as a trainable model; its state leaves out weights that are tied to others."""
     tied = set(whisper.all_tied_weights_keys)
 
     def state() -> dict[str, torch.Tensor]:
@@ -54,17 +54,26 @@ def whole_trainee(whisper: Any) -> Trainee:
         check_names(state, whisper.state_dict().keys() - tied)
         whisper.load_state_dict(dict(state), strict=False)
 
-    return Trainee(whisper, whisper, state, load_state)
+    return TrainableModel(whisper, whisper, state, load_state)
 
 
 def lora_state(model: Any, name: str = "default") -> dict[str, torch.Tensor]:
-    """Return the tensors of a PEFT model's LoRA under the names that PEFT saves them by, on the CPU."""
+    """Return copies of the tensors of a PEFT model's LoRA, on the CPU, by the names that PEFT saves.
+
+    Args:
+        model: with one or more LoRAs.
+        name: of the LoRA in it.
+    """
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     return {key: _copied(tensor) for key, tensor in state.items()}
 
 
 def check_names(found: Collection[str], wanted: Collection[str]) -> None:
-    """Refuse a checkpoint's tensors unless their names are exactly the wanted ones.
+    """Refuse a checkpoint's tensors unless their names are exactly the expected ones.
+
+    Args:
+        found: names in the checkpoint.
+        wanted: names in the model.
 
     Raises:
         IntegrityError: with every name that only one of the two has.

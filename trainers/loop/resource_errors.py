@@ -1,6 +1,6 @@
 """What to say when memory or disk are not enough for a training: one line, with what needs less.
 
-    with enough_disk(work), enough_memory(SMALLER_STEPS):
+    with explain_full_disk(work), explain_out_of_memory(SMALLER_STEPS):
         trainer.train()
 
 Any other error passes unchanged.
@@ -25,7 +25,7 @@ SMALLER_MODEL = "end what else uses it, or take a smaller base model or --device
 
 
 @contextlib.contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
+def explain_out_of_memory(advice: str) -> Iterator[None]:
     """Turn what is raised for a lack of memory into one line; advice for other commands does not help here.
 
     Args:
@@ -43,7 +43,7 @@ def enough_memory(advice: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def enough_disk(work: Path) -> Iterator[None]:
+def explain_full_disk(work: Path) -> Iterator[None]:
     """Turn what torch and safetensors raise for a full disk into one line.
 
     Args:

@@ -1,7 +1,7 @@
 """How much sound is taken in, found out before anything is decoded.
 
     check_header("clip.flac", rate, channels, frames)       # a recording, read in blocks
-    check_whole("clip.flac", seconds, longest=30.0)         # decoded at once
+    check_duration("clip.flac", seconds, longest=30.0)         # decoded at once
 
 A few bytes of a header can promise hours, thousands of channels, or a rate at which every sample becomes
 sixteen thousand. So rate and channels are looked at wherever sound is read. What is decoded at once is
@@ -61,7 +61,7 @@ def check_header(where: str, rate: int, channels: int, frames: int) -> None:
         )
 
 
-def check_whole(where: str, seconds: float, longest: float | None) -> float:
+def check_duration(where: str, seconds: float, longest: float | None) -> float:
     """Refuse sound that is too long to be decoded at once.
 
     Args:

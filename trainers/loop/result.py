@@ -1,4 +1,4 @@
-"""What a training gave: the trainee, and how it went."""
+"""What a training gave: the trainable, and how it went."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapter_hub.formats.manifest import CurvePoint
-from adapter_hub.trainers.methods.trainee import Trainee
+from adapter_hub.trainers.methods.trainable import TrainableModel
 
 POINTS = 100  # of a curve's losses, at most; a manifest is read often
 DIGITS = 4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """A finished training.
 
     Attributes:
-        trainee: with the weights to keep.
+        trainable: with the weights to keep.
         steps: of the optimiser.
         seconds: of wall-clock time, those before an interruption included.
         best_step: whose weights were kept, with early stopping.
@@ -26,7 +26,7 @@ class Outcome:
         processes: that trained together.
     """
 
-    trainee: Trainee
+    trainable: TrainableModel
     steps: int
     seconds: float
     best_step: int | None = None
