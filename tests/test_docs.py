@@ -78,12 +78,6 @@ def test_every_source_that_is_shown_is_valid() -> None:
     assert len([SourceTable.model_validate(source, strict=False) for source in sources]) >= 2
 
 
-def test_the_citation_is_of_this_version_and_licence() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
-    assert {f"version: {project['version']}", f"license: {project['license']}"} <= set(lines)
-
-
 def test_every_key_of_a_recipe_has_a_meaning_and_a_section() -> None:
     meanings = recipe_page.meanings()
     assert set(recipe_page.SECTIONS.values()) == set(TABLES.values()) | {SourceTable}
