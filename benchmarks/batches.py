@@ -23,7 +23,7 @@ from timing import Row, against, in_turns, machine, ratio
 
 from adapter_hub.decoding.decode import DecodingOptions, search
 from adapter_hub.model.quiet import quiet
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 
 MANY = 32
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/batches.py"
@@ -48,13 +48,13 @@ def one_by_one(bench: Bench) -> Row:
     """Greedy, 8 rows with 8 adapters in one batch, against PEFT that switches for every row."""
     model = peft_model(bench.base, bench.adapters)
     ours = bench.ours(Session(bench.base), bench.rows(8, 8), 1)
-    heard = bench.heard(8)
+    encoder_output = bench.encoder_output(8)
 
     def theirs() -> list[list[int]]:
         found = []
         for row in range(8):
             model.set_adapter(f"a{row}")
-            bench_of_one = bench.generate(model, 1, 1, heard=heard[row : row + 1])
+            bench_of_one = bench.generate(model, 1, 1, encoder_output=encoder_output[row : row + 1])
             found += bench_of_one()
         return found
 
@@ -69,7 +69,7 @@ def one_by_one(bench: Bench) -> Row:
 def many(bench: Bench) -> Row:
     """A decoder step of 32 rows with 32 adapters, against the base model's."""
     adapters = [random_adapter(bench.base, seed) for seed in range(MANY)]
-    plans: dict[str, list[Experts]] = {"base": [None] * MANY, "adapters": list(adapters)}
+    plans: dict[str, list[RowAdapters]] = {"base": [None] * MANY, "adapters": list(adapters)}
     row = {"what": "decoder step, 32 rows with 32 adapters, of the base model's"}
     return row | against(steps(bench, plans, 1), "adapters", "base")
 
@@ -80,13 +80,13 @@ def utterances(bench: Bench, beams: int, count: int) -> Row:
     features = torch.randn(8, config.num_mel_bins, 3000, generator=torch.Generator().manual_seed(3))
     options = DecodingOptions(beams=beams, most_tokens=bench.tokens)
 
-    def run(rows: list[Experts]) -> Callable[[], Any]:
+    def run(rows: list[RowAdapters]) -> Callable[[], Any]:
         session = Session(bench.base)
 
         def once() -> Any:
-            session.seat(rows)
-            heard = session.model.get_encoder()(features).last_hidden_state
-            return search(session, heard, [PROMPT] * 8, options)
+            session.set_adapters(rows)
+            encoder_output = session.model.get_encoder()(features).last_hidden_state
+            return search(session, encoder_output, [PROMPT] * 8, options)
 
         once()
         return once

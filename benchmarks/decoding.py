@@ -39,7 +39,7 @@ from adapter_hub.decoding.decoder import DecoderSteps
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.quiet import quiet
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 
 PROMPT = [START, LANGUAGE, TASK, NO_TIMESTAMPS]
 STEPS = 12  # of a decoder that are timed one by one
@@ -66,30 +66,30 @@ class Bench:
     repeats: int
     tokens: int
 
-    def heard(self, rows: int) -> torch.Tensor:
+    def encoder_output(self, rows: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(2)
         return torch.randn(rows, 1500, self.base.model.config.d_model, generator=generator)
 
-    def rows(self, count: int, adapters: int) -> list[Experts]:
+    def rows(self, count: int, adapters: int) -> list[RowAdapters]:
         return [self.adapters[row % adapters] if adapters else None for row in range(count)]
 
-    def ours(self, session: Session, rows: list[Experts], beams: int) -> Callable[[], list[list[int]]]:
-        heard, prompts = self.heard(len(rows)), [PROMPT] * len(rows)
+    def ours(self, session: Session, rows: list[RowAdapters], beams: int) -> Callable[[], list[list[int]]]:
+        encoder_output, prompts = self.encoder_output(len(rows)), [PROMPT] * len(rows)
         options = DecodingOptions(beams=beams, most_tokens=self.tokens)
 
         def run() -> list[list[int]]:
-            session.seat(rows)
-            return [list(text.tokens) for text in search(session, heard, prompts, options)]
+            session.set_adapters(rows)
+            return [list(text.tokens) for text in search(session, encoder_output, prompts, options)]
 
         return run
 
     def generate(self, model: Any, rows: int, beams: int, **more: Any) -> Callable[[], list[list[int]]]:
-        heard = more.pop("heard", self.heard(rows))
+        encoder_output = more.pop("encoder_output", self.encoder_output(rows))
 
         def run() -> list[list[int]]:
             # one model output a call: generate expands it in place
             found = model.generate(
-                encoder_outputs=BaseModelOutput(last_hidden_state=heard),
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoder_output),
                 language=["en"] * rows,
                 task="transcribe",
                 num_beams=beams,
@@ -120,15 +120,15 @@ def beam_search(bench: Bench, sizes: tuple[int, ...], beams: int) -> list[Row]:
     return rows
 
 
-def steps(bench: Bench, plans: Mapping[str, list[Experts]], beams: int) -> dict[str, list[float]]:
+def steps(bench: Bench, plans: Mapping[str, list[RowAdapters]], beams: int) -> dict[str, list[float]]:
     """Return the seconds of single decoder steps, the plans in turns."""
     count = len(next(iter(plans.values())))
     ready = {}
     for name, rows in plans.items():
         session = Session(bench.base)
-        session.seat(rows)
-        ready[name] = DecoderSteps(session, bench.heard(count), beams=beams)
-        ready[name].begin([PROMPT] * count, len(PROMPT) + STEPS + 4)
+        session.set_adapters(rows)
+        ready[name] = DecoderSteps(session, bench.encoder_output(count), beams=beams)
+        ready[name].prefill([PROMPT] * count, len(PROMPT) + STEPS + 4)
     tokens = torch.arange(count * beams).view(count, beams)
     runs = {name: lambda s=s: s.advance(tokens) for name, s in ready.items()}
     in_turns(runs, 2)
@@ -151,17 +151,17 @@ class Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def calls(bench: Bench, rows: list[Experts], beams: int) -> dict[str, int]:
+def calls(bench: Bench, rows: list[RowAdapters], beams: int) -> dict[str, int]:
     session = Session(bench.base)
-    session.seat(rows)
-    decoder = DecoderSteps(session, bench.heard(len(rows)), beams=beams)
-    decoder.begin([PROMPT] * len(rows), 20)
+    session.set_adapters(rows)
+    decoder = DecoderSteps(session, bench.encoder_output(len(rows)), beams=beams)
+    decoder.prefill([PROMPT] * len(rows), 20)
     with Counter() as counter:
         decoder.advance(torch.zeros(len(rows), beams, dtype=torch.long))
     return {"computing": counter.calls, "all": counter.all}
 
 
-def plans_of(bench: Bench, size: int) -> dict[str, list[Experts]]:
+def plans_of(bench: Bench, size: int) -> dict[str, list[RowAdapters]]:
     plans = {f"{count} adapters": bench.rows(size, count) for count in (0, 1, 2, 4, 8)}
     plans["1 token pair"] = [bench.pairs[0]] * size
     plans["2 token pairs"] = [bench.pairs[row % 2] for row in range(size)]
@@ -200,7 +200,7 @@ def encoder(bench: Bench, size: int) -> list[Row]:
     runs: dict[str, Callable[[], Any]] = {"base": lambda: bench.base.model.get_encoder()(features)}
     for name in names:
         session = Session(bench.base)
-        session.seat(plans[name])
+        session.set_adapters(plans[name])
         runs[name] = lambda session=session: session.model.get_encoder()(features)
     for run in runs.values():
         run()

@@ -91,9 +91,9 @@ def ours(base: BaseModel, adapter: ResidentAdapter, size: int, beams: int, count
     options = DecodingOptions(beams=beams, most_tokens=count)
 
     def run() -> list[list[int]]:
-        session.seat([adapter] * size)
-        heard = session.model.get_encoder()(features).last_hidden_state
-        return [list(text.tokens) for text in search(session, heard, [PROMPT] * size, options)]
+        session.set_adapters([adapter] * size)
+        encoder_output = session.model.get_encoder()(features).last_hidden_state
+        return [list(text.tokens) for text in search(session, encoder_output, [PROMPT] * size, options)]
 
     return run
 

@@ -179,7 +179,7 @@ class Both:
         """Return the largest difference of the two sides' logits on one input."""
         artifact = self.pull(f"{NAME}@{VERSION}")
         session = Session(self.base)
-        session.seat_all(load_adapter(self.base, artifact))
+        session.set_adapter(load_adapter(self.base, artifact))
         config = self.base.model.config
         torch.manual_seed(3)
         features = torch.randn(1, config.num_mel_bins, 2 * config.max_source_positions)

@@ -82,7 +82,7 @@ def measure(plain: BaseModel, adapter: ResidentAdapter, count: int) -> list[Row]
         turns = itertools.count()
         switches = in_turns(
             {
-                "ours": lambda: session.seat([resident[next(turns) % count]]),
+                "ours": lambda: session.set_adapters([resident[next(turns) % count]]),
                 "peft": lambda: model.set_adapter(f"b{1 + next(turns) % count}"),
             },
             2 * count + 4,
@@ -106,8 +106,8 @@ def sealed(plain: BaseModel, adapter: ResidentAdapter, folder: Path) -> tuple[Ba
     base = replace(plain, digest=digest_of(b"random weights"))
     tensors = {}
     for path, part in adapter.layout.items():
-        tensors[f"base_model.model.{path}.lora_A.weight"] = part.a_of(adapter.buffer).clone()
-        tensors[f"base_model.model.{path}.lora_B.weight"] = part.b_of(adapter.buffer).clone()
+        tensors[f"base_model.model.{path}.lora_A.weight"] = part.lora_a(adapter.buffer).clone()
+        tensors[f"base_model.model.{path}.lora_B.weight"] = part.lora_b(adapter.buffer).clone()
     safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE)
     config = peft.LoraConfig(r=32, lora_alpha=32, target_modules=list(LINEARS)).to_dict()
     config["target_modules"] = sorted(config["target_modules"])

@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.layout import EXPERTS, Layout, Part, padded_rank
+from adapter_hub.model.layout import EXPERTS, AdapterLayout, ModuleLayout, padded_rank
 from adapter_hub.model.loading import ResidentAdapter
 
 SHAPES = {
@@ -76,12 +76,12 @@ def random_adapter(base: BaseModel, seed: int, rank: int = 32, *, gated: bool = 
         a, b = size, size + rows * linear.in_features
         bias = b + width * linear.out_features
         parts.append(
-            Part(path, width, linear.in_features, linear.out_features, a, b, bias if gated else None)
+            ModuleLayout(path, width, linear.in_features, linear.out_features, a, b, bias if gated else None)
         )
         size = bias + EXPERTS * gated
     generator = torch.Generator().manual_seed(seed)
     buffer = (torch.randn(size, generator=generator) * 0.02).to(base.device, base.dtype)
-    return ResidentAdapter(f"random/{seed}", Layout(tuple(parts), size), buffer)
+    return ResidentAdapter(f"random/{seed}", AdapterLayout(tuple(parts), size), buffer)
 
 
 def merged(base: BaseModel, adapter: ResidentAdapter) -> Any:
@@ -89,7 +89,7 @@ def merged(base: BaseModel, adapter: ResidentAdapter) -> Any:
     model = copy.deepcopy(base.model)
     with torch.no_grad():
         for path, part in adapter.layout.items():
-            update = part.b_of(adapter.buffer) @ part.a_of(adapter.buffer)
+            update = part.lora_b(adapter.buffer) @ part.lora_a(adapter.buffer)
             model.get_submodule(path).weight += update
     return model
 
@@ -107,6 +107,6 @@ def peft_model(base: BaseModel, adapters: list[ResidentAdapter]) -> Any:
         for number, adapter in enumerate(adapters):
             for path, part in adapter.layout.items():
                 layer = model.base_model.model.get_submodule(path)
-                layer.lora_A[f"a{number}"].weight.copy_(part.a_of(adapter.buffer))
-                layer.lora_B[f"a{number}"].weight.copy_(part.b_of(adapter.buffer))
+                layer.lora_A[f"a{number}"].weight.copy_(part.lora_a(adapter.buffer))
+                layer.lora_B[f"a{number}"].weight.copy_(part.lora_b(adapter.buffer))
     return model.eval()

@@ -44,10 +44,10 @@ from timing import Row, machine
 
 from adapter_hub.decoding.decode import DecodingOptions, search
 from adapter_hub.model.base_model import DTYPES, BaseModel
-from adapter_hub.model.graphs import SWITCH
+from adapter_hub.model.cuda_graphs import SWITCH
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.quiet import quiet
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 
 SECONDS = 30.0  # of audio in a row
 ADAPTERS = 8
@@ -74,12 +74,12 @@ class Bench:
         features = torch.randn(self.batch, config.num_mel_bins, 3000, generator=generator)
         return features.to(self.base.device, self.base.dtype)
 
-    def rows(self, count: int) -> list[Experts]:
+    def rows(self, count: int) -> list[RowAdapters]:
         return list(islice(cycle(self.adapters[:count]), self.batch))
 
     def ours(self, count: int, *, recorded: bool = True) -> Run:
-        before = os.environ.get(SWITCH, "1")
-        os.environ[SWITCH] = before if recorded else "0"
+        before = os.environ.get(SWITCH, "0")
+        os.environ[SWITCH] = "1" if recorded else "0"
         session = Session(self.base)
         os.environ[SWITCH] = before
         rows, features = self.rows(count), self.features
@@ -88,9 +88,9 @@ class Bench:
         options = DecodingOptions(beams=self.beams, most_tokens=self.tokens)
 
         def run() -> Texts:
-            session.seat(rows)
-            heard = session.model.get_encoder()(features).last_hidden_state
-            return [list(text.tokens) for text in search(session, heard, prompts, options)]
+            session.set_adapters(rows)
+            encoder_output = session.model.get_encoder()(features).last_hidden_state
+            return [list(text.tokens) for text in search(session, encoder_output, prompts, options)]
 
         return run
 

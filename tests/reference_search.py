@@ -139,8 +139,8 @@ def run(case: Case) -> Case:
         text = row[skip:]
         case.theirs.append((text[: text.index(end)] if end in text else text, score))
     session = Session(base)
-    session.seat([None] * len(prompts))
-    heard = model.get_encoder()(case.features).last_hidden_state
-    for text in search(session, heard, prompts, options):
+    session.set_adapters([None] * len(prompts))
+    encoder_output = model.get_encoder()(case.features).last_hidden_state
+    for text in search(session, encoder_output, prompts, options):
         case.ours.append((list(text.tokens), text.score))
     return case

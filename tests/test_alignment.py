@@ -1,4 +1,4 @@
-"""Word times: the warp and the attention are transformers', and words are where espeak spoke them."""
+"""Word times: the time warping and the attention are transformers', and words are where espeak spoke them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from transformers.models.whisper.generation_whisper import _dynamic_time_warping
 
 import adapter_hub
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.alignment import AttentionReader, align, alignment_heads, median, warp, words_of
+from adapter_hub.decoding.alignment import (
+    AttentionReader,
+    align,
+    alignment_heads,
+    dtw,
+    median_filter,
+    word_spans,
+)
 from adapter_hub.decoding.decode import DecodingOptions, prompt_tokens
-from adapter_hub.decoding.language import hear
+from adapter_hub.decoding.language import encode
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
@@ -27,27 +34,27 @@ from adapter_hub.transcription.transcriber import Transcriber
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_warp_is_transformers_own(seed: int) -> None:
+def test_the_time_warping_is_transformers_own(seed: int) -> None:
     random = np.random.default_rng(seed)
     costs = random.standard_normal((random.integers(1, 30), random.integers(1, 90)))
-    for ours, theirs in zip(warp(costs), _dynamic_time_warping(costs), strict=True):
+    for ours, theirs in zip(dtw(costs), _dynamic_time_warping(costs), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("length", [3, 4, 50])
 def test_the_median_is_transformers_own(length: int) -> None:
     values = torch.randn(3, 5, length)
-    torch.testing.assert_close(median(values, 7), _median_filter(values, 7))
+    torch.testing.assert_close(median_filter(values, 7), _median_filter(values, 7))
 
 
 @pytest.fixture(scope="module")
-def heard(base: BaseModel) -> torch.Tensor:
+def encoder_output(base: BaseModel) -> torch.Tensor:
     audios = [audio_from_samples(speech(2.0, seed), 16_000) for seed in range(3)]
-    return hear(base, torch.from_numpy(log_mel(base.processor.feature_extractor, audios)))
+    return encode(base, torch.from_numpy(log_mel(base.processor.feature_extractor, audios)))
 
 
 def test_the_attention_is_transformers_own_for_every_row_and_its_adapter(
-    base: BaseModel, adapters: list[Artifact], heard: torch.Tensor
+    base: BaseModel, adapters: list[Artifact], encoder_output: torch.Tensor
 ) -> None:
     from transformers import WhisperForConditionalGeneration
 
@@ -55,9 +62,9 @@ def test_the_attention_is_transformers_own_for_every_row_and_its_adapter(
     danish = load_adapter(base, adapters[0])
     rows = [None, danish, danish]
     session = Session(base)
-    session.seat(rows)
-    reader = AttentionReader(session, heard, [(0, 1), (1, 0)])
-    reader.begin(prompts, 20)
+    session.set_adapters(rows)
+    reader = AttentionReader(session, encoder_output, [(0, 1), (1, 0)])
+    reader.prefill(prompts, 20)
     plain = WhisperForConditionalGeneration.from_pretrained(
         base.folder, attn_implementation="eager", dtype=torch.float32
     )
@@ -68,7 +75,7 @@ def test_the_attention_is_transformers_own_for_every_row_and_its_adapter(
         model = plain if rows[row] is None else peft
         with torch.no_grad():
             wanted = model(
-                encoder_outputs=(heard[row : row + 1],),
+                encoder_outputs=(encoder_output[row : row + 1],),
                 decoder_input_ids=torch.tensor([prompt]),
                 output_attentions=True,
             ).cross_attentions
@@ -78,10 +85,10 @@ def test_the_attention_is_transformers_own_for_every_row_and_its_adapter(
             )
 
 
-def test_times_go_on_and_end_with_the_window(base: BaseModel, heard: torch.Tensor) -> None:
+def test_times_go_on_and_end_with_the_window(base: BaseModel, encoder_output: torch.Tensor) -> None:
     prompt = prompt_tokens(base, "pl", DecodingOptions())
     texts = [[3, 4, 5, 6], [], list(range(3, 60))]
-    times = align(Session(base), heard, [None] * 3, [prompt] * 3, texts, [2.0, 2.0, 1.0])
+    times = align(Session(base), encoder_output, [None] * 3, [prompt] * 3, texts, [2.0, 2.0, 1.0])
     assert [len(row) for row in times] == [4, 0, 57]
     for row, seconds in ((times[0], 2.0), (times[2], 1.0)):
         assert row[0][0] == 0.0
@@ -117,7 +124,7 @@ def test_words_are_whole_characters_with_their_punctuation(
 ) -> None:
     tokens = base.processor.tokenizer(text, add_special_tokens=False).input_ids
     times = [(float(i), float(i + 1)) for i in range(len(tokens))]
-    words = words_of(base, tokens, times, language)
+    words = word_spans(base, tokens, times, language)
     assert [word.text for word in words] == wanted
     assert words[0].start == 0.0
     assert all(word.start < word.end for word in words)

@@ -14,7 +14,7 @@ import torch
 from small_whisper import make_adapter, speech
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode
+from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
@@ -64,7 +64,7 @@ def test_an_adapter_gives_the_logits_of_plain_peft(
     features = features_of(base, 3)
     theirs = logits_of(peft_model(base, adapters[which].path), base, features)
     session = Session(base)
-    session.seat([resident[which]] * 3)
+    session.set_adapters([resident[which]] * 3)
     ours = logits_of(session.model, base, features)
     assert float((theirs - logits_of(base.model, base, features)).abs().max()) > 0.1
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-5)
@@ -108,9 +108,9 @@ def test_base_model_rows_are_bit_identical_to_the_plain_model_whatever_the_other
     features = features_of(base, 4)
     plain = logits_of(base.model, base, features)
     session = Session(base)
-    session.seat([None] * 4)
+    session.set_adapters([None] * 4)
     assert same_bits(logits_of(session.model, base, features), plain)
-    session.seat([None, resident[0], resident[2], None])
+    session.set_adapters([None, resident[0], resident[2], None])
     mixed = logits_of(session.model, base, features)
     assert same_bits(mixed[0], plain[0])
     assert same_bits(mixed[3], plain[3])
@@ -132,7 +132,7 @@ def test_an_adapter_s_row_is_bit_identical_whatever_the_other_rows_carry(
         [c, None, c],
         [[(c, 0.5), (b, 0.5)], b, None],
     ):
-        session.seat([a, *others])
+        session.set_adapters([a, *others])
         seen.append(logits_of(session.model, base, features)[0])
     assert all(same_bits(row, seen[0]) for row in seen)
 
@@ -200,12 +200,12 @@ def test_a_pair_of_experts_adds_the_weighted_updates(
 ) -> None:
     features = features_of(base, 2)
     session = Session(base)
-    session.seat([[(resident[0], 0.3), (resident[1], 0.7)], None])
+    session.set_adapters([[(resident[0], 0.3), (resident[1], 0.7)], None])
     ours = logits_of(session.model, base, features)[0]
     dense = copy.deepcopy(base.model)
     for adapter, weight in ((resident[0], 0.3), (resident[1], 0.7)):
-        for part in adapter.layout.parts:
-            update = part.b_of(adapter.buffer) @ part.a_of(adapter.buffer)
+        for part in adapter.layout.modules:
+            update = part.lora_b(adapter.buffer) @ part.lora_a(adapter.buffer)
             dense.get_submodule(part.path).weight += weight * update
     torch.testing.assert_close(ours, logits_of(dense, base, features)[0], atol=2e-5, rtol=1e-4)
 
@@ -218,8 +218,8 @@ def test_two_threads_with_different_adapters_are_both_right(
     plans: list[list] = [[resident[0], None], [resident[1], [(resident[2], 0.5), (resident[0], 0.5)]]]
     options = DecodingOptions(beams=2, most_tokens=5)
 
-    def call(session: Session, plan: list) -> tuple[torch.Tensor, list[Decoded]]:
-        session.seat(plan)
+    def call(session: Session, plan: list) -> tuple[torch.Tensor, list[DecodingResult]]:
+        session.set_adapters(plan)
         logits = logits_of(session.model, base, features)
         return logits, decode(session, features, rows=plan, languages=languages, options=options)
 
@@ -243,7 +243,7 @@ def test_the_base_model_is_left_as_it_was(base: BaseModel, resident: Sequence[Re
     before = logits_of(base.model, base, features_of(base, 2))
     names = [name for name, _ in base.model.named_parameters()]
     session = Session(base)
-    session.seat_all(resident[0])
+    session.set_adapter(resident[0])
     logits_of(session.model, base, features_of(base, 2))
     assert same_bits(logits_of(base.model, base, features_of(base, 2)), before)
     assert [name for name, _ in base.model.named_parameters()] == names
@@ -256,11 +256,13 @@ def test_a_session_refuses_a_batch_that_it_is_not_seated_for(
     base: BaseModel, resident: Sequence[ResidentAdapter]
 ) -> None:
     session = Session(base)
-    session.seat([resident[0], None])
-    with pytest.raises(InvalidInputError, match="a batch of 3 reached a session seated for 2 rows"):
+    session.set_adapters([resident[0], None])
+    with pytest.raises(
+        InvalidInputError, match="a batch of 3 rows reached .* adapters are set for 2"
+    ):
         logits_of(session.model, base, features_of(base, 3))
-    with pytest.raises(InvalidInputError, match="no rows to seat"):
-        session.seat([])
+    with pytest.raises(InvalidInputError, match="no rows; expected one entry"):
+        session.set_adapters([])
 
 
 def test_a_session_may_be_seated_within_and_without_inference_mode(
@@ -269,10 +271,10 @@ def test_a_session_may_be_seated_within_and_without_inference_mode(
     features, rows = features_of(base, 2), [resident[0], resident[2]]
     session = Session(base)
     decode(session, features, rows=rows, languages=["da", "ja"], options=DecodingOptions(most_tokens=2))
-    session.seat([resident[1], resident[2]])
+    session.set_adapters([resident[1], resident[2]])
     with torch.no_grad():
         first = session.model(input_features=features, decoder_input_ids=prompt_of(base, 2)).logits
-    session.seat(rows)
+    session.set_adapters(rows)
     assert not same_bits(logits_of(session.model, base, features)[0], first[0])
     assert same_bits(logits_of(session.model, base, features)[1], first[1])
 
@@ -281,7 +283,7 @@ def test_a_session_for_one_adapter_takes_batches_of_any_size(
     base: BaseModel, resident: Sequence[ResidentAdapter]
 ) -> None:
     session = Session(base)
-    session.seat_all(resident[0])
+    session.set_adapter(resident[0])
     features = features_of(base, 3)
     together = logits_of(session.model, base, features)
     for row in range(3):
@@ -295,10 +297,10 @@ def test_cost_of_a_batch_does_not_depend_on_how_many_adapters_are_resident(
     base: BaseModel, resident: Sequence[ResidentAdapter], tmp_path: Path
 ) -> None:
     session = Session(base)
-    session.seat([resident[0], None])
+    session.set_adapters([resident[0], None])
     places = {key: store.a.data_ptr() for key, store in session._gathered._stores.items()}
     more = [load_adapter(base, make_adapter(tmp_path / str(i), base, seed=10 + i)) for i in range(2)]
-    session.seat([more[1], None])
+    session.set_adapters([more[1], None])
     assert {key: store.a.data_ptr() for key, store in session._gathered._stores.items()} == places
 
 
@@ -307,7 +309,7 @@ def test_a_seating_that_runs_out_of_memory_leaves_nothing_to_the_next(
 ) -> None:
     features, session = features_of(base, 2), Session(base)
     rows = [resident[0], resident[1]]
-    session.seat([resident[1], resident[0]])  # the memory of its matrices is there from now on
+    session.set_adapters([resident[1], resident[0]])  # the memory of its matrices is there from now on
     zero, calls = torch.Tensor.zero_, 0
 
     def fails(self: torch.Tensor) -> torch.Tensor:
@@ -320,9 +322,9 @@ def test_a_seating_that_runs_out_of_memory_leaves_nothing_to_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "zero_", fails)
         with pytest.raises(RuntimeError, match="can't allocate"):
-            session.seat(rows)
+            session.set_adapters(rows)
     assert same_bits(logits_of(session.model, base, features), logits_of(base.model, base, features))
-    session.seat([resident[0], None])
+    session.set_adapters([resident[0], None])
     fresh = Session(base)
-    fresh.seat([resident[0], None])
+    fresh.set_adapters([resident[0], None])
     assert same_bits(logits_of(session.model, base, features), logits_of(fresh.model, base, features))

@@ -17,14 +17,14 @@ from adapter_hub.decoding.decoder import DecoderSteps
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 
 
-def steps_of(session: Session, rows: Sequence[Experts], beams: int) -> DecoderSteps:
-    session.seat(rows)
+def steps_of(session: Session, rows: Sequence[RowAdapters], beams: int) -> DecoderSteps:
+    session.set_adapters(rows)
     features = features_of(session.base, len(rows)).to(session.base.dtype)
-    heard = session.model.get_encoder()(features).last_hidden_state
-    return DecoderSteps(session, heard, beams=beams)
+    encoder_output = session.model.get_encoder()(features).last_hidden_state
+    return DecoderSteps(session, encoder_output, beams=beams)
 
 
 @torch.inference_mode()
@@ -34,13 +34,13 @@ def test_every_beam_sees_its_own_history_and_no_other(base: BaseModel, adapters:
     session = Session(base)
     steps = steps_of(session, [adapter, None, None], 3)
     prompts = [[5, 6, 7, 8], [9], [10, 11]]
-    logits = steps.begin(prompts, 20)
+    logits = steps.prefill(prompts, 20)
     histories = [[list(prompt) for _ in range(3)] for prompt in prompts]
     features, origin = features_of(base, 3), [0, 1, 2]
     for turn in range(8):
         for row, source in enumerate(origin):
             whole = Session(base)
-            whole.seat([adapter if source == 0 else None])
+            whole.set_adapters([adapter if source == 0 else None])
             for beam in range(logits.shape[1]):
                 ids = torch.tensor([histories[row][beam]])
                 wanted = whole.model(
@@ -53,7 +53,7 @@ def test_every_beam_sees_its_own_history_and_no_other(base: BaseModel, adapters:
         parents = torch.randint(0, 3, (len(origin), 3), generator=random)
         tokens = torch.randint(0, 50, (len(origin), 3), generator=random)
         if turn:
-            steps.follow(parents)
+            steps.reorder(parents)
         histories = [
             [[*own[parent], token] for parent, token in zip(chosen, new, strict=True)]
             for own, chosen, new in zip(histories, parents.tolist(), tokens.tolist(), strict=True)
@@ -72,9 +72,9 @@ class Counter(TorchDispatchMode):
 
 
 @torch.inference_mode()
-def calls_of_a_step(base: BaseModel, rows: Sequence[Experts], beams: int) -> int:
+def calls_of_a_step(base: BaseModel, rows: Sequence[RowAdapters], beams: int) -> int:
     steps = steps_of(Session(base), rows, beams)
-    steps.begin([[1, 2]] * len(rows), 10)
+    steps.prefill([[1, 2]] * len(rows), 10)
     with Counter() as counter:
         steps.advance(torch.zeros(len(rows), beams, dtype=torch.long))
     return counter.calls
@@ -108,7 +108,7 @@ def test_a_mixed_batch_runs_in_half_precision(
         loaded = [load_adapter(model, artifact) for artifact in (*adapters, pair)]
         rows = [None, loaded[0], loaded[2], loaded[3], [(loaded[1], 0.5), (loaded[3], 0.5)]]
         steps = steps_of(Session(model), rows, 2)
-        steps.begin([[1, 2]] * 5, 10)
+        steps.prefill([[1, 2]] * 5, 10)
         found.append(steps.advance(torch.tensor([[3, 4]] * 5)))
     assert float((found[0] - found[1]).abs().mean()) < 0.05 * float(found[0].abs().mean())
     assert not torch.equal(found[1][0], found[1][1])
@@ -120,4 +120,4 @@ def test_a_prompt_without_room_for_text_is_refused(base: BaseModel) -> None:
     with pytest.raises(
         InvalidInputError, match=f"the base model has {positions} positions; shorten the prompt"
     ):
-        steps.begin([[1] * positions], positions)
+        steps.prefill([[1] * positions], positions)

@@ -137,7 +137,7 @@ def test_a_probe_tells_other_weights_and_no_effect(
 def test_a_weak_adapter_has_a_probe_of_its_own_tolerance(base: BaseModel, adapter: ResidentAdapter) -> None:
     buffer = adapter.buffer.clone()
     for part in adapter.layout.values():
-        part.b_of(buffer).mul_(1e-3)
+        part.lora_b(buffer).mul_(1e-3)
     weak = ResidentAdapter("weak", adapter.layout, buffer)
     probe = measure_probe(base, weak)
     check_probe(base, weak, probe)

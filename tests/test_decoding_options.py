@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_composition import ending_with, features_of
 
-from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode, prompt_tokens
+from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode, prompt_tokens
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
@@ -26,7 +26,7 @@ def rows(base: BaseModel, adapters: list) -> list[ResidentAdapter | None]:
 
 def run(
     base: BaseModel, rows: list, places: list[int], options: DecodingOptions, **more: Any
-) -> list[Decoded]:
+) -> list[DecodingResult]:
     features = features_of(base, 3)[places]
     if "previous" in more:
         more["previous"] = [more["previous"][place] for place in places]
@@ -128,9 +128,11 @@ def test_log_probabilities_are_those_of_a_forward_pass(base: BaseModel, rows: li
 
 def test_what_the_encoder_heard_can_be_given(base: BaseModel, rows: list) -> None:
     plain = [None] * 3
-    heard = base.model.get_encoder()(features_of(base, 3)).last_hidden_state
+    encoder_output = base.model.get_encoder()(features_of(base, 3)).last_hidden_state
     options = DecodingOptions(beams=2)
-    assert run(base, plain, [0, 1, 2], options, heard=heard) == run(base, plain, [0, 1, 2], options)
+    assert run(base, plain, [0, 1, 2], options, encoder_output=encoder_output) == run(
+        base, plain, [0, 1, 2], options
+    )
 
 
 @pytest.mark.parametrize(

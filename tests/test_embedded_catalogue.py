@@ -119,7 +119,7 @@ def test_an_adapter_gives_the_same_logits_in_plain_peft(
     plain = WhisperForConditionalGeneration.from_pretrained(mini.folder, dtype=torch.float32)
     theirs = PeftModel.from_pretrained(plain, artifact.path).eval()
     session, adapter = Session(mini), load_adapter(mini, artifact)
-    session.seat([adapter, None])
+    session.set_adapters([adapter, None])
     with torch.no_grad():
         wanted = theirs(input_features=features, decoder_input_ids=tokens).logits[0]
         found = session.model(input_features=features, decoder_input_ids=tokens).logits

@@ -90,7 +90,7 @@ def test_a_pair_gives_the_logits_that_its_format_describes(
     features = features_of(base, 2)
     theirs = logits_of(by_hand(base, pairs[kind]), base, features)
     session = Session(base)
-    session.seat([load_adapter(base, pairs[kind])] * 2)
+    session.set_adapters([load_adapter(base, pairs[kind])] * 2)
     ours = logits_of(session.model, base, features)
     assert float((theirs - logits_of(base.model, base, features)).abs().max()) > 0.1
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
@@ -124,7 +124,7 @@ def test_a_pair_beside_other_rows_changes_no_bit_of_them(
     token, static = load_adapter(base, pairs["token"]), load_adapter(base, pairs["static"])
     session, seen = Session(base), []
     for others in ([None, None], [token, static], [resident[0], token], [[(token, 0.5), (token, 0.5)], None]):
-        session.seat([None, resident[2], *others])
+        session.set_adapters([None, resident[2], *others])
         seen.append(logits_of(session.model, base, features)[:2])
     assert all(same_bits(rows, seen[0]) for rows in seen)
     assert same_bits(seen[0][0], logits_of(base.model, base, features)[0])

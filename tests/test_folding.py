@@ -34,7 +34,7 @@ def pair(base: BaseModel, adapters: Sequence[Artifact], tmp_path_factory: pytest
 
 def answers(base: BaseModel, artifact: Artifact) -> torch.Tensor:
     session = Session(base)
-    session.seat([load_adapter(base, artifact)] * 2)
+    session.set_adapters([load_adapter(base, artifact)] * 2)
     return logits_of(session.model, base, features_of(base, 2))
 
 

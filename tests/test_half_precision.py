@@ -15,7 +15,7 @@ from adapter_hub.decoding.decode import DecodingOptions, decode
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.packing import pack
-from adapter_hub.model.session import AdaptedLinear, Experts, Seat, Session
+from adapter_hub.model.session import AdaptedLinear, BatchRows, RowAdapters, Session
 
 # how far a logit may be off, as a share of the usual logit: 8 and 11 bits of precision over some 30 products
 TOLERANCES = {"bfloat16": 0.02, "float16": 0.002}
@@ -46,16 +46,16 @@ def half(request: pytest.FixtureRequest, base_folder: Path) -> BaseModel:
     return load_base_model(base_folder, device="cpu", dtype=request.param)
 
 
-def rows_of(base: BaseModel, artifacts: dict[str, Artifact]) -> dict[str, Experts]:
+def rows_of(base: BaseModel, artifacts: dict[str, Artifact]) -> dict[str, RowAdapters]:
     loaded = {name: load_adapter(base, artifact) for name, artifact in artifacts.items()}
     weighted = [(loaded["plain"], 0.25), (loaded["other"], 0.75)]
     return {"base model": None, **loaded, "weighted": weighted}
 
 
 @torch.inference_mode()
-def logits_of(base: BaseModel, rows: Sequence[Experts]) -> torch.Tensor:
+def logits_of(base: BaseModel, rows: Sequence[RowAdapters]) -> torch.Tensor:
     session = Session(base)
-    session.seat(rows)
+    session.set_adapters(rows)
     features = features_of(base, len(rows)).to(base.dtype)
     return session.model(input_features=features, decoder_input_ids=prompt_of(base, len(rows))).logits
 
@@ -100,7 +100,7 @@ def test_no_number_of_a_row_depends_on_the_other_rows(
     """Invariant 6 in half precision: the same batch, with the other rows' adapters and without."""
     kinds = rows_of(half, artifacts)
     plain, pair, high = kinds["plain"], kinds["pair"], kinds["high"]
-    batches: list[list[Experts]] = [
+    batches: list[list[RowAdapters]] = [
         [None, plain, pair, None, None],
         [None, plain, pair, kinds["other"], kinds["static"]],
         [None, plain, pair, kinds["weighted"], high],
@@ -124,7 +124,7 @@ def test_under_autocast_adapters_compute_in_the_type_of_their_weights(
 ) -> None:
     features, session = features_of(base, len(KINDS)), Session(base)
     kinds = rows_of(base, artifacts)
-    session.seat([kinds[name] for name in KINDS])
+    session.set_adapters([kinds[name] for name in KINDS])
     ids = prompt_of(base, len(KINDS))
     with torch.set_grad_enabled(grad):
         plain = session.model(input_features=features, decoder_input_ids=ids).logits
@@ -145,7 +145,7 @@ def test_under_autocast_adapters_compute_in_the_type_of_their_weights(
 
 def test_under_autocast_reordered_weights_compute_in_their_own_type() -> None:
     linear = torch.nn.Linear(1024, 512)
-    view = AdaptedLinear.over(linear, "proj_out", Seat())
+    view = AdaptedLinear.over(linear, "proj_out", BatchRows())
     view.packed = pack(linear.weight)
     x = torch.randn(2, 1, 1024).bfloat16()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

@@ -162,8 +162,8 @@ def test_a_loaded_adapter_is_one_buffer_with_the_values_of_the_file(
     tensors = load_file(adapters[2].path / WEIGHTS)
     assert adapter.buffer.is_contiguous()
     assert adapter.buffer.numel() == adapter.layout.size == sum(t.numel() for t in tensors.values())
-    for part in adapter.layout.parts:
-        a, b = part.a_of(adapter.buffer), part.b_of(adapter.buffer)
+    for part in adapter.layout.modules:
+        a, b = part.lora_a(adapter.buffer), part.lora_b(adapter.buffer)
         key = f"base_model.model.{part.path}.lora_{{}}.weight"
         assert torch.equal(a, tensors[key.format("A")].float())
         assert torch.equal(b, tensors[key.format("B")].float())  # alpha / rank is 1

@@ -22,7 +22,7 @@ from adapter_hub.model.session import Session
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
-from adapter_hub.transcription.stitching import unheard
+from adapter_hub.transcription.stitching import resume_at
 from adapter_hub.transcription.transcriber import Transcriber
 from adapter_hub.transcription.transcript import Segment
 from adapter_hub.transcription.windows import Window, longest_window
@@ -240,8 +240,8 @@ def test_options_that_fit_no_audio_are_refused(danish: Transcriber, options: dic
 def test_a_segment_that_the_window_cuts_is_heard_again_from_its_start(base: BaseModel) -> None:
     stamp = base.model.generation_config.no_timestamps_token_id + 1
     text = [3, 4, 5]
-    assert unheard(base, [stamp, *text, stamp + 100, stamp + 100], 4.0) == 2.0
-    assert unheard(base, [stamp + 50], 4.0) == 1.0
+    assert resume_at(base, [stamp, *text, stamp + 100, stamp + 100], 4.0) == 2.0
+    assert resume_at(base, [stamp + 50], 4.0) == 1.0
     for tokens, seconds in (
         ([stamp, *text, stamp + 100], 4.0),  # closed
         ([stamp, *text], 4.0),  # open, but its text is there
@@ -249,7 +249,7 @@ def test_a_segment_that_the_window_cuts_is_heard_again_from_its_start(base: Base
         ([stamp], 4.0),  # nothing before it: it would be the same again
         ([], 4.0),
     ):
-        assert unheard(base, tokens, seconds) is None
+        assert resume_at(base, tokens, seconds) is None
 
 
 def test_what_is_heard_again_gets_shorter_until_it_ends(
@@ -283,7 +283,7 @@ def test_what_is_heard_again_gets_shorter_until_it_ends(
 def test_a_session_is_kept_but_for_one_that_an_error_left_in_the_middle(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapter_hub.model.session.recorder_of", lambda _: Tape())
+    monkeypatch.setattr("adapter_hub.model.session.recorder_for", lambda _: Tape())
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     samples = [speech(1.0, 1), speech(1.2, 2)]
     wanted = [item.text for item in plain.transcribe(samples, beams=2)]

@@ -49,7 +49,7 @@ def answers(outcome: Any, out: Path, base: BaseModel) -> torch.Tensor:
     assert isinstance(outcome, Artifact)
     outcome.verify()
     session = Session(base)
-    session.seat([load_adapter(base, outcome)] * 2)
+    session.set_adapters([load_adapter(base, outcome)] * 2)
     return logits_of(session.model, base, features_of(base, 2))
 
 

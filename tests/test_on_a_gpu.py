@@ -19,11 +19,17 @@ from test_recorded_steps import LANGUAGES, same, texts
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.decoding.probe import FLOOR, check_probe, measure_probe
 from adapter_hub.model.base_model import BaseModel, load_base_model
-from adapter_hub.model.graphs import CudaGraphs, free_cached
+from adapter_hub.model.cuda_graphs import CudaGraphRecorder, empty_cache
 from adapter_hub.model.loading import load_adapter
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(autouse=True)
+def recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switch recording on; by default it is off."""
+    monkeypatch.setenv("ADAPTER_HUB_GRAPHS", "1")
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
@@ -33,7 +39,9 @@ def gpu(request: pytest.FixtureRequest, base_folder: Path) -> BaseModel:
 
 
 @pytest.fixture(scope="module")
-def rows(gpu: BaseModel, adapters: list[Artifact], tmp_path_factory: pytest.TempPathFactory) -> list[Experts]:
+def rows(
+    gpu: BaseModel, adapters: list[Artifact], tmp_path_factory: pytest.TempPathFactory
+) -> list[RowAdapters]:
     """The base model, a plain adapter, a token-gated pair, a weighted sum, an adapter of few modules."""
     folder = tmp_path_factory.mktemp("pair")
     pair = make_pair(folder, gpu, adapters[0], kind="token", seed=9)
@@ -45,18 +53,18 @@ def not_recorded(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> Session:
     with monkeypatch.context() as patch:
         patch.setenv("ADAPTER_HUB_GRAPHS", "0")
         session = Session(base)
-    assert session.replays is None
+    assert session.recorded_steps is None
     return session
 
 
 def recordings(session: Session) -> int:
-    assert session.replays is not None
-    return sum(step is not None for step in session.replays._known.values())
+    assert session.recorded_steps is not None
+    return sum(step is not None for step in session.recorded_steps._known.values())
 
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_graphs_say_what_single_steps_say(
-    gpu: BaseModel, rows: list[Experts], beams: int, monkeypatch: pytest.MonkeyPatch
+    gpu: BaseModel, rows: list[RowAdapters], beams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(gpu)
     with warnings.catch_warnings():
@@ -71,7 +79,9 @@ def test_graphs_say_what_single_steps_say(
         assert sum(a.tokens == b.tokens for a, b in zip(found[0], plain, strict=True)) >= len(rows) // 2
 
 
-def test_no_number_of_a_row_depends_on_the_other_rows_on_a_gpu(gpu: BaseModel, rows: list[Experts]) -> None:
+def test_no_number_of_a_row_depends_on_the_other_rows_on_a_gpu(
+    gpu: BaseModel, rows: list[RowAdapters]
+) -> None:
     session, seen = Session(gpu), []
     for batch in (rows, [None, rows[1], None, None, None], [None, rows[1], rows[1], rows[4], rows[3]]):
         seen += [texts(session, batch, beams=3, shrink=False)[:2] for _ in range(2)]
@@ -80,7 +90,7 @@ def test_no_number_of_a_row_depends_on_the_other_rows_on_a_gpu(gpu: BaseModel, r
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "one by one"])
 def test_a_pair_s_numbers_are_the_same_in_a_batch_of_its_own_and_beside_others(
-    gpu: BaseModel, rows: list[Experts], recorded: bool, monkeypatch: pytest.MonkeyPatch
+    gpu: BaseModel, rows: list[RowAdapters], recorded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(gpu) if recorded else not_recorded(gpu, monkeypatch)
     alone = [texts(session, [rows[2]] * len(rows), beams=3, shrink=False)[2] for _ in range(2)]
@@ -88,7 +98,9 @@ def test_a_pair_s_numbers_are_the_same_in_a_batch_of_its_own_and_beside_others(
     assert alone[0] == alone[1] == beside[0] == beside[1]  # floats of the scores and all
 
 
-def test_audios_leave_graphs(gpu: BaseModel, rows: list[Experts], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audios_leave_graphs(
+    gpu: BaseModel, rows: list[RowAdapters], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if gpu.dtype != torch.float32:
         pytest.skip("tokens of two batch sizes are compared")
     first = texts(Session(gpu), rows, beams=3)
@@ -97,7 +109,7 @@ def test_audios_leave_graphs(gpu: BaseModel, rows: list[Experts], monkeypatch: p
         same(texts(Session(ending), rows, beams=3), texts(not_recorded(ending, monkeypatch), rows, beams=3))
 
 
-def test_two_threads_record_and_replay_at_once(gpu: BaseModel, rows: list[Experts]) -> None:
+def test_two_threads_record_and_replay_at_once(gpu: BaseModel, rows: list[RowAdapters]) -> None:
     plans = [rows, rows[::-1]]
     wanted = [texts(Session(gpu), plan, beams=2, shrink=False) for plan in plans]
     wrong: list[int] = []
@@ -126,12 +138,12 @@ def test_the_probe_of_a_cpu_holds_to_the_rounding_of_float32(
     check_probe(gpu, load_adapter(gpu, adapters[0]), probe.model_copy(update={"tolerance": least}))
 
 
-def test_recordings_outlive_the_session_beside_them(gpu: BaseModel, rows: list[Experts]) -> None:
+def test_recordings_outlive_the_session_beside_them(gpu: BaseModel, rows: list[RowAdapters]) -> None:
     sessions = [Session(gpu), Session(gpu)]
     wanted = [texts(session, rows, beams=2, shrink=False) for _ in range(2) for session in sessions][-1]
     del sessions[0]
     gc.collect()
-    free_cached()
+    empty_cache()
     assert recordings(sessions[0]) >= 1
     assert texts(sessions[0], rows, beams=2, shrink=False) == wanted
 
@@ -146,13 +158,13 @@ def test_a_recording_that_fails_leaves_the_thread_as_it_was(gpu: BaseModel) -> N
         values.mul_(2)
 
     with pytest.raises(RuntimeError, match="captur"):
-        CudaGraphs(gpu.device)(reads)
+        CudaGraphRecorder(gpu.device)(reads)
     assert torch.cuda.current_stream() == stream
     assert gc.isenabled()
     doubles()  # what is recorded has been computed once
-    CudaGraphs(gpu.device)(doubles)()
+    CudaGraphRecorder(gpu.device)(doubles)()
     assert values.tolist() == [4.0, 4.0, 4.0]
-    free_cached()
+    empty_cache()
 
 
 def test_a_model_on_a_gpu_has_no_attention_that_plans_for_every_shape(gpu: BaseModel) -> None:

@@ -9,7 +9,7 @@ import pytest
 from small_whisper import speech
 
 from adapter_hub.speech.audio import read_audio
-from adapter_hub.speech.phrases import Piece, audible_span, pauses, phrases, quietest, without_silence
+from adapter_hub.speech.phrases import Phrase, audible_span, pauses, phrases, quietest, without_silence
 
 RATE = 16_000
 CLIPS = Path(__file__).parent / "clips"
@@ -90,7 +90,7 @@ def test_the_clips_have_no_pause_inside(language: str) -> None:
 
 def test_silence_is_trimmed_from_a_piece_only_where_it_is_long() -> None:
     short = np.concatenate([np.zeros(3_000, np.float32), speech(1, 1)])
-    piece = without_silence(Piece(100, short))
+    piece = without_silence(Phrase(100, short))
     assert piece is not None
     assert (piece.start, len(piece.samples)) == (100, len(short))
 

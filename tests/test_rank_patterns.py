@@ -45,7 +45,7 @@ def check_ranks(section: LoraSection) -> None:
 
 def answers(base: BaseModel, artifact: Artifact) -> torch.Tensor:
     session = Session(base)
-    session.seat([load_adapter(base, artifact)] * 2)
+    session.set_adapters([load_adapter(base, artifact)] * 2)
     return logits_of(session.model, base, features_of(base, 2))
 
 

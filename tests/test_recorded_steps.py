@@ -14,13 +14,19 @@ from step_tape import CaptureError, Tape
 from test_composition import ending_with, features_of
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode
-from adapter_hub.decoding.static_steps import StaticSteps, decoder_steps, usual_slots
+from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode
+from adapter_hub.decoding.static_steps import StaticSteps, decoder_steps, padded_slots
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel, load_base_model
-from adapter_hub.model.graphs import Replays, _recording, free_cached, recorder_of, usual_rows
+from adapter_hub.model.cuda_graphs import (
+    RecordedSteps,
+    _recording,
+    empty_cache,
+    padded_row_count,
+    recorder_for,
+)
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 from adapter_hub.transcription.routing import FixedRoute
 from adapter_hub.transcription.transcriber import Transcriber
 
@@ -49,7 +55,7 @@ def resident(
     return {name: load_adapter(base, artifact) for name, artifact in artifacts.items()}
 
 
-def batches(resident: dict[str, ResidentAdapter]) -> dict[str, list[Experts]]:
+def batches(resident: dict[str, ResidentAdapter]) -> dict[str, list[RowAdapters]]:
     plain, other = resident["plain"], resident["other"]
     return {
         "base model": [None] * 3,
@@ -63,7 +69,7 @@ def batches(resident: dict[str, ResidentAdapter]) -> dict[str, list[Experts]]:
     }
 
 
-def texts(session: Session, rows: Sequence[Experts], **options: int | bool) -> list[Decoded]:
+def texts(session: Session, rows: Sequence[RowAdapters], **options: int | bool) -> list[DecodingResult]:
     return decode(
         session,
         features_of(session.base, len(rows)),
@@ -73,7 +79,7 @@ def texts(session: Session, rows: Sequence[Experts], **options: int | bool) -> l
     )
 
 
-def same(ours: list[Decoded], theirs: list[Decoded]) -> None:
+def same(ours: list[DecodingResult], theirs: list[DecodingResult]) -> None:
     assert [text.tokens for text in ours] == [text.tokens for text in theirs]
     assert [text.score for text in ours] == pytest.approx([text.score for text in theirs], abs=1e-4)
 
@@ -102,8 +108,8 @@ def test_recorded_steps_go_on_when_audios_leave(
         session = Session(ending, recorder=Tape())
         recorded = texts(session, rows, beams=beams)
         same(recorded, texts(Session(ending), rows, beams=beams))
-        assert session.replays is not None
-        lengths.add((len({len(text.tokens) for text in recorded}), len(session.replays._known)))
+        assert session.recorded_steps is not None
+        lengths.add((len({len(text.tokens) for text in recorded}), len(session.recorded_steps._known)))
     assert max(lengths)[0] >= 2  # audios of one batch ended at different times
     assert max(shapes for _, shapes in lengths) >= 2  # and smaller batches went on
 
@@ -117,7 +123,7 @@ def test_a_recording_outlives_its_batch_and_its_adapters(
     for rows in ([resident["eight"]] * 3, [resident["eighth"]] * 4):  # three rows are filled up to four
         same(texts(session, rows, beams=2), texts(Session(base), rows, beams=2))
     first = tape.recorded
-    assert first == len({usual_slots(2 * count, 10**6) for count in range(1, 37)})
+    assert first == len({padded_slots(2 * count, 10**6) for count in range(1, 37)})
     texts(session, [plain, other, None], beams=2)
     mixed = tape.recorded
     for order in itertools.permutations([plain, other, None]):
@@ -148,24 +154,24 @@ def test_nothing_moves_or_is_read_back_from_step_to_step(
 ) -> None:
     keys: list[object] = []
 
-    class Watching(Replays):
+    class Watching(RecordedSteps):
         def run(self, key: object, step: Callable[[], None]) -> None:
             keys.append(key)
             Tape()(step)  # raises where a graph could not hold it; changes nothing
             super().run(key, step)
 
     session = Session(base, recorder=Tape())
-    session.replays = Watching(Tape())
-    session.seat([resident["plain"], None, resident["pair"]])
-    heard = session.model.get_encoder()(features_of(base, 3)).last_hidden_state
-    steps = decoder_steps(session, heard, beams=2)
+    session.recorded_steps = Watching(Tape())
+    session.set_adapters([resident["plain"], None, resident["pair"]])
+    encoder_output = session.model.get_encoder()(features_of(base, 3)).last_hidden_state
+    steps = decoder_steps(session, encoder_output, beams=2)
     assert isinstance(steps, StaticSteps)
-    steps.begin([[1, 2, 3], [4], [5, 6]], 30)
+    steps.prefill([[1, 2, 3], [4], [5, 6]], 30)
     places = set()
     for turn in range(20):
         logits = steps.advance(torch.tensor([[turn, turn + 1]] * 3))
         places.add((logits.data_ptr(), logits.shape))
-        steps.follow(torch.tensor([[1, 0], [0, 0], [1, 1]]))
+        steps.reorder(torch.tensor([[1, 0], [0, 0], [1, 1]]))
     assert len(places) == 1
     assert len(set(keys)) == 1
 
@@ -191,7 +197,7 @@ def test_steps_whose_recording_fails_are_computed_as_they_are_with_one_warning(
 
     session, rows = Session(base, recorder=fails), [resident["plain"], None]
     with pytest.warns(
-        UserWarning, match="cannot be recorded here .operation not permitted.*ADAPTER_HUB_GRAPHS=0"
+        UserWarning, match="cannot be recorded here .operation not permitted.*unset ADAPTER_HUB_GRAPHS"
     ):
         found = texts(session, rows, beams=2)
     same(found, texts(Session(base), rows, beams=2))
@@ -204,33 +210,36 @@ def test_out_of_memory_while_recording_is_told_as_such() -> None:
     def fails(step: Callable[[], None]) -> Callable[[], None]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    replays = Replays(fails)
-    replays.run("key", lambda: None)
+    steps = RecordedSteps(fails)
+    steps.run("key", lambda: None)
     with pytest.raises(RuntimeError, match="out of memory"):
-        replays.run("key", lambda: None)
+        steps.run("key", lambda: None)
 
 
 def test_recordings_make_room_for_new_ones() -> None:
     made: list[int] = []
-    replays = Replays(lambda step: made.append(1) or step, most=2)
+    steps = RecordedSteps(lambda step: made.append(1) or step, most=2)
     for key in (1, 1, 2, 2, 1, 3, 3):
-        replays.run(key, lambda: None)
+        steps.run(key, lambda: None)
     assert len(made) == 3
-    replays.run(1, lambda: None)  # used later than 2
-    assert list(replays._known) == [3, 1]
-    replays.run(2, lambda: None)
-    replays.run(2, lambda: None)
+    steps.run(1, lambda: None)  # used later than 2
+    assert list(steps._known) == [3, 1]
+    steps.run(2, lambda: None)
+    steps.run(2, lambda: None)
     assert len(made) == 4
 
 
-def test_recording_is_for_gpus_and_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert recorder_of(torch.device("cpu")) is None
-    assert recorder_of(torch.device("cuda")) is not None
+def test_recording_is_for_gpus_and_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADAPTER_HUB_GRAPHS", raising=False)
+    assert recorder_for(torch.device("cuda")) is None
+    monkeypatch.setenv("ADAPTER_HUB_GRAPHS", "1")
+    assert recorder_for(torch.device("cuda")) is not None
+    assert recorder_for(torch.device("cpu")) is None
     monkeypatch.setenv("ADAPTER_HUB_GRAPHS", "0")
-    assert recorder_of(torch.device("cuda")) is None
+    assert recorder_for(torch.device("cuda")) is None
     monkeypatch.setenv("ADAPTER_HUB_GRAPHS", "off")
     with pytest.raises(InvalidInputError, match="ADAPTER_HUB_GRAPHS=off: expected 1 .* or 0"):
-        recorder_of(torch.device("cpu"))
+        recorder_for(torch.device("cpu"))
 
 
 @torch.inference_mode()
@@ -257,7 +266,7 @@ def test_recorded_steps_give_the_same_in_half_precision(
 
 @pytest.mark.parametrize(("rows", "usual"), [(1, 1), (5, 8), (8, 8), (13, 16), (17, 24)])
 def test_rows_are_filled_up_to_few_numbers(rows: int, usual: int) -> None:
-    assert usual_rows(rows) == usual
+    assert padded_row_count(rows) == usual
 
 
 def test_calls_one_after_another_share_what_was_recorded_and_calls_at_once_do_not(
@@ -272,7 +281,7 @@ def test_calls_one_after_another_share_what_was_recorded_and_calls_at_once_do_no
     plain = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
     audios = [speech(1.0, seed) for seed in range(3)]
     wanted = [item.text for item in plain.transcribe(audios, beams=2)]
-    monkeypatch.setattr("adapter_hub.model.session.recorder_of", recorder)
+    monkeypatch.setattr("adapter_hub.model.session.recorder_for", recorder)
     transcriber = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
     for _ in range(3):
         assert [item.text for item in transcriber.transcribe(audios, beams=2)] == wanted
@@ -292,19 +301,19 @@ def test_what_a_step_looks_up_is_small_however_much_it_stands_for() -> None:
             Counted.hashed += 1
             return super().__hash__()
 
-    replays = Replays(lambda step: step, most=3)
+    steps = RecordedSteps(lambda step: step, most=3)
     addresses = [Counted(range(100 * i, 100 * i + 100)) for i in range(4)]
-    numbers = [replays.number(item) for item in addresses[:3]]
+    numbers = [steps.number(item) for item in addresses[:3]]
     assert len(set(numbers)) == 3
-    assert replays.number(Counted(addresses[0])) == numbers[0]
+    assert steps.number(Counted(addresses[0])) == numbers[0]
     hashed = Counted.hashed
     for _ in range(5):
-        replays.run((64, numbers[0]), lambda: None)
+        steps.run((64, numbers[0]), lambda: None)
     assert Counted.hashed == hashed
-    assert replays.number(addresses[3]) not in numbers
-    assert len(replays._numbers) == 3
-    assert replays.number(addresses[0]) == numbers[0]  # used later than the second, which made room
-    assert replays.number(addresses[1]) not in numbers
+    assert steps.number(addresses[3]) not in numbers
+    assert len(steps._numbers) == 3
+    assert steps.number(addresses[0]) == numbers[0]  # used later than the second, which made room
+    assert steps.number(addresses[1]) not in numbers
 
 
 def test_cached_memory_is_given_back_while_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,6 +324,6 @@ def test_cached_memory_is_given_back_while_nothing_is_recorded(monkeypatch: pyte
         raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
 
     monkeypatch.setattr(torch.cuda, "empty_cache", refuses)
-    free_cached()
+    empty_cache()
     assert seen == [True]
     assert not _recording.locked()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.model.layout import Layout
+from adapter_hub.model.layout import AdapterLayout
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.residents import Residents
 
@@ -21,7 +21,7 @@ def loader(log: list[str], pause: float = 0.0) -> Callable[[str], ResidentAdapte
         time.sleep(pause)
         if key == "absent":
             raise NotFoundError("absent: no such adapter")
-        return ResidentAdapter(key, Layout((), 25), torch.zeros(25))  # 100 bytes
+        return ResidentAdapter(key, AdapterLayout((), 25), torch.zeros(25))  # 100 bytes
 
     return load
 

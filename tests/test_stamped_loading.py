@@ -16,7 +16,7 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.files.writing import Stamp
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
-from adapter_hub.model.lora_file import Promise, open_weights, read_values
+from adapter_hub.model.lora_file import ExpectedFile, open_weights, read_values
 from adapter_hub.stores.cache import Cache
 
 WEIGHTS = "adapter_model.safetensors"
@@ -116,7 +116,7 @@ def test_header_and_values_are_of_one_file_whatever_takes_its_place(cached: Arti
         path.unlink()
         (tmp_path / "other").rename(path)
         with pytest.raises(IntegrityError, match="changed while it was read"):  # it has no name any more
-            read_values(weights, Promise(sha256))
+            read_values(weights, ExpectedFile(sha256))
 
 
 def test_a_header_that_is_exchanged_in_place_is_noticed(cached: Artifact) -> None:
@@ -126,5 +126,5 @@ def test_a_header_that_is_exchanged_in_place_is_noticed(cached: Artifact) -> Non
         first, second, *others = weights.header
         header = {**weights.header, first: weights.header[second], second: weights.header[first]}
         with pytest.raises(IntegrityError, match="changed while it was read"):
-            read_values(replace(weights, header=header), Promise(sha256))
+            read_values(replace(weights, header=header), ExpectedFile(sha256))
     assert others

@@ -61,7 +61,7 @@ def test_the_runtime_answers_as_the_trained_model_did(
     artifact.verify()
     features = features_of(base, 2)
     session = Session(base)
-    session.seat([load_adapter(base, artifact)] * 2)
+    session.set_adapters([load_adapter(base, artifact)] * 2)
     ours = logits_of(session.model, base, features)
     with torch.no_grad():
         trained = logits_of(outcome.trainable.whisper.eval(), base, features)
@@ -84,7 +84,7 @@ def test_a_pair_whose_child_starts_from_the_parent_starts_where_the_parent_stand
 ) -> None:
     parent = make_adapter(tmp_path / "parent", base, seed=5, language="pl")
     session = Session(base)
-    session.seat([load_adapter(base, parent)] * 2)
+    session.set_adapters([load_adapter(base, parent)] * 2)
     wanted = logits_of(session.model, base, features_of(base, 2))
     file = read_recipe(pair_recipe(tmp_path, base_folder, str(parent.path), seed="expert", rank=6))
     trainable = make_trainable(plain(base_folder), file.recipe, {"expert": parent, "seed": parent})

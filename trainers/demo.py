@@ -253,7 +253,7 @@ def _polish(stage: Stage, child: Artifact) -> None:
 
 def _logits(base: BaseModel, features: torch.Tensor, rows: list[object]) -> torch.Tensor:
     session = Session(base)
-    session.seat(rows)  # type: ignore[arg-type]
+    session.set_adapters(rows)  # type: ignore[arg-type]
     start = torch.full((features.shape[0], 1), base.model.generation_config.decoder_start_token_id)
     with torch.no_grad():
         logits: torch.Tensor = session.model(input_features=features, decoder_input_ids=start).logits

@@ -93,10 +93,10 @@ def _check_ranks(pair: Artifact) -> None:
 def _write(folder: Path, adapter: ResidentAdapter, pair: Artifact) -> None:
     """Write the buffer, where shares and scalings are in B already, as PEFT's two files."""
     tensors, modules = {}, []
-    for part in adapter.layout.parts:
+    for part in adapter.layout.modules:
         key = f"{PREFIX}{part.path}.lora_{{}}.weight"
-        tensors[key.format("A")] = part.a_of(adapter.buffer).float().cpu().contiguous()
-        tensors[key.format("B")] = part.b_of(adapter.buffer).float().cpu().contiguous()
+        tensors[key.format("A")] = part.lora_a(adapter.buffer).float().cpu().contiguous()
+        tensors[key.format("B")] = part.lora_b(adapter.buffer).float().cpu().contiguous()
         modules.append(LoraModule(path=part.path, rank=part.rank, scaling=1.0))
     save_file(dict(sorted(tensors.items())), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / WEIGHTS_FILE).chmod(0o644)

@@ -1,12 +1,12 @@
 """When each token was said, from what the decoder attends to while it says it.
 
-    times = align(session, heard, rows, prompts, tokens, seconds)  # [(start, end), …] of every row
-    words_of(base, tokens, times[0], "da")                         # [TimedText(0.1, 0.6, "firetusind"), …]
+    times = align(session, encoder_output, rows, prompts, tokens, seconds)  # [(start, end), …] of every row
+    word_spans(base, tokens, times[0], "da")                         # [TextSpan(0.1, 0.6, "firetusind"), …]
 
 The text is read once more with the adapters that found it. The attention of some heads over the audio runs
 along with the speech: those that the generation configuration names (`alignment_heads`), and where it names
 none, all heads of the later half of the layers. The way through it is found by dynamic time warping, as
-Whisper does it: weights are standardised over the tokens and smoothed by a median.
+Whisper does it: weights are standardised over the tokens and smoothed by a median filter.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapter_hub.decoding.decode import TIMESTAMP_SECONDS, TimedText
+from adapter_hub.decoding.decode import TIMESTAMP_SECONDS, TextSpan
 from adapter_hub.decoding.decoder import DecoderSteps
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 from adapter_hub.speech.languages import has_word_spaces
 
 Heads = Sequence[tuple[int, int]]
@@ -35,15 +35,15 @@ Heads = Sequence[tuple[int, int]]
 class AttentionReader(DecoderSteps):
     """A decoder that keeps what some heads attend to in the audio while it reads a prompt."""
 
-    def __init__(self, session: Session, heard: Tensor, heads: Heads) -> None:
+    def __init__(self, session: Session, encoder_output: Tensor, heads: Heads) -> None:
         """Compute the audio's keys and values.
 
         Args:
-            session: seated for these rows.
-            heard: what the encoder returned, `[rows, time, width]`.
+            session: with the adapters of these rows set.
+            encoder_output: what the encoder returned, `[rows, time, width]`.
             heads: layer and head of those to keep.
         """
-        super().__init__(session, heard, beams=1)
+        super().__init__(session, encoder_output, beams=1)
         self._wanted = heads
         self.attention: list[Tensor] = []  # of every head: `[rows, tokens, time]`
 
@@ -60,8 +60,8 @@ class AttentionReader(DecoderSteps):
 @torch.inference_mode()
 def align(
     session: Session,
-    heard: Tensor,
-    rows: Sequence[Experts],
+    encoder_output: Tensor,
+    rows: Sequence[RowAdapters],
     prompts: Sequence[Sequence[int]],
     tokens: Sequence[Sequence[int]],
     seconds: Sequence[float],
@@ -69,8 +69,8 @@ def align(
     """Return start and end of every token, in seconds from the window's beginning.
 
     Args:
-        session: this thread's; it is seated anew.
-        heard: what the encoder returned for the windows, `[rows, time, width]`.
+        session: this thread's; its adapters are set again.
+        encoder_output: what the encoder returned for the windows, `[rows, time, width]`.
         rows: what each row carries.
         prompts: the tokens before each text, without timestamps.
         tokens: the text of each row, without timestamps; it may be empty.
@@ -82,10 +82,10 @@ def align(
     base = session.base
     end, room = int(base.model.config.eos_token_id), int(base.model.config.max_target_positions) - 2
     read = [[*prompt, *text[: room - len(prompt)], end] for prompt, text in zip(prompts, tokens, strict=True)]
-    session.seat(rows)
-    reader = AttentionReader(session, heard, alignment_heads(base)[0])
+    session.set_adapters(rows)
+    reader = AttentionReader(session, encoder_output, alignment_heads(base)[0])
     longest = max(map(len, read))
-    reader.begin(read, longest + 1)
+    reader.prefill(read, longest + 1)
     attention = torch.stack(reader.attention, dim=1).cpu()  # [rows, heads, tokens, time]
     times = []
     for row, (prompt, text) in enumerate(zip(prompts, tokens, strict=True)):
@@ -111,19 +111,21 @@ def _token_times(weights: Tensor, prompt: int, count: int, base: BaseModel) -> l
         return []
     weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-20)  # over the audio, not what fills up
     deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, correction=0)
-    smooth = median((weights - mean) / deviation.clamp_min(1e-20), base.model.config.median_filter_width)
+    smooth = median_filter(
+        (weights - mean) / deviation.clamp_min(1e-20), base.model.config.median_filter_width
+    )
     # what is attended to at a place is what is said next: one place ahead
     matrix = smooth.mean(0)[prompt - 1 : -1]
     if not torch.isfinite(matrix).all():
         return [(math.nan, math.nan)] * count
-    places, frames = warp(-matrix.double().numpy())
+    places, frames = dtw(-matrix.double().numpy())
     first = np.flatnonzero(np.diff(places, prepend=-1))
     starts = [*(frames[first] * TIMESTAMP_SECONDS).tolist(), matrix.shape[-1] * TIMESTAMP_SECONDS]
     starts += [starts[-1]] * (count + 1 - len(starts))  # of a text too long to be read again
     return list(zip(starts[:count], starts[1 : count + 1], strict=True))
 
 
-def median(values: Tensor, width: int) -> Tensor:
+def median_filter(values: Tensor, width: int) -> Tensor:
     """Return the running median along the last axis; edges are mirrored."""
     half = width // 2
     if values.shape[-1] <= half:
@@ -132,7 +134,7 @@ def median(values: Tensor, width: int) -> Tensor:
     return padded.unfold(-1, width, 1).sort()[0][..., half]
 
 
-def warp(costs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def dtw(costs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the cheapest way through `[tokens, frames]`: the token and the frame of every step.
 
     Each step goes to the next token, to the next frame, or both. Computed diagonal by diagonal, whose cells
@@ -151,10 +153,10 @@ def warp(costs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int6
         ).astype(np.int8)
         total[i, j] = costs[i - 1, j - 1] + np.choose(way, [both, down, right])
         came[i, j] = way
-    return _way_back(came)
+    return _backtrace(came)
 
 
-def _way_back(came: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _backtrace(came: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     came[0, :], came[:, 0] = 2, 1
     i, j = came.shape[0] - 1, came.shape[1] - 1
     steps = []
@@ -166,9 +168,9 @@ def _way_back(came: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int
     return path[:, 0], path[:, 1]
 
 
-def words_of(
+def word_spans(
     base: BaseModel, tokens: Sequence[int], times: Sequence[tuple[float, float]], language: str
-) -> list[TimedText]:
+) -> list[TextSpan]:
     """Return the words of a text with their times.
 
     Args:
@@ -177,7 +179,7 @@ def words_of(
         times: start and end of each token.
         language: BCP 47 tag; where it has no spaces between words, each character that is whole is one.
     """
-    words: list[TimedText] = []
+    words: list[TextSpan] = []
     spaced = has_word_spaces(language)
     for text, first, last in _characters(base, tokens):
         start, end = times[first][0], times[last][1]
@@ -185,9 +187,9 @@ def words_of(
         goes_on = words and (mark or (spaced and not text.startswith(" ")))
         if goes_on:
             before = words[-1]
-            words[-1] = TimedText(before.start, before.end if mark else end, before.text + text)
+            words[-1] = TextSpan(before.start, before.end if mark else end, before.text + text)
         else:
-            words.append(TimedText(start, end, text))
+            words.append(TextSpan(start, end, text))
     stripped = [replace(word, text=word.text.strip()) for word in words]
     return [word for word in stripped if word.text]
 

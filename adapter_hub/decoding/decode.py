@@ -17,12 +17,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from adapter_hub.decoding.search import Found, SearchLimits, beam_search, token_by_token
+from adapter_hub.decoding.search import Hypothesis, SearchLimits, beam_search, token_by_token
 from adapter_hub.decoding.static_steps import decoder_steps
 from adapter_hub.decoding.token_rules import TokenRules, first_timestamp
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 
 TIMESTAMP_SECONDS = 0.02  # from one timestamp token to the next
 
@@ -74,7 +74,7 @@ class DecodingOptions:
 
 
 @dataclass(frozen=True)
-class TimedText:
+class TextSpan:
     """A piece of a row's text; `start` and `end` in seconds from the beginning of its features."""
 
     start: float
@@ -84,7 +84,7 @@ class TimedText:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodingResult:
     """One row's result.
 
     Attributes:
@@ -100,7 +100,7 @@ class Decoded:
 
     text: str
     tokens: tuple[int, ...]
-    segments: tuple[TimedText, ...]
+    segments: tuple[TextSpan, ...]
     score: float = 0.0
     log_probability: float = 0.0
     no_speech: float = 0.0
@@ -118,12 +118,12 @@ def decode(
     session: Session,
     features: Tensor,
     *,
-    rows: Sequence[Experts],
+    rows: Sequence[RowAdapters],
     languages: Sequence[str],
     options: DecodingOptions,
     previous: Sequence[Sequence[int]] | None = None,
-    heard: Tensor | None = None,
-) -> list[Decoded]:
+    encoder_output: Tensor | None = None,
+) -> list[DecodingResult]:
     """Transcribe a batch, each row with its own adapters and language.
 
     Args:
@@ -133,7 +133,7 @@ def decode(
         languages: the decode language of each row.
         options: how to search.
         previous: for each row the tokens of what was said before, as a condition; any number.
-        heard: what the encoder returned for these features, where no row adapts the encoder.
+        encoder_output: what the encoder returned for these features, where no row adapts the encoder.
 
     Raises:
         InvalidInputError: a language without token, beams below 1, lengths that differ.
@@ -145,23 +145,23 @@ def decode(
         )
     options.check()
     base.check_languages(languages)
-    session.seat(rows)
-    if heard is None:
-        heard = session.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
+    session.set_adapters(rows)
+    if encoder_output is None:
+        encoder_output = session.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
     prompts = [
         prompt_tokens(base, language, options, previous[row] if previous else ())
         for row, language in enumerate(languages)
     ]
-    found: dict[int, Decoded] = {}
+    found: dict[int, DecodingResult] = {}
     left = list(range(len(rows)))
     for number, temperature in enumerate(options.temperatures):
         if number:
-            session.seat([rows[row] for row in left])
-        some = heard if len(left) == len(rows) else heard[left]
+            session.set_adapters([rows[row] for row in left])
+        some = encoder_output if len(left) == len(rows) else encoder_output[left]
         texts = search(session, some, [prompts[row] for row in left], options, temperature)
         for row, text in zip(left, texts, strict=True):
-            found[row] = _decoded(base, text, temperature, timestamps=options.timestamps)
-        left = [row for row in left if _looks_wrong(found[row], options)]
+            found[row] = _result_of(base, text, temperature, timestamps=options.timestamps)
+        left = [row for row in left if _needs_retry(found[row], options)]
         if not left:
             break
     return [found[row] for row in range(len(rows))]
@@ -169,16 +169,16 @@ def decode(
 
 def search(
     session: Session,
-    heard: Tensor,
+    encoder_output: Tensor,
     prompts: Sequence[Sequence[int]],
     options: DecodingOptions,
     temperature: float = 0.0,
-) -> list[Found]:
+) -> list[Hypothesis]:
     """Return the text of every row.
 
     Args:
-        session: seated for these rows.
-        heard: what the encoder returned, `[rows, time, width]`.
+        session: with the adapters of these rows set.
+        encoder_output: what the encoder returned, `[rows, time, width]`.
         prompts: the tokens before the text, one or more in each row.
         options: how to search.
         temperature: above 0 tokens are drawn, and there are no beams.
@@ -192,10 +192,10 @@ def search(
         early_stopping=options.early_stopping,
         shrink=options.shrink,
     )
-    steps = decoder_steps(session, heard, beams=beams)
+    steps = decoder_steps(session, encoder_output, beams=beams)
     start = base.model.generation_config.decoder_start_token_id
     peek = [list(prompt).index(start) if start in prompt else 0 for prompt in prompts]
-    logits = steps.begin(prompts, limits.length, peek)
+    logits = steps.prefill(prompts, limits.length, peek)
     silence = logits[:, 1].softmax(-1)[:, first_timestamp(base) - 2].tolist()
     if beams == 1:
         texts = token_by_token(
@@ -231,7 +231,7 @@ def text_limit(base: BaseModel, prompt: int, most: int | None = None) -> int:
     return min(prompt + text, positions)
 
 
-def _looks_wrong(found: Decoded, options: DecodingOptions) -> bool:
+def _needs_retry(found: DecodingResult, options: DecodingOptions) -> bool:
     if found.overflowed:
         return False  # at any temperature
     unlikely = options.log_probability is not None and found.log_probability < options.log_probability
@@ -242,10 +242,10 @@ def _looks_wrong(found: Decoded, options: DecodingOptions) -> bool:
     )
 
 
-def _decoded(base: BaseModel, found: Found, temperature: float, *, timestamps: bool) -> Decoded:
+def _result_of(base: BaseModel, found: Hypothesis, temperature: float, *, timestamps: bool) -> DecodingResult:
     text = _text(base, found.tokens)
     raw = text.encode()
-    return Decoded(
+    return DecodingResult(
         text=text,
         tokens=found.tokens,
         segments=_segments(base, found.tokens) if timestamps else (),
@@ -264,7 +264,7 @@ def _text(base: BaseModel, tokens: Sequence[int]) -> str:
     return str(tokenizer.decode(spoken, skip_special_tokens=True)).strip()
 
 
-def _segments(base: BaseModel, tokens: Sequence[int]) -> tuple[TimedText, ...]:
+def _segments(base: BaseModel, tokens: Sequence[int]) -> tuple[TextSpan, ...]:
     """Cut at timestamp tokens: each closes the text before it and opens what follows."""
     stamp, segments = first_timestamp(base), []
     start, inside = 0.0, list[int]()
@@ -274,6 +274,6 @@ def _segments(base: BaseModel, tokens: Sequence[int]) -> tuple[TimedText, ...]:
             continue
         time = base.chunk_seconds if token is None else round((token - stamp) * TIMESTAMP_SECONDS, 2)
         if text := _text(base, inside):
-            segments.append(TimedText(start, time, text, tuple(inside)))
+            segments.append(TextSpan(start, time, text, tuple(inside)))
         start, inside = time, []
     return tuple(segments)

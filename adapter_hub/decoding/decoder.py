@@ -1,10 +1,10 @@
 """Whisper's decoder, one step at a time, over the weights of transformers' model.
 
-    steps = DecoderSteps(session, heard, beams=5)
-    logits = steps.begin(prompts, length=64)   # [rows, 1, vocabulary]
-    logits = steps.advance(tokens)             # [rows, beams, vocabulary]
-    steps.follow(parents)                      # the beams that go on
-    steps.keep([0, 2])                         # the audios that go on
+    steps = DecoderSteps(session, encoder_output, beams=5)
+    logits = steps.prefill(prompts, length=64)  # [rows, 1, vocabulary]
+    logits = steps.advance(tokens)              # [rows, beams, vocabulary]
+    steps.reorder(parents)                      # the beams that go on
+    steps.keep([0, 2])                          # the rows that go on
 
 What the beams of an audio share is kept once. Keys and values of the audio are `[rows, heads, time, width]`
 and the beams are that many queries of one attention. Those of the tokens are kept in the order in which
@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.model.low_rank_updates import move
 from adapter_hub.model.session import Session
-from adapter_hub.model.updates import move
 
 NEVER = float("-inf")
 
@@ -42,33 +42,34 @@ class DecoderSteps:
         filled: how many slots of the caches are in use: the prompt's, then `beams` a step.
     """
 
-    def __init__(self, session: Session, heard: Tensor, *, beams: int) -> None:
+    def __init__(self, session: Session, encoder_output: Tensor, *, beams: int) -> None:
         """Compute the audio's keys and values.
 
         Args:
-            session: seated for these rows.
-            heard: what the encoder returned, `[rows, time, width]`.
+            session: with the adapters of these rows set.
+            encoder_output: what the encoder returned, `[rows, time, width]`.
             beams: candidates of each row.
         """
-        self.session, self.beams, self.rows = session, beams, heard.shape[0]
-        self._room = self._usual(self.rows)  # rows of the tensors
+        self.session, self.beams, self.rows = session, beams, encoder_output.shape[0]
+        self._padded_rows = self._padded(self.rows)  # rows of the tensors
         session.pack()
         decoder = session.model.model.decoder
         self._embed, self._places = decoder.embed_tokens, decoder.embed_positions.weight
         self._norm, self._head = decoder.layer_norm, session.model.proj_out
         self._heads: int = decoder.config.decoder_attention_heads
         self._layers: list[Any] = list(decoder.layers)
-        self._device, self._dtype = heard.device, heard.dtype
+        self._device, self._dtype = encoder_output.device, encoder_output.dtype
         # small products over long keys: faster than the fused kernel on a CPU with the keys transposed
-        self._transposed = heard.device.type == "cpu" and heard.dtype == torch.float32
+        self._transposed = encoder_output.device.type == "cpu" and encoder_output.dtype == torch.float32
         self.length = self.prompt = self.filled = 0
         self._own: list[tuple[Tensor, Tensor]] = []
-        self._mask = self._positions = self._diagonal = heard.new_empty(0)
+        self._mask = self._positions = self._diagonal = encoder_output.new_empty(0)
         self._audio = [
-            self._hear(number, layer.encoder_attn, heard) for number, layer in enumerate(self._layers)
+            self._audio_keys_values(number, layer.encoder_attn, encoder_output)
+            for number, layer in enumerate(self._layers)
         ]
 
-    def begin(self, prompts: Sequence[Sequence[int]], length: int, peek: Sequence[int] = ()) -> Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], length: int, peek: Sequence[int] = ()) -> Tensor:
         """Read the prompts.
 
         Args:
@@ -99,7 +100,7 @@ class DecoderSteps:
         hidden = place[None, :] < padded  # [rows, prompt]
         self._plain = self.beams == 1 and not any(pads)
         mask = torch.full(
-            (self._room, self.prompt, self.prompt), NEVER, dtype=self._dtype, device=self._device
+            (self._padded_rows, self.prompt, self.prompt), NEVER, dtype=self._dtype, device=self._device
         )
         mask = mask.triu(1).masked_fill_(hidden[:, None, :], NEVER)
         mask.diagonal(dim1=1, dim2=2).zero_()  # padding sees itself: no row of an attention may be empty
@@ -110,7 +111,9 @@ class DecoderSteps:
         if not peek:
             return self._logits(x[:, -1:])
         peeked = torch.tensor([pad + i for pad, i in zip(pads, peek, strict=True)], device=self._device)
-        return self._logits(torch.cat([x[:, -1:], x[torch.arange(self._room), peeked][:, None]], dim=1))
+        return self._logits(
+            torch.cat([x[:, -1:], x[torch.arange(self._padded_rows), peeked][:, None]], dim=1)
+        )
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Append a token to every beam.
@@ -129,25 +132,28 @@ class DecoderSteps:
         self.filled = stop
         return logits
 
-    def follow(self, parents: Tensor) -> None:
+    def reorder(self, parents: Tensor) -> None:
         """Let every beam go on from the history of `parents` `[rows, beams]`."""
         seen = self._mask[: self.rows, :, : self.filled]
         seen.copy_(seen.gather(1, parents[:, :, None].expand(-1, -1, self.filled)))
 
-    def worth_leaving(self, left: int) -> bool:
+    def worth_shrinking(self, left: int) -> bool:
         """Whether to go on with `left` rows alone."""
         return left < self.rows
 
     def keep(self, order: list[int]) -> None:
         """Go on with some of the rows, in this order; a row that comes earlier now is moved there."""
         self.rows = len(order)
-        self._room = room = self._usual(self.rows)
-        self.session.keep(order, room)
-        self._audio = [(move(k, order, room), move(v, order, room)) for k, v in self._audio]
-        self._own = [(move(k, order, room), move(v, order, room)) for k, v in self._own]
-        self._mask, self._positions = move(self._mask, order, room), move(self._positions, order, room)
+        self._padded_rows = padded_rows = self._padded(self.rows)
+        self.session.keep(order, padded_rows)
+        self._audio = [(move(k, order, padded_rows), move(v, order, padded_rows)) for k, v in self._audio]
+        self._own = [(move(k, order, padded_rows), move(v, order, padded_rows)) for k, v in self._own]
+        self._mask, self._positions = (
+            move(self._mask, order, padded_rows),
+            move(self._positions, order, padded_rows),
+        )
 
-    def _usual(self, rows: int) -> int:
+    def _padded(self, rows: int) -> int:
         """Return how many rows are computed where `rows` are needed."""
         return rows
 
@@ -157,26 +163,30 @@ class DecoderSteps:
 
     def _allocate(self) -> None:
         slots = self._capacity(self.prompt + self.beams * (self.length - self.prompt))
-        shape = (self._room, self._heads, slots, self._embed.weight.shape[1] // self._heads)
+        shape = (self._padded_rows, self._heads, slots, self._embed.weight.shape[1] // self._heads)
         buffer = self.session.buffer
         self._own = [
             (buffer(f"own keys {i}", shape), buffer(f"own values {i}", shape))
             for i in range(len(self._layers))
         ]
-        self._mask = buffer("mask", (self._room, self.beams, slots)).fill_(NEVER)
+        self._mask = buffer("mask", (self._padded_rows, self.beams, slots)).fill_(NEVER)
         self._diagonal = torch.full((self.beams, self.beams), NEVER, dtype=self._dtype, device=self._device)
         self._diagonal.fill_diagonal_(0.0)
         self.filled = 0
 
-    def _hear(self, number: int, attention: Any, heard: Tensor) -> tuple[Tensor, Tensor]:
+    def _audio_keys_values(
+        self, number: int, attention: Any, encoder_output: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return one layer's keys and values of the audio, in buffers of the session."""
-        keys, values = (self._split(linear(heard)) for linear in (attention.k_proj, attention.v_proj))
+        keys, values = (
+            self._split(linear(encoder_output)) for linear in (attention.k_proj, attention.v_proj)
+        )
         keys = keys.transpose(2, 3) if self._transposed else keys
         return self._kept(f"audio keys {number}", keys), self._kept(f"audio values {number}", values)
 
     def _kept(self, name: str, tensor: Tensor) -> Tensor:
         """Copy a tensor of the rows to a buffer of the session."""
-        buffer = self.session.buffer(name, (self._room, *tensor.shape[1:]))
+        buffer = self.session.buffer(name, (self._padded_rows, *tensor.shape[1:]))
         buffer[: self.rows].copy_(tensor)
         buffer[self.rows :].zero_()
         return buffer

@@ -3,12 +3,12 @@
     probabilities = language_probabilities(base, features)       # [rows, languages]
     base.decode_languages[int(probabilities[0].argmax())]
 
-    heard = hear(base, features)                                 # one encoder pass for both:
-    probabilities = language_probabilities(base, heard=heard)
-    decode(session, heard, rows=rows, languages=languages, options=options, heard=heard)
+    encoder_output = encode(base, features)                                 # one encoder pass for both:
+    probabilities = language_probabilities(base, encoder_output=encoder_output)
+    decode(session, features, rows=rows, languages=languages, options=options, encoder_output=encoder_output)
 
-Always from the base model: an adapter would have been told the language already. So what was heard serves
-decoding too only for rows whose encoder is not adapted. Equation 4 of LoRA-Whisper (the similarity of
+Always from the base model: an adapter would have been told the language already. So the encoder's output
+serves decoding too only for rows whose encoder is not adapted. Equation 4 of LoRA-Whisper (the similarity of
 languages) and routing rest on it.
 """
 
@@ -22,23 +22,23 @@ from adapter_hub.model.base_model import BaseModel
 
 
 @torch.inference_mode()
-def hear(base: BaseModel, features: Tensor) -> Tensor:
+def encode(base: BaseModel, features: Tensor) -> Tensor:
     """Return what the base model's encoder makes of `[rows, mels, frames]`: `[rows, time, width]`."""
-    heard = base.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
-    assert isinstance(heard, Tensor)
-    return heard
+    encoder_output = base.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
+    assert isinstance(encoder_output, Tensor)
+    return encoder_output
 
 
 @torch.inference_mode()
 def language_probabilities(
-    base: BaseModel, features: Tensor | None = None, *, heard: Tensor | None = None
+    base: BaseModel, features: Tensor | None = None, *, encoder_output: Tensor | None = None
 ) -> Tensor:
     """Return the probability of every language token at the first position.
 
     Args:
         base: a multilingual base model.
         features: `[rows, mels, frames]` log-mel features padded to the chunk.
-        heard: what `hear` returned for them, instead of the features.
+        encoder_output: what `encode` returned for them, instead of the features.
 
     Returns:
         `[rows, len(base.decode_languages)]` float32 on the CPU, in that order; a row sums to 1.
@@ -50,11 +50,13 @@ def language_probabilities(
         raise InvalidInputError(
             f"{base.id} cannot tell languages apart: it is English-only; give the language"
         )
-    if heard is None:
+    if encoder_output is None:
         assert features is not None
-        heard = hear(base, features)
+        encoder_output = encode(base, features)
     config = base.model.generation_config
     tokens = [config.lang_to_id[f"<|{language}|>"] for language in base.decode_languages]
-    start = torch.full((heard.shape[0], 1), config.decoder_start_token_id, device=base.device)
-    logits = base.model(encoder_outputs=(heard,), decoder_input_ids=start, use_cache=False).logits[:, -1]
+    start = torch.full((encoder_output.shape[0], 1), config.decoder_start_token_id, device=base.device)
+    logits = base.model(encoder_outputs=(encoder_output,), decoder_input_ids=start, use_cache=False).logits[
+        :, -1
+    ]
     return logits.float()[:, tokens].softmax(-1).cpu()

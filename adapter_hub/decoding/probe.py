@@ -30,7 +30,7 @@ from adapter_hub.escaping import shown
 from adapter_hub.formats.manifest import Probe, ProbeText
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_weights
-from adapter_hub.model.session import Experts, Session
+from adapter_hub.model.session import RowAdapters, Session
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio, audio_from_samples
 from adapter_hub.speech.features import log_mel
 
@@ -105,9 +105,9 @@ def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None
         away = float((found.logits - torch.tensor(logits)).abs().max())
         if not away <= probe.tolerance:  # NaN is away too
             differences.append(f"{what}'s logits are {away:.3g} off, at most {probe.tolerance:.3g} allowed")
-        heard = _text(base, found.tokens[: len(text.tokens)])
-        if heard != text:
-            differences.append(f"{what} says {shown(heard.text, 60)!r}, expected {shown(text.text, 60)!r}")
+        answer = _text(base, found.tokens[: len(text.tokens)])
+        if answer != text:
+            differences.append(f"{what} says {shown(answer.text, 60)!r}, expected {shown(text.text, 60)!r}")
     if float((plain.logits - adapted.logits).abs().max()) <= probe.tolerance:
         differences.append("the adapted model answers as the base model does")
     if differences:
@@ -141,7 +141,7 @@ def _answers(base: BaseModel, adapter: ResidentAdapter) -> tuple[_Answer, _Answe
     return _answer(session, features, None), _answer(session, features, adapter)
 
 
-def _answer(session: Session, features: Tensor, experts: Experts) -> _Answer:
+def _answer(session: Session, features: Tensor, experts: RowAdapters) -> _Answer:
     base = session.base
     config = base.model.generation_config
     prompt = [config.decoder_start_token_id]
@@ -149,9 +149,9 @@ def _answer(session: Session, features: Tensor, experts: Experts) -> _Answer:
         prompt += [config.lang_to_id[f"<|{base.decode_languages[0]}|>"], config.task_to_id["transcribe"]]
     prompt.append(config.no_timestamps_token_id)
     tokens = torch.linspace(0, config.eos_token_id - 1, LOGITS).long().to(base.device)
-    session.seat([experts])
+    session.set_adapters([experts])
     steps = DecoderSteps(session, session.model.get_encoder()(features).last_hidden_state, beams=1)
-    logits = steps.begin([prompt], min(len(prompt) + TOKENS, base.model.config.max_target_positions))
+    logits = steps.prefill([prompt], min(len(prompt) + TOKENS, base.model.config.max_target_positions))
     measured = logits[0, -1, tokens].float().cpu()
     rules = TokenRules.of(base, timestamps=False)
     state, chosen, leads = rules.start(1, 1), list[int](), list[float]()

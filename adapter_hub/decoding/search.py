@@ -44,7 +44,7 @@ class SearchLimits:
 
 
 @dataclass(frozen=True)
-class Found:
+class Hypothesis:
     """One audio's text.
 
     Attributes:
@@ -67,7 +67,9 @@ class Found:
         return not math.isfinite(self.score)
 
 
-def beam_search(steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: SearchLimits) -> list[Found]:
+def beam_search(
+    steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: SearchLimits
+) -> list[Hypothesis]:
     """Return the best text of every row.
 
     Args:
@@ -76,8 +78,8 @@ def beam_search(steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: 
         rules: which tokens may come.
         limits: when to stop.
     """
-    beams = _Beams(steps, rules, limits)
-    found: list[Found | None] = [None] * steps.rows
+    beams = _BeamState(steps, rules, limits)
+    found: list[Hypothesis | None] = [None] * steps.rows
     rows = list(range(steps.rows))  # whose text each row of the tensors is
     logits = logits.expand(-1, steps.beams, -1)
     while True:
@@ -88,14 +90,14 @@ def beam_search(steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: 
                 found[row] = beams.best(place)
         if all(done):
             return [item for item in found if item is not None]
-        if any(done) and limits.shrink and steps.worth_leaving(done.count(False)):
+        if any(done) and limits.shrink and steps.worth_shrinking(done.count(False)):
             order = remaining(done)
             rows = [rows[place] for place in order]
             steps.keep(order)
             index = torch.tensor(order, device=tokens.device)
             beams.keep(index)
             parents, tokens = parents[index], tokens[index]
-        steps.follow(parents)
+        steps.reorder(parents)
         logits = steps.advance(tokens)
 
 
@@ -107,7 +109,7 @@ def token_by_token(
     *,
     temperature: float = 0.0,
     random_seed: int = 0,
-) -> list[Found]:
+) -> list[Hypothesis]:
     """Return one text of every row: the likeliest token each time, or one drawn by `temperature`.
 
     Args: as `beam_search`; `steps` with one beam. A row's draws do not depend on the other rows.
@@ -117,15 +119,15 @@ def token_by_token(
     draws = torch.rand(steps.rows, room, generator=generator).to(logits.device) if temperature else None
     state, rows = rules.start(steps.rows, 1), list(range(steps.rows))
     tokens: list[list[int]] = [[] for _ in rows]
-    sums, found = [0.0] * len(rows), dict[int, Found]()
+    sums, found = [0.0] * len(rows), dict[int, Hypothesis]()
     for count in range(room):
         rules.apply(logits, state, first=count == 0)
         scores = logits.log_softmax(-1)
         if draws is None:
-            chosen = best_tokens(scores, 1)[1][..., 0]
+            chosen = top_tokens(scores, 1)[1][..., 0]
         else:
             index = torch.tensor(rows, device=draws.device)
-            chosen = drawn(scores, temperature, draws[index, count])
+            chosen = sample(scores, temperature, draws[index, count])
         values = scores.gather(-1, chosen[..., None]).flatten().tolist()
         done = []
         for row, token, value in zip(rows, chosen[:, 0].tolist(), values, strict=True):
@@ -134,11 +136,11 @@ def token_by_token(
                 sums[row] += value
                 tokens[row] += [] if ended else [token]
                 if ended or count + 1 == room or not math.isfinite(value):
-                    found[row] = Found(tuple(tokens[row]), sums[row], sums[row], ended)
+                    found[row] = Hypothesis(tuple(tokens[row]), sums[row], sums[row], ended)
             done.append(row in found)
         if all(done):
             break
-        if any(done) and limits.shrink and steps.worth_leaving(done.count(False)):
+        if any(done) and limits.shrink and steps.worth_shrinking(done.count(False)):
             order = remaining(done)
             rows = [rows[place] for place in order]
             steps.keep(order)
@@ -149,7 +151,7 @@ def token_by_token(
     return [found[row] for row in range(len(tokens))]
 
 
-class _Beams:
+class _BeamState:
     """The candidates of every audio that is still searched; tensors start with `[rows, ...]`."""
 
     def __init__(self, steps: DecoderSteps, rules: TokenRules, limits: SearchLimits) -> None:
@@ -174,7 +176,7 @@ class _Beams:
         scores = logits.log_softmax(-1)
         self.rules.apply(scores, self.state, first=self.count == 1)
         # twice as many candidates as beams: so many go on even if all the best ones end
-        values, ids = best_tokens(scores, 2 * self.size)
+        values, ids = top_tokens(scores, 2 * self.size)
         totals, places = (values + self.running[..., None]).flatten(1).topk(2 * self.size)
         parents, tokens = places // ids.shape[-1], ids.flatten(1).gather(1, places)
         ends = (tokens == self.rules.end) | (self.count == self.room)
@@ -231,15 +233,15 @@ class _Beams:
             done = done | self.ended.all(1)
         return done | (self.count == self.room)
 
-    def best(self, place: int) -> Found:
+    def best(self, place: int) -> Hypothesis:
         """Return the best text of an audio."""
         length, score = int(self.ended_lengths[place, 0]), float(self.ended_scores[place, 0])
         if math.isnan(float(self.running[place, 0])):  # the largest of all to `topk`: here if anywhere
-            return Found((), math.nan, math.nan, ended=False)
+            return Hypothesis((), math.nan, math.nan, ended=False)
         tokens = self.ended_tokens[place, 0, :length].tolist()
         ended = bool(tokens) and tokens[-1] == self.rules.end
         total = score * length**self.limits.length_penalty
-        return Found(tuple(tokens[: length - ended]), score, total, ended)
+        return Hypothesis(tuple(tokens[: length - ended]), score, total, ended)
 
     def keep(self, order: Tensor) -> None:
         """Go on with some of the audios."""
@@ -249,7 +251,7 @@ class _Beams:
         self.state = self.state.keep(order)
 
 
-def best_tokens(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def top_tokens(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the `count` best of `[..., vocabulary]`, best first, and their ids.
 
     The best of every block of the vocabulary tell which blocks to look into: several times faster on a CPU
@@ -272,7 +274,7 @@ def best_tokens(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, ids.gather(-1, places)
 
 
-def drawn(scores: Tensor, temperature: float, draws: Tensor) -> Tensor:
+def sample(scores: Tensor, temperature: float, draws: Tensor) -> Tensor:
     """Return a token of `[rows, 1, vocabulary]` for every draw from 0 to 1, `[rows, 1]`."""
     shares = (scores[:, 0] / temperature).softmax(-1).cumsum(-1)
     # `right`: a token without probability adds nothing to the sum and is passed over

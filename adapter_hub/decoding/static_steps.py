@@ -1,11 +1,11 @@
 """Decoder steps whose addresses and shapes stay, so that they can be recorded and replayed.
 
-    steps = StaticSteps(session, heard, beams=5)       # used as `DecoderSteps`
+    steps = StaticSteps(session, encoder_output, beams=5)       # used as `DecoderSteps`
 
 Rows are filled up to a usual number, the caches of the tokens are read up to a usual length, and what
 changes from step to step is in tensors: tokens, positions, slots, mask. The matrices of the adapters are in
-the session's own memory. So one recording (see `adapter_hub.model.graphs`) serves all batches of up to as
-many rows, and all steps until the texts outgrow its length; rows that are done leave when the remaining
+the session's own memory. So one recording (see `adapter_hub.model.cuda_graphs`) serves all batches of up to
+as many rows, and all steps until the texts outgrow its length; rows that are done leave when the remaining
 ones fit a smaller usual number.
 """
 
@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 
 from adapter_hub.decoding.decoder import DecoderSteps
-from adapter_hub.model.graphs import Replays, usual_rows
+from adapter_hub.model.cuda_graphs import RecordedSteps, padded_row_count
+from adapter_hub.model.low_rank_updates import address
 from adapter_hub.model.session import Session
-from adapter_hub.model.updates import address
 
 SLOTS = 64  # the least length of caches; longer ones are twice as long each
 
 
-def usual_slots(needed: int, all_: int) -> int:
+def padded_slots(needed: int, all_: int) -> int:
     """Return how many of `all_` slots a step reads that needs the first `needed` ones.
 
-    >>> [usual_slots(needed, 448) for needed in (1, 64, 65, 300)]
+    >>> [padded_slots(needed, 448) for needed in (1, 64, 65, 300)]
     [64, 64, 128, 448]
     """
     slots = SLOTS
@@ -39,22 +39,22 @@ def usual_slots(needed: int, all_: int) -> int:
 class StaticSteps(DecoderSteps):
     """The decoder of one batch, on a session that records its steps."""
 
-    def __init__(self, session: Session, heard: Tensor, *, beams: int) -> None:
+    def __init__(self, session: Session, encoder_output: Tensor, *, beams: int) -> None:
         """Compute the audio's keys and values; arguments as `DecoderSteps`."""
-        assert session.replays is not None
-        self._replays: Replays = session.replays
+        assert session.recorded_steps is not None
+        self._recorded_steps: RecordedSteps = session.recorded_steps
         self._recorded = False  # whether this very step is one that is recorded
         self._reach = 0
-        super().__init__(session, heard, beams=beams)
+        super().__init__(session, encoder_output, beams=beams)
 
-    def begin(self, prompts: Sequence[Sequence[int]], length: int, peek: Sequence[int] = ()) -> Tensor:
-        """Read the prompts; as `DecoderSteps.begin`."""
-        self.session.widen(self._room)
-        more = self._room - self.rows
+    def prefill(self, prompts: Sequence[Sequence[int]], length: int, peek: Sequence[int] = ()) -> Tensor:
+        """Read the prompts; as `DecoderSteps.prefill`."""
+        self.session.pad(self._padded_rows)
+        more = self._padded_rows - self.rows
         filled, peeks = [*prompts, *[prompts[-1]] * more], [*peek, *list(peek[-1:]) * more]
-        logits = super().begin(filled, length, peeks)
+        logits = super().prefill(filled, length, peeks)
         buffer = self.session.buffer
-        self._positions = buffer("positions", (self._room, 1), torch.long).copy_(self._positions)
+        self._positions = buffer("positions", (self._padded_rows, 1), torch.long).copy_(self._positions)
         self._slots = buffer("slots", (self.beams,), torch.long)
         self._slots.copy_(torch.arange(self.prompt, self.prompt + self.beams))
         self._diagonal = buffer("diagonal", (self.beams, self.beams)).copy_(self._diagonal)
@@ -65,16 +65,16 @@ class StaticSteps(DecoderSteps):
     def advance(self, tokens: Tensor) -> Tensor:
         """Append a token to every beam; as `DecoderSteps.advance`."""
         self._tokens[: self.rows].copy_(tokens)
-        self._reach = usual_slots(self.filled + self.beams, self._mask.shape[2])
+        self._reach = padded_slots(self.filled + self.beams, self._mask.shape[2])
         self._recorded = True
-        self._replays.run((self._reach, self._key), self._step)
+        self._recorded_steps.run((self._reach, self._key), self._step)
         self._recorded = False
         self.filled += self.beams
         return self._logits_of_all[: self.rows]
 
-    def worth_leaving(self, left: int) -> bool:
+    def worth_shrinking(self, left: int) -> bool:
         """Whether to go on with `left` rows alone: where they fit a smaller recording."""
-        return usual_rows(left) < self._room
+        return padded_row_count(left) < self._padded_rows
 
     def keep(self, order: list[int]) -> None:
         """Go on with some of the rows; as `DecoderSteps.keep`."""
@@ -83,7 +83,7 @@ class StaticSteps(DecoderSteps):
 
     def _look(self) -> None:
         """Find what a step reads and writes, at the addresses that it has now."""
-        buffer, shape = self.session.buffer, (self._room, self.beams)
+        buffer, shape = self.session.buffer, (self._padded_rows, self.beams)
         self._tokens = buffer("tokens", shape, torch.long)
         vocabulary = self._head.weight.shape[0]
         self._logits_of_all = buffer("logits", (*shape, vocabulary), torch.float32)
@@ -91,19 +91,19 @@ class StaticSteps(DecoderSteps):
             self._tokens, self._positions, self._slots, self._diagonal, self._mask, self._logits_of_all,
             *(tensor for pair in (*self._own, *self._audio) for tensor in pair),
         ]  # fmt: skip
-        self._key = self._replays.number((*map(address, tensors), self.session.addresses()))
+        self._key = self._recorded_steps.number((*map(address, tensors), self.session.addresses()))
 
     def _step(self) -> None:
         """Compute one step, of tensors with fixed addresses and shapes alone."""
         x = self._embed(self._tokens) + self._places[self._positions]
-        self._mask.index_copy_(2, self._slots, self._diagonal.expand(self._room, -1, -1))
+        self._mask.index_copy_(2, self._slots, self._diagonal.expand(self._padded_rows, -1, -1))
         x = self._run(x, self._mask[:, :, : self._reach])
         self._logits_of_all.copy_(self._head(x))
         self._slots += self.beams
         self._positions += 1
 
-    def _usual(self, rows: int) -> int:
-        return usual_rows(rows)
+    def _padded(self, rows: int) -> int:
+        return padded_row_count(rows)
 
     def _capacity(self, slots: int) -> int:
         # of the longest text behind the shortest prompt: the same for prompts of any length
@@ -124,7 +124,7 @@ class StaticSteps(DecoderSteps):
         return own_keys[:, :, : self._reach], own_values[:, :, : self._reach]
 
 
-def decoder_steps(session: Session, heard: Tensor, *, beams: int) -> DecoderSteps:
+def decoder_steps(session: Session, encoder_output: Tensor, *, beams: int) -> DecoderSteps:
     """Return the steps of a batch: recorded ones where the session records."""
-    kind = DecoderSteps if session.replays is None else StaticSteps
-    return kind(session, heard, beams=beams)
+    kind = DecoderSteps if session.recorded_steps is None else StaticSteps
+    return kind(session, encoder_output, beams=beams)

@@ -1,7 +1,7 @@
 """Where an adapter's matrices are in its buffer.
 
-    part = adapter.layout["model.decoder.layers.0.fc1"]
-    part.a_of(adapter.buffer), part.b_of(adapter.buffer)      # [rank, inputs], [outputs, rank]
+    module = adapter.layout["model.decoder.layers.0.fc1"]
+    module.lora_a(adapter.buffer), module.lora_b(adapter.buffer)   # [rank, inputs], [outputs, rank]
 
 The matrices are views: of a LoRA in the base model's dtype the buffer is the data of its file, as it was
 read. `B` already holds the scaling. The two halves of a token-gated expert pair are stacked into one
@@ -31,60 +31,62 @@ def padded_rank(rank: int) -> int:
 
 
 @dataclass(frozen=True)
-class Part:
+class ModuleLayout:
     """The update of one linear.
 
     Attributes:
         path: of the linear in the base model.
         rank: of the update; of a gated one both halves, padded.
-        a: where `A` starts in the buffer.
-        b: where `B` starts.
-        bias: where the gate's two biases start; None where there is no gate.
+        a_start: where `A` starts in the buffer.
+        b_start: where `B` starts.
+        bias_start: where the gate's two biases start; None where there is no gate.
     """
 
     path: str
     rank: int
-    inputs: int
-    outputs: int
-    a: int
-    b: int
-    bias: int | None = None
+    in_features: int
+    out_features: int
+    a_start: int
+    b_start: int
+    bias_start: int | None = None
 
     @property
     def gated(self) -> bool:
         """Whether a gate weighs its two halves for every token."""
-        return self.bias is not None
+        return self.bias_start is not None
 
-    def a_of(self, buffer: Tensor) -> Tensor:
-        """Return `A`, `[rank, inputs]`; two rows more where there is a gate."""
+    def lora_a(self, buffer: Tensor) -> Tensor:
+        """Return `A`, `[rank, in_features]`; two rows more where there is a gate."""
         rows = self.rank + EXPERTS * self.gated
-        return buffer[self.a : self.a + rows * self.inputs].view(rows, self.inputs)
+        return buffer[self.a_start : self.a_start + rows * self.in_features].view(rows, self.in_features)
 
-    def b_of(self, buffer: Tensor) -> Tensor:
-        """Return `B` times the scaling, `[outputs, rank]`."""
-        return buffer[self.b : self.b + self.rank * self.outputs].view(self.outputs, self.rank)
+    def lora_b(self, buffer: Tensor) -> Tensor:
+        """Return `B` times the scaling, `[out_features, rank]`."""
+        return buffer[self.b_start : self.b_start + self.rank * self.out_features].view(
+            self.out_features, self.rank
+        )
 
-    def bias_of(self, buffer: Tensor) -> Tensor | None:
+    def gate_bias(self, buffer: Tensor) -> Tensor | None:
         """Return the gate's biases, `[2]`."""
-        return None if self.bias is None else buffer[self.bias : self.bias + EXPERTS]
+        return None if self.bias_start is None else buffer[self.bias_start : self.bias_start + EXPERTS]
 
 
 @dataclass(frozen=True)
-class Layout(Mapping[str, Part]):
-    """The parts of an adapter by path; `size` is the number of values in its buffer."""
+class AdapterLayout(Mapping[str, ModuleLayout]):
+    """The modules of an adapter by path; `size` is the number of values in its buffer."""
 
-    parts: tuple[Part, ...]
+    modules: tuple[ModuleLayout, ...]
     size: int
 
     @cached_property
-    def _by_path(self) -> dict[str, Part]:
-        return {part.path: part for part in self.parts}
+    def _by_path(self) -> dict[str, ModuleLayout]:
+        return {module.path: module for module in self.modules}
 
-    def __getitem__(self, path: str) -> Part:
+    def __getitem__(self, path: str) -> ModuleLayout:
         return self._by_path[path]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_path)
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.modules)

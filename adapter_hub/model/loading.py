@@ -19,7 +19,7 @@ from adapter_hub.artifact.weights import lora_section
 from adapter_hub.errors import IntegrityError
 from adapter_hub.formats.manifest import LoraSection, Manifest
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.layout import Layout
+from adapter_hub.model.layout import AdapterLayout
 from adapter_hub.model.lora_file import read_file, read_lora
 from adapter_hub.model.memory import SMALLER, memory_guard
 from adapter_hub.model.pairs import load_pair
@@ -38,7 +38,7 @@ class ResidentAdapter:
     """
 
     name: str
-    layout: Layout
+    layout: AdapterLayout
     buffer: Tensor
     manifest: Manifest | None = None
     digest: str | None = None

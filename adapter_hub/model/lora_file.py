@@ -37,7 +37,7 @@ from adapter_hub.files.reading import open_regular
 from adapter_hub.files.writing import Stamp
 from adapter_hub.formats.manifest import MAXIMUM_RANK, LoraSection
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.layout import Layout, Part
+from adapter_hub.model.layout import AdapterLayout, ModuleLayout
 
 LOGGER = logging.getLogger(__name__)
 BLOCK = 2**20  # bytes read at once: they are hashed while they are in the processor's cache
@@ -47,7 +47,7 @@ SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True)
-class Promise:
+class ExpectedFile:
     """What a file's bytes have to be.
 
     Attributes:
@@ -61,14 +61,14 @@ class Promise:
 
 def read_lora(
     base: BaseModel, artifact: Artifact, section: LoraSection, differences: Sequence[str] = ()
-) -> tuple[Layout, Tensor]:
+) -> tuple[AdapterLayout, Tensor]:
     """Return one LoRA of an artifact, on the CPU in the base model's dtype; `differences` are known ones."""
     manifest, place = artifact.manifest, f"{ROLE_FOLDERS[section.role]}{WEIGHTS_FILE}"
     entry = next((entry for entry in manifest.files if entry.path == place), None)
     if entry is None:
         raise IntegrityError(manifest.ref, [*differences, f"the manifest lists no {place}"])
-    promise = Promise(entry.sha256, artifact.stamps.get(place))
-    return read_file(base, artifact.path / place, section, manifest.ref, differences, promise)
+    expected = ExpectedFile(entry.sha256, artifact.stamps.get(place))
+    return read_file(base, artifact.path / place, section, manifest.ref, differences, expected)
 
 
 def read_file(
@@ -77,16 +77,16 @@ def read_file(
     section: LoraSection,
     name: str,
     differences: Sequence[str] = (),
-    promise: Promise | None = None,
-) -> tuple[Layout, Tensor]:
-    """Return the weights after every check; without a promise the bytes may be any."""
+    expected: ExpectedFile | None = None,
+) -> tuple[AdapterLayout, Tensor]:
+    """Return the weights after every check; without a expected the bytes may be any."""
     with open_weights(path, name, differences) as weights:
-        parts, complaints = _parts(base, section, weights.header)
+        modules, complaints = _module_layouts(base, section, weights.header)
         differences = [*differences, *complaints, *_header_differences(base, weights.header, section)]
         if differences:
             raise IntegrityError(name, differences)
-        data = read_values(weights, promise)
-    layout = Layout(tuple(parts), data.numel())
+        data = read_values(weights, expected)
+    layout = AdapterLayout(tuple(modules), data.numel())
     buffer, wrong = _checked(data, layout, {m.path: m.scaling for m in section.modules}, base.dtype)
     if wrong:
         raise IntegrityError(name, wrong)
@@ -130,7 +130,7 @@ def open_weights(path: Path, name: str, differences: Sequence[str] = ()) -> Iter
         yield WeightsFile(file, path, name, stamp, header)
 
 
-def read_values(weights: WeightsFile, promise: Promise | None) -> Tensor:
+def read_values(weights: WeightsFile, expected: ExpectedFile | None) -> Tensor:
     """Read a file of tensors of one dtype once, into memory of its own: all values one after another.
 
     Raises:
@@ -140,7 +140,7 @@ def read_values(weights: WeightsFile, promise: Promise | None) -> Tensor:
     start = min(entry.start for entry in header.values())
     stop = max(entry.stop for entry in header.values())
     data = fresh_memory(stop - start)
-    verified = promise is None or promise.stamp == weights.stamp
+    verified = expected is None or expected.stamp == weights.stamp
     file.seek(0 if not verified else start)
     first = b"" if verified else file.read(start)
     changed = not verified and parse_header(first[8:], weights.stamp.size, weights.path) != header
@@ -153,9 +153,9 @@ def read_values(weights: WeightsFile, promise: Promise | None) -> Tensor:
         view = view[count:]
     if changed or len(view) > 0 or Stamp.of(os.fstat(file.fileno())) != weights.stamp:
         raise IntegrityError(weights.name, [f"{place}: changed while it was read"])
-    if promise is not None and not verified and (found := digest.hexdigest()) != promise.sha256:
+    if expected is not None and not verified and (found := digest.hexdigest()) != expected.sha256:
         raise IntegrityError(
-            weights.name, [f"{place}: sha256 {found[:12]}…, expected {promise.sha256[:12]}…"]
+            weights.name, [f"{place}: sha256 {found[:12]}…, expected {expected.sha256[:12]}…"]
         )
     return data.view(TORCH_DTYPES[next(iter(header.values())).dtype])
 
@@ -174,13 +174,13 @@ def _keys(path: str) -> tuple[str, str]:
     return f"{PREFIX}{path}.lora_A.weight", f"{PREFIX}{path}.lora_B.weight"
 
 
-def _parts(
+def _module_layouts(
     base: BaseModel, section: LoraSection, header: dict[str, TensorEntry]
-) -> tuple[list[Part], list[str]]:
-    """Return the parts that the base model can take, and why it cannot take the others."""
+) -> tuple[list[ModuleLayout], list[str]]:
+    """Return the modules that the base model can take, and why it cannot take the others."""
     start = min((entry.start for entry in header.values()), default=0)
     size = 4 if section.dtype == "float32" else 2
-    parts, differences = [], []
+    modules, differences = [], []
     for module in section.modules:
         linear = base.linears.get(module.path)
         if linear is None:
@@ -189,8 +189,10 @@ def _parts(
             differences.append(f"{module.path}: rank {module.rank}, at most {MAXIMUM_RANK} allowed")
         elif all(key in header for key in _keys(module.path)):
             a, b = ((header[key].start - start) // size for key in _keys(module.path))
-            parts.append(Part(module.path, module.rank, linear.in_features, linear.out_features, a, b))
-    return parts, differences
+            modules.append(
+                ModuleLayout(module.path, module.rank, linear.in_features, linear.out_features, a, b)
+            )
+    return modules, differences
 
 
 def _header_differences(base: BaseModel, header: dict[str, TensorEntry], section: LoraSection) -> list[str]:
@@ -212,44 +214,46 @@ def _header_differences(base: BaseModel, header: dict[str, TensorEntry], section
 
 
 def _checked(
-    data: Tensor, layout: Layout, scalings: dict[str, float], dtype: torch.dtype
+    data: Tensor, layout: AdapterLayout, scalings: dict[str, float], dtype: torch.dtype
 ) -> tuple[Tensor, list[str]]:
     """Return the buffer with the scalings in it, and what is wrong with the values."""
     values = data.float()  # the same memory where it is float32 already
     differences: list[str] = []
     most = largest(values)
     if not math.isfinite(most):
-        for part in layout.parts:
-            for key, matrix in zip(_keys(part.path), (part.a_of(values), part.b_of(values)), strict=True):
+        for module in layout.modules:
+            for key, matrix in zip(
+                _keys(module.path), (module.lora_a(values), module.lora_b(values)), strict=True
+            ):
                 if not all_finite(matrix):
                     differences.append(f"{key}: holds NaN or infinite values")
     idle = _idle(values, layout)
-    if len(idle) == len(layout.parts):
+    if len(idle) == len(layout.modules):
         differences.append(NO_EFFECT)
     elif idle:
-        LOGGER.info("%s", idle_text(idle, len(layout.parts)))
-    for part in layout.parts:
-        if scalings[part.path] != 1.0:
-            part.b_of(values).mul_(scalings[part.path])
+        LOGGER.info("%s", idle_text(idle, len(layout.modules)))
+    for module in layout.modules:
+        if scalings[module.path] != 1.0:
+            module.lora_b(values).mul_(scalings[module.path])
     buffer = values.to(dtype)
     most *= max(1.0, *scalings.values())
     if not differences and most > torch.finfo(dtype).max:  # perhaps; now every value is looked at
         differences += [
-            f"{part.path}: too large for {dtype}; load in float32"
-            for part in layout.parts
-            if not (all_finite(part.a_of(buffer)) and all_finite(part.b_of(buffer)))
+            f"{module.path}: too large for {dtype}; load in float32"
+            for module in layout.modules
+            if not (all_finite(module.lora_a(buffer)) and all_finite(module.lora_b(buffer)))
         ]
     return buffer, differences
 
 
-def _idle(values: Tensor, layout: Layout) -> list[str]:
+def _idle(values: Tensor, layout: AdapterLayout) -> list[str]:
     """Return the modules whose update is zero, as `adapter_hub.artifact.effects` has it."""
-    starts = torch.tensor([[part.a, part.b] for part in layout.parts])
+    starts = torch.tensor([[module.a_start, module.b_start] for module in layout.modules])
     plain = (values[starts] != 0).all(1)  # its very first summand: the rest need not be looked at
     return [
-        part.path
-        for part, moves in zip(layout.parts, plain.tolist(), strict=True)
-        if not moves and not (part.a_of(values).ne(0).any(1) & part.b_of(values).ne(0).any(0)).any()
+        module.path
+        for module, moves in zip(layout.modules, plain.tolist(), strict=True)
+        if not moves and not (module.lora_a(values).ne(0).any(1) & module.lora_b(values).ne(0).any(0)).any()
     ]
 
 

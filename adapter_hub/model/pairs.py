@@ -24,10 +24,10 @@ from adapter_hub.artifact.weights import GATE_FILE
 from adapter_hub.errors import IntegrityError
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.layout import EXPERTS, Layout, Part, padded_rank
+from adapter_hub.model.layout import EXPERTS, AdapterLayout, ModuleLayout, padded_rank
 from adapter_hub.model.lora_file import (
     TORCH_DTYPES,
-    Promise,
+    ExpectedFile,
     all_finite,
     open_weights,
     read_lora,
@@ -36,10 +36,12 @@ from adapter_hub.model.lora_file import (
 
 ALIGNED = 8  # values of 2 or 4 bytes
 
-Half = tuple[Layout, Tensor]
+Half = tuple[AdapterLayout, Tensor]
 
 
-def load_pair(base: BaseModel, artifact: Artifact, differences: Sequence[str]) -> tuple[Layout, Tensor]:
+def load_pair(
+    base: BaseModel, artifact: Artifact, differences: Sequence[str]
+) -> tuple[AdapterLayout, Tensor]:
     """Return a pair's layout and buffer, on the CPU in the base model's dtype.
 
     Raises:
@@ -69,12 +71,12 @@ def _read_gate(base: BaseModel, artifact: Artifact, paths: Sequence[str]) -> dic
     entry = next((entry for entry in manifest.files if entry.path == GATE_FILE), None)
     if entry is None:
         raise IntegrityError(manifest.ref, [f"the manifest lists no {GATE_FILE}"])
-    promise = Promise(entry.sha256, artifact.stamps.get(GATE_FILE))
+    expected = ExpectedFile(entry.sha256, artifact.stamps.get(GATE_FILE))
     with open_weights(artifact.path / GATE_FILE, manifest.ref) as weights:
         header = weights.header
         if differences := _gate_differences(base, manifest, paths, header):
             raise IntegrityError(manifest.ref, differences)
-        data = read_values(weights, promise)
+        data = read_values(weights, expected)
     start = min(item.start for item in header.values())
     if not all_finite(data):
         raise IntegrityError(manifest.ref, [f"{GATE_FILE}: holds NaN or infinite values"])
@@ -121,43 +123,43 @@ def _gate_shapes(
 
 def _static(
     paths: Sequence[str], parent: Half, child: Half, gate: dict[str, Tensor]
-) -> tuple[Layout, Tensor]:
+) -> tuple[AdapterLayout, Tensor]:
     """Return the pair as an ordinary LoRA: the halves behind one another, weighted."""
-    parts, pieces, size = [], [], 0
+    modules, tensors, size = [], [], 0
     for path in paths:
         weights = gate[f"{path}.bias"].softmax(0).tolist()
         halves = [
-            (part.a_of(buffer), part.b_of(buffer) * weight)
+            (module.lora_a(buffer), module.lora_b(buffer) * weight)
             for (layout, buffer), weight in zip((parent, child), weights, strict=True)
-            if (part := layout.get(path)) is not None
+            if (module := layout.get(path)) is not None
         ]
         a, b = torch.cat([a for a, _ in halves]), torch.cat([b for _, b in halves], dim=1)
-        parts.append(Part(path, a.shape[0], a.shape[1], b.shape[0], size, size + a.numel()))
-        pieces += [a.flatten(), b.flatten()]
+        modules.append(ModuleLayout(path, a.shape[0], a.shape[1], b.shape[0], size, size + a.numel()))
+        tensors += [a.flatten(), b.flatten()]
         size += a.numel() + b.numel()
-    return Layout(tuple(parts), size), torch.cat(pieces)
+    return AdapterLayout(tuple(modules), size), torch.cat(tensors)
 
 
 def _token_gated(
     paths: Sequence[str], parent: Half, child: Half, gate: dict[str, Tensor]
-) -> tuple[Layout, Tensor]:
-    parts, pieces, size = [], [], 0
+) -> tuple[AdapterLayout, Tensor]:
+    modules, tensors, size = [], [], 0
     for path in paths:
         found = [layout.get(path) for layout, _ in (parent, child)]
-        sound = [part for part in found if part is not None]
-        inputs, outputs = sound[0].inputs, sound[0].outputs
-        half = padded_rank(max(part.rank for part in sound))
-        a = torch.zeros(EXPERTS * half + EXPERTS, inputs, dtype=parent[1].dtype)
-        b = torch.zeros(outputs, EXPERTS * half, dtype=parent[1].dtype)
-        for place, (part, (_, buffer)) in enumerate(zip(found, (parent, child), strict=True)):
-            if part is not None:
-                a[place * half : place * half + part.rank] = part.a_of(buffer)
-                b[:, place * half : place * half + part.rank] = part.b_of(buffer)
+        sound = [module for module in found if module is not None]
+        in_features, out_features = sound[0].in_features, sound[0].out_features
+        half = padded_rank(max(module.rank for module in sound))
+        a = torch.zeros(EXPERTS * half + EXPERTS, in_features, dtype=parent[1].dtype)
+        b = torch.zeros(out_features, EXPERTS * half, dtype=parent[1].dtype)
+        for place, (module, (_, buffer)) in enumerate(zip(found, (parent, child), strict=True)):
+            if module is not None:
+                a[place * half : place * half + module.rank] = module.lora_a(buffer)
+                b[:, place * half : place * half + module.rank] = module.lora_b(buffer)
         a[EXPERTS * half :] = gate[f"{path}.weight"]
         bias = gate.get(f"{path}.bias", torch.zeros(EXPERTS)).to(a.dtype)
         starts = (size, size + a.numel(), size + a.numel() + b.numel())
-        parts.append(Part(path, EXPERTS * half, inputs, outputs, *starts))
+        modules.append(ModuleLayout(path, EXPERTS * half, in_features, out_features, *starts))
         # what lies behind shall begin where matrix kernels read fastest: at a multiple of 16 bytes
-        pieces += [a.flatten(), b.flatten(), F.pad(bias, (0, ALIGNED - EXPERTS))]
+        tensors += [a.flatten(), b.flatten(), F.pad(bias, (0, ALIGNED - EXPERTS))]
         size = starts[2] + ALIGNED
-    return Layout(tuple(parts), size), torch.cat(pieces)
+    return AdapterLayout(tuple(modules), size), torch.cat(tensors)

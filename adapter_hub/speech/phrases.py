@@ -31,7 +31,7 @@ Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class Phrase:
     """A stretch of a recording: `start` in samples from its beginning, at 16 kHz."""
 
     start: int
@@ -50,7 +50,7 @@ class Piece:
 
 def phrases(
     blocks: Iterable[Samples], longest: float, usual: float | None = None, *, whole: float = 0.0
-) -> Iterator[Piece]:
+) -> Iterator[Phrase]:
     """Yield the phrases of a recording in order; only one of `longest` seconds is in memory.
 
     Args:
@@ -125,7 +125,7 @@ def loudness(samples: Samples) -> Samples:
     return np.sqrt(np.mean(np.square(frames), axis=1))
 
 
-def _pieces(buffer: Samples, start: int, cuts: list[int], usual: float) -> Iterator[Piece]:
+def _pieces(buffer: Samples, start: int, cuts: list[int], usual: float) -> Iterator[Phrase]:
     """Yield what is between cuts, without digital silence on either side."""
     places = [0]
     for first, last in zip([0, *cuts], cuts, strict=False):
@@ -133,11 +133,11 @@ def _pieces(buffer: Samples, start: int, cuts: list[int], usual: float) -> Itera
         short = pauses(buffer[first:last], SHORT_PAUSE) if long else []
         places += [*(first + place for place in short), last]
     for first, last in pairwise(places):
-        if (piece := without_silence(Piece(start + first, buffer[first:last]))) is not None:
+        if (piece := without_silence(Phrase(start + first, buffer[first:last]))) is not None:
             yield piece
 
 
-def without_silence(piece: Piece) -> Piece | None:
+def without_silence(piece: Phrase) -> Phrase | None:
     """Return a piece without long digital silence before and behind its sound; None without any sound."""
     sound = np.flatnonzero(np.abs(piece.samples) > SILENCE)
     if not len(sound):
@@ -147,4 +147,4 @@ def without_silence(piece: Piece) -> Piece | None:
     first = first - margin if first >= pause else 0
     last = last + margin if len(piece.samples) - last >= pause else len(piece.samples)
     # a copy: a view would keep the whole buffer in memory
-    return Piece(piece.start + first, piece.samples[first:last].copy())
+    return Phrase(piece.start + first, piece.samples[first:last].copy())

@@ -158,7 +158,7 @@ def load_model(
         raise InvalidInputError("auto has no single model; use load('auto'), or name an adapter")
     transcriber = load(ref, base_model=base_model, device=device, dtype=dtype, registry=registry, cache=cache)
     session = Session(transcriber.base)
-    session.seat_all(transcriber.adapter)
+    session.set_adapter(transcriber.adapter)
     return session.model, transcriber.base.processor
 
 

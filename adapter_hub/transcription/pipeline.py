@@ -23,32 +23,32 @@ from torch import Tensor
 
 from adapter_hub.decoding.alignment import align, alignment_heads
 from adapter_hub.decoding.decode import decode, prompt_tokens
-from adapter_hub.decoding.language import hear, language_probabilities
+from adapter_hub.decoding.language import encode, language_probabilities
 from adapter_hub.errors import OutOfMemoryError
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.graphs import free_cached
-from adapter_hub.model.idle_sessions import Sessions
+from adapter_hub.model.cuda_graphs import empty_cache
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.memory import FEWER_BEAMS, SMALLER_BATCHES, memory_guard
 from adapter_hub.model.session import Session
+from adapter_hub.model.session_pool import SessionPool
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio
 from adapter_hub.speech.features import log_mel
-from adapter_hub.speech.phrases import Piece, Samples
+from adapter_hub.speech.phrases import Phrase, Samples
 from adapter_hub.transcription.options import Task, TranscriptionOptions
 from adapter_hub.transcription.recordings import Reader
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
-from adapter_hub.transcription.stitching import segments_of, text_tokens, unheard, with_words
+from adapter_hub.transcription.stitching import resume_at, segments_of, text_tokens, with_words
 from adapter_hub.transcription.transcript import Segment
-from adapter_hub.transcription.windows import Recording, Routed, Window
+from adapter_hub.transcription.windows import Recording, RoutedPhrase, Window
 
 READ_AHEAD = 32  # batches that are read ahead and sorted by length together
-HEARD_AHEAD = 4  # the same where languages are identified: what was heard is kept
+IDENTIFIED_AHEAD = 4  # the same where languages are identified: what was encoder_output is kept
 AHEAD_SECONDS = 600.0  # of audio that is read ahead, at most
 
 
 @dataclass(frozen=True)
-class News:
+class BatchResult:
     """What a batch brought: segments in the order of each recording, seconds of audio, who is done."""
 
     segments: Sequence[tuple[Recording, Segment]]
@@ -68,7 +68,7 @@ class Pipeline:
         at_once: as few windows are read ahead as one batch needs, so that results come early.
     """
 
-    sessions: Sessions
+    sessions: SessionPool
     router: FixedRoute | LanguageRouter
     options: TranscriptionOptions
     tell: Tell
@@ -81,7 +81,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         self.base, self._size = self.sessions.base, self.options.batch_size
 
-    def run(self, recordings: Iterable[Recording]) -> Iterator[News]:
+    def run(self, recordings: Iterable[Recording]) -> Iterator[BatchResult]:
         """Transcribe recordings; yields whenever something is new.
 
         Raises:
@@ -98,11 +98,11 @@ class Pipeline:
             yield from self._run(Reader(self._known(recordings), self._size, self.options.previous_text))
         self.sessions.give_back(self._session)  # not one that an error left in the middle of something
 
-    def _run(self, reader: Reader) -> Iterator[News]:
+    def _run(self, reader: Reader) -> Iterator[BatchResult]:
         while True:
             windows = self._windows(reader)
             if done := reader.take_finished():
-                yield _news((), (), done)
+                yield _batch_result((), (), done)
             if not windows and reader.exhausted and not reader.open:
                 return
             if not self.at_once:  # a batch is as slow as its longest text
@@ -110,7 +110,7 @@ class Pipeline:
             while windows:
                 batch, windows = windows[: self._size], windows[self._size :]
                 segments = self._within_memory(batch)
-                yield _news(segments, batch, reader.take_finished())
+                yield _batch_result(segments, batch, reader.take_finished())
 
     def _known(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
         """Give a recording its route where that needs no hearing."""
@@ -140,24 +140,24 @@ class Pipeline:
     def _ahead(self) -> int:
         if self.at_once or self.options.previous_text:
             return self._size
-        return self._size * (HEARD_AHEAD if isinstance(self.router, LanguageRouter) else READ_AHEAD)
+        return self._size * (IDENTIFIED_AHEAD if isinstance(self.router, LanguageRouter) else READ_AHEAD)
 
-    def _routed(self, pieces: Sequence[tuple[Recording, Piece]]) -> list[Routed]:
+    def _routed(self, pieces: Sequence[tuple[Recording, Phrase]]) -> list[RoutedPhrase]:
         """Give every phrase its route; those whose language is not known are heard together."""
         unknown = [i for i, (recording, _) in enumerate(pieces) if self.router.identifies(recording.tag)]
-        features, heard, languages = Tensor(), Tensor(), Tensor()
+        features, encoder_output, languages = Tensor(), Tensor(), Tensor()
         if unknown:
             with self._memory(len(unknown)):
                 features = self._features([pieces[i][1].samples for i in unknown])
-                heard = hear(self.base, features)
-                languages = language_probabilities(self.base, heard=heard)
+                encoder_output = encode(self.base, features)
+                languages = language_probabilities(self.base, encoder_output=encoder_output)
         routed = []
         latest = {id(recording): recording.before for recording, _ in pieces}
         for i, (recording, piece) in enumerate(pieces):
             before = latest[id(recording)]
             if i not in unknown:
                 route = self.router.route(recording.tag, None, before)
-                routed.append(Routed(piece, route))
+                routed.append(RoutedPhrase(piece, route))
             else:
                 row = unknown.index(i)
                 if not torch.isfinite(languages[row]).all():
@@ -165,8 +165,8 @@ class Pipeline:
                     languages[row] = 0.0
                 values = dict(zip(self.base.decode_languages, languages[row].tolist(), strict=True))
                 route = self.router.route(recording.tag, values, before)
-                ours = None if adapts_encoder(route.adapter) else heard[row]
-                routed.append(Routed(piece, route, features[row], ours))
+                ours = None if adapts_encoder(route.adapter) else encoder_output[row]
+                routed.append(RoutedPhrase(piece, route, features[row], ours))
             latest[id(recording)] = route
         return routed
 
@@ -197,7 +197,7 @@ class Pipeline:
                 f"(--batch-size {self._size} does so from the start)"
             )
             if self.base.device.type == "cuda":
-                free_cached()
+                empty_cache()
         return news
 
     def _kind(self, window: Window) -> tuple[bool, Task]:
@@ -209,18 +209,18 @@ class Pipeline:
     ) -> list[tuple[Recording, Segment]]:
         """Decode windows together; what is left of them to be heard again goes to `_again`."""
         options = self.options.decoding(timestamps=timestamps, task=task)
-        known = any(phrase.heard is not None for window in windows for phrase in window.phrases[:1])
+        known = any(phrase.encoder_output is not None for window in windows for phrase in window.phrases[:1])
         # where nothing is known yet, `decode` seats the rows once for encoder and decoder
-        heard = self._heard(windows) if known or self.options.words else None
+        encoder_output = self._encoder_output(windows) if known or self.options.words else None
         previous = [window.recording.previous_to(window) for window in windows]
         decoded = decode(
             self._session,
-            self._window_features(windows) if heard is None else heard,
+            self._window_features(windows) if encoder_output is None else encoder_output,
             rows=[window.route.adapter for window in windows],
             languages=[window.route.decode_language for window in windows],
             options=options,
             previous=previous if self.options.previous_text else None,
-            heard=heard,
+            encoder_output=encoder_output,
         )
         for window, text in zip(windows, decoded, strict=True):
             if text.overflowed:
@@ -229,8 +229,8 @@ class Pipeline:
             [] if text.overflowed else segments_of(window, text, options.timestamps, self.options)
             for window, text in zip(windows, decoded, strict=True)
         ]
-        if heard is not None and self.options.words:
-            found = self._with_words(windows, heard, found)
+        if encoder_output is not None and self.options.words:
+            found = self._with_words(windows, encoder_output, found)
         news: list[tuple[Recording, Segment]] = []
         for window, text, segments in zip(windows, decoded, found, strict=True):
             window.segments += segments
@@ -238,7 +238,7 @@ class Pipeline:
             if segments:
                 window.recording.remember(window, text_tokens(self.base, text.tokens), text.temperature)
             stamped = options.timestamps and not text.overflowed
-            rest = unheard(self.base, text.tokens, window.seconds) if stamped else None
+            rest = resume_at(self.base, text.tokens, window.seconds) if stamped else None
             if rest is not None:
                 self._again.append(window.after(rest))
                 continue
@@ -246,7 +246,7 @@ class Pipeline:
         return news
 
     def _with_words(
-        self, windows: Sequence[Window], heard: Tensor, found: Sequence[list[Segment]]
+        self, windows: Sequence[Window], encoder_output: Tensor, found: Sequence[list[Segment]]
     ) -> list[list[Segment]]:
         """Find the times of the words of every window."""
         texts = [
@@ -256,7 +256,7 @@ class Pipeline:
         plain = self.options.decoding()
         times = align(
             self._session,
-            heard,
+            encoder_output,
             rows=[window.route.adapter for window in windows],
             prompts=[prompt_tokens(self.base, window.route.decode_language, plain) for window in windows],
             tokens=texts,
@@ -277,12 +277,12 @@ class Pipeline:
         more = "use another adapter" if kind == "float32" else "use --dtype float32, or another adapter"
         return f"{name} overflows in {kind} at {start:.1f} s: its scores are not finite; {more}"
 
-    def _heard(self, windows: Sequence[Window]) -> Tensor:
+    def _encoder_output(self, windows: Sequence[Window]) -> Tensor:
         """Return what the encoder makes of every window, with the adapters of those that adapt it."""
-        known = [window.phrases[0].heard if len(window.phrases) == 1 else None for window in windows]
+        known = [window.phrases[0].encoder_output if len(window.phrases) == 1 else None for window in windows]
         new = [i for i, rows in enumerate(known) if rows is None]
         if new:
-            self._session.seat([windows[i].route.adapter for i in new])
+            self._session.set_adapters([windows[i].route.adapter for i in new])
             features = self._window_features([windows[i] for i in new])
             with torch.inference_mode():
                 encoder = self._session.model.get_encoder()
@@ -313,14 +313,16 @@ class Pipeline:
         return adapter is None or (adapter.manifest is not None and adapter.manifest.timestamps)
 
 
-def _news(
+def _batch_result(
     segments: Sequence[tuple[Recording, Segment]], batch: Sequence[Window], finished: Sequence[Recording]
-) -> News:
+) -> BatchResult:
     """Count the seconds of windows, and at a recording's end those that none of its windows held."""
     seconds = sum(window.seconds for window in batch)
     for window in batch:
         window.recording.told += window.seconds
-    return News(segments, seconds + sum(max(0.0, item.seconds - item.told) for item in finished), finished)
+    return BatchResult(
+        segments, seconds + sum(max(0.0, item.seconds - item.told) for item in finished), finished
+    )
 
 
 def adapts_encoder(adapter: ResidentAdapter | None) -> bool:

@@ -22,7 +22,7 @@ from adapter_hub.speech.audio import (
     audio_from_samples,
     check_seconds,
 )
-from adapter_hub.speech.phrases import Piece, Samples, phrases
+from adapter_hub.speech.phrases import Phrase, Samples, phrases
 from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.voice_activity import Detectors
 from adapter_hub.transcription.windows import Recording
@@ -57,7 +57,7 @@ def open_recordings(
 
 def _pieces(
     recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None, whole: float
-) -> Iterator[Piece]:
+) -> Iterator[Phrase]:
     blocks = _counted(recording, _blocks(item, recording.source))
     if detectors is None:
         yield from phrases(blocks, recording.chunk, usual, whole=whole)
@@ -105,9 +105,9 @@ class Reader:
     open: list[Recording] = field(default_factory=list)
     exhausted: bool = False
 
-    def read(self, count: int) -> list[tuple[Recording, Piece]]:
+    def read(self, count: int) -> list[tuple[Recording, Phrase]]:
         """Return up to `count` phrases; none where nothing can be read before something is decoded."""
-        pieces: list[tuple[Recording, Piece]] = []
+        pieces: list[tuple[Recording, Phrase]] = []
         opened = 0
         while len(pieces) < count and opened <= count:
             recording = self._next(pieces)
@@ -130,7 +130,7 @@ class Reader:
         self.open = [recording for recording in self.open if not recording.finished]
         return done
 
-    def _next(self, pieces: list[tuple[Recording, Piece]]) -> Recording | None:
+    def _next(self, pieces: list[tuple[Recording, Phrase]]) -> Recording | None:
         for recording in self.open:
             asked = any(recording is other for other, _ in pieces)
             if not recording.ended and not (self.in_turn and (recording.waiting or asked)):

@@ -1,4 +1,4 @@
-"""Choosing what is transcribed with what: one adapter for all, or by the language that is heard.
+"""Choosing what is transcribed with what: one adapter for all, or by the language that is probabilities.
 
 A `FixedRoute` knows the adapter (or none). A `LanguageRouter` takes the base model's language
 probabilities and picks, for every stretch of speech, an active adapter of that language. Where no language
@@ -93,7 +93,7 @@ class FixedRoute:
     decode_language: str | None = None
 
     def identifies(self, tag: str | None) -> bool:
-        """Tell whether `route` needs to know what was heard, for speech of the language `tag`.
+        """Tell whether `route` needs to know what was probabilities, for speech of the language `tag`.
 
         Raises:
             InvalidInputError: the language is not known and the adapter speaks several.
@@ -107,13 +107,13 @@ class FixedRoute:
         return True
 
     def route(
-        self, tag: str | None, heard: Probabilities | None = None, before: Route | None = None
+        self, tag: str | None, probabilities: Probabilities | None = None, before: Route | None = None
     ) -> Route:
         """Return the route of a stretch of speech.
 
         Args:
             tag: its language, where that is known.
-            heard: the probability of every language, where `identifies` says so.
+            probabilities: the probability of every language, where `identifies` says so.
             before: the route of the speech before it in the same recording; not needed here.
 
         Raises:
@@ -121,9 +121,9 @@ class FixedRoute:
         """
         wanted = tag or self._language()
         if wanted is None:
-            assert heard is not None
-            language = max(heard, key=lambda code: heard[code])
-            return Route(None, language, language, heard[language], heard)
+            assert probabilities is not None
+            language = max(probabilities, key=lambda code: probabilities[code])
+            return Route(None, language, language, probabilities[language], probabilities)
         decode = self.decode_language or decode_language_of(self.base, self.adapter, wanted)
         return Route(self.adapter, wanted, decode)
 
@@ -179,36 +179,40 @@ class LanguageRouter:
         self.base.check_languages([primary_subtag(tag) for tag in self.languages])
 
     def identifies(self, tag: str | None) -> bool:
-        """Tell whether `route` needs to know what was heard, for speech of the language `tag`."""
+        """Tell whether `route` needs to know what was probabilities, for speech of the language `tag`."""
         return tag is None
 
     def route(
-        self, tag: str | None, heard: Probabilities | None = None, before: Route | None = None
+        self, tag: str | None, probabilities: Probabilities | None = None, before: Route | None = None
     ) -> Route:
         """Return the route of a stretch of speech.
 
         Args:
             tag: its language, where that is known; it is not identified then.
-            heard: the probability of every language, where it is not.
+            probabilities: the probability of every language, where it is not.
             before: the route of the speech before it in the same recording: followed where no language
                 is sure.
         """
         if tag is not None:
             _, adapter = self._usable(primary_subtag(tag))
             return Route(adapter, tag, decode_language_of(self.base, adapter, tag))
-        assert heard is not None
-        heard = self._allowed(heard)
-        language = max(heard, key=lambda code: heard[code])
-        probability = heard[language]
+        assert probabilities is not None
+        probabilities = self._allowed(probabilities)
+        language = max(probabilities, key=lambda code: probabilities[code])
+        probability = probabilities[language]
         sure = probability >= self.threshold
         if not sure and before is not None:
-            return replace(before, probability=heard.get(before.decode_language, 0.0), probabilities=heard)
+            return replace(
+                before,
+                probability=probabilities.get(before.decode_language, 0.0),
+                probabilities=probabilities,
+            )
         candidate, adapter = self._usable(language) if sure else (None, None)
         if candidate:
-            return Route(adapter, candidate.language, language, probability, heard)
+            return Route(adapter, candidate.language, language, probability, probabilities)
         if self.fallback is not None:
-            return self._to_fallback(self.fallback, language, heard)
-        return Route(None, language, language, probability, heard)
+            return self._to_fallback(self.fallback, language, probabilities)
+        return Route(None, language, language, probability, probabilities)
 
     def _usable(self, language: str) -> tuple[Candidate | None, ResidentAdapter | None]:
         """Return the first candidate for a language that can be loaded; those before it are told, once."""
@@ -227,18 +231,18 @@ class LanguageRouter:
             candidate = candidate.next
         return None, None
 
-    def _allowed(self, heard: Probabilities) -> Probabilities:
+    def _allowed(self, probabilities: Probabilities) -> Probabilities:
         """Return what was heard among the languages that are allowed."""
         if not self.languages:
-            return heard
+            return probabilities
         codes = [primary_subtag(tag) for tag in self.languages]
-        total = sum(heard[code] for code in codes)
-        return {code: heard[code] / total if total else 1 / len(codes) for code in codes}
+        total = sum(probabilities[code] for code in codes)
+        return {code: probabilities[code] / total if total else 1 / len(codes) for code in codes}
 
-    def _to_fallback(self, adapter: ResidentAdapter, language: str, heard: Probabilities) -> Route:
+    def _to_fallback(self, adapter: ResidentAdapter, language: str, probabilities: Probabilities) -> Route:
         """Return the fallback's route: in the language heard if it speaks it, else in its first one."""
         spoken = adapter.manifest.languages if adapter.manifest else ()
         ours = next((item for item in spoken if item.decode_language == language), None)
         ours = ours or next(iter(spoken), None)
         tag, code = (ours.tag, ours.decode_language) if ours else (language, language)
-        return Route(adapter, tag, code, heard.get(code, 0.0), heard)
+        return Route(adapter, tag, code, probabilities.get(code, 0.0), probabilities)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adapter_hub.decoding.alignment import words_of
-from adapter_hub.decoding.decode import TIMESTAMP_SECONDS, Decoded
+from adapter_hub.decoding.alignment import word_spans
+from adapter_hub.decoding.decode import TIMESTAMP_SECONDS, DecodingResult
 from adapter_hub.decoding.token_rules import first_timestamp
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.speech.audio import SAMPLE_RATE
@@ -21,7 +21,7 @@ FRAME_SECONDS = 0.01  # of the features, in which `seek` counts
 
 
 def segments_of(
-    window: Window, decoded: Decoded, timestamps: bool, options: TranscriptionOptions
+    window: Window, decoded: DecodingResult, timestamps: bool, options: TranscriptionOptions
 ) -> list[Segment]:
     """Return the segments of a window; none where it holds no speech.
 
@@ -63,7 +63,7 @@ def segments_of(
     return [replace(about, start=window.start + first / SAMPLE_RATE, end=window.start + last / SAMPLE_RATE)]
 
 
-def unheard(base: BaseModel, tokens: Sequence[int], seconds: float) -> float | None:
+def resume_at(base: BaseModel, tokens: Sequence[int], seconds: float) -> float | None:
     """Return from when on a window of so many seconds has to be heard again.
 
     A base model that finds the last segment cut off says when that starts, and nothing of it: the text ends
@@ -95,7 +95,7 @@ def with_words(
         first += len(tokens)
         words = [
             Word(window.start + start, window.start + end, word.text)
-            for word in words_of(base, tokens, own, segment.language)
+            for word in word_spans(base, tokens, own, segment.language)
             for start, end in [without_quiet(samples, word.start, word.end)]
         ]
         out.append(replace(segment, words=tuple(words)))
@@ -110,7 +110,7 @@ def without_quiet(samples: Samples, start: float, end: float) -> tuple[float, fl
     return start + lead * (lead > LEAD), end - rest * (rest > LEAD)
 
 
-def is_silence(decoded: Decoded, options: TranscriptionOptions) -> bool:
+def is_silence(decoded: DecodingResult, options: TranscriptionOptions) -> bool:
     """Tell whether there is no speech: silence is likely and the text is not, as Whisper decides it."""
     return (
         options.no_speech is not None

@@ -25,8 +25,8 @@ import numpy as np
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.model.idle_sessions import Sessions
 from adapter_hub.model.loading import ResidentAdapter
+from adapter_hub.model.session_pool import SessionPool
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import Audio
 from adapter_hub.transcription.options import OptionWords, TranscriptionOptions
@@ -66,8 +66,8 @@ class Transcriber:
         return self.router.adapter if isinstance(self.router, FixedRoute) else None
 
     @cached_property
-    def _sessions(self) -> Sessions:
-        return Sessions(self.base)
+    def _sessions(self) -> SessionPool:
+        return SessionPool(self.base)
 
     def transcribe(
         self,

@@ -17,7 +17,7 @@ import torch
 
 from adapter_hub.errors import MissingExtraError
 from adapter_hub.speech.audio import SAMPLE_RATE
-from adapter_hub.speech.phrases import Piece, Samples, quietest
+from adapter_hub.speech.phrases import Phrase, Samples, quietest
 
 STEP = 512  # samples that the detector judges at once: 32 ms
 PAUSE = 0.3  # seconds without speech that end a phrase
@@ -34,7 +34,7 @@ class Detectors:
     def __init__(self) -> None:
         self._idle: list[Any] = [_detector()]
 
-    def speech(self, blocks: Iterable[Samples], longest: float) -> Iterator[Piece]:
+    def speech(self, blocks: Iterable[Samples], longest: float) -> Iterator[Phrase]:
         """Yield the stretches of speech of a recording; only one of `longest` seconds is in memory.
 
         Args:
@@ -49,7 +49,7 @@ class Detectors:
             self._idle.append(detector)
 
 
-def _speech(detector: Any, blocks: Iterable[Samples], size: int) -> Iterator[Piece]:
+def _speech(detector: Any, blocks: Iterable[Samples], size: int) -> Iterator[Phrase]:
     buffer, first = np.zeros(0, dtype=np.float32), 0  # samples that may still be speech, from `first` on
     judged = free = 0  # up to where the detector has judged; from where on nothing has been yielded
     begun: int | None = None
@@ -72,13 +72,13 @@ def _speech(detector: Any, blocks: Iterable[Samples], size: int) -> Iterator[Pie
             elif judged - begun > size:
                 until = begun + quietest(buffer[begun - first : begun - first + size])
             if until is not None:
-                yield Piece(begun, buffer[begun - first : until - first].copy())
+                yield Phrase(begun, buffer[begun - first : until - first].copy())
                 free, begun = until, None if "end" in event else until
         keep = min(judged, stop) - round(PAD * SAMPLE_RATE) - STEP if begun is None else begun
         keep = max(keep, first)  # what a start may still reach back to
         buffer, first = buffer[keep - first :].copy(), keep
     if begun is not None and first + len(buffer) > begun:
-        yield Piece(begun, buffer[begun - first :])
+        yield Phrase(begun, buffer[begun - first :])
 
 
 def _with_end(blocks: Iterable[Samples]) -> Iterator[Samples | None]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.speech.audio import SAMPLE_RATE
-from adapter_hub.speech.phrases import Piece, Samples
+from adapter_hub.speech.phrases import Phrase, Samples
 from adapter_hub.transcription.routing import Route
 from adapter_hub.transcription.transcript import Segment, Transcript, joined_text
 
@@ -27,7 +27,7 @@ GAP = 1.0  # seconds of silence, at most, inside a window
 
 
 @dataclass(eq=False)
-class Routed:
+class RoutedPhrase:
     """A phrase and where it goes, with what was computed on the way.
 
     Attributes:
@@ -37,10 +37,10 @@ class Routed:
         heard: what the base model's encoder made of them, where it serves for decoding too.
     """
 
-    piece: Piece
+    piece: Phrase
     route: Route
     features: Tensor | None = None
-    heard: Tensor | None = None
+    encoder_output: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ class Window:
 
     recording: Recording
     number: int
-    phrases: list[Routed]
+    phrases: list[RoutedPhrase]
     segments: list[Segment] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
 
@@ -91,8 +91,8 @@ class Window:
         """Return what is left of it from a time in it on."""
         samples, first = self.samples, round(seconds * SAMPLE_RATE)
         route = replace(self.route, probability=self.probability)
-        rest = Piece(self.phrases[0].piece.start + first, samples[first:])
-        return Window(self.recording, self.number, [Routed(rest, route)], self.segments, self.tokens)
+        rest = Phrase(self.phrases[0].piece.start + first, samples[first:])
+        return Window(self.recording, self.number, [RoutedPhrase(rest, route)], self.segments, self.tokens)
 
     @property
     def probability(self) -> float | None:
@@ -134,7 +134,7 @@ class Recording:
     place: int
     source: str
     tag: str | None
-    pieces: Iterator[Piece]
+    pieces: Iterator[Phrase]
     chunk: float
     wanted: float | None = None
     task: str | None = None
@@ -143,7 +143,7 @@ class Recording:
     ended: bool = False
     before: Route | None = None
     told: float = 0.0
-    _open: list[Routed] = field(default_factory=list)
+    _open: list[RoutedPhrase] = field(default_factory=list)
     _previous: deque[int] = field(default_factory=lambda: deque(maxlen=512))
     _last: Route | None = None
     _windows: int = 0
@@ -154,7 +154,7 @@ class Recording:
     _probabilities: dict[str, float] = field(default_factory=dict)
     _identified: float = 0.0
 
-    def next_piece(self) -> Piece | None:
+    def next_piece(self) -> Phrase | None:
         """Read the next phrase; None at the end, or where the audio cannot be read any further."""
         if self.ended:
             return None
@@ -169,7 +169,7 @@ class Recording:
         """Note why there is no result, or none from here on, and read no further; the first reason stays."""
         self.error, self.ended = self.error or f"{self.source}: {why}", True
 
-    def add(self, phrase: Routed) -> Iterator[Window]:
+    def add(self, phrase: RoutedPhrase) -> Iterator[Window]:
         """Take in a phrase; yields the window that ends before it, if one does."""
         route = phrase.route
         for language, value in route.probabilities.items():
@@ -186,7 +186,7 @@ class Recording:
         if self._open:
             yield self._close()
 
-    def _fits(self, phrase: Routed) -> bool:
+    def _fits(self, phrase: RoutedPhrase) -> bool:
         first, last = self._open[0], self._open[-1]
         longest = self.wanted or longest_window(phrase.route.adapter, self.chunk)
         return (

@@ -72,7 +72,7 @@ def test_an_adapter_with_a_frozen_encoder_comes_in_is_published_pulled_and_answe
     features = features_of(base, 2)
     theirs = logits_of(peft_model(base, frozen.path), base, features)
     session = Session(base)
-    session.seat([load_adapter(base, pulled)] * 2)
+    session.set_adapters([load_adapter(base, pulled)] * 2)
     ours = logits_of(session.model, base, features)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     assert float((ours - logits_of(base.model, base, features)).abs().max()) > 0.1
@@ -81,7 +81,7 @@ def test_an_adapter_with_a_frozen_encoder_comes_in_is_published_pulled_and_answe
 def test_zero_updates_add_nothing_at_all(base: BaseModel, frozen: Artifact) -> None:
     features = features_of(base, 2)
     session = Session(base)
-    session.seat([load_adapter(base, frozen)] * 2)
+    session.set_adapters([load_adapter(base, frozen)] * 2)
     with torch.inference_mode():
         ours = session.model.get_encoder()(features).last_hidden_state
         plain = base.model.get_encoder()(features).last_hidden_state
@@ -116,7 +116,7 @@ def test_a_warm_start_and_a_pair_and_its_fold_work_from_such_an_adapter(
     answers = []
     for artifact in (pair, folded):
         session = Session(base)
-        session.seat([load_adapter(base, artifact)])
+        session.set_adapters([load_adapter(base, artifact)])
         answers.append(logits_of(session.model, base, features))
     torch.testing.assert_close(answers[0], answers[1], atol=1e-4, rtol=1e-4)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from adapter_hub.data.dataset import Dataset
-from adapter_hub.decoding.decode import Decoded, DecodingOptions, decode, prompt_tokens
+from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode, prompt_tokens
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.session import Session
@@ -113,7 +113,7 @@ def _logits(
     features: torch.Tensor,
     rows: Sequence[ResidentAdapter | None],
     languages: Sequence[str],
-    said: Sequence[Decoded],
+    said: Sequence[DecodingResult],
 ) -> torch.Tensor:
     """Return the logits `[rows, tokens, vocabulary]` of the texts that were found first."""
     base = session.base
@@ -124,7 +124,7 @@ def _logits(
     longest = max(map(len, texts))
     end = int(base.model.generation_config.eos_token_id)
     inputs = torch.tensor([[*text, *[end] * (longest - len(text))] for text in texts], device=base.device)
-    session.seat(rows)
+    session.set_adapters(rows)
     logits: torch.Tensor = session.model(
         input_features=features.to(base.device, base.dtype), decoder_input_ids=inputs
     ).logits

@@ -1,4 +1,4 @@
-"""Sessions that wait for their next call, with the decoder steps that they have recorded.
+"""SessionPool that wait for their next call, with the decoder steps that they have recorded.
 
     session = sessions.take()
     …
@@ -21,8 +21,8 @@ MOST_IDLE = 2  # sessions that are kept, each with the caches of its largest bat
 
 
 @dataclass(eq=False)
-class Sessions:
-    """Sessions of one base model, for any number of threads.
+class SessionPool:
+    """SessionPool of one base model, for any number of threads.
 
     Attributes:
         base: the base model.
@@ -41,9 +41,9 @@ class Sessions:
 
     def give_back(self, session: Session) -> None:
         """Keep a session for the next call, if that call gains by it."""
-        if session.replays is None:
+        if session.recorded_steps is None:
             return
-        session.seat([None])  # its last batch's adapters may be evicted
+        session.set_adapters([None])  # its last batch's adapters may be evicted
         with self._lock:
             if len(self._idle) < MOST_IDLE:
                 self._idle.append(session)

@@ -1,8 +1,8 @@
 """Recorded decoder steps: on a GPU a step is one call, not a thousand.
 
-    replays = Replays(recorder)
-    key = replays.number(addresses)
-    replays.run(key, step)          # the first time as it is, the second time recorded, then replayed
+    steps = RecordedSteps(recorder)
+    key = steps.number(addresses)
+    steps.run(key, step)             # the first time as it is, the second time recorded, then replayed
 
 A decoder step of a few rows is a thousand small calls, and a GPU waits for every one of them. A CUDA graph
 plays all of them at once, with the addresses and shapes that they were recorded with. So a step that is
@@ -13,9 +13,9 @@ adapter lies there now. No compiler is needed on the user's machine.
 What is recorded is replayed on whatever stream is current, and sessions wait for no other one: use them on
 the device's default stream, as every thread does that chooses none.
 
-`ADAPTER_HUB_GRAPHS=0` switches recording off. A recorder is any function that takes a step, computes nothing
-that lasts, and returns what computes the step; so all but the call into CUDA is tested without a GPU.
-Nothing here has run on a GPU yet.
+Nothing here has run on a GPU yet, so recording is off unless `ADAPTER_HUB_GRAPHS=1` asks for it. A recorder
+is any function that takes a step, computes nothing that lasts, and returns what computes the step; so all but
+the call into CUDA is tested without a GPU.
 """
 
 from __future__ import annotations
@@ -49,31 +49,34 @@ Recorder = Callable[[Step], Step]
 _recording = threading.Lock()  # one thread at a time: CUDA's modes of capturing are global
 
 
-def usual_rows(rows: int) -> int:
+def padded_row_count(rows: int) -> int:
     """Return for how many rows a step is recorded that is needed for `rows`: few numbers, few recordings.
 
-    >>> [usual_rows(rows) for rows in (1, 3, 8, 9, 17)]
+    >>> [padded_row_count(rows) for rows in (1, 3, 8, 9, 17)]
     [1, 4, 8, 16, 24]
     """
     return next((few for few in FEW_ROWS if few >= rows), -(-rows // MORE_ROWS) * MORE_ROWS)
 
 
-def recorder_of(device: torch.device) -> Recorder | None:
-    """Return how steps are recorded on a device; None where they are not.
+def recorder_for(device: torch.device) -> Recorder | None:
+    """Return how steps are recorded on a device; None where they are not: by default they never are.
+
+    Args:
+        device: of the base model.
 
     Raises:
         InvalidInputError: `ADAPTER_HUB_GRAPHS` is neither 0 nor 1.
     """
-    switch = os.environ.get(SWITCH, "1")
+    switch = os.environ.get(SWITCH, "0")
     if switch not in ("0", "1"):
         raise InvalidInputError(
-            f"{SWITCH}={switch}: expected 1 (record decoder steps on a GPU) or 0 (do not)"
+            f"{SWITCH}={switch}: expected 1 (record decoder steps on a GPU) or 0 (do not, the default)"
         )
-    return CudaGraphs(device) if device.type == "cuda" and switch == "1" else None
+    return CudaGraphRecorder(device) if device.type == "cuda" and switch == "1" else None
 
 
 @dataclass
-class Replays:
+class RecordedSteps:
     """Recorded steps by key; the one used longest ago makes room for a new one.
 
     Attributes:
@@ -133,15 +136,15 @@ class Replays:
             self._known.clear()
             reason = " ".join(str(error).split())[:200]
             warnings.warn(
-                f"decoder steps cannot be recorded here ({reason}); going on without, slower; "
-                f"{SWITCH}=0 does so from the start",
+                f"decoder steps cannot be recorded here ({reason}); going on without recording; "
+                f"unset {SWITCH} to do so from the start",
                 stacklevel=2,
             )
             return step
 
 
 @dataclass
-class CudaGraphs:
+class CudaGraphRecorder:
     """Records the steps of one session as CUDA graphs whose intermediate results share one pool of memory.
 
     They may share it: nothing in it is needed once a step is done. The stream is the session's own, too: all
@@ -182,9 +185,9 @@ class CudaGraphs:
         return replay
 
 
-def free_cached() -> None:
+def empty_cache() -> None:
     """Give the memory that PyTorch caches back to the GPUs, where it can be; not while a step is recorded."""
-    with _recording, suppress(RuntimeError):  # refused after a recording that failed: see CudaGraphs
+    with _recording, suppress(RuntimeError):  # refused after a recording that failed: see CudaGraphRecorder
         torch.cuda.empty_cache()
 
 
