@@ -257,9 +257,7 @@ def test_a_session_refuses_a_batch_that_it_is_not_seated_for(
 ) -> None:
     session = Session(base)
     session.set_adapters([resident[0], None])
-    with pytest.raises(
-        InvalidInputError, match="a batch of 3 rows reached .* adapters are set for 2"
-    ):
+    with pytest.raises(InvalidInputError, match="a batch of 3 rows reached .* adapters are set for 2"):
         logits_of(session.model, base, features_of(base, 3))
     with pytest.raises(InvalidInputError, match="no rows; expected one entry"):
         session.set_adapters([])
