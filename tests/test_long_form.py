@@ -287,16 +287,16 @@ def test_a_session_is_kept_but_for_one_that_an_error_left_in_the_middle(
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     samples = [speech(1.0, 1), speech(1.2, 2)]
     wanted = [item.text for item in plain.transcribe(samples, beams=2)]
-    (session,) = plain._sessions._idle
+    (session,) = plain._session_pool._idle
     next(plain.transcribe_each(samples, beams=2, batch_size=1))  # the rest is not asked for
-    assert plain._sessions._idle == [session]
+    assert plain._session_pool._idle == [session]
     with monkeypatch.context() as patch:
         patch.setattr("torch.nn.functional.scaled_dot_product_attention", _out_of_memory)
         with pytest.raises(OutOfMemoryError, match="1 windows with 2 beams on cpu; use fewer --beams"):
             plain.transcribe(samples[:1], beams=2)
-    assert plain._sessions._idle == []
+    assert plain._session_pool._idle == []
     assert [item.text for item in plain.transcribe(samples, beams=2)] == wanted
-    assert len(plain._sessions._idle) == 1
+    assert len(plain._session_pool._idle) == 1
 
 
 def test_too_little_memory_to_tell_the_language_is_one_line(

@@ -8,9 +8,7 @@ import pytest
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.speech.languages import (
-    WHISPER_LANGUAGES,
     has_word_spaces,
-    language_name,
     primary_metric,
 )
 from adapter_hub.speech.normalisers import NORMALISERS, normalise
@@ -66,10 +64,3 @@ def test_languages_without_word_spaces_lead_with_the_character_error_rate() -> N
     ] * 8
     assert primary_metric(["da", "ja"]) == "cer"
     assert has_word_spaces("ko")
-
-
-def test_the_table_of_languages_is_whisper_s() -> None:
-    from transformers.models.whisper.tokenization_whisper import LANGUAGES
-
-    assert {code: name.lower() for code, name in WHISPER_LANGUAGES.items()} == LANGUAGES
-    assert (language_name("pt-BR"), language_name("mdw")) == ("Portuguese", "mdw")

@@ -1,4 +1,4 @@
-"""Adapters in memory: a budget, the oldest first, pinned ones never."""
+"""Adapters in memory: a budget, the one used longest ago evicted first."""
 
 from __future__ import annotations
 
@@ -31,39 +31,20 @@ def test_the_one_used_longest_ago_makes_room() -> None:
     residents = Residents(loader(log), budget=300)
     for key in ("a", "b", "c", "a", "d"):
         assert residents.get(key).name == key
-    assert residents.keys() == ["c", "a", "d"]
-    assert residents.bytes == 300
     assert log == ["a", "b", "c", "d"]
-
-
-def test_a_pinned_one_stays() -> None:
-    residents = Residents(loader([]), budget=200)
-    residents.pin("a")
-    for key in ("b", "c", "d"):
+    for key in ("c", "a", "d"):  # still there
         residents.get(key)
-    assert residents.keys() == ["a", "d"]
-    residents.unpin("a")
-    residents.get("e")
-    assert residents.keys() == ["d", "e"]
+    assert log == ["a", "b", "c", "d"]
+    residents.get("b")
+    assert log == ["a", "b", "c", "d", "b"]
 
 
-def test_what_does_not_fit_beside_the_pinned_ones_is_refused() -> None:
-    residents = Residents(loader([]), budget=250)
-    residents.pin("a")
-    residents.pin("b")
-    with pytest.raises(InvalidInputError, match="c: 300 bytes of adapters with those that are pinned"):
-        residents.get("c")
-    assert residents.keys() == ["a", "b"]
-
-
-def test_evicting_frees_and_a_later_use_loads_again() -> None:
+def test_what_is_larger_than_the_budget_is_refused_and_leaves_nothing_behind() -> None:
     log: list[str] = []
-    residents = Residents(loader(log), budget=1000)
-    residents.pin("a")
-    residents.evict("a")
-    residents.evict("never there")
-    assert residents.bytes == 0
-    residents.get("a")
+    residents = Residents(loader(log), budget=99)
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match="a: 100 bytes, more than the budget of 99 bytes"):
+            residents.get("a")
     assert log == ["a", "a"]
 
 
@@ -72,8 +53,7 @@ def test_what_cannot_be_loaded_leaves_nothing_behind() -> None:
     residents = Residents(loader(log), budget=1000)
     for _ in range(2):
         with pytest.raises(NotFoundError, match="no such adapter"):
-            residents.pin("absent")
-    assert residents.keys() == []
+            residents.get("absent")
     assert log == ["absent", "absent"]
 
 

@@ -186,6 +186,6 @@ def test_several_languages_and_no_choice_are_an_error(base: BaseModel, tmp_path:
     folder = write_peft(tmp_path / "a", base, seed=9)
     seal(folder, manifest_fields("small/two", languages=tags, base_model=base.pin))
     two = adapter_hub.load(str(folder), base_model=str(base.folder), device="cpu")
-    with pytest.raises(InvalidInputError, match="small/two@1.0.0 speaks several languages; name the one"):
+    with pytest.raises(InvalidInputError, match="small/two@1.0.0 is for several languages; name the one"):
         two.transcribe(np.zeros(16_000, np.float32) + 0.1)
     assert two.transcribe(speech(1.0, 1), languages=["pl"], beams=1)[0].language == "pl"

@@ -5,8 +5,8 @@
     update = gathered.shared(path, module, adapter, rows=8)     # rows that all carry one adapter
     gathered.copy_pending()                                     # now the matrices are there
 
-All copies of a batch are made together, in a few calls of a GPU. What was gathered lies where an earlier
-batch of the same kind had it, so that steps recorded for that one serve this one, too
+All copies of a batch are made together, in a few calls of a GPU. What is gathered goes where an earlier
+batch of the same kind had it, so that decoder steps recorded for that batch serve this one too
 (see `adapter_hub.model.cuda_graphs`).
 """
 
@@ -25,7 +25,14 @@ from adapter_hub.model.low_rank_updates import BatchedUpdate, RowUpdate
 
 @dataclass(frozen=True)
 class Term:
-    """One adapter's share in one row of one linear."""
+    """One term of the sum that a row adds to a linear: `weight` times one adapter's update.
+
+    Attributes:
+        row: of the batch.
+        module: where the adapter's matrices for this linear are.
+        adapter: whose they are.
+        weight: 1.0 but for a weighted sum of adapters.
+    """
 
     row: int
     module: ModuleLayout
@@ -35,14 +42,20 @@ class Term:
 
 @dataclass(frozen=True)
 class WeightBuffers:
-    """The memory of an update, or of a row by itself, of one linear."""
+    """The memory for the matrices of one linear: of all rows of a batch, or of a single one.
 
-    a: Tensor  # [rows, width, in_features]; two more than `width` where there is a gate
-    b: Tensor  # [rows, out_features, width]
-    bias: Tensor | None  # [rows, 1, 2]
+    Attributes:
+        a: `[rows, width, in_features]`, the base model's dtype; two rows more than `width` with a gate.
+        b: `[rows, out_features, width]`.
+        bias: of gates, `[rows, 1, 2]`.
+    """
+
+    a: Tensor
+    b: Tensor
+    bias: Tensor | None
 
     def batched(self, rows: int, *, shared: bool = False) -> BatchedUpdate:
-        """Return its first rows, or its only one as that of all rows."""
+        """Return the update of its first rows; with `shared` its only row stands for all of them."""
         a, b, bias = self.a.transpose(1, 2), self.b.transpose(1, 2), self.bias
         if shared:
             bias = None if bias is None else bias.expand(rows, -1, -1)
@@ -52,7 +65,7 @@ class WeightBuffers:
 
 @dataclass
 class GatheredWeights:
-    """Stores by linear and kind, and the copies that are due.
+    """Buffers by linear and kind, and the copies into them that are still to be made.
 
     Attributes:
         dtype: of the base model.
@@ -73,15 +86,15 @@ class GatheredWeights:
         rows: int,
         padded_rows: int,
     ) -> BatchedUpdate:
-        """Return an update of rows with adapters of their own, behind one another in a row.
+        """Return the update of rows with adapters of their own; the terms of a row are concatenated.
 
         Args:
             path: of the linear.
-            gated: whether its modules have gates.
-            width: of the update.
-            by_row: what each row has in it; rows that have nothing are left out.
+            gated: whether a gate weighs the two halves of each row's matrices.
+            width: the padded rank at which all rows are computed.
+            by_row: the terms of each row; rows without any are left out and get zeros.
             rows: of the batch.
-            padded_rows: rows that there shall be memory for, at least.
+            padded_rows: rows to have memory for, at least.
         """
         module = next(iter(by_row.values()))[0].module
         buffers = self._buffers_for((path, gated, width), module, width, padded_rows)
@@ -92,19 +105,25 @@ class GatheredWeights:
                 bias = None if buffers.bias is None else buffers.bias[row, 0]
                 self._schedule(term, a[start : stop + EXPERTS * gated], b[:, start:stop], bias)
                 start = stop
-            if start < width:  # what another batch left there
+            if start < width:  # an earlier batch may have left something there
                 a[start:].zero_()
                 b[:, start:].zero_()
         return buffers.batched(rows)
 
     def shared(self, path: str, module: ModuleLayout, adapter: ResidentAdapter, rows: int) -> BatchedUpdate:
-        """Return an update of rows that all carry one adapter."""
+        """Return the update of `rows` rows that all carry one adapter, whose matrices are copied once."""
         buffers = self._buffers_for((path, module.gated, module.rank, "shared"), module, module.rank, 1)
         self._schedule(Term(0, module, adapter, 1.0), buffers.a[0], buffers.b[0], _first(buffers.bias))
         return buffers.batched(rows, shared=True)
 
     def by_row(self, path: str, terms: Iterable[Term], *, alike: bool = False) -> list[RowUpdate]:
-        """Return rows by themselves; with `alike` all of them carry the same."""
+        """Return the updates of rows that are computed by themselves.
+
+        Args:
+            path: of the linear.
+            terms: one or more for each row.
+            alike: all terms are of one adapter, whose matrices are copied once.
+        """
         found: list[RowUpdate] = []
         for number, term in enumerate(terms):
             module = term.module
@@ -117,18 +136,18 @@ class GatheredWeights:
         return found
 
     def padded(self, path: str, update: BatchedUpdate, padded_rows: int) -> BatchedUpdate:
-        """Return an update with rows behind it that carry nothing of meaning, `padded_rows` in all."""
+        """Return an update over `padded_rows` rows, of which those beyond its own hold arbitrary values."""
         gated, width = update.bias is not None, update.b.shape[1]
         if update.shared:
             return self._buffers[path, gated, width, "shared"].batched(padded_rows, shared=True)
         return self._buffers[path, gated, width].batched(padded_rows)
 
     def drop_pending(self) -> None:
-        """Drop the copies that are due."""
+        """Forget the copies that are still to be made."""
         self._pending = []
 
     def copy_pending(self) -> None:
-        """Make the copies that are due."""
+        """Make the copies that are still to be made."""
         copies, self._pending = self._pending, []
         groups = [copies]
         if self.device.type != "cpu":  # a GPU copies dense ones in a few calls
@@ -164,7 +183,7 @@ class GatheredWeights:
         return buffers
 
     def _zeros(self, *shape: int) -> Tensor:
-        """Return new memory that may be written to whether or not inference mode is on then."""
+        """Return new memory that can be written to in and outside of inference mode."""
         with torch.inference_mode(mode=False):
             return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
@@ -174,5 +193,5 @@ def _first(bias: Tensor | None) -> Tensor | None:
 
 
 def padded_rank_of(terms: Sequence[Term]) -> int:
-    """Return the width at which the adapters of one row are computed."""
+    """Return the padded rank at which the terms of one row are computed."""
     return padded_rank(sum(term.module.rank for term in terms))

@@ -3,10 +3,10 @@
     module = adapter.layout["model.decoder.layers.0.fc1"]
     module.lora_a(adapter.buffer), module.lora_b(adapter.buffer)   # [rank, inputs], [outputs, rank]
 
-The matrices are views: of a LoRA in the base model's dtype the buffer is the data of its file, as it was
-read. `B` already holds the scaling. The two halves of a token-gated expert pair are stacked into one
-matrix, each padded to half the rank, with the gate's two rows behind them, so that one product with the
-input gives both halves and the gate.
+The matrices are views: for a LoRA in the base model's dtype the buffer is the data of its file, as it was
+read. `B` already holds the scaling (`lora_alpha / r`). The two halves of a token-gated expert pair are
+stacked into one matrix, each padded to half the rank, followed by the gate's two rows, so that one product
+with the input gives both halves and the gate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RANKS = (8, 16, 32, 64)
 
 
 def padded_rank(rank: int) -> int:
-    """Return the width at which a rank is computed: few widths, so that adapters of like ranks meet.
+    """Return the rank at which a rank is computed: few sizes, so that similar ranks share a product.
 
     >>> [padded_rank(rank) for rank in (1, 8, 9, 32, 65, 200)]
     [8, 8, 16, 32, 128, 256]
@@ -32,12 +32,14 @@ def padded_rank(rank: int) -> int:
 
 @dataclass(frozen=True)
 class ModuleLayout:
-    """The update of one linear.
+    """Where one adapted linear's matrices are in the buffer.
 
     Attributes:
         path: of the linear in the base model.
         rank: of the update; of a gated one both halves, padded.
-        a_start: where `A` starts in the buffer.
+        in_features: of the linear.
+        out_features: of the linear.
+        a_start: where `A` starts, in values from the buffer's beginning.
         b_start: where `B` starts.
         bias_start: where the gate's two biases start; None where there is no gate.
     """
@@ -56,24 +58,24 @@ class ModuleLayout:
         return self.bias_start is not None
 
     def lora_a(self, buffer: Tensor) -> Tensor:
-        """Return `A`, `[rank, in_features]`; two rows more where there is a gate."""
+        """Return `A`, `[rank, in_features]`, a view of the buffer; two rows more where there is a gate."""
         rows = self.rank + EXPERTS * self.gated
         return buffer[self.a_start : self.a_start + rows * self.in_features].view(rows, self.in_features)
 
     def lora_b(self, buffer: Tensor) -> Tensor:
-        """Return `B` times the scaling, `[out_features, rank]`."""
+        """Return `B` times the scaling, `[out_features, rank]`, a view of the buffer."""
         return buffer[self.b_start : self.b_start + self.rank * self.out_features].view(
             self.out_features, self.rank
         )
 
     def gate_bias(self, buffer: Tensor) -> Tensor | None:
-        """Return the gate's biases, `[2]`."""
+        """Return the gate's biases, `[2]`, a view of the buffer; None where there is no gate."""
         return None if self.bias_start is None else buffer[self.bias_start : self.bias_start + EXPERTS]
 
 
 @dataclass(frozen=True)
 class AdapterLayout(Mapping[str, ModuleLayout]):
-    """The modules of an adapter by path; `size` is the number of values in its buffer."""
+    """The adapted linears by path; `size` is the number of values in the buffer."""
 
     modules: tuple[ModuleLayout, ...]
     size: int

@@ -29,10 +29,14 @@ from adapter_hub.model.layout import EXPERTS, ModuleLayout
 
 
 def gate(h: Tensor, bias: Tensor | None) -> Tensor:
-    """Weigh the two halves of `h` `[..., rank + 2]` by the gate in its last two columns.
+    """Weigh the two halves of a token-gated expert pair (the paper's LoRA MoE, arXiv:2406.06619).
+
+    Args:
+        h: `[..., rank + 2]`: the halves side by side, then the gate's two logits.
+        bias: of the gate, broadcast to `[..., 2]`.
 
     Returns:
-        `[..., rank]`.
+        `[..., rank]`, in the dtype of `h`; the softmax is computed in float32.
     """
     logits = h[..., -EXPERTS:]
     logits = logits if bias is None else logits + bias
@@ -42,20 +46,24 @@ def gate(h: Tensor, bias: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class BatchedUpdate:
-    """All rows at once: `a` `[rows, in_features, width]`, `b` `[rows, width, out_features]`, both views.
+    """The update of all rows at once.
 
-    Where all rows carry one adapter they are views of its own buffer, `shared` by the rows: nothing is
-    gathered, and the products have the same shapes and bits.
+    Attributes:
+        a: `[rows, in_features, width]`, a view; `width` is the padded rank, and two more with a gate.
+        b: `[rows, width, out_features]`, a view; it holds the scaling and the weight of each term.
+        bias: of gates, `[rows, 1, 2]`.
+        shared: all rows carry one adapter, and the tensors are views of its own buffer: nothing is gathered,
+            and the products have the same shapes and bits.
     """
 
     a: Tensor
     b: Tensor
-    bias: Tensor | None = None  # [rows, 1, 2] of gates
+    bias: Tensor | None = None
     shared: bool = False
 
     @classmethod
     def of(cls, module: ModuleLayout, buffer: Tensor, rows: int) -> BatchedUpdate:
-        """Return the update of rows that all carry one adapter."""
+        """Return the update of `rows` rows that all carry one adapter, as views of its buffer."""
         a, b, bias = module.lora_a(buffer), module.lora_b(buffer), module.gate_bias(buffer)
         return cls(
             a.t().expand(rows, -1, -1),
@@ -86,18 +94,27 @@ class BatchedUpdate:
 
 @dataclass(frozen=True)
 class RowUpdate:
-    """One row: the adapter's own matrices, weighted."""
+    """The update of one row by one adapter.
+
+    Attributes:
+        row: of the batch.
+        a: `[in_features, rank]`, a view; two columns more with a gate.
+        b: `[rank, out_features]`, a view; it holds the scaling.
+        weight: of the adapter in a weighted sum.
+        bias: of a gate, `[2]`.
+        gated: a gate weighs the two halves.
+    """
 
     row: int
-    a: Tensor  # [in_features, rank], a view
-    b: Tensor  # [rank, out_features], a view
+    a: Tensor
+    b: Tensor
     weight: float = 1.0
     bias: Tensor | None = None
     gated: bool = False
 
     @classmethod
     def of(cls, row: int, module: ModuleLayout, buffer: Tensor, weight: float) -> RowUpdate:
-        """Return the update of one row by one adapter."""
+        """Return the update of one row, as views of the adapter's buffer."""
         a, b = module.lora_a(buffer).t(), module.lora_b(buffer).t()
         return cls(row, a, b, weight, module.gate_bias(buffer), module.gated)
 
@@ -109,43 +126,49 @@ class RowUpdate:
         y[self.row].addmm_(h, self.b, alpha=self.weight)
 
     def addresses(self) -> tuple[object, ...]:
-        """Return which row it is of, with which weight, and where its matrices are."""
+        """Return its row and weight, and where its matrices are."""
         bias = None if self.bias is None else address(self.bias)
         return self.row, self.weight, address(self.a), address(self.b), bias
 
 
 @dataclass
 class LowRankUpdate:
-    """What the rows of a batch add to one linear."""
+    """What the rows of a batch add to one linear: `batched` rows, and others `by_row`."""
 
     batched: list[BatchedUpdate] = field(default_factory=list)
     by_row: list[RowUpdate] = field(default_factory=list)
 
     def add_(self, x: Tensor, y: Tensor) -> None:
         """Add to `y` `[rows, n, out_features]`, in place, the updates of `x` `[rows, n, in_features]`."""
-        for update in (*self.batched, *self.by_row):
-            update.add_(x, y)
+        for batched in self.batched:
+            batched.add_(x, y)
+        for single in self.by_row:
+            single.add_(x, y)
 
     def keep(self, order: list[int], padded_rows: int) -> LowRankUpdate:
-        """Return the update of the rows `order`; those that fell behind the end have moved forward."""
+        """Return the update of the rows `order`, in that order, padded to `padded_rows`."""
         places = {source: place for place, source in enumerate(order)}
         by_row = [replace(update, row=places[update.row]) for update in self.by_row if update.row in places]
         return LowRankUpdate([update.keep(order, padded_rows) for update in self.batched], by_row)
 
     def addresses(self) -> tuple[object, ...]:
         """Return where its matrices are, and in which shapes."""
-        return (*(update.addresses() for update in (*self.batched, *self.by_row)),)
+        batched = tuple(update.addresses() for update in self.batched)
+        return batched + tuple(update.addresses() for update in self.by_row)
 
 
 def address(tensor: Tensor) -> tuple[object, ...]:
-    """Return where a tensor is and how it lies there."""
+    """Return where a tensor is in memory, its shape and its strides."""
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
 def move(tensor: Tensor, order: Sequence[int], padded_rows: int | None = None) -> Tensor:
-    """Return the rows `order` of a tensor, moved to its front in place, and others up to `padded_rows`.
+    """Return the rows `order` of a tensor, moved to its front in place.
 
-    A row that is moved must come from behind the front, where nothing is needed any more.
+    Args:
+        tensor: `[rows, ...]`.
+        order: the rows to keep; a row that changes place has to come from beyond the first `len(order)`.
+        padded_rows: rows to return, these first; None is no others.
     """
     for place, source in enumerate(order):
         if place != source:

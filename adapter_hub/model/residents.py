@@ -2,10 +2,9 @@
 
     residents = Residents(load, budget=4 * 2**30)
     danish = residents.get(ref)                # loads it, or finds it
-    residents.pin(ref)                         # stays until it is unpinned
 
-The one used longest ago goes first. An adapter that a batch still uses lives until that batch is done,
-whatever is evicted here. One lock guards the table; the file is read outside it, once, however many
+The one used longest ago is evicted first. An adapter that a batch still uses lives until that batch is done,
+whatever is evicted here. One lock guards the table; files are read outside of it, each once, however many
 threads ask.
 """
 
@@ -29,27 +28,29 @@ class Residents(Generic[Key]):
     """Adapters under a budget of bytes.
 
     Attributes:
-        budget: bytes that all of them may take.
+        budget: bytes that all of them together may take.
     """
 
     def __init__(self, load: Callable[[Key], ResidentAdapter], *, budget: int = BUDGET) -> None:
         """Start empty.
 
         Args:
-            load: reads an adapter; what it raises, `get` raises.
-            budget: bytes of all adapters together.
+            load: reads the adapter of a key; what it raises, `get` raises.
+            budget: bytes for all adapters together.
         """
         self.budget = budget
         self._load = load
         self._found: OrderedDict[Key, Future[ResidentAdapter]] = OrderedDict()
-        self._pinned: set[Key] = set()
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> ResidentAdapter:
-        """Return an adapter, loaded if need be; others make room for it.
+        """Return an adapter, loaded if need be; others are evicted to make room for it.
+
+        Args:
+            key: given to `load` if the adapter is not in memory.
 
         Raises:
-            InvalidInputError: with those that are pinned it does not fit into the budget.
+            InvalidInputError: it is larger than the budget. And what `load` raises.
         """
         with self._lock:
             future = self._found.get(key)
@@ -71,53 +72,18 @@ class Residents(Generic[Key]):
             raise
         return adapter
 
-    def pin(self, key: Key) -> ResidentAdapter:
-        """Load an adapter if need be, and keep it until it is unpinned."""
-        with self._lock:
-            self._pinned.add(key)
-        try:
-            return self.get(key)
-        except BaseException:
-            self.unpin(key)
-            raise
-
-    def unpin(self, key: Key) -> None:
-        """Let an adapter be evicted again."""
-        with self._lock:
-            self._pinned.discard(key)
-
-    def evict(self, key: Key) -> None:
-        """Forget an adapter now; one that is not there is no error."""
-        with self._lock:
-            self._pinned.discard(key)
-            self._found.pop(key, None)
-
-    def keys(self) -> list[Key]:
-        """Return what is in memory, the one used longest ago first."""
-        with self._lock:
-            return list(self._found)
-
-    @property
-    def bytes(self) -> int:
-        """The memory that they take together."""
-        with self._lock:
-            return self._bytes()
-
-    def _bytes(self) -> int:
-        return sum(item.result().bytes for item in self._found.values() if item.done())
-
     def _make_room(self, newest: Key) -> None:
         with self._lock:
-            total = self._bytes()
+            total = sum(item.result().bytes for item in self._found.values() if item.done())
             for key in list(self._found):
                 if total <= self.budget:
                     return
                 future = self._found[key]
-                if key != newest and key not in self._pinned and future.done():
+                if key != newest and future.done():
                     total -= future.result().bytes
                     del self._found[key]
             if total > self.budget:
                 raise InvalidInputError(
-                    f"{newest}: {total} bytes of adapters with those that are pinned, the budget is "
-                    f"{self.budget}; unpin one or raise the budget"
+                    f"{newest}: {total} bytes, more than the budget of {self.budget} bytes for adapters in "
+                    "memory; expected a smaller adapter, or a larger budget"
                 )

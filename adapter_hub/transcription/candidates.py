@@ -1,20 +1,20 @@
-"""The adapters among which `auto` chooses, the best first, for every language.
+"""The adapters that `auto` chooses among, the best first, for each language.
 
     candidates = find_candidates(registries, base)
     candidates["da"].ref, candidates["da"].next
 
-Only what the user named, and the embedded catalogue, is chosen from, and only what needs no request: a file
-that lists a place on the Hub does not make `auto` ask there. The order, of what is active, released, and made
-for this base model's digest:
+Only adapters of registries that the user named, and of the embedded catalogue, are candidates, and only those
+that need no request: a registry file that lists a location on the Hub does not make `auto` ask there. The
+order of those that are active, released, and made for the base model with this digest:
 
 1. the adapter for fewer languages,
 2. the earlier registry,
 3. the one with a score that says something (at least 100 utterances),
 4. the name;
 
-and then one adapter passes another if it has the lower error rate on the very same data (digest), measured
-the same way, on at least 100 utterances each. Scores on different data do not compare, and a report of one
-utterance says nothing.
+and then an adapter moves ahead of another if it has the lower error rate on the same data (by digest),
+measured the same way, on at least 100 utterances each. Scores on different data are not comparable, and a
+report of one utterance says nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ENOUGH = 100  # utterances; with fewer, one speaker or sentence decides
 
 @dataclass(frozen=True)
 class _Offer:
-    """A version that may be chosen; `place` is its registry's in the order of asking."""
+    """A version that may be chosen; `place` is the number of its registry in the order of asking."""
 
     name: str
     version: str
@@ -61,13 +61,16 @@ def find_candidates(
     cache: Cache | None = None,
     tell: Tell | None = None,
 ) -> dict[str, Candidate]:
-    """Return the adapter to use for each language, with those to try after it; see the module's docstring.
+    """Return the adapter to use for each language, with those to try after it: see this module's docstring.
 
     Args:
-        registries: that the user named, and the embedded catalogue, in order.
+        registries: those that the user named, then the embedded catalogue.
         base: the base model.
-        cache: pulled adapters, which need no request.
-        tell: called with one line if adapters are left out because they are on the Hub.
+        cache: of pulled adapters, which need no request.
+        tell: called with one line if adapters are left out because they are only on the Hub.
+
+    Returns:
+        A candidate for each decode language that has one.
     """
     offers: list[_Offer] = []
     away: list[_Offer] = []
@@ -89,7 +92,7 @@ def find_candidates(
 
 
 def _offers(registries: Sequence[Registry], base: BaseModel) -> Iterator[_Offer]:
-    """Yield of every adapter the newest version that may be chosen without being named."""
+    """Yield the newest version of each adapter that may be chosen without being named."""
     standings, namespaces = Standings(registries), Namespaces(registries)
     seen = set()
     for place, registry in enumerate(registries):
@@ -116,14 +119,14 @@ def _newest(
 
 
 def _is_here(block: VersionBlock, registry: Registry, cache: Cache | None) -> bool:
-    """Tell whether a version can be had without a request that the user did not ask for."""
+    """Tell whether a version can be loaded without a request that the user did not ask for."""
     if registry.is_on_hub or not any(is_hub(location.store) for location in block.locations):
         return True
     return cache is not None and cache.place(block.digest).is_dir()
 
 
 def _ranked(offers: Sequence[_Offer]) -> list[_Offer]:
-    """Return the offers for one language, the best first: each passes those that it is better than."""
+    """Return the offers for one language, the best first."""
     ranked: list[_Offer] = []
     for offer in sorted(offers, key=lambda item: item.order):
         place = len(ranked)
@@ -134,7 +137,7 @@ def _ranked(offers: Sequence[_Offer]) -> list[_Offer]:
 
 
 def _is_better(one: VersionBlock, other: VersionBlock) -> bool:
-    """Tell whether one was measured with fewer errors on the same data, and never with more."""
+    """Tell whether `one` has a lower error rate than `other` on the same data, and a higher one on none."""
     theirs = {_way(score): score.value for score in other.scores if score.n >= ENOUGH}
     pairs = [
         (score.value, theirs[_way(score)])
@@ -149,7 +152,7 @@ def _way(score: Score) -> tuple[str, ...]:
 
 
 def _chain(language: str, offers: Sequence[_Offer]) -> Candidate:
-    """Return the first of the offers as a candidate that knows the next one."""
+    """Return the offers as a linked list of candidates."""
     candidate: Candidate | None = None
     for offer in reversed(offers):
         tag = next(tag for tag in offer.block.languages if primary_subtag(tag) == language)

@@ -43,7 +43,7 @@ AUTO, BASE_MODEL = "auto", "base-model"
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look, and whom to tell: the registry's file and the cache's folder, None for the defaults."""
+    """The registry's file and the cache's folder, None for the defaults; `tell` takes warnings."""
 
     registry: str | None = None
     cache: str | None = None
@@ -103,13 +103,16 @@ def load(  # noqa: PLR0913 - the options of the public face
         cache: path of the cache's folder.
         threshold: for `auto`, the least probability of a language for its adapter to be used.
         adapters: for `auto`, the ones to choose among; by default all that the registries offer.
-        languages: for `auto` and `base-model`, the only ones that may be heard.
-        fallback: for `auto`, the adapter for what no other is for; by default the base model alone.
-        allow_quarantined: digest of a quarantined version that shall be loaded nevertheless.
+        languages: for `auto` and `base-model`, BCP 47 tags of the only ones to choose among.
+        fallback: for `auto`, the adapter for languages that have none; by default the base model alone.
+        allow_quarantined: digest of a quarantined version to load anyway.
         tell: called with every warning (a deprecated version, an old copy); by default `warnings.warn`.
 
     Raises:
-        NotFoundError, StatusError, IntegrityError, InvalidInputError: one line each.
+        NotFoundError: no such adapter, or its base model is not here; the message names the next step.
+        StatusError: the version is quarantined or withdrawn.
+        IntegrityError: files, weights or probe are not those of the manifest.
+        InvalidInputError: arguments that do not fit together, or an unknown language, device or dtype.
     """
     places = Places(registry, cache, tell or warn)
     device_and_dtype = device, dtype
@@ -125,8 +128,7 @@ def load(  # noqa: PLR0913 - the options of the public face
     if ref == BASE_MODEL:
         base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
         if language is None and decode_language is None:
-            listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
-            return Transcriber(base, listener, places.tell)
+            return Transcriber(base, LanguageRouter(base, {}, _no_adapter, threshold, languages), places.tell)
         route = FixedRoute(base, None, language, decode_language)
     else:
         artifact = places.fetch(ref, allow_quarantined=allow_quarantined)
@@ -149,10 +151,21 @@ def load_model(
 ) -> tuple[Any, Any]:
     """Return a transformers model with one adapter in it, and its processor, for those who want the parts.
 
-    Args: as `load`; `ref` may be `base-model`, not `auto`.
+    Args:
+        ref: as in `load`, or `base-model`; not `auto`.
+        base_model: as in `load`.
+        device: as in `load`.
+        dtype: as in `load`.
+        registry: as in `load`.
+        cache: as in `load`.
 
     Returns:
-        `WhisperForConditionalGeneration` for batches of any size, and `WhisperProcessor`.
+        `WhisperForConditionalGeneration`, in eval mode and for batches of any size, and its
+        `WhisperProcessor`. Its weights are the base model's; the adapter is added to the output of each
+        adapted linear, as PEFT does without merging.
+
+    Raises:
+        InvalidInputError: for `auto`. And as `load`.
     """
     if ref == AUTO:
         raise InvalidInputError("auto has no single model; use load('auto'), or name an adapter")
@@ -216,7 +229,7 @@ def _no_adapter(ref: AdapterRef | str) -> ResidentAdapter:
 
 
 def _check_language(route: FixedRoute) -> None:
-    """Refuse a language that cannot be decoded before any audio is read."""
+    """Refuse a language that cannot be decoded, before any audio is read."""
     if route.decode_language is not None:
         route.base.check_languages([route.decode_language])
     elif route.language is not None:

@@ -1,4 +1,4 @@
-"""How to transcribe, in the words that `Transcriber` and the command line share."""
+"""How to transcribe: the options that `Transcriber` and the command line share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPRESSION_RATIO = 2.4
 
 
 class OptionWords(TypedDict, total=False):
-    """What may be given by name; the meanings are in `TranscriptionOptions`."""
+    """The keyword arguments of `Transcriber.transcribe`; their meanings are in `TranscriptionOptions`."""
 
     beams: int
     timestamps: bool | Literal["trained"]
@@ -36,17 +36,17 @@ class TranscriptionOptions:
     Attributes:
         beams: width of the search; 1 is greedy.
         timestamps: cut segments at timestamp tokens: True always, "trained" where the base model alone or
-            an adapter that was trained with them speaks; False gives one segment for each window.
-        words: find when every word starts and ends.
+            an adapter that was trained with them is used; False gives one segment for each window.
+        words: find the start and end of every word.
         task: transcribe, or translate into English (for base models trained to); None is what the adapter
             was trained for.
-        batch_size: windows decoded together, of whichever audios and languages.
-        window_seconds: phrases are joined up to this length; None is what the adapter takes.
-        skip_silence: hear nothing but speech, as a voice activity detector (the extra `vad`) finds it.
-        previous_text: condition every window on the text before it; the windows of one audio then follow
-            one another, and a batch holds one of each.
-        temperatures: tried one after another while a text repeats itself or is unlikely.
-        no_speech: an unlikely text is dropped where the probability of silence is above this.
+        batch_size: windows decoded together, of whichever recordings and languages.
+        window_seconds: join phrases up to this length; None is what the adapter takes.
+        skip_silence: transcribe only what a voice activity detector (the extra `vad`) finds to be speech.
+        previous_text: condition every window on the text before it; a batch then holds one window of each
+            recording.
+        temperatures: tried one after another while a text repeats itself or is improbable.
+        no_speech: an improbable text is dropped where silence is more probable than this; None keeps it.
     """
 
     beams: int = 5
@@ -74,7 +74,7 @@ class TranscriptionOptions:
         )
 
     def check(self) -> None:
-        """Refuse what no audio can be transcribed with.
+        """Refuse options that no recording can be transcribed with.
 
         Raises:
             InvalidInputError: one line.

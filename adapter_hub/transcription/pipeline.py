@@ -1,8 +1,8 @@
-"""Transcribing recordings of any length, in batches of windows of whichever recordings they are.
+"""Transcribing recordings of any length, in batches of windows from whichever recordings.
 
-    pipeline = Pipeline(sessions, router, options, tell)
-    for news in pipeline.run(recordings):               # after every batch
-        news.segments, news.seconds, news.finished
+    pipeline = Pipeline(session_pool, router, options, tell)
+    for result in pipeline.run(recordings):               # after every batch
+        result.segments, result.seconds, result.finished
 
 Recordings are read as they are needed, a few windows ahead, so that memory does not grow with their number
 or length. The stages: phrases are read; the languages of a batch of them are identified, where needed; each
@@ -43,13 +43,19 @@ from adapter_hub.transcription.transcript import Segment
 from adapter_hub.transcription.windows import Recording, RoutedPhrase, Window
 
 READ_AHEAD = 32  # batches that are read ahead and sorted by length together
-IDENTIFIED_AHEAD = 4  # the same where languages are identified: what was encoder_output is kept
+IDENTIFIED_AHEAD = 4  # the same where languages are identified: encoder outputs take memory
 AHEAD_SECONDS = 600.0  # of audio that is read ahead, at most
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a batch brought: segments in the order of each recording, seconds of audio, who is done."""
+    """The result of a batch.
+
+    Attributes:
+        segments: that are new, with their recordings; those of a recording are in order.
+        seconds: of audio that were transcribed.
+        finished: recordings whose transcript is complete.
+    """
 
     segments: Sequence[tuple[Recording, Segment]]
     seconds: float
@@ -61,28 +67,32 @@ class Pipeline:
     """The stages from recordings to segments, for one thread.
 
     Attributes:
-        sessions: of the base model, to borrow one from.
+        session_pool: of the base model.
         router: which adapter for which speech.
         options: how to transcribe.
         tell: called with what the user should know.
-        at_once: as few windows are read ahead as one batch needs, so that results come early.
+        low_latency: read no more windows ahead than one batch needs, so that results come early.
     """
 
-    sessions: SessionPool
+    session_pool: SessionPool
     router: FixedRoute | LanguageRouter
     options: TranscriptionOptions
     tell: Tell
-    at_once: bool = False
+    low_latency: bool = False
     base: BaseModel = field(init=False)
     _session: Session = field(init=False)
     _size: int = field(init=False)
-    _again: list[Window] = field(init=False, default_factory=list)
+    _remaining: list[Window] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.base, self._size = self.sessions.base, self.options.batch_size
+        self.base, self._size = self.session_pool.base, self.options.batch_size
 
     def run(self, recordings: Iterable[Recording]) -> Iterator[BatchResult]:
-        """Transcribe recordings; yields whenever something is new.
+        """Transcribe recordings; yields a result after every batch.
+
+        Args:
+            recordings: opened when they are needed.
+
 
         Raises:
             OutOfMemoryError: a single window is too much.
@@ -90,13 +100,13 @@ class Pipeline:
         """
         if self.options.words and not alignment_heads(self.base)[1]:
             self.tell(
-                f"{self.base.id} names no alignment heads: the times of words are those of all heads of the "
-                "later half of its layers, and less exact"
+                f"{self.base.id} names no alignment heads: word times come from all heads of the later half "
+                "of its layers, and are less exact"
             )
-        self._session = self.sessions.take()
-        with suppress(GeneratorExit):  # nobody wants the rest
+        self._session = self.session_pool.acquire()
+        with suppress(GeneratorExit):  # the caller does not want the rest
             yield from self._run(Reader(self._known(recordings), self._size, self.options.previous_text))
-        self.sessions.give_back(self._session)  # not one that an error left in the middle of something
+        self.session_pool.release(self._session)  # not after an error: its state is unknown
 
     def _run(self, reader: Reader) -> Iterator[BatchResult]:
         while True:
@@ -105,7 +115,7 @@ class Pipeline:
                 yield _batch_result((), (), done)
             if not windows and reader.exhausted and not reader.open:
                 return
-            if not self.at_once:  # a batch is as slow as its longest text
+            if not self.low_latency:  # a batch is as slow as its longest text
                 windows.sort(key=lambda window: window.seconds)
             while windows:
                 batch, windows = windows[: self._size], windows[self._size :]
@@ -113,7 +123,7 @@ class Pipeline:
                 yield _batch_result(segments, batch, reader.take_finished())
 
     def _known(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
-        """Give a recording its route where that needs no hearing."""
+        """Give a recording its route where that needs no language identification."""
         for recording in recordings:
             if not self.router.identifies(recording.tag):
                 recording.before = self.router.route(recording.tag)
@@ -124,40 +134,40 @@ class Pipeline:
         windows: list[Window] = []
         seconds, ahead = 0.0, self._ahead()
         while len(windows) < ahead and seconds < max(AHEAD_SECONDS, self._size * self.base.chunk_seconds):
-            pieces = reader.read(self._size)
+            phrases = reader.read(self._size)
             new: list[Window] = []
-            for (recording, piece), routed in zip(pieces, self._routed(pieces), strict=True):
-                seconds += piece.seconds
+            for (recording, phrase), routed in zip(phrases, self._routed(phrases), strict=True):
+                seconds += phrase.seconds
                 new += recording.add(routed)
             for recording in reader.open:
                 if recording.ended:
                     new += recording.finish()
             windows += new
-            if not pieces and not new:
+            if not phrases and not new:
                 break
         return windows
 
     def _ahead(self) -> int:
-        if self.at_once or self.options.previous_text:
+        if self.low_latency or self.options.previous_text:
             return self._size
         return self._size * (IDENTIFIED_AHEAD if isinstance(self.router, LanguageRouter) else READ_AHEAD)
 
-    def _routed(self, pieces: Sequence[tuple[Recording, Phrase]]) -> list[RoutedPhrase]:
-        """Give every phrase its route; those whose language is not known are heard together."""
-        unknown = [i for i, (recording, _) in enumerate(pieces) if self.router.identifies(recording.tag)]
+    def _routed(self, phrases: Sequence[tuple[Recording, Phrase]]) -> list[RoutedPhrase]:
+        """Give every phrase its route; those whose language is not known are identified together."""
+        unknown = [i for i, (recording, _) in enumerate(phrases) if self.router.identifies(recording.tag)]
         features, encoder_output, languages = Tensor(), Tensor(), Tensor()
         if unknown:
             with self._memory(len(unknown)):
-                features = self._features([pieces[i][1].samples for i in unknown])
+                features = self._features([phrases[i][1].samples for i in unknown])
                 encoder_output = encode(self.base, features)
                 languages = language_probabilities(self.base, encoder_output=encoder_output)
         routed = []
-        latest = {id(recording): recording.before for recording, _ in pieces}
-        for i, (recording, piece) in enumerate(pieces):
+        latest = {id(recording): recording.before for recording, _ in phrases}
+        for i, (recording, phrase) in enumerate(phrases):
             before = latest[id(recording)]
             if i not in unknown:
                 route = self.router.route(recording.tag, None, before)
-                routed.append(RoutedPhrase(piece, route))
+                routed.append(RoutedPhrase(phrase, route))
             else:
                 row = unknown.index(i)
                 if not torch.isfinite(languages[row]).all():
@@ -166,7 +176,7 @@ class Pipeline:
                 values = dict(zip(self.base.decode_languages, languages[row].tolist(), strict=True))
                 route = self.router.route(recording.tag, values, before)
                 ours = None if adapts_encoder(route.adapter) else encoder_output[row]
-                routed.append(RoutedPhrase(piece, route, features[row], ours))
+                routed.append(RoutedPhrase(phrase, route, features[row], ours))
             latest[id(recording)] = route
         return routed
 
@@ -175,47 +185,47 @@ class Pipeline:
         return torch.from_numpy(log_mel(self.base.processor.feature_extractor, audios))
 
     def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
-        """Decode windows, in smaller batches from now on where the memory is not enough for these."""
-        news: list[tuple[Recording, Segment]] = []
+        """Decode windows; where memory runs out, in smaller batches from now on."""
+        result: list[tuple[Recording, Segment]] = []
         waiting = list(batch)
         while waiting:
             kind = self._kind(waiting[0])
             some = [window for window in waiting if self._kind(window) == kind][: self._size]
             try:
                 with self._memory(len(some)):
-                    news += self._decode(some, *kind)
-                waiting = [window for window in waiting if window not in some] + self._again
-                self._again = []
+                    result += self._decode(some, *kind)
+                waiting = [window for window in waiting if window not in some] + self._remaining
+                self._remaining = []
                 continue
             except OutOfMemoryError:
                 if len(some) == 1:
                     raise
-            gc.collect()  # the error is gone, and now all that its traceback held
-            self._size, self._session = (len(some) + 1) // 2, self.sessions.renew()
+            gc.collect()  # what the traceback of the error held
+            self._size, self._session = (len(some) + 1) // 2, self.session_pool.replace()
             self.tell(
                 f"out of memory with {len(some)} windows at once; going on with {self._size} "
                 f"(--batch-size {self._size} does so from the start)"
             )
             if self.base.device.type == "cuda":
                 empty_cache()
-        return news
+        return result
 
     def _kind(self, window: Window) -> tuple[bool, Task]:
-        """Return what all windows of a batch have to agree on: timestamps and task."""
-        return self._stamped(window), self.options.task or window.route.task
+        """Return whether a window is decoded with timestamps, and its task: a batch has one of each."""
+        return self._with_timestamps(window), self.options.task or window.route.task
 
     def _decode(
         self, windows: Sequence[Window], timestamps: bool, task: Task
     ) -> list[tuple[Recording, Segment]]:
-        """Decode windows together; what is left of them to be heard again goes to `_again`."""
+        """Decode windows together; the rest of one whose last segment is cut off goes to `_remaining`."""
         options = self.options.decoding(timestamps=timestamps, task=task)
         known = any(phrase.encoder_output is not None for window in windows for phrase in window.phrases[:1])
-        # where nothing is known yet, `decode` seats the rows once for encoder and decoder
+        # where nothing is encoded yet, `decode` sets the adapters once for encoder and decoder
         encoder_output = self._encoder_output(windows) if known or self.options.words else None
         previous = [window.recording.previous_to(window) for window in windows]
         decoded = decode(
             self._session,
-            self._window_features(windows) if encoder_output is None else encoder_output,
+            self._features_of(windows) if encoder_output is None else encoder_output,
             rows=[window.route.adapter for window in windows],
             languages=[window.route.decode_language for window in windows],
             options=options,
@@ -231,24 +241,24 @@ class Pipeline:
         ]
         if encoder_output is not None and self.options.words:
             found = self._with_words(windows, encoder_output, found)
-        news: list[tuple[Recording, Segment]] = []
+        result: list[tuple[Recording, Segment]] = []
         for window, text, segments in zip(windows, decoded, found, strict=True):
             window.segments += segments
             window.tokens += text.tokens if segments else ()
             if segments:
                 window.recording.remember(window, text_tokens(self.base, text.tokens), text.temperature)
             stamped = options.timestamps and not text.overflowed
-            rest = resume_at(self.base, text.tokens, window.seconds) if stamped else None
-            if rest is not None:
-                self._again.append(window.after(rest))
+            resume = resume_at(self.base, text.tokens, window.seconds) if stamped else None
+            if resume is not None:
+                self._remaining.append(window.after(resume))
                 continue
-            news += [(window.recording, item) for item in window.recording.put(window)]
-        return news
+            result += [(window.recording, item) for item in window.recording.add_decoded(window)]
+        return result
 
     def _with_words(
         self, windows: Sequence[Window], encoder_output: Tensor, found: Sequence[list[Segment]]
     ) -> list[list[Segment]]:
-        """Find the times of the words of every window."""
+        """Return the segments of every window with the times of their words."""
         texts = [
             text_tokens(self.base, [token for segment in segments for token in segment.tokens])
             for segments in found
@@ -272,18 +282,18 @@ class Pipeline:
         ]
 
     def _overflow(self, name: str, start: float = 0.0) -> str:
-        """Return that a model's numbers do not fit into its arithmetic."""
+        """Return the error of an adapter or base model whose scores overflow its dtype."""
         kind = str(self.base.dtype).removeprefix("torch.")
         more = "use another adapter" if kind == "float32" else "use --dtype float32, or another adapter"
         return f"{name} overflows in {kind} at {start:.1f} s: its scores are not finite; {more}"
 
     def _encoder_output(self, windows: Sequence[Window]) -> Tensor:
-        """Return what the encoder makes of every window, with the adapters of those that adapt it."""
+        """Return the encoder's output for every window, `[windows, time, width]`, with their adapters."""
         known = [window.phrases[0].encoder_output if len(window.phrases) == 1 else None for window in windows]
         new = [i for i, rows in enumerate(known) if rows is None]
         if new:
             self._session.set_adapters([windows[i].route.adapter for i in new])
-            features = self._window_features([windows[i] for i in new])
+            features = self._features_of([windows[i] for i in new])
             with torch.inference_mode():
                 encoder = self._session.model.get_encoder()
                 made = encoder(features.to(self.base.device, self.base.dtype)).last_hidden_state
@@ -293,7 +303,7 @@ class Pipeline:
                 known[i] = made[place]
         return torch.stack([rows for rows in known if rows is not None])
 
-    def _window_features(self, windows: Sequence[Window]) -> Tensor:
+    def _features_of(self, windows: Sequence[Window]) -> Tensor:
         known = [window.phrases[0].features if len(window.phrases) == 1 else None for window in windows]
         new = [i for i, rows in enumerate(known) if rows is None]
         if new:
@@ -306,7 +316,7 @@ class Pipeline:
         beams = f"{windows} windows with {self.options.beams} beams on {self.base.device}"
         return memory_guard(beams, FEWER_BEAMS if windows == 1 else SMALLER_BATCHES)
 
-    def _stamped(self, window: Window) -> bool:
+    def _with_timestamps(self, window: Window) -> bool:
         if self.options.timestamps != "trained":
             return self.options.timestamps
         adapter = window.route.adapter
@@ -316,15 +326,15 @@ class Pipeline:
 def _batch_result(
     segments: Sequence[tuple[Recording, Segment]], batch: Sequence[Window], finished: Sequence[Recording]
 ) -> BatchResult:
-    """Count the seconds of windows, and at a recording's end those that none of its windows held."""
+    """Count the seconds of windows, and at a recording's end those that were in none of its windows."""
     seconds = sum(window.seconds for window in batch)
     for window in batch:
-        window.recording.told += window.seconds
+        window.recording.counted_seconds += window.seconds
     return BatchResult(
-        segments, seconds + sum(max(0.0, item.seconds - item.told) for item in finished), finished
+        segments, seconds + sum(max(0.0, item.seconds - item.counted_seconds) for item in finished), finished
     )
 
 
 def adapts_encoder(adapter: ResidentAdapter | None) -> bool:
-    """Tell whether an adapter changes what the encoder makes of audio."""
+    """Tell whether an adapter changes the encoder's output."""
     return adapter is not None and any(".encoder." in path for path in adapter.layout)

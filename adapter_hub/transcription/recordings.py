@@ -1,6 +1,6 @@
-"""Opening what was given to a transcriber, and reading it phrase by phrase as it is needed.
+"""Opening the recordings that a transcriber is given, and reading them phrase by phrase as they are needed.
 
-reader = Reader(recordings, at_once=8, in_turn=False)
+reader = Reader(recordings, most_open=8, in_turn=False)
 reader.read(8)                                          # [(recording, phrase), ...]
 """
 
@@ -42,20 +42,20 @@ def open_recordings(
     Args:
         inputs: paths, arrays or `Audio`, each with its BCP 47 tag where that is known.
         options: how to transcribe.
-        chunk: seconds that the base model hears at once.
-        usual: seconds from which on a phrase is cut at its short pauses, too.
-        whole: tells of a language, or None, whether recordings of it up to `usual` are heard whole.
+        chunk: seconds of audio that the base model takes at once.
+        usual: seconds above which a phrase is cut at its short pauses, too.
+        whole: whether recordings of a language (None: not known) are not cut at all up to `usual` seconds.
     """
     detectors = Detectors() if options.skip_silence else None
     wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
     for place, (item, tag) in enumerate(inputs):
         source = str(item) if isinstance(item, str | Path) else f"audio {place + 1}"
         recording = Recording(place, source, tag, iter(()), chunk, wanted, options.task)
-        recording.pieces = _pieces(recording, item, usual, detectors, usual if whole(tag) else 0.0)
+        recording.phrases = _phrases(recording, item, usual, detectors, usual if whole(tag) else 0.0)
         yield recording
 
 
-def _pieces(
+def _phrases(
     recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None, whole: float
 ) -> Iterator[Phrase]:
     blocks = _counted(recording, _blocks(item, recording.source))
@@ -66,7 +66,7 @@ def _pieces(
 
 
 def _counted(recording: Recording, blocks: Iterator[Samples]) -> Iterator[Samples]:
-    """Pass a recording's samples on and count its seconds; too few are an error at the end."""
+    """Yield the blocks of a recording and count its seconds; too few are an error at the end."""
     for block in blocks:
         recording.seconds += len(block) / SAMPLE_RATE
         yield block
@@ -94,25 +94,26 @@ class Reader:
 
     Attributes:
         recordings: all of them; the next one is opened when it is needed.
-        at_once: how many are open where they are read in turn.
-        in_turn: a phrase of each, and none of one whose window is not decoded yet.
+        most_open: how many are open at once where they are read in turn.
+        in_turn: read a phrase of each in turn, and none of a recording that has a window to decode.
         open: those that are not finished.
+        exhausted: all recordings were opened.
     """
 
     recordings: Iterator[Recording]
-    at_once: int
+    most_open: int
     in_turn: bool
     open: list[Recording] = field(default_factory=list)
     exhausted: bool = False
 
     def read(self, count: int) -> list[tuple[Recording, Phrase]]:
-        """Return up to `count` phrases; none where nothing can be read before something is decoded."""
-        pieces: list[tuple[Recording, Phrase]] = []
+        """Return up to `count` phrases with their recordings; none if something has to be decoded first."""
+        found: list[tuple[Recording, Phrase]] = []
         opened = 0
-        while len(pieces) < count and opened <= count:
-            recording = self._next(pieces)
+        while len(found) < count and opened <= count:
+            recording = self._next(found)
             if recording is None:
-                if self.exhausted or self.in_turn and self._busy() >= self.at_once:
+                if self.exhausted or self.in_turn and self._busy() >= self.most_open:
                     break
                 recording = next(self.recordings, None)
                 if recording is None:
@@ -120,19 +121,19 @@ class Reader:
                     break
                 self.open.append(recording)
                 opened += 1
-            if (piece := recording.next_piece()) is not None:
-                pieces.append((recording, piece))
-        return pieces
+            if (phrase := recording.next_phrase()) is not None:
+                found.append((recording, phrase))
+        return found
 
     def take_finished(self) -> list[Recording]:
-        """Return those that have become finished, in order, and forget them."""
+        """Return the recordings that are finished, in order, and remove them from `open`."""
         done = [recording for recording in self.open if recording.finished]
         self.open = [recording for recording in self.open if not recording.finished]
         return done
 
-    def _next(self, pieces: list[tuple[Recording, Phrase]]) -> Recording | None:
+    def _next(self, found: list[tuple[Recording, Phrase]]) -> Recording | None:
         for recording in self.open:
-            asked = any(recording is other for other, _ in pieces)
+            asked = any(recording is other for other, _ in found)
             if not recording.ended and not (self.in_turn and (recording.waiting or asked)):
                 return recording
         return None

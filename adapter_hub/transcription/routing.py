@@ -1,9 +1,9 @@
-"""Choosing what is transcribed with what: one adapter for all, or by the language that is probabilities.
+"""Choosing the adapter for each stretch of speech: always the same one, or by the language that is spoken.
 
-A `FixedRoute` knows the adapter (or none). A `LanguageRouter` takes the base model's language
-probabilities and picks, for every stretch of speech, an active adapter of that language. Where no language
-is sure, the stretch goes where the one before it went; the first one, and a language that no adapter
-speaks, go to the fallback: the base model alone, or an adapter that was named.
+A `FixedRoute` knows the adapter (or none). A `LanguageRouter` takes the base model's language probabilities
+and picks, for every stretch of speech, an active adapter for that language. Where no language reaches the
+threshold, the stretch takes the route of the one before it; the first stretch, and a language that has no
+adapter, take the fallback: the base model alone, or an adapter that was named.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from torch import Tensor
-
-from adapter_hub.decoding.language import language_probabilities
 from adapter_hub.errors import AdapterHubError, InvalidInputError, OutOfMemoryError
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
@@ -22,17 +19,17 @@ from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.languages import primary_subtag
 
-# of a language by Whisper's code for it
+# the probability of each language, by Whisper's code for it
 Probabilities = Mapping[str, float]
 THRESHOLD = 0.5  # below it the base model is as likely wrong as right about the language
 
 
 @dataclass(frozen=True)
 class Route:
-    """What one row carries, and why.
+    """The adapter and language for a stretch of speech, and why.
 
     Attributes:
-        adapter: None is the base model.
+        adapter: None is the base model alone.
         language: BCP 47 tag of the transcript.
         decode_language: Whisper's token for it.
         probability: of the language, where it was identified.
@@ -47,16 +44,16 @@ class Route:
 
     @property
     def name(self) -> str:
-        """What results call the adapter."""
+        """The adapter's name in results."""
         return self.adapter.name if self.adapter else "base-model"
 
     @property
     def task(self) -> Literal["transcribe", "translate"]:
-        """What the adapter was trained for."""
+        """The task that the adapter was trained for."""
         return self.adapter.manifest.task if self.adapter and self.adapter.manifest else "transcribe"
 
     def same(self, other: Route) -> bool:
-        """Tell whether speech of both may be transcribed together."""
+        """Tell whether speech of both routes can be transcribed in one window."""
         return (
             self.adapter is other.adapter
             and self.language == other.language
@@ -67,6 +64,11 @@ class Route:
 def decode_language_of(base: BaseModel, adapter: ResidentAdapter | None, tag: str) -> str:
     """Return the decode language for a BCP 47 tag: the adapter's own choice, else Whisper's token.
 
+    Args:
+        base: whose tokens are used.
+        adapter: None is the base model alone.
+        tag: BCP 47, or one of the adapter's decode languages.
+
     Raises:
         InvalidInputError: neither knows the language.
     """
@@ -76,7 +78,7 @@ def decode_language_of(base: BaseModel, adapter: ResidentAdapter | None, tag: st
             return language.decode_language
     if primary_subtag(tag) in base.decode_languages:
         return primary_subtag(tag)
-    ours = f"; {adapter.name} speaks {', '.join(item.tag for item in languages)}" if adapter else ""
+    ours = f"; {adapter.name} is for {', '.join(item.tag for item in languages)}" if adapter else ""
     raise InvalidInputError(
         f"language {tag!r}: {base.id} has no token for it (it has {', '.join(base.decode_languages)}){ours}; "
         "name the decode language too"
@@ -85,7 +87,14 @@ def decode_language_of(base: BaseModel, adapter: ResidentAdapter | None, tag: st
 
 @dataclass(frozen=True)
 class FixedRoute:
-    """One adapter, or the base model alone, for every row."""
+    """One adapter, or the base model alone, for all speech.
+
+    Attributes:
+        base: the base model.
+        adapter: None is the base model alone.
+        language: BCP 47 tag of the speech; None is the adapter's only one, or identified.
+        decode_language: Whisper's token to use instead of the one for `language`.
+    """
 
     base: BaseModel
     adapter: ResidentAdapter | None
@@ -93,16 +102,16 @@ class FixedRoute:
     decode_language: str | None = None
 
     def identifies(self, tag: str | None) -> bool:
-        """Tell whether `route` needs to know what was probabilities, for speech of the language `tag`.
+        """Tell whether `route` needs the probabilities of languages, for speech of the language `tag`.
 
         Raises:
-            InvalidInputError: the language is not known and the adapter speaks several.
+            InvalidInputError: the language is not known and the adapter is for several.
         """
         if tag or self._language():
             return False
         if self.adapter is not None:
             raise InvalidInputError(
-                f"{self.adapter.name} speaks several languages; name the one to transcribe"
+                f"{self.adapter.name} is for several languages; name the one to transcribe"
             )
         return True
 
@@ -113,8 +122,8 @@ class FixedRoute:
 
         Args:
             tag: its language, where that is known.
-            probabilities: the probability of every language, where `identifies` says so.
-            before: the route of the speech before it in the same recording; not needed here.
+            probabilities: of every language, where `identifies` is true.
+            before: the route of the speech before it in the same recording; not used here.
 
         Raises:
             InvalidInputError: there is no token for the language.
@@ -134,16 +143,15 @@ class FixedRoute:
         return languages[0].tag if len(languages) == 1 else None
 
 
-def identify(base: BaseModel, features: Tensor) -> list[tuple[str, float]]:
-    """Return the most probable language of every row, with its probability."""
-    values, places = language_probabilities(base, features).max(dim=1)
-    pairs = zip(values.tolist(), places.tolist(), strict=True)
-    return [(base.decode_languages[place], value) for value, place in pairs]
-
-
 @dataclass(frozen=True)
 class Candidate:
-    """An adapter that the router may choose for a language, and the one to try if it cannot be used."""
+    """An adapter that the router may choose for a language.
+
+    Attributes:
+        ref: what to load.
+        language: BCP 47 tag of its transcripts.
+        next: the candidate to try if this one cannot be loaded.
+    """
 
     ref: AdapterRef | str
     language: str
@@ -152,15 +160,15 @@ class Candidate:
 
 @dataclass
 class LanguageRouter:
-    """The adapter of the language that is heard; loaded when it is first needed.
+    """The adapter for the language that is spoken, loaded when it is first needed.
 
     Attributes:
-        base: the base model, which hears the language.
+        base: the base model, which identifies the language.
         candidates: by decode language.
         load: turns a candidate into a resident adapter: `Residents.get`.
         threshold: least probability of a language for its adapter to be used.
-        languages: the only ones that may be heard; none stands for all.
-        fallback: adapter for what no other is for; None is the base model alone.
+        languages: BCP 47 tags of the only ones to choose among; empty is all.
+        fallback: adapter for languages that have none; None is the base model alone.
         tell: called with one line for every candidate that cannot be used.
     """
 
@@ -179,7 +187,7 @@ class LanguageRouter:
         self.base.check_languages([primary_subtag(tag) for tag in self.languages])
 
     def identifies(self, tag: str | None) -> bool:
-        """Tell whether `route` needs to know what was probabilities, for speech of the language `tag`."""
+        """Tell whether `route` needs the probabilities of languages, for speech of the language `tag`."""
         return tag is None
 
     def route(
@@ -189,9 +197,9 @@ class LanguageRouter:
 
         Args:
             tag: its language, where that is known; it is not identified then.
-            probabilities: the probability of every language, where it is not.
-            before: the route of the speech before it in the same recording: followed where no language
-                is sure.
+            probabilities: of every language, where it is not known.
+            before: the route of the speech before it in the same recording: taken again where no language
+                reaches the threshold.
         """
         if tag is not None:
             _, adapter = self._usable(primary_subtag(tag))
@@ -215,14 +223,14 @@ class LanguageRouter:
         return Route(None, language, language, probability, probabilities)
 
     def _usable(self, language: str) -> tuple[Candidate | None, ResidentAdapter | None]:
-        """Return the first candidate for a language that can be loaded; those before it are told, once."""
+        """Return the first candidate for a language that can be loaded; warns once about each that cannot."""
         candidate = self.candidates.get(language)
         while candidate:
             if candidate.ref not in self._unusable:
                 try:
                     return candidate, self.load(candidate.ref)
                 except OutOfMemoryError:
-                    raise  # says nothing of the adapter
+                    raise  # not the adapter's fault
                 except AdapterHubError as error:
                     self._unusable.add(candidate.ref)
                     if self.tell:
@@ -232,7 +240,7 @@ class LanguageRouter:
         return None, None
 
     def _allowed(self, probabilities: Probabilities) -> Probabilities:
-        """Return what was heard among the languages that are allowed."""
+        """Return the probabilities of the allowed languages, scaled to a sum of 1."""
         if not self.languages:
             return probabilities
         codes = [primary_subtag(tag) for tag in self.languages]
@@ -240,7 +248,7 @@ class LanguageRouter:
         return {code: probabilities[code] / total if total else 1 / len(codes) for code in codes}
 
     def _to_fallback(self, adapter: ResidentAdapter, language: str, probabilities: Probabilities) -> Route:
-        """Return the fallback's route: in the language heard if it speaks it, else in its first one."""
+        """Return the fallback's route, in the identified language if it is for that, else its first."""
         spoken = adapter.manifest.languages if adapter.manifest else ()
         ours = next((item for item in spoken if item.decode_language == language), None)
         ours = ours or next(iter(spoken), None)

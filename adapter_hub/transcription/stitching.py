@@ -15,7 +15,7 @@ from adapter_hub.transcription.options import LOG_PROBABILITY, TranscriptionOpti
 from adapter_hub.transcription.transcript import Segment, Word
 from adapter_hub.transcription.windows import Window
 
-LEAST = 0.5  # seconds at the end of a window that are worth hearing again
+LEAST = 0.5  # seconds at the end of a window that are worth decoding again
 LEAD = 0.1  # seconds of quiet that may belong to a word
 FRAME_SECONDS = 0.01  # of the features, in which `seek` counts
 
@@ -26,7 +26,7 @@ def segments_of(
     """Return the segments of a window; none where it holds no speech.
 
     Args:
-        window: what was heard.
+        window: that was decoded.
         decoded: its text.
         timestamps: the text is cut by timestamp tokens; otherwise it is one segment.
         options: what counts as no speech.
@@ -64,10 +64,15 @@ def segments_of(
 
 
 def resume_at(base: BaseModel, tokens: Sequence[int], seconds: float) -> float | None:
-    """Return from when on a window of so many seconds has to be heard again.
+    """Return the time in a window from which it has to be decoded again; None if it is complete.
 
-    A base model that finds the last segment cut off says when that starts, and nothing of it: the text ends
-    with two timestamps, or has nothing but one.
+    A base model that finds the last segment cut off gives its start and none of its text: the tokens end with
+    two timestamps, or are a single one (Whisper, arXiv:2212.04356, section 4.5).
+
+    Args:
+        base: whose tokens they are.
+        tokens: of the window's text, with timestamps.
+        seconds: of the window.
     """
     stamp = first_timestamp(base)
     if not tokens or tokens[-1] < stamp or (len(tokens) > 1 and tokens[-2] < stamp):
@@ -83,9 +88,9 @@ def with_words(
 
     Args:
         base: whose tokens they are.
-        window: that they were heard in.
+        window: that they belong to.
         segments: of the window.
-        times: start and end of every token of them, one after another, in seconds of the window.
+        times: start and end of each of their text tokens, one after another, in seconds of the window.
     """
     out, first = [], 0
     samples = window.samples
@@ -103,7 +108,13 @@ def with_words(
 
 
 def without_quiet(samples: Samples, start: float, end: float) -> tuple[float, float]:
-    """Return the times of a word without a pause before or behind it: what is attended to has none."""
+    """Return the times of a word without a pause at either end: attention weights do not show pauses.
+
+    Args:
+        samples: of the window, at 16 kHz.
+        start: of the word, in seconds of the window.
+        end: of the word.
+    """
     first, last = round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)
     begins, ends = audible_span(samples[first:last], level=speech_level(samples))
     lead, rest = begins / SAMPLE_RATE, (last - first - ends) / SAMPLE_RATE
@@ -120,6 +131,6 @@ def is_silence(decoded: DecodingResult, options: TranscriptionOptions) -> bool:
 
 
 def text_tokens(base: BaseModel, tokens: Sequence[int]) -> list[int]:
-    """Return the tokens that are text: neither timestamps nor anything else special."""
+    """Return the tokens that are text: neither timestamps nor other special tokens."""
     end = int(base.model.config.eos_token_id)
     return [token for token in tokens if token < end]

@@ -41,17 +41,17 @@ def _times(segment: Segment, point: str) -> str:
 
 
 def _line(segment: Segment) -> str:
-    """Return the text in one line: an empty one would end the cue."""
+    """Return the text in one line: an empty line would end the cue."""
     return without_controls(" ".join(segment.text.split()))
 
 
 def _plain(text: str) -> str:
-    """Return text in which nothing is markup to players: SubRip has no escapes, wide signs stand in."""
+    """Return text without markup: SubRip has no escapes, so full-width characters replace its signs."""
     return text.replace("-->", "--＞").translate({ord("<"): "＜", ord("{"): "｛"})
 
 
 def _escaped(text: str) -> str:
-    """Return text in which nothing is markup: of WebVTT, where `-->` would start a cue."""
+    """Return text with WebVTT's signs escaped; `-->` would start a cue."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -6,9 +6,9 @@
     for transcript in transcriber.transcribe_each(many_paths):      # read as they are needed
     for segment in transcriber.stream("three_hours.flac"):          # as soon as they are known
 
-`load("auto")` lets the base model identify the language and picks the adapter for every stretch of speech;
-`load("base-model", language="pl")` uses none. Audio of any length is cut at its pauses and transcribed in
-windows. Thread safe: a call has a session to itself.
+`load("auto")` lets the base model identify the language and picks the adapter for each stretch of speech;
+`load("base-model", language="pl")` uses no adapter. Recordings of any length are cut at their pauses and
+transcribed in windows. Thread safe: each call has a session of its own.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcript import Segment, Transcript
 from adapter_hub.transcription.windows import Recording, longest_window
 
-SWITCHING = 6.0  # seconds: what is longer may hold two languages
-# called after every batch with the number of audios that it finished and the seconds that it took in
-Progress = Callable[[int, float], None]
+SWITCHING = 6.0  # seconds: a longer phrase may hold two languages
+# called after every batch with the number of recordings that it finished and the seconds of audio in it
+BatchProgress = Callable[[int, float], None]
 
 
 def warn(line: str) -> None:
-    """Warn as Python does, of text that may hold what others wrote."""
+    """Warn as Python does; text from others is escaped."""
     warnings.warn(shown(line, 4000), stacklevel=2)
 
 
@@ -52,8 +52,8 @@ class Transcriber:
 
     Attributes:
         base: the loaded base model.
-        router: decides what every stretch of speech is transcribed with.
-        tell: called with what the user should know while transcribing.
+        router: chooses the adapter and the language for each stretch of speech.
+        tell: called with warnings while transcribing.
     """
 
     base: BaseModel
@@ -62,11 +62,11 @@ class Transcriber:
 
     @property
     def adapter(self) -> ResidentAdapter | None:
-        """The one adapter, or None for the base model alone and for routing."""
+        """The one adapter; None for the base model alone and for routing by language."""
         return self.router.adapter if isinstance(self.router, FixedRoute) else None
 
     @cached_property
-    def _sessions(self) -> SessionPool:
+    def _session_pool(self) -> SessionPool:
         return SessionPool(self.base)
 
     def transcribe(
@@ -74,23 +74,26 @@ class Transcriber:
         audio: AudioInput | Iterable[AudioInput],
         *,
         languages: Sequence[str | None] | None = None,
-        progress: Progress | None = None,
+        progress: BatchProgress | None = None,
         **options: Unpack[OptionWords],
     ) -> list[Transcript]:
-        """Transcribe one audio or many; batches are formed by length, results are in the order given.
+        """Transcribe one recording or many, in batches of windows of similar length.
 
         Args:
-            audio: paths, `Audio`, or float arrays `[n]` of 16 000 samples a second; an iterator is read
-                as its audios are needed.
-            languages: BCP 47 tag of each audio, where known; by default what the transcriber was loaded for.
-            progress: told after every batch how many audios it finished and how many seconds it took in.
+            audio: paths, `Audio`, or float arrays `[n]` at 16 kHz, with values from -1 to 1; an iterator is
+                read as its items are needed.
+            languages: BCP 47 tag of each recording, None where it is not known; by default what the
+                transcriber was loaded for.
+            progress: called after every batch with the number of recordings that it finished and the seconds
+                of audio in it.
             options: by name, as in `TranscriptionOptions`: beams, timestamps, words, batch_size, …
 
         Returns:
-            One transcript per audio; one that could not be read has `error` set and the others go on.
+            One transcript per recording, in the order given; one that could not be read has `error` set, and
+            the others go on.
 
         Raises:
-            InvalidInputError: options that fit no audio: beams, batch size, an unknown language.
+            InvalidInputError: options that no recording can be transcribed with, or an unknown language.
             MissingExtraError: `skip_silence` without the extra `vad`.
             OutOfMemoryError: a single window is too much.
         """
@@ -101,15 +104,21 @@ class Transcriber:
         audio: AudioInput | Iterable[AudioInput],
         *,
         languages: Sequence[str | None] | None = None,
-        progress: Progress | None = None,
+        progress: BatchProgress | None = None,
         **options: Unpack[OptionWords],
     ) -> Iterator[Transcript]:
         """Yield what `transcribe` returns, each as soon as it and those before it are known.
 
-        Memory depends on the batch size, not on the number of audios, nor on their length.
+        Memory depends on the batch size, not on the number or the length of the recordings.
 
-        Args: as `transcribe`.
-        Raises: as `transcribe`, when the first transcript is asked for.
+        Args:
+            audio: as in `transcribe`.
+            languages: as in `transcribe`.
+            progress: as in `transcribe`.
+            options: as in `transcribe`.
+
+        Raises:
+            InvalidInputError: as `transcribe`, when the first transcript is asked for.
         """
         chosen = TranscriptionOptions(**options)
         chosen.check()
@@ -117,11 +126,11 @@ class Transcriber:
         recordings = self._opened(inputs, chosen)
         waiting: dict[int, Transcript] = {}
         place = 0
-        for news in Pipeline(self._sessions, self.router, chosen, self.tell).run(recordings):
-            for recording in news.finished:
+        for result in Pipeline(self._session_pool, self.router, chosen, self.tell).run(recordings):
+            for recording in result.finished:
                 waiting[recording.place] = recording.transcript()
             if progress:
-                progress(len(news.finished), news.seconds)
+                progress(len(result.finished), result.seconds)
             while place in waiting:
                 yield waiting.pop(place)
                 place += 1
@@ -129,7 +138,7 @@ class Transcriber:
     def stream(
         self, audio: AudioInput, *, language: str | None = None, **options: Unpack[OptionWords]
     ) -> Iterator[Segment]:
-        """Yield the segments of one audio as they are finished, in order.
+        """Yield the segments of one recording as they are finished, in order.
 
         Args:
             audio: as in `transcribe`.
@@ -137,25 +146,25 @@ class Transcriber:
             options: as in `transcribe`; with a `batch_size` of 1 a segment comes as early as it can.
 
         Raises:
-            InvalidInputError: the audio cannot be read, or not any further; options that fit no audio.
+            InvalidInputError: the recording cannot be read, or not to its end; or as `transcribe`.
         """
         chosen = TranscriptionOptions(**options)
         chosen.check()
         recordings = self._opened([(audio, language)], chosen)
-        pipeline = Pipeline(self._sessions, self.router, chosen, self.tell, at_once=True)
-        for news in pipeline.run(recordings):
-            for _, segment in news.segments:
+        pipeline = Pipeline(self._session_pool, self.router, chosen, self.tell, low_latency=True)
+        for result in pipeline.run(recordings):
+            for _, segment in result.segments:
                 yield segment
-            for recording in news.finished:
+            for recording in result.finished:
                 if recording.error is not None:
                     raise InvalidInputError(recording.error)
 
     def _opened(
         self, inputs: Iterable[tuple[AudioInput, str | None]], options: TranscriptionOptions
     ) -> Iterator[Recording]:
-        """Open the inputs; what the adapter takes at once is heard whole, as evaluation hears it.
+        """Open the inputs; what the adapter takes at once is transcribed uncut, as in evaluation.
 
-        But for segments with times, and a language for each stretch of speech: these need cuts at pauses.
+        Timestamps, and routing by language, need cuts at pauses.
         """
         plain = not options.timestamps and not options.skip_silence
 
@@ -165,7 +174,7 @@ class Transcriber:
         return open_recordings(inputs, options, self.base.chunk_seconds, self._usual(options), whole)
 
     def _usual(self, options: TranscriptionOptions) -> float:
-        """Return from how many seconds on phrases are cut at short pauses, too."""
+        """Return the seconds above which phrases are cut at short pauses, too."""
         if options.window_seconds is not None:
             return options.window_seconds
         if isinstance(self.router, LanguageRouter):
@@ -176,12 +185,12 @@ class Transcriber:
 def _inputs(
     audio: AudioInput | Iterable[AudioInput], languages: Sequence[str | None] | None
 ) -> Iterator[tuple[AudioInput, str | None]]:
-    """Pair every audio with its language."""
+    """Pair every recording with its language."""
     if isinstance(audio, str | Path | Audio | np.ndarray):
         audio = [audio]
     if languages is None:
         return ((item, None) for item in audio)
     items = list(audio)
     if len(items) != len(languages):
-        raise InvalidInputError(f"{len(languages)} languages for {len(items)} audios; expected one each")
+        raise InvalidInputError(f"{len(languages)} languages for {len(items)} recordings; expected one each")
     return iter(list(zip(items, languages, strict=True)))

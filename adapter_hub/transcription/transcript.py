@@ -1,4 +1,4 @@
-"""What transcribing gives back: text, segments, words, which adapter heard them, or why it failed."""
+"""The result of transcribing: text, segments, words, the adapter that was used, or why it failed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import Any
 
 from adapter_hub.speech.languages import has_word_spaces
 
-HEARD = 0.01  # a language less probable than this is not listed in JSON
+LISTED = 0.01  # a less probable language is not listed in JSON
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word with the punctuation at it; seconds from the beginning of the audio."""
+    """A word with its punctuation.
+
+    Attributes:
+        start: seconds from the beginning of the recording.
+        end: seconds from the beginning of the recording.
+        word: its text, without spaces around it.
+    """
 
     start: float
     end: float
@@ -26,21 +32,21 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of speech; `start` and `end` in seconds from the beginning of the audio.
+    """A stretch of speech and its text.
 
     Attributes:
-        start: when it starts.
-        end: when it ends.
-        text: what was said.
-        tokens: its ids, without timestamps.
+        start: seconds from the beginning of the recording.
+        end: seconds from the beginning of the recording.
+        text: the transcript.
+        tokens: ids of the text, without timestamps.
         language: BCP 47 tag.
         language_probability: where the language was identified.
-        adapter: what transcribed it, or `base-model`.
-        words: where they were asked for.
-        seek: the first frame, of 10 ms, of the window that it was heard in.
+        adapter: ref of the adapter that transcribed it, or `base-model`.
+        words: with their times, where they were asked for.
+        seek: the first frame, of 10 ms, of the window that it was decoded in.
         temperature: at which the window's text was found.
-        log_probability: average of a token of that text.
-        compression_ratio: of that text.
+        log_probability: average per token of the window's text.
+        compression_ratio: of the window's text: its bytes by those of its zlib form.
         no_speech: probability that there is no speech in the window.
     """
 
@@ -59,7 +65,11 @@ class Segment:
     no_speech: float = 0.0
 
     def to_json(self, number: int) -> dict[str, Any]:
-        """Return plain data, with the names of OpenAI's `verbose_json`; `number` becomes its `id`."""
+        """Return plain data with the field names of OpenAI's `verbose_json`.
+
+        Args:
+            number: its place in the transcript, from 0; it becomes the `id`.
+        """
         out: dict[str, Any] = {
             "id": number,
             "seek": self.seek,
@@ -81,20 +91,20 @@ class Segment:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The outcome for one audio.
+    """The transcript of one recording.
 
     Attributes:
         source: the file's path, or `audio 3` for the third array of a call.
-        seconds: duration of the audio.
-        text: what was said.
+        seconds: duration of the recording.
+        text: all of it.
         language: BCP 47 tag of most of it, or Whisper's language where no adapter applies.
         language_probability: of that language, where it was identified; None where it was given.
         adapter: ref of the adapter of most of it, or `base-model`.
         tokens: ids of text and timestamps, without prompt and end.
-        segments: by the timestamps where they were asked for, else one for each window.
+        segments: cut at timestamps where they were asked for, otherwise one for each window.
         task: transcribe, or translate into English.
-        language_probabilities: of every language by Whisper's code, the mean over what was heard.
-        error: one line, where this audio could not be transcribed, or only up to a place in it.
+        language_probabilities: of every language by Whisper's code, averaged over the speech.
+        error: one line, where the recording could not be transcribed, or not to its end; otherwise None.
     """
 
     source: str
@@ -115,9 +125,9 @@ class Transcript:
         return tuple(word for segment in self.segments for word in segment.words)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data: the fields of OpenAI's `verbose_json`, and where they come from.
+        """Return plain data: the fields of OpenAI's `verbose_json`, the source and the adapter.
 
-        What failed before anything was heard has its source and the error alone.
+        A recording that failed before its first segment has only `source` and `error`.
         """
         if self.error is not None and not self.segments:
             return {"source": self.source, "error": self.error}
@@ -130,9 +140,9 @@ class Transcript:
             "adapter": self.adapter,
         }
         if self.language_probability is not None:
-            heard = sorted(self.language_probabilities.items(), key=lambda item: (-item[1], item[0]))
+            ranked = sorted(self.language_probabilities.items(), key=lambda item: (-item[1], item[0]))
             out["language_probability"] = round(self.language_probability, 4)
-            out["language_probabilities"] = {code: round(p, 4) for code, p in heard if p >= HEARD}
+            out["language_probabilities"] = {code: round(p, 4) for code, p in ranked if p >= LISTED}
         out["segments"] = [segment.to_json(number) for number, segment in enumerate(self.segments)]
         if self.words:
             out["words"] = [word.to_json() for word in self.words]
@@ -142,7 +152,7 @@ class Transcript:
 
 
 def joined_text(segments: Sequence[Segment]) -> str:
-    """Return the text of segments in a row; spaces between them where the language has spaces.
+    """Return the text of consecutive segments, with spaces between them where the language has spaces.
 
     >>> joined_text([Segment(0.0, 1.0, "en", language="da"), Segment(1.0, 2.0, "to", language="da")])
     'en to'

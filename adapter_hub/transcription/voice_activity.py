@@ -1,9 +1,9 @@
-"""Finding speech, so that nothing else is transcribed: Silero's detector, as the extra `vad` installs it.
+"""Voice activity detection, so that only speech is transcribed: Silero VAD, from the extra `vad`.
 
     detectors = Detectors()
-    for piece in detectors.speech(audio_blocks(path), longest=30.0):
+    for phrase in detectors.speech(audio_blocks(path), longest=30.0):
 
-A detector has a state, so every recording that is open has one of its own; they are used again.
+A detector has a state, so every open recording has one of its own; they are used again afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAD = 0.2  # seconds around speech that belong to it: weak beginnings and ends o
 
 
 class Detectors:
-    """Detectors that are not in use, and the making of more.
+    """A pool of voice activity detectors.
 
     Raises:
         MissingExtraError: silero-vad is not installed.
@@ -39,7 +39,7 @@ class Detectors:
 
         Args:
             blocks: the recording's samples, a block at a time.
-            longest: seconds of a piece, at most; longer speech is cut where it is quietest.
+            longest: seconds of a stretch, at most; longer speech is cut where it is quietest.
         """
         detector = self._idle.pop() if self._idle else _detector()
         try:

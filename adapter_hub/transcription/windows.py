@@ -1,9 +1,10 @@
-"""From phrases to what the model hears at once: a recording's windows, and what becomes of them.
+"""From phrases to windows, which the model transcribes at once, and from their segments to a transcript.
 
-A phrase is routed (which adapter, which language), then phrases that go the same way are joined to
-windows as long as the adapter can take. An adapter that was trained without timestamps has only heard
-single utterances, and stops at the first long pause; so its windows are no longer than those utterances
-were on average. The base model, and an adapter trained with timestamps, take all that fits into the chunk.
+A phrase is routed (which adapter, which language), then phrases with the same route are joined to windows as
+long as the adapter can take. An adapter that was trained without timestamps has only seen single utterances,
+and stops at the first long pause; so its windows are no longer than those utterances were on average. The
+base model, and an adapter trained with timestamps, take all that fits into the chunk (30 s for Whisper,
+arXiv:2212.04356).
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from adapter_hub.speech.phrases import Phrase, Samples
 from adapter_hub.transcription.routing import Route
 from adapter_hub.transcription.transcript import Segment, Transcript, joined_text
 
-DRAWN = 0.5  # temperature above which a text is too random to be a condition, as in Whisper
+MOST_RANDOM = 0.5  # temperature above which a text is too random to be a condition, as in Whisper
 GAP = 1.0  # seconds of silence, at most, inside a window
 
 
 @dataclass(eq=False)
 class RoutedPhrase:
-    """A phrase and where it goes, with what was computed on the way.
+    """A phrase and its route, with what was computed to find the route.
 
     Attributes:
-        piece: its samples.
+        phrase: its samples.
         route: which adapter, which language.
-        features: `[mels, frames]`, where they are there already.
-        heard: what the base model's encoder made of them, where it serves for decoding too.
+        features: `[mels, frames]` float32, where they were computed already.
+        encoder_output: of the base model, `[time, width]`, where it serves for decoding too.
     """
 
-    piece: Phrase
+    phrase: Phrase
     route: Route
     features: Tensor | None = None
     encoder_output: Tensor | None = None
@@ -45,14 +46,14 @@ class RoutedPhrase:
 
 @dataclass(eq=False)
 class Window:
-    """What is decoded at once: one or more phrases of a recording.
+    """What is decoded at once: one or more consecutive phrases of a recording.
 
     Attributes:
         recording: that it is cut from.
-        number: among the windows of the recording.
+        number: among the windows of the recording, from 0.
         phrases: one after another, all of one route.
-        segments: what was said before the part that is still to be decoded.
-        tokens: of those.
+        segments: of the part that is decoded already, before the part that this window still holds.
+        tokens: of those segments.
     """
 
     recording: Recording
@@ -63,47 +64,52 @@ class Window:
 
     @property
     def route(self) -> Route:
-        """Where all its phrases go."""
+        """The route of all its phrases."""
         return self.phrases[0].route
 
     @property
     def start(self) -> float:
         """Seconds from the recording's beginning."""
-        return self.phrases[0].piece.start / SAMPLE_RATE
+        return self.phrases[0].phrase.start / SAMPLE_RATE
 
     @property
     def seconds(self) -> float:
         """Its duration."""
-        return (self.phrases[-1].piece.end - self.phrases[0].piece.start) / SAMPLE_RATE
+        return (self.phrases[-1].phrase.end - self.phrases[0].phrase.start) / SAMPLE_RATE
 
     @property
     def samples(self) -> Samples:
-        """Its samples; what was left out between two phrases was silence."""
+        """Its samples, `[n]` float32 at 16 kHz; what was left out between two phrases was silence."""
         if len(self.phrases) == 1:
-            return self.phrases[0].piece.samples
-        first = self.phrases[0].piece.start
-        samples = np.zeros(self.phrases[-1].piece.end - first, dtype=np.float32)
-        for phrase in self.phrases:
-            samples[phrase.piece.start - first : phrase.piece.end - first] = phrase.piece.samples
+            return self.phrases[0].phrase.samples
+        first = self.phrases[0].phrase.start
+        samples = np.zeros(self.phrases[-1].phrase.end - first, dtype=np.float32)
+        for phrase in (routed.phrase for routed in self.phrases):
+            samples[phrase.start - first : phrase.end - first] = phrase.samples
         return samples
 
     def after(self, seconds: float) -> Window:
-        """Return what is left of it from a time in it on."""
+        """Return the rest of it, from `seconds` after its start."""
         samples, first = self.samples, round(seconds * SAMPLE_RATE)
         route = replace(self.route, probability=self.probability)
-        rest = Phrase(self.phrases[0].piece.start + first, samples[first:])
+        rest = Phrase(self.phrases[0].phrase.start + first, samples[first:])
         return Window(self.recording, self.number, [RoutedPhrase(rest, route)], self.segments, self.tokens)
 
     @property
     def probability(self) -> float | None:
         """The mean probability of the language, where it was identified."""
-        values = [phrase.route.probability for phrase in self.phrases]
+        values = [routed.route.probability for routed in self.phrases]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
 
 
 def longest_window(adapter: ResidentAdapter | None, chunk: float) -> float:
-    """Return how many seconds an adapter takes at once, at most the base model's chunk."""
+    """Return how many seconds an adapter takes at once, at most the base model's chunk.
+
+    Args:
+        adapter: None is the base model.
+        chunk: seconds of audio that the base model takes at once.
+    """
     manifest = adapter.manifest if adapter else None
     if manifest is None or manifest.timestamps:
         return chunk
@@ -114,27 +120,27 @@ def longest_window(adapter: ResidentAdapter | None, chunk: float) -> float:
 
 @dataclass(eq=False)
 class Recording:
-    """An audio on its way: its phrases as they are read, its windows, its segments.
+    """A recording while it is transcribed: its phrases as they are read, its windows, its segments.
 
     Attributes:
         place: its number among all that were given, from 0.
-        source: what to call it.
-        tag: its language, where that is known.
-        pieces: its phrases, read as they are asked for.
+        source: its path, or what to call it.
+        tag: BCP 47 tag of its language, where that is known.
+        phrases: read as they are asked for.
         chunk: seconds of a window, at most.
         wanted: seconds of a window that the caller asked for; None is what the adapter takes.
         task: that the caller asked for; None is the adapter's.
-        seconds: that were read.
-        error: why it could not be read, or not any further.
-        ended: there is nothing more to read.
-        before: where its latest phrase went.
-        told: seconds of it whose result is known.
+        seconds: that were read so far.
+        error: why it could not be read, or not to its end.
+        ended: nothing is left to read.
+        before: the route of its latest phrase.
+        counted_seconds: seconds that were reported to the caller as done.
     """
 
     place: int
     source: str
     tag: str | None
-    pieces: Iterator[Phrase]
+    phrases: Iterator[Phrase]
     chunk: float
     wanted: float | None = None
     task: str | None = None
@@ -142,7 +148,7 @@ class Recording:
     error: str | None = None
     ended: bool = False
     before: Route | None = None
-    told: float = 0.0
+    counted_seconds: float = 0.0
     _open: list[RoutedPhrase] = field(default_factory=list)
     _previous: deque[int] = field(default_factory=lambda: deque(maxlen=512))
     _last: Route | None = None
@@ -154,45 +160,45 @@ class Recording:
     _probabilities: dict[str, float] = field(default_factory=dict)
     _identified: float = 0.0
 
-    def next_piece(self) -> Phrase | None:
-        """Read the next phrase; None at the end, or where the audio cannot be read any further."""
+    def next_phrase(self) -> Phrase | None:
+        """Read the next phrase; None at the end, and where reading fails, which sets `error`."""
         if self.ended:
             return None
         try:
-            piece = next(self.pieces, None)
+            phrase = next(self.phrases, None)
         except (AdapterHubError, OSError) as error:
-            self.error, piece = " ".join(str(error).split()), None
-        self.ended = piece is None
-        return piece
+            self.error, phrase = " ".join(str(error).split()), None
+        self.ended = phrase is None
+        return phrase
 
     def fail(self, why: str) -> None:
-        """Note why there is no result, or none from here on, and read no further; the first reason stays."""
+        """Set the reason why there is no result, or none from here on; the first reason stays."""
         self.error, self.ended = self.error or f"{self.source}: {why}", True
 
-    def add(self, phrase: RoutedPhrase) -> Iterator[Window]:
-        """Take in a phrase; yields the window that ends before it, if one does."""
-        route = phrase.route
+    def add(self, routed: RoutedPhrase) -> Iterator[Window]:
+        """Add the next phrase; yields the window that ends before it, if one does."""
+        route, seconds = routed.route, routed.phrase.seconds
         for language, value in route.probabilities.items():
-            weighted = value * phrase.piece.seconds
+            weighted = value * seconds
             self._probabilities[language] = self._probabilities.get(language, 0.0) + weighted
-        self._identified += phrase.piece.seconds if route.probabilities else 0.0
+        self._identified += seconds if route.probabilities else 0.0
         self.before = route
-        if self._open and not self._fits(phrase):
+        if self._open and not self._fits(routed):
             yield self._close()
-        self._open.append(phrase)
+        self._open.append(routed)
 
     def finish(self) -> Iterator[Window]:
         """Yield the last window."""
         if self._open:
             yield self._close()
 
-    def _fits(self, phrase: RoutedPhrase) -> bool:
+    def _fits(self, routed: RoutedPhrase) -> bool:
         first, last = self._open[0], self._open[-1]
-        longest = self.wanted or longest_window(phrase.route.adapter, self.chunk)
+        longest = self.wanted or longest_window(routed.route.adapter, self.chunk)
         return (
-            last.route.same(phrase.route)
-            and phrase.piece.start - last.piece.end <= GAP * SAMPLE_RATE
-            and phrase.piece.end - first.piece.start <= longest * SAMPLE_RATE
+            last.route.same(routed.route)
+            and routed.phrase.start - last.phrase.end <= GAP * SAMPLE_RATE
+            and routed.phrase.end - first.phrase.start <= longest * SAMPLE_RATE
         )
 
     def _close(self) -> Window:
@@ -202,7 +208,7 @@ class Recording:
 
     @property
     def waiting(self) -> bool:
-        """Whether windows of it are not decoded yet."""
+        """Whether some of its windows are not decoded yet."""
         return self._done < self._windows
 
     @property
@@ -210,8 +216,8 @@ class Recording:
         """Whether there is nothing more to come."""
         return self.ended and not self._open and not self.waiting
 
-    def put(self, window: Window) -> list[Segment]:
-        """Take in a decoded window; returns the segments that are known up to here without a hole."""
+    def add_decoded(self, window: Window) -> list[Segment]:
+        """Add a decoded window; returns the segments that now follow those returned before without a gap."""
         self._out[window.number] = window.segments, window.tokens
         new: list[Segment] = []
         while self._done in self._out:
@@ -223,20 +229,26 @@ class Recording:
         return new
 
     def previous_to(self, window: Window) -> list[int]:
-        """Return the tokens of the text before a window, where it goes the same way."""
+        """Return the tokens of the text before a window, if it has the same route."""
         follows = self._last is not None and self._last.same(window.route)
         return list(self._previous) if follows else []
 
     def remember(self, window: Window, tokens: Sequence[int], temperature: float) -> None:
-        """Keep the text of a window for the next one; what was drawn at random is no condition."""
-        if temperature > DRAWN or self._last is None or not self._last.same(window.route):
+        """Keep the text of a window as a condition for the next; not one that was sampled too randomly.
+
+        Args:
+            window: that was decoded.
+            tokens: of its text.
+            temperature: at which it was sampled.
+        """
+        if temperature > MOST_RANDOM or self._last is None or not self._last.same(window.route):
             self._previous.clear()
-        if temperature <= DRAWN:
+        if temperature <= MOST_RANDOM:
             self._previous.extend(tokens)
         self._last = window.route
 
     def transcript(self) -> Transcript:
-        """Return the result as far as it is known."""
+        """Return the transcript of all that is decoded."""
         segments = tuple(self._segments)
         task = self.task or (self.before.task if self.before else "transcribe")
         result = Transcript(self.source, self.seconds, task=task, error=self.error)
@@ -265,7 +277,7 @@ class Recording:
 
 
 def _longest(segments: Sequence[Segment], kind: Callable[[Segment], str]) -> str:
-    """Return the kind of segment that takes most seconds."""
+    """Return the value of `kind` that most seconds of the segments have."""
     seconds: dict[str, float] = {}
     for segment in segments:
         seconds[kind(segment)] = seconds.get(kind(segment), 0.0) + segment.end - segment.start
