@@ -113,7 +113,7 @@ def test_every_global_option_has_an_environment_variable() -> None:
 
 
 def test_the_lines_of_the_help_end_in_a_full_stop_and_fit() -> None:
-    assert all(about.endswith(".") and len(about) <= 51 for _, about in COMMANDS.values())
+    assert all(about.endswith(".") and len(about) <= 51 for about in COMMANDS.values())
 
 
 @every_document

@@ -110,7 +110,7 @@ def test_commands_print_through_the_one_module_that_escapes() -> None:
 
 # where files are ours alone or somebody's own choice, and why reading them needs no limit
 READ_FREELY = {
-    "adapter_hub/cli/reproducing.py": "results that this very command has just written",
+    "adapter_hub/cli/reproduce.py": "results that this very command has just written",
     "adapter_hub/formats/schemas/__init__.py": "part of this package",
 }
 ELSEWHERE = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
-from adapter_hub.cli.training import METHODS as OFFERED
+from adapter_hub.cli.recipe import METHODS as OFFERED
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.trainers.methods.table import METHODS
 from adapter_hub.trainers.recipe import PAPER_MODULES, new_recipe, read_recipe

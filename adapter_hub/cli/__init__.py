@@ -17,61 +17,76 @@ from collections.abc import Sequence
 import click
 
 from adapter_hub.cli.terminal.arguments import PLACE, with_text_checked
-from adapter_hub.cli.terminal.boundary import outcome_of
 from adapter_hub.cli.terminal.echo import echo_line
-from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.errors import outcome_of
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 
-# name: where the command is, and its line in --help; the order is the one of --help
-COMMANDS = {
-    "list": ("adapter_hub.cli.catalogue:list_adapters", "List adapters, filtered and sorted."),
-    "show": ("adapter_hub.cli.catalogue:show", "Show all that is known of an adapter."),
-    "diff": ("adapter_hub.cli.catalogue:diff", "Show how two adapters differ."),
-    "lineage": ("adapter_hub.cli.catalogue:lineage", "Show what came from what."),
-    "card": ("adapter_hub.cli.catalogue:card", "Print an adapter's model card."),
-    "transcribe": ("adapter_hub.cli.transcribing:transcribe", "Turn speech into text."),
-    "evaluate": ("adapter_hub.cli.speech:evaluate", "Measure error rates on a data set."),
-    "data": ("adapter_hub.cli.training:data", "Look at a data set before training on it."),
-    "similarity": ("adapter_hub.cli.training:similarity", "Rank languages by similarity to new speech."),
-    "recipe": ("adapter_hub.cli.training:recipe", "Write a recipe, the input of train."),
-    "train": ("adapter_hub.cli.training:train", "Train an adapter as a recipe says."),
-    "fold": ("adapter_hub.cli.composing:fold", "Make a static expert pair one ordinary LoRA."),
-    "publish": ("adapter_hub.cli.exchange:publish", "Put an artifact into a store and list it."),
-    "pull": ("adapter_hub.cli.exchange:pull", "Fetch adapters, verified from the bytes up."),
-    "lock": ("adapter_hub.cli.locking:lock", "Pin to the byte what an application uses."),
-    "sync": ("adapter_hub.cli.locking:sync", "Install what a lock file pins."),
-    "mirror": ("adapter_hub.cli.mirroring:mirror", "Copy versions, reports and statuses between stores."),
-    "retire": ("adapter_hub.cli.exchange:retire", "Change the status of a version."),
-    "search": ("adapter_hub.cli.hub:search", "Search the Hub for adapters."),
-    "base-model": ("adapter_hub.cli.hub:base_model", "Fetch a base model, or show which one it is."),
-    "import": ("adapter_hub.cli.importing:import_adapter", "Take in somebody's PEFT adapter."),
-    "audit": ("adapter_hub.cli.checking:audit", "Check every promise, from the bytes up."),
-    "registry": ("adapter_hub.cli.maintenance:registry", "Check the registry, or rebuild it."),
-    "cache": ("adapter_hub.cli.maintenance:cache", "List, prune or verify what was pulled."),
-    "reproduce": ("adapter_hub.cli.reproducing:reproduce", "Reproduce a paper's tables."),
-    "demo": ("adapter_hub.cli.training:demo", "Live the whole life of an adapter, offline."),
+# the sections of --help, and each command's line in it; a command `x-y` is `x_y` in the module `x_y` beside
+# this one, with an underscore behind it where Python has taken the word
+SECTIONS = {
+    "Find": {
+        "list": "List adapters, filtered and sorted.",
+        "search": "Search the Hub for adapters.",
+        "show": "Show all that is known of an adapter.",
+        "card": "Print an adapter's model card.",
+        "lineage": "Show what an adapter was made from.",
+        "diff": "Show how two adapters differ.",
+    },
+    "Use": {
+        "transcribe": "Turn speech into text.",
+        "pull": "Fetch adapters and verify every byte.",
+        "lock": "Pin the adapters that an application uses.",
+        "sync": "Install what a lock file pins.",
+        "base-model": "Fetch or identify a base model.",
+    },
+    "Train": {
+        "data": "Check a data set before training on it.",
+        "similarity": "Rank languages by similarity to new speech.",
+        "recipe": "Write a recipe, the input of `train`.",
+        "train": "Train an adapter from a recipe.",
+        "fold": "Turn a static expert pair into one LoRA.",
+        "evaluate": "Measure error rates on a data set.",
+        "reproduce": "Reproduce a paper's tables.",
+        "demo": "Walk through the life of an adapter, offline.",
+    },
+    "Share": {
+        "publish": "Publish an artifact.",
+        "import": "Import a third-party PEFT adapter.",
+        "mirror": "Copy versions from one store to another.",
+        "retire": "Change the status of a published version.",
+    },
+    "Check": {
+        "audit": "Check that every promise is kept.",
+        "registry": "Check, rebuild or trust a registry.",
+        "cache": "List, prune or verify the cache.",
+    },
 }
+COMMANDS = {name: about for section in SECTIONS.values() for name, about in section.items()}
+SHADOWING = {"import", "list"}  # a keyword, and a name that a module of this package would take away
 
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of the table."""
-        return list(COMMANDS)
+        """Return the names in the order of the sections."""
+        return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return the command, or None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        name = cmd_name.replace("-", "_") + ("_" if cmd_name in SHADOWING else "")
+        command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         assert isinstance(command, click.Command)
         return with_text_checked(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table's lines, without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+        """Write the sections, without importing anything."""
+        widest = max(map(len, COMMANDS))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{widest}}", about) for name, about in section.items()])
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -142,7 +157,7 @@ def cli(
     REF is namespace/name, namespace/name@1.2.0, namespace/name~=1.2, or an artifact's folder (./out).
     Every global option can be set as an environment variable: ADAPTER_HUB_REGISTRY, ADAPTER_HUB_STORE, …
     """
-    ctx.obj = Settings(registry=registry, store=store, cache=cache, device=device, dtype=dtype)
+    ctx.obj = GlobalOptions(registry=registry, store=store, cache=cache, device=device, dtype=dtype)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,8 +17,8 @@ from command_line import Run
 from making import make_artifact
 
 from adapter_hub.cli import COMMANDS, cli
-from adapter_hub.cli.terminal.boundary import outcome_of
-from adapter_hub.cli.terminal.failures import MOST_FILES, failures_folder, without_secrets
+from adapter_hub.cli.terminal.crash_reports import MOST_FILES, crash_reports_folder, without_secrets
+from adapter_hub.cli.terminal.errors import outcome_of
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.paths import cache_folder, expanded, registry_path
 
@@ -162,7 +162,7 @@ def test_the_unexpected_is_one_line_and_a_file(error: Exception, capfd: pytest.C
     assert said.count("\n") == 1
     assert len(said) < 5000
     assert "\x1b" not in said
-    (file,) = failures_folder().glob("failure-*.txt")
+    (file,) = crash_reports_folder().glob("failure-*.txt")
     assert str(file) in said
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o077 == 0
@@ -176,7 +176,7 @@ def test_the_unexpected_is_one_line_and_a_file(error: Exception, capfd: pytest.C
 def test_only_the_newest_records_are_kept(capfd: pytest.CaptureFixture[str]) -> None:
     for _ in range(MOST_FILES + 3):
         outcome_of(fail(AssertionError("again")), "list")
-    assert len(list(failures_folder().glob("failure-*.txt"))) == MOST_FILES
+    assert len(list(crash_reports_folder().glob("failure-*.txt"))) == MOST_FILES
     assert capfd.readouterr().err.count("\n") == MOST_FILES + 3
 
 
@@ -208,7 +208,7 @@ def test_a_developer_can_have_the_traceback(monkeypatch: pytest.MonkeyPatch) -> 
 
 SCRIPT = """
 import logging, sys, threading, warnings
-from adapter_hub.cli.terminal.boundary import outcome_of
+from adapter_hub.cli.terminal.errors import outcome_of
 
 def command():
     thread = threading.Thread(target=lambda: 1 / 0)

@@ -90,3 +90,20 @@ def with_text_checked(command: click.Command) -> click.Command:
 PATH = _PathType()
 TEXT = _TextType()
 PLACE = _PlaceType()
+
+ref_argument = click.argument("ref", metavar="REF", type=PLACE)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+base_model_option = click.option(
+    "--base-model",
+    metavar="ID|FOLDER",
+    type=PLACE,
+    help="The base model. Default: the adapter's own, else the embedded one.",
+)
+decode_language_option = click.option(
+    "--decode-language",
+    metavar="CODE",
+    help="Whisper's code of the language to decode in, where it has none for --language.",
+)
+allow_quarantined_option = click.option(
+    "--allow-quarantined", metavar="DIGEST", help="Digest of a quarantined version to use anyway."
+)

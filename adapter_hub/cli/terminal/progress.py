@@ -54,7 +54,7 @@ class Bar:
             echo_progress("")
 
 
-class Arrivals:
+class DownloadBar:
     """A line on stderr that says how much of a download is here; silent where stderr is no terminal."""
 
     def __init__(self) -> None:

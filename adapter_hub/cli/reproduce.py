@@ -1,4 +1,4 @@
-"""The command that reproduces the papers' tables."""
+"""`reproduce`: the tables of a paper."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import click
 
 from adapter_hub.cli.terminal.arguments import PATH, Number
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text
-from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import table
 from adapter_hub.errors import InvalidInputError
-
-
-def tell(line: str) -> None:
-    """Print a line on stderr; stdout is for data."""
-    echo_note(line)
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
@@ -37,7 +32,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     show_default=True,
     help="In miniature, on two cores and synthesised speech, or at the paper's size.",
 )
-@click.option("--settings", "file", type=PATH, help="Settings of your own, TOML.")
+@click.option("--settings", "file", type=PATH, help="GlobalOptions of your own, TOML.")
 @click.option("--out", type=PATH, help="Folder of the run; kept, and resumed.")
 @click.option(
     "--jobs",
@@ -53,7 +48,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
 @click.pass_obj
 def reproduce(
-    settings: Settings,
+    options: GlobalOptions,
     paper: str,
     scale: str,
     file: Path | None,
@@ -72,17 +67,17 @@ def reproduce(
     """
     from adapter_hub.trainers.reproduction import reproducing
 
-    options = reproducing.ReproduceOptions(
+    wanted = reproducing.ReproduceOptions(
         scale=scale,
         settings=file,
         jobs=jobs,
         tables=_numbers(tables),
         minutes=minutes,
-        device=settings.device,
+        device=options.device,
         command=reproducing.command_line(),
     )
     if dry_run:
-        chosen, cells = reproducing.planned(options)
+        chosen, cells = reproducing.planned(wanted)
         if as_json:
             echo_json([{"kind": kind, "name": name, "seconds": seconds} for kind, name, seconds in cells])
         else:
@@ -94,9 +89,9 @@ def reproduce(
     if out is None:
         raise InvalidInputError("--out is missing: the folder of the run")
     if report_only:
-        report = reproducing.rebuild_report(out, options.tables, tell=tell)
+        report = reproducing.rebuild_report(out, wanted.tables, tell=echo_note)
     else:
-        report = reproducing.reproduce(out, options, tell=tell)
+        report = reproducing.reproduce(out, wanted, tell=echo_note)
     if as_json:
         echo_json(json.loads(report.with_name("results.json").read_bytes()))
     else:

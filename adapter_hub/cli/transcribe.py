@@ -1,8 +1,4 @@
-"""`transcribe`: speech to text, of any length, in as many languages as there are adapters.
-
-adapter-hub transcribe mini/da clip.flac
-adapter-hub transcribe auto meeting.flac --format vtt --out meeting.vtt
-"""
+"""`transcribe`: speech to text, of any length, in as many languages as there are adapters."""
 
 from __future__ import annotations
 
@@ -14,24 +10,23 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from adapter_hub.cli.speech import (
+from adapter_hub.cli.terminal.arguments import (
+    PATH,
+    PLACE,
+    Number,
     allow_quarantined_option,
     base_model_option,
-    batch_size_option,
-    beams_option,
     decode_language_option,
-    open_transcriber,
-    timestamps_option,
-    write_bytes,
 )
-from adapter_hub.cli.terminal.arguments import PATH, PLACE, Number
 from adapter_hub.cli.terminal.echo import echo_error, echo_note, echo_transcript, json_text
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
-from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.transcription_options import batch_size_option, beams_option, timestamps_option
 from adapter_hub.escaping import escaped, without_controls
 
 if TYPE_CHECKING:
     from adapter_hub.transcription.transcript import Segment, Transcript
+
 
 FORMATS = ("text", "json", "srt", "vtt")
 SUBTITLES = ("srt", "vtt")
@@ -120,7 +115,7 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
 @click.option("--out", type=PATH, help="Write there instead of to stdout.")
 @click.pass_obj
 def transcribe(
-    settings: Settings,
+    options: GlobalOptions,
     ref: str,
     audio: tuple[Path, ...],
     language: str | None,
@@ -158,12 +153,11 @@ def transcribe(
     files = [file for path in audio for file in find_audio(path)]
     if form in SUBTITLES and len(files) > 1:
         _check_folder_for_subtitles(files, out, form)
-    transcriber = open_transcriber(
-        settings,
+    transcriber = options.load(
         ref,
-        language,
-        decode_language,
-        base_model,
+        language=language,
+        decode_language=decode_language,
+        base_model=base_model,
         languages=languages,
         adapters=adapters,
         allow_quarantined=allow_quarantined,
@@ -272,7 +266,9 @@ def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None, form: 
 
 
 def _write(text: str, out: Path | None) -> None:
+    from adapter_hub.files.writing import write_atomically
+
     if out is None:
         echo_transcript(text)
     else:
-        write_bytes(text.encode(), out)
+        write_atomically(out, text.encode())

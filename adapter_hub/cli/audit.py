@@ -1,4 +1,4 @@
-"""`audit`: every promise checked from the bytes up."""
+"""`audit`: every promise checked, from the bytes up."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.terminal.arguments import PLACE
+from adapter_hub.cli.terminal.arguments import PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
-from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.findings import echo_findings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @json_option
-@click.pass_context
+@click.pass_obj
 def audit(
-    ctx: click.Context,
+    options: GlobalOptions,
     refs: tuple[str, ...],
     explain: str | None,
     probe: bool,
     base_models: tuple[str, ...],
     strict: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Check adapters from the bytes up: digests, files, weights, lineage, base model, scores, licences.
 
     Without REF, everything that the registries list; of adapters on the Hub, those that were pulled. A named
@@ -55,18 +55,17 @@ def audit(
     from adapter_hub.audit import audit as find
     from adapter_hub.base_model.finding import find_base_model
 
-    settings: Settings = ctx.obj
     if explain:
         _explain(explain, as_json)
-        return
-    folders = {name: find_base_model(name, cache=settings.open_cache().folder)[0] for name in base_models}
-    plain, registries = _fetched(settings, refs)
+        return 0
+    folders = {name: find_base_model(name, cache=options.open_cache().folder)[0] for name in base_models}
+    plain, registries = _fetched(options, refs)
     findings = find(
         plain,
         registries=registries,
-        cache=settings.open_cache(),
+        cache=options.open_cache(),
         base_models=folders,
-        probe=_runner(settings, folders) if probe else None,
+        probe=_runner(options, folders) if probe else None,
         recount=_recount if find_spec("jiwer") else None,
     )
     if as_json:
@@ -74,11 +73,10 @@ def audit(
     else:
         _print(findings)
     grave = {"error", "warning"} if strict else {"error"}
-    if any(finding.severity in grave for finding in findings):
-        ctx.exit(1)
+    return 1 if any(finding.severity in grave for finding in findings) else 0
 
 
-def _fetched(settings: Settings, refs: tuple[str, ...]) -> tuple[list[str], tuple[Registry, ...]]:
+def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], tuple[Registry, ...]]:
     """Bring what is named and on the Hub into the cache; return references and the registries that know them.
 
     What cannot be fetched (withdrawn, quarantined, out of reach) is left to the checks.
@@ -90,12 +88,12 @@ def _fetched(settings: Settings, refs: tuple[str, ...]) -> tuple[list[str], tupl
     from adapter_hub.hub import is_hub
     from adapter_hub.registry.resolution import look_up
 
-    registries, plain = settings.registries(), []
+    registries, plain = options.registries(), []
     for text in refs:
         if is_local(text):
             plain.append(text)
             continue
-        ref, registries = settings.open_ref(text, registries)
+        ref, registries = options.open_ref(text, registries)
         plain.append(str(ref))
         found = look_up(ref, registries)
         if any(is_hub(location.store) for location in found.block.locations):
@@ -104,15 +102,12 @@ def _fetched(settings: Settings, refs: tuple[str, ...]) -> tuple[list[str], tupl
             exact = AdapterRef(found.name, found.version)
             digest = found.block.digest
             with suppress(AdapterHubError):
-                pull(exact, registries=registries, cache=settings.open_cache(), allow_quarantined=digest)
+                pull(exact, registries=registries, cache=options.open_cache(), allow_quarantined=digest)
     return plain, registries
 
 
 def _print(findings: list[Finding]) -> None:
-    for finding in findings:
-        echo_line(f"{finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
-        if finding.hint and finding.severity != "info":
-            echo_line(f"  {finding.hint}")
+    echo_findings(findings)
     counts = Counter(finding.severity for finding in findings)
     numbers = [f"{n} info" if kind == "info" else counted(n, kind) for kind, n in counts.items()]
     echo_note(f"audit: {', '.join(numbers) or 'nothing found'}")
@@ -136,7 +131,7 @@ def _recount(report: EvaluationReport) -> Iterator[str]:
     return recount(report)
 
 
-def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
+def _runner(options: GlobalOptions, folders: dict[str, Path]) -> Probe:
     """Return a function that runs base model and adapter on the manifest's probe."""
     from adapter_hub.base_model.digest import stamped_digest
     from adapter_hub.decoding.probe import check_probe
@@ -146,7 +141,7 @@ def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
     from adapter_hub.model.memory import memory_guard
 
     loaded: dict[str, BaseModel] = {}
-    cache = settings.open_cache().folder
+    cache = options.open_cache().folder
     named = {stamped_digest(folder, cache): folder for folder in folders.values()}
 
     def run(artifact: Artifact) -> Iterator[str]:
@@ -156,9 +151,9 @@ def _runner(settings: Settings, folders: dict[str, Path]) -> Probe:
         try:
             if pin.digest not in loaded:
                 loaded[pin.digest] = (
-                    load_base_model(named[pin.digest], device=settings.device, cache=cache)
+                    load_base_model(named[pin.digest], device=options.device, cache=cache)
                     if pin.digest in named
-                    else load_pinned_base_model(pin, device=settings.device, cache=cache)
+                    else load_pinned_base_model(pin, device=options.device, cache=cache)
                 )
             base = loaded[pin.digest]
             with memory_guard(f"{artifact.ref} on {base.device}"):

@@ -102,10 +102,10 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 def _unexpected(error: BaseException, name: str) -> str:
     """Keep the traceback in a file, and return the line that says where."""
-    from adapter_hub.cli.terminal.failures import said_by, write_failure
+    from adapter_hub.cli.terminal.crash_reports import message_of, write_crash_report
 
-    what = f"unexpected {type(error).__name__} ({said_by(error)})"
-    place = write_failure(error, name)
+    what = f"unexpected {type(error).__name__} ({message_of(error)})"
+    place = write_crash_report(error, name)
     if place is None:
         return f"{what}; run it again with ADAPTER_HUB_DEBUG=1 to see where, and report that, please"
     return f"{what}; the details are in {place}, please attach it to a report"

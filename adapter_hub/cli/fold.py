@@ -1,4 +1,4 @@
-"""Commands that make adapters out of adapters, without training."""
+"""`fold`: a static expert pair as one ordinary LoRA."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ from pathlib import Path
 
 import click
 
-from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.arguments import PLACE
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warning
-from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.training_options import out_artifact_option
 
 
 @click.command()
 @click.argument("ref", metavar="REF", type=PLACE)
-@click.option(
-    "--out",
-    type=PATH,
-    required=True,
-    help="Folder of the new artifact; must not exist.",
-)
+@out_artifact_option
 @click.option(
     "--as", "as_ref", metavar="NAME@VERSION", help="What to call it. Default: the pair's name with -folded."
 )
@@ -28,7 +24,7 @@ from adapter_hub.cli.terminal.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @click.pass_obj
 def fold(
-    settings: Settings, ref: str, out: Path, as_ref: str | None, base_model: str | None, as_json: bool
+    options: GlobalOptions, ref: str, out: Path, as_ref: str | None, base_model: str | None, as_json: bool
 ) -> None:
     """Turn an expert pair with a static gate into one ordinary LoRA, exactly.
 
@@ -43,15 +39,15 @@ def fold(
     name = AdapterRef.parse(as_ref) if as_ref else None
     pair = pull(
         ref,
-        registries=settings.registries(),
-        cache=settings.open_cache(),
+        registries=options.registries(),
+        cache=options.open_cache(),
         tell=echo_warning,
     )
-    cache = settings.open_cache().folder
+    cache = options.open_cache().folder
     base = (
-        load_base_model(base_model, device=settings.device, cache=cache)
+        load_base_model(base_model, device=options.device, cache=cache)
         if base_model
-        else load_pinned_base_model(pair.manifest.base_model, device=settings.device, cache=cache)
+        else load_pinned_base_model(pair.manifest.base_model, device=options.device, cache=cache)
     )
     folded = run(base, pair, out, name)
     if as_json:

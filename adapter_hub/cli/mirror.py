@@ -1,4 +1,4 @@
-"""From store to store: `mirror`."""
+"""`mirror`: versions copied from store to store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.terminal.arguments import PLACE
+from adapter_hub.cli.terminal.arguments import PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
-from adapter_hub.cli.terminal.settings import Settings
 
 if TYPE_CHECKING:
     from adapter_hub.exchange import Mirrored
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
     help="Remove from TO, too, the files of versions that FROM says are withdrawn.",
 )
 @json_option
-@click.pass_context
+@click.pass_obj
 def mirror(
-    ctx: click.Context, refs: tuple[str, ...], source: str, target: str, withdraw: bool, as_json: bool
-) -> None:
+    options: GlobalOptions, refs: tuple[str, ...], source: str, target: str, withdraw: bool, as_json: bool
+) -> int:
     """Copy versions with their ancestors, reports and statuses from store to store, verified.
 
     A STORE is a folder, `embedded`, or hf://namespace. A name means all its versions; without REFs,
@@ -43,7 +42,6 @@ def mirror(
     """
     from adapter_hub.exchange import mirror as mirror_versions
 
-    settings: Settings = ctx.obj
     bar = Bar(f"mirroring to {target}", 0)
 
     def progress(item: Mirrored, done: int, total: int) -> None:
@@ -53,10 +51,10 @@ def mirror(
     try:
         mirrored = mirror_versions(
             refs,
-            source=_open(settings, source, must_exist=True),
-            target=_open(settings, target),
+            source=_open(options, source, must_exist=True),
+            target=_open(options, target),
             withdraw=withdraw,
-            cache=settings.open_cache().folder,
+            cache=options.open_cache().folder,
             tell=echo_warning,
             progress=progress,
         )
@@ -73,9 +71,10 @@ def mirror(
     for item in failed:
         echo_error(item.problem)
     if failed:
-        ctx.exit(1)
+        return 1
     if not as_json:
-        echo_note(_next_step(settings, target))
+        echo_note(_next_step(options, target))
+    return 0
 
 
 def _row(item: Mirrored) -> dict[str, str | int]:
@@ -83,7 +82,7 @@ def _row(item: Mirrored) -> dict[str, str | int]:
     return {**row, "error": item.problem} if item.problem else row
 
 
-def _open(settings: Settings, text: str, must_exist: bool = False) -> Store:
+def _open(options: GlobalOptions, text: str, must_exist: bool = False) -> Store:
     from adapter_hub.embedded import EMBEDDED
     from adapter_hub.errors import NotFoundError
     from adapter_hub.paths import is_address
@@ -91,14 +90,14 @@ def _open(settings: Settings, text: str, must_exist: bool = False) -> Store:
 
     here = Path.cwd() / "registry.json"
     if text == EMBEDDED or is_address(text):
-        return open_store(text, here, cache=settings.open_cache().folder)
+        return open_store(text, here, cache=options.open_cache().folder)
     folder = Path(text).expanduser()
     if must_exist and not folder.is_dir():
         raise NotFoundError(f"store {text}: no such folder; expected namespace/name/version/… in it")
     return open_store(str(folder.absolute()), here)
 
 
-def _next_step(settings: Settings, target: str) -> str:
+def _next_step(options: GlobalOptions, target: str) -> str:
     """Return how to list in a registry what is in the target now."""
     if "://" in target:
         registry = "hf://datasets/NAMESPACE/NAME"

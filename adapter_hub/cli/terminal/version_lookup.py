@@ -1,4 +1,4 @@
-"""What a reference on the command line names, for commands that look and do not load."""
+"""The adapter version that a command is about, for commands that show it and do not load it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapter_hub.cli.terminal.settings import Settings, echo_warnings
+from adapter_hub.cli.terminal.echo import echo_warnings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 
 if TYPE_CHECKING:
     from adapter_hub.formats.manifest import Manifest
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Looked:
+class FoundVersion:
     """An adapter version as far as it can be seen from here.
 
     Attributes:
@@ -40,7 +41,7 @@ class Looked:
     standing: Standing | None = None
 
 
-def look(settings: Settings, text: str) -> Looked:
+def find_version(options: GlobalOptions, text: str) -> FoundVersion:
     """Find an adapter version whatever its status; its warnings go to stderr.
 
     Raises:
@@ -54,14 +55,16 @@ def look(settings: Settings, text: str) -> Looked:
 
     if is_local(text):
         artifact = Artifact.open(text)
-        standing = Standings(settings.registries()).of(artifact.digest, artifact.manifest.function_digest)
-        return Looked(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
-    ref, registries = settings.open_ref(text, settings.registries())
+        standing = Standings(options.registries()).of(artifact.digest, artifact.manifest.function_digest)
+        return FoundVersion(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
+    ref, registries = options.open_ref(text, options.registries())
     found = look_up(ref, registries)
     echo_warnings(found.warnings)
-    manifest, claims = _read(found, settings.open_cache().folder)
+    manifest, claims = _read(found, options.open_cache().folder)
     standing = Standings(registries).of(found.block.digest, manifest.function_digest)
-    return Looked(found.ref, found.block.digest, manifest, claims, found.registry, found.block, standing)
+    return FoundVersion(
+        found.ref, found.block.digest, manifest, claims, found.registry, found.block, standing
+    )
 
 
 def _read(found: Resolved, cache: Path) -> tuple[Manifest, Claims]:

@@ -1,6 +1,6 @@
 """The record of a failure that nobody foresaw: a file with the traceback, to attach to a report.
 
-    place = write_failure(error, "list")      # ~/.local/state/adapter_hub/log/failure-….txt
+    place = write_crash_report(error, "list")      # ~/.local/state/adapter_hub/log/failure-….txt
 
 It holds the traceback, the command's name and versions of packages; not the command's other words, no
 environment, no value of a variable. What looks like a secret in a message is left out, and the user's
@@ -32,12 +32,12 @@ _SECRETS = (
 _SECRET_NAME = re.compile(r"(?i)token|key|secret|passw|credential")
 
 
-def failures_folder() -> Path:
+def crash_reports_folder() -> Path:
     """Return where the records are kept: the user's folder for logs."""
     return user_log_path("adapter_hub")
 
 
-def said_by(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Return an exception's own words, whatever they are, without secrets."""
     try:
         text = str(error)
@@ -46,10 +46,10 @@ def said_by(error: BaseException) -> str:
     return without_secrets(text[:500])
 
 
-def write_failure(error: BaseException, command: str) -> Path | None:
+def write_crash_report(error: BaseException, command: str) -> Path | None:
     """Write the record of a failure; None where the folder cannot be written to."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    path = failures_folder() / f"failure-{stamp}-{secrets.token_hex(3)}.txt"
+    path = crash_reports_folder() / f"failure-{stamp}-{secrets.token_hex(3)}.txt"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)

@@ -1,7 +1,7 @@
 """What the global options of the command line say, and what every command makes of them.
 
     @click.pass_obj
-    def show(settings: Settings, ref: str) -> None:
+    def show(settings: GlobalOptions, ref: str) -> None:
         resolved = resolve(AdapterRef.parse(ref), settings.registries())
 
 Opening is left to methods, so that a command pays only for what it uses.
@@ -10,24 +10,37 @@ Opening is left to methods, so that a command pays only for what it uses.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from adapter_hub.cli.terminal.echo import confirm, echo_warning
-from adapter_hub.cli.terminal.echo import echo_json as echo_json
-from adapter_hub.cli.terminal.echo import echo_warnings as echo_warnings
 
 if TYPE_CHECKING:
     from adapter_hub.formats.reference import AdapterRef
     from adapter_hub.registry.contract import Registry, WritableRegistry
     from adapter_hub.stores.cache import Cache
     from adapter_hub.stores.contract import Store
+    from adapter_hub.transcription.transcriber import Transcriber
+
+
+class LoadOptions(TypedDict, total=False):
+    """What a command may say about the transcriber that it needs, as `adapter_hub.load` takes it."""
+
+    language: str | None
+    decode_language: str | None
+    base_model: str | None
+    threshold: float
+    adapters: Sequence[str]
+    languages: Sequence[str]
+    fallback: str | None
+    allow_quarantined: str | None
 
 
 @dataclass(frozen=True)
-class Settings:
+class GlobalOptions:
     """The global options; None stands for the default.
 
     Attributes:
@@ -91,6 +104,20 @@ class Settings:
         from adapter_hub.exchange import open_hub_ref
 
         return open_hub_ref(ref, registries, self.open_cache(), echo_warning, fresh=True)
+
+    def load(self, ref: str, **how: Unpack[LoadOptions]) -> Transcriber:
+        """Return a transcriber for an adapter, `auto` or `base-model`; warnings go to stderr."""
+        from adapter_hub.transcription.opening import load
+
+        return load(
+            ref,
+            device=self.device,
+            dtype=self.dtype,
+            registry=self.named_registry,
+            cache=self.cache,
+            tell=echo_warning,
+            **how,
+        )
 
     def open_cache(self) -> Cache:
         """Return the cache of pulled adapters."""

@@ -1,4 +1,4 @@
-"""Taking in what others made: `import`."""
+"""`import`: a third-party PEFT adapter made an artifact."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.catalogue import json_option
-from adapter_hub.cli.terminal.arguments import PATH, PLACE
+from adapter_hub.cli.terminal.arguments import PATH, PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
-from adapter_hub.cli.terminal.settings import Settings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
 @click.option("--timestamps", is_flag=True, help="It was trained with timestamp tokens.")
 @json_option
 @click.pass_obj
-def import_adapter(
-    settings: Settings,
+def import_(
+    options: GlobalOptions,
     source: str,
     languages: tuple[str, ...],
     decode_languages: tuple[str, ...],
@@ -72,7 +71,7 @@ def import_adapter(
     from adapter_hub.formats.reference import AdapterRef
 
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
-        cache = settings.open_cache().folder
+        cache = options.open_cache().folder
         found = _peft_source(source, Path(scratch), languages, base_model, licence, cache)
         own_name = re.sub(r"[^a-z0-9]+", "-", found.label.lower()).strip("-") or "adapter"
         ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")
@@ -171,7 +170,7 @@ def _base_model(
     from adapter_hub.base_model.digest import EMBEDDED_ID
     from adapter_hub.base_model.fetching import fetch_base_model
     from adapter_hub.base_model.finding import find_base_model
-    from adapter_hub.cli.terminal.progress import Arrivals
+    from adapter_hub.cli.terminal.progress import DownloadBar
     from adapter_hub.hub import RepoId
 
     try:
@@ -186,5 +185,5 @@ def _base_model(
     revision = None if said is None else said.base_model_revision
     if not may_fetch or repo in (None, EMBEDDED_ID):
         return find_base_model(wanted, revision, cache=cache)
-    with Arrivals() as arrivals:
+    with DownloadBar() as arrivals:
         return fetch_base_model(wanted, revision, cache=cache, progress=arrivals.add)

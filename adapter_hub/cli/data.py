@@ -1,0 +1,88 @@
+"""`data check`: what of a data set can be trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adapter_hub.cli.terminal.arguments import PATH, json_option
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_text
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.tables import counted, table
+from adapter_hub.cli.terminal.training_options import base_model_option
+
+if TYPE_CHECKING:
+    from adapter_hub.trainers.data.check import DataReport
+
+
+@click.group()
+def data() -> None:
+    """Look at data sets before training on them."""
+
+
+@data.command("check", short_help="Report what can be trained on.")
+@click.argument("place", metavar="FOLDER|FILE.jsonl|RECIPE.toml", type=PATH)
+@base_model_option
+@json_option
+@click.pass_obj
+def data_check(options: GlobalOptions, place: Path, base_model: str, as_json: bool) -> int:
+    """Report what of some data can be trained on, and why the rest cannot.
+
+    Reads every file of a folder (one split, or sub-folders train, dev and test), of a JSONL file or of
+    all sources of a recipe, as training would. Exits with 1 if a row would be dropped.
+    """
+    from adapter_hub.model.base_model import load_base_model
+    from adapter_hub.trainers.data.check import check_data, sources_at
+
+    sources, rules = sources_at(place, options.open_cache().folder)
+    report = check_data(sources, load_base_model(base_model, device=options.device), rules)
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        _print_report(report)
+    return 1 if not report.clean else 0
+
+
+def _print_report(report: DataReport) -> None:
+    headings = [
+        "split",
+        "utterances",
+        "usable",
+        "hours",
+        "shortest s",
+        "median s",
+        "longest s",
+        "tokens",
+        "speakers",
+    ]
+    echo_text(
+        table(
+            headings,
+            [
+                [
+                    s.split,
+                    s.utterances,
+                    s.usable,
+                    s.hours,
+                    s.shortest_seconds,
+                    s.median_seconds,
+                    s.longest_seconds,
+                    s.longest_tokens,
+                    s.speakers,
+                ]
+                for s in report.splits
+            ],
+        )
+    )
+    for split in report.splits:
+        for row in split.dropped:
+            echo_line(f"dropped from {split.split}: {row.id}: {row.reason}")
+    for pair, speakers in report.shared_speakers.items():
+        echo_line(
+            f"{pair} share {counted(len(speakers), 'speaker')} ({', '.join(speakers[:5])}): "
+            "no scores for new voices"
+        )
+    for pair, count in report.shared_transcripts.items():
+        echo_line(f"{pair} share {counted(count, 'transcript')}")

@@ -1,0 +1,67 @@
+"""`lineage`: what an adapter came from, and what came from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from adapter_hub.cli.terminal.arguments import ref_argument
+from adapter_hub.cli.terminal.echo import echo_json, echo_text, echo_warnings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+
+if TYPE_CHECKING:
+    from adapter_hub.formats.manifest import Manifest
+    from adapter_hub.registry.resolution import Resolved
+
+
+@click.command()
+@ref_argument
+@click.option("--descendants", is_flag=True, help="What was made from it, instead of what it was made from.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tree", "json", "mermaid"]),
+    default="tree",
+    show_default=True,
+    help="How to print it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.pass_obj
+def lineage(options: GlobalOptions, ref: str, descendants: bool, form: str, as_json: bool) -> None:
+    """Show what an adapter came from, or what came from it, across all registries."""
+    from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.formats.reference import is_local
+    from adapter_hub.registry.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
+    from adapter_hub.registry.resolution import look_up
+
+    registries = options.registries()
+    if is_local(ref):
+        artifact = Artifact.open(ref)
+        digest = artifact.digest
+        graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})
+    else:
+        parsed, registries = options.open_ref(ref, registries)
+        found = look_up(parsed, registries)
+        echo_warnings(found.warnings)
+        digest = found.block.digest
+        graph = lineage_graph(registries, _ancestors_at_hand(found, options))
+    if as_json or form == "json":
+        echo_json(lineage_json(graph, digest, descendants=descendants))
+    else:
+        render = render_mermaid if form == "mermaid" else render_tree
+        echo_text(render(graph, digest, descendants=descendants))
+
+
+def _ancestors_at_hand(found: Resolved, options: GlobalOptions) -> dict[str, Manifest]:
+    """Return the manifests that the artifact carries, where its bytes can be seen without a request."""
+    from adapter_hub.artifact.folder import read_ancestors
+    from adapter_hub.stores.folder import FolderStore
+    from adapter_hub.stores.opening import open_store
+
+    for location in found.block.locations:
+        store = open_store(location.store, found.registry.path) if "://" not in location.store else None
+        if isinstance(store, FolderStore):
+            return read_ancestors(store.path / found.name / found.version)[0]
+    pulled = options.open_cache().get(found.block.digest) if found.block.parents else None
+    return pulled.ancestors() if pulled else {}

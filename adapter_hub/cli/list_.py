@@ -1,0 +1,132 @@
+"""`list`: the versions that the registries hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapter_hub.cli.terminal.arguments import json_option
+from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text, echo_warnings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.tables import size_text, table
+
+if TYPE_CHECKING:
+    from adapter_hub.formats.registry_file import VersionBlock
+    from adapter_hub.registry.standing import Standing
+
+
+METHODS = ("lora", "warm-start", "expert-pair", "average", "imported")
+STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
+
+
+@click.command("list")
+@click.option("--language", metavar="TAG", help="Only adapters for this language, like da or pt-BR.")
+@click.option("--base-model", metavar="ID", help="Only adapters of this base model, by id or digest.")
+@click.option("--method", type=click.Choice(METHODS), help="Only adapters made by this method.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only versions of this status.")
+@click.option("--sort", type=click.Choice(["wer", "cer"]), help="Best score first; needs --data.")
+@click.option("--data", metavar="ID", help="The data set whose test score is shown and sorted by.")
+@json_option
+@click.pass_obj
+def list_(
+    options: GlobalOptions,
+    language: str | None,
+    base_model: str | None,
+    method: str | None,
+    status: str | None,
+    sort: str | None,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """List every version that the registries know: yours, then the embedded catalogue."""
+    if sort and not data:
+        raise click.UsageError("--sort needs --data ID: scores on different data do not compare")
+    everything = list(_versions(options))
+    rows = [
+        row
+        for row in everything
+        if (language is None or language.lower() in [tag.lower() for tag in row.get("languages", ())])
+        and (base_model is None or base_model in row.get("base_model", {}).values())
+        and (method is None or row.get("method") == method)
+        and (status is None or row["status"] == status)
+    ]
+    if sort:
+        assert data is not None
+        rows.sort(key=lambda row: _sort_key(row, sort, data))
+    if as_json:
+        echo_json(rows)
+        return
+    if not rows:
+        echo_note("no adapter fits; `adapter-hub list` without options shows all")
+        return
+    names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in everything}
+    echo_text(
+        table(
+            ["adapter", "language", "method", "rank", "from", "score", "size", "status"],
+            [_cells(row, names, data) for row in rows],
+        )
+    )
+
+
+def _versions(options: GlobalOptions) -> Iterator[dict[str, Any]]:
+    """Yield every version as plain data; one that several registries hold is yielded once."""
+    from packaging.version import Version
+
+    from adapter_hub.registry.standing import Standings
+
+    seen = set()
+    registries = options.registries()
+    standings = Standings(registries)
+    for registry in registries:
+        echo_warnings(registry.warnings)
+        for (name, version), why in registry.unreadable.items():
+            row = {"name": name, "version": version, "registry": registry.label}
+            yield {**row, "status": "unreadable", "reason": why}
+        for name in sorted(registry.adapters):
+            versions = registry.adapters[name]
+            for version in sorted(versions, key=Version):
+                block = versions[version]
+                if (name, version, block.digest) not in seen:
+                    seen.add((name, version, block.digest))
+                    yield {
+                        "name": name,
+                        "version": version,
+                        "registry": registry.label,
+                        **block.to_json(),
+                        **_strictest(standings.of(block.digest, block.function_digest), block),
+                    }
+
+
+def _strictest(standing: Standing | None, block: VersionBlock) -> dict[str, str]:
+    """Return the status and its reason where another registry, or this machine's memory, is stricter."""
+    if standing is None or standing.status == block.status:
+        return {}
+    return {"status": standing.status, "reason": str(standing)}
+
+
+def _sort_key(row: dict[str, Any], metric: str, data: str) -> tuple[bool, float]:
+    scores = [score for score in row.get("scores", []) if (score["metric"], score["data"]) == (metric, data)]
+    return (not scores, min((score["value"] for score in scores), default=0.0))
+
+
+def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list[Any]:
+    from adapter_hub.formats.registry_file import unreadable_ref
+
+    if "digest" not in row:  # an entry that cannot be read
+        return [unreadable_ref(row["name"], row["version"]), *[None] * 6, row["status"]]
+    scores = [score for score in row.get("scores", []) if data in (None, score["data"])]
+    scores = [score for score in scores if score["split"] == "test"] or scores
+    best = min(scores, key=lambda score: float(score["value"]), default=None)
+    parents = [names.get(parent["digest"], parent["digest"][7:19]) for parent in row.get("parents", [])]
+    return [
+        f"{row['name']}@{row['version']}",
+        ",".join(row["languages"]),
+        row["method"],
+        row["rank"],
+        ",".join(parents),
+        f"{best['metric'].upper()} {100 * best['value']:.1f} %" if best else None,
+        size_text(row["size"]),
+        row["status"],
+    ]

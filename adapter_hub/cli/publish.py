@@ -1,0 +1,56 @@
+"""`publish`: an artifact into a store, and its entry into the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapter_hub.cli.terminal.arguments import PATH, json_option
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warnings
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+
+
+@click.command()
+@click.argument("folder", type=PATH)
+@click.option("--as", "rename", metavar="NAME@VERSION", help="Publish the same weights under another name.")
+@click.option("--private", is_flag=True, help="On the Hub: make new repositories private.")
+@click.option(
+    "--allow-quarantined",
+    metavar="DIGEST",
+    help="Publish what does the same as this quarantined version, or was made from it, all the same.",
+)
+@json_option
+@click.pass_obj
+def publish(
+    options: GlobalOptions,
+    folder: Path,
+    rename: str | None,
+    private: bool,
+    allow_quarantined: str | None,
+    as_json: bool,
+) -> None:
+    """Publish the artifact in FOLDER: verified, its bytes into the store, then its entry into the registry.
+
+    A published version never changes. Publishing the same bytes again does nothing. To the Hub: with
+    --store hf://NAMESPACE, after `hf auth login`.
+    """
+    from adapter_hub.exchange import publish as publish_artifact
+    from adapter_hub.formats.reference import AdapterRef
+
+    published = publish_artifact(
+        folder,
+        registry=options.own_registry(private=private),
+        store=options.own_store(private=private),
+        rename=AdapterRef.parse(rename) if rename else None,
+        allow_quarantined=allow_quarantined,
+    )
+    echo_warnings(published.warnings)
+    if as_json:
+        echo_json({"ref": published.ref, "digest": published.digest, "new": published.is_new})
+    else:
+        echo_line(f"{published.ref}  {published.digest}")
+        if published.is_written and not published.is_new:
+            echo_note("was published already, and the store did not have its bytes: they are there again")
+        elif not published.is_new:
+            echo_note("was published already, nothing changed")

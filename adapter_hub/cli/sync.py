@@ -1,0 +1,79 @@
+"""`sync`: the adapters of a lock file, installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapter_hub.cli.terminal.arguments import PATH, allow_quarantined_option, json_option
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_warning
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.lock_options import lock_file_option
+
+if TYPE_CHECKING:
+    from adapter_hub.errors import AdapterHubError
+
+
+@click.command()
+@click.option("--locked", is_flag=True, help="Install exactly what the file says, or fail; never write it.")
+@lock_file_option
+@click.option(
+    "--to",
+    metavar="FOLDER",
+    type=PATH,
+    help="Copy each to a folder below this one, named like the adapter; an older version gives way.",
+)
+@allow_quarantined_option
+@json_option
+@click.pass_obj
+def sync(
+    options: GlobalOptions,
+    locked: bool,
+    path: Path,
+    to: Path | None,
+    allow_quarantined: str | None,
+    as_json: bool,
+) -> int:
+    """Install the adapters of a lock file, and print where they are; exits with 1 if any could not be.
+
+    Without --locked, what was edited in its requirements, or must not be used any more, is locked again
+    first. Needs no network and no store for what is in the cache.
+    """
+    from adapter_hub.exchange import bring_up_to_date
+    from adapter_hub.exchange import sync as install
+
+    registries, cache = options.registries(), options.open_cache()
+    told: dict[str, None] = {}
+    problems: dict[str, AdapterHubError] = {}
+
+    def tell(line: str) -> None:
+        if line not in told:
+            echo_warning(line)
+        told[line] = None
+
+    if not locked:
+        bring_up_to_date(
+            path, registries=registries, cache=cache, allow_quarantined=allow_quarantined, tell=tell
+        )
+    installed = install(
+        path,
+        registries=registries,
+        cache=cache,
+        to=to,
+        allow_quarantined=allow_quarantined,
+        tell=tell,
+        failed=problems.__setitem__,
+    )
+    rows: list[dict[str, Any]] = [
+        {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)} for artifact in installed
+    ]
+    if as_json:
+        echo_json(rows + [{"ref": ref, "error": str(error)} for ref, error in problems.items()])
+    else:
+        for row in rows:
+            echo_line(f"{row['ref']}  {row['path']}")
+    for error in problems.values():
+        echo_error(error)
+    return 1 if problems else 0

@@ -1,0 +1,59 @@
+"""`train`: an adapter from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapter_hub.cli.terminal.arguments import PATH
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.training_options import out_artifact_option
+
+
+@click.command()
+@click.argument("recipe_file", metavar="RECIPE.toml", type=PATH)
+@out_artifact_option
+@click.option(
+    "--tensorboard", type=PATH, help="Folder for TensorBoard's event files, in a sub-folder named like --out."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.pass_obj
+def train(
+    options: GlobalOptions, recipe_file: Path, out: Path, tensorboard: Path | None, as_json: bool
+) -> int:
+    """Train an adapter as a recipe says.
+
+    Ctrl-C saves a checkpoint; the same command resumes from it. The artifact appears whole or not at
+    all; publish it with `adapter-hub publish`. Method full-fine-tuning writes a Whisper folder instead.
+
+    On several GPUs or machines, that see --out alike: `torchrun --nproc-per-node 4 -m adapter_hub train
+    RECIPE.toml --out FOLDER`. They share the rows of every step, so the outcome stays the recipe's.
+    """
+    from adapter_hub.formats.full_fine_tune import FullFineTune
+    from adapter_hub.trainers.loop.process_group import OtherProcessError, is_main_process
+    from adapter_hub.trainers.training import train as run
+
+    try:
+        outcome = run(
+            recipe_file,
+            out,
+            registries=options.registries(),
+            cache=options.open_cache(),
+            device=options.device,
+            tell=echo_note,
+            tensorboard=tensorboard,
+        )
+    except OtherProcessError:
+        return 1
+    if not is_main_process():
+        return 0
+    full = isinstance(outcome, FullFineTune)
+    if as_json:
+        echo_json((outcome if isinstance(outcome, FullFineTune) else outcome.manifest).to_json())
+    else:
+        echo_line(f"{outcome.ref} {outcome.digest} in {out}")
+    next_command = "evaluate base-model --data FOLDER --base-model" if full else "publish"
+    echo_note(f"next: adapter-hub {next_command} {out}")
+    return 0
