@@ -33,14 +33,14 @@ Heads = Sequence[tuple[int, int]]
 
 
 class AttentionReader(DecoderSteps):
-    """A decoder that keeps what some heads attend to in the audio while it reads a prompt."""
+    """A decoder that keeps the cross-attention weights of some heads while it reads a prompt."""
 
     def __init__(self, session: Session, encoder_output: Tensor, heads: Heads) -> None:
-        """Compute the audio's keys and values.
+        """Compute the keys and values of the audio.
 
         Args:
             session: with the adapters of these rows set.
-            encoder_output: what the encoder returned, `[rows, time, width]`.
+            encoder_output: `[rows, time, width]`.
             heads: layer and head of those to keep.
         """
         super().__init__(session, encoder_output, beams=1)
@@ -69,15 +69,15 @@ def align(
     """Return start and end of every token, in seconds from the window's beginning.
 
     Args:
-        session: this thread's; its adapters are set again.
-        encoder_output: what the encoder returned for the windows, `[rows, time, width]`.
-        rows: what each row carries.
+        session: this thread's; its adapters are set to `rows`.
+        encoder_output: of the windows, `[rows, time, width]`.
+        rows: the adapters of each row.
         prompts: the tokens before each text, without timestamps.
         tokens: the text of each row, without timestamps; it may be empty.
         seconds: of each window.
 
     Returns:
-        For every row a pair for each token; NaN where what the decoder attends to is not finite.
+        For every row a pair for each token; NaN where the attention weights are not finite.
     """
     base = session.base
     end, room = int(base.model.config.eos_token_id), int(base.model.config.max_target_positions) - 2
@@ -96,7 +96,15 @@ def align(
 
 
 def alignment_heads(base: BaseModel) -> tuple[Heads, bool]:
-    """Return layer and head of those that follow the speech, and whether the base model names them."""
+    """Return the cross-attention heads that follow the speech, and whether the base model names them.
+
+    Args:
+        base: its generation configuration may have `alignment_heads`; otherwise all heads of the later half
+            of the layers are returned.
+
+    Returns:
+        (layer, head) of each, and True if they are the base model's own choice.
+    """
     named = getattr(base.model.generation_config, "alignment_heads", None)
     if named:
         return [(int(layer), int(head)) for layer, head in named], True
@@ -126,7 +134,12 @@ def _token_times(weights: Tensor, prompt: int, count: int, base: BaseModel) -> l
 
 
 def median_filter(values: Tensor, width: int) -> Tensor:
-    """Return the running median along the last axis; edges are mirrored."""
+    """Return the running median along the last axis, as Whisper's `median_filter`.
+
+    Args:
+        values: `[..., time]`; edges are mirrored.
+        width: of the window, odd.
+    """
     half = width // 2
     if values.shape[-1] <= half:
         return values
@@ -135,10 +148,16 @@ def median_filter(values: Tensor, width: int) -> Tensor:
 
 
 def dtw(costs: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the cheapest way through `[tokens, frames]`: the token and the frame of every step.
+    """Return the cheapest path through a cost matrix by dynamic time warping, as Whisper's `dtw`.
 
     Each step goes to the next token, to the next frame, or both. Computed diagonal by diagonal, whose cells
     do not depend on one another.
+
+    Args:
+        costs: `[tokens, frames]`.
+
+    Returns:
+        The token and the frame of every step, `[steps]` each.
     """
     rows, columns = costs.shape
     total = np.full((rows + 1, columns + 1), np.inf)

@@ -75,7 +75,14 @@ class DecodingOptions:
 
 @dataclass(frozen=True)
 class TextSpan:
-    """A piece of a row's text; `start` and `end` in seconds from the beginning of its features."""
+    """A segment or a word of a row's text.
+
+    Attributes:
+        start: seconds from the beginning of the row's features.
+        end: seconds from the beginning of the row's features.
+        text: its text.
+        tokens: its ids, without timestamps.
+    """
 
     start: float
     end: float
@@ -85,17 +92,17 @@ class TextSpan:
 
 @dataclass(frozen=True)
 class DecodingResult:
-    """One row's result.
+    """The result of one row.
 
     Attributes:
-        text: what was said.
+        text: the transcript, or the translation.
         tokens: without prompt, end and padding.
         segments: where timestamps were asked for.
-        score: what the text was chosen by.
-        log_probability: the average of its tokens', the end included.
-        no_speech: the probability that there is no speech, by the base model's own token for it.
-        temperature: that it was found at.
-        compression_ratio: bytes of the text by those of its packed form.
+        score: by which the text was chosen: see `Hypothesis`.
+        log_probability: average per token, the end included.
+        no_speech: the probability of the base model's own token for no speech.
+        temperature: at which the text was found.
+        compression_ratio: bytes of the text by those of its zlib form.
     """
 
     text: str
@@ -109,7 +116,7 @@ class DecodingResult:
 
     @property
     def overflowed(self) -> bool:
-        """Whether there is no text because scores were not finite; the other rows are as without this one."""
+        """Whether scores were not finite, so that there is no text; other rows are not affected."""
         return not math.isfinite(self.score)
 
 
@@ -128,15 +135,18 @@ def decode(
 
     Args:
         session: this thread's.
-        features: `[len(rows), mels, frames]`, padded to the chunk.
-        rows: what each row carries.
+        features: log-mel features `[len(rows), mels, frames]`, padded to the chunk.
+        rows: the adapters of each row: None, an adapter, or several with weights.
         languages: the decode language of each row.
         options: how to search.
-        previous: for each row the tokens of what was said before, as a condition; any number.
-        encoder_output: what the encoder returned for these features, where no row adapts the encoder.
+        previous: for each row the tokens of the text before it, as a condition; any number.
+        encoder_output: `[len(rows), time, width]` for these features, where no row adapts the encoder.
+
+    Returns:
+        One result per row.
 
     Raises:
-        InvalidInputError: a language without token, beams below 1, lengths that differ.
+        InvalidInputError: a language without a token, options that cannot be, lengths that differ.
     """
     base = session.base
     if not len(rows) == len(languages) == features.shape[0]:
@@ -174,14 +184,14 @@ def search(
     options: DecodingOptions,
     temperature: float = 0.0,
 ) -> list[Hypothesis]:
-    """Return the text of every row.
+    """Return the text of every row, as tokens.
 
     Args:
         session: with the adapters of these rows set.
-        encoder_output: what the encoder returned, `[rows, time, width]`.
+        encoder_output: `[rows, time, width]`.
         prompts: the tokens before the text, one or more in each row.
         options: how to search.
-        temperature: above 0 tokens are drawn, and there are no beams.
+        temperature: above 0 tokens are sampled, and there are no beams.
     """
     base, beams = session.base, 1 if temperature else options.beams
     rules = TokenRules.of(base, timestamps=options.timestamps)
@@ -214,7 +224,14 @@ def search(
 def prompt_tokens(
     base: BaseModel, language: str, options: DecodingOptions, previous: Sequence[int] = ()
 ) -> list[int]:
-    """Return the tokens before the text: what was said before, start, language, task."""
+    """Return the tokens before the text: previous text, start, language, task (Whisper, figure 1).
+
+    Args:
+        base: whose tokens they are.
+        language: Whisper's code; ignored by English-only models.
+        options: task, and whether there are timestamps.
+        previous: tokens of the text before this window, as a condition; the last half context is used.
+    """
     config, room = base.model.generation_config, base.model.config.max_target_positions // 2 - 1
     prompt = [config.prev_sot_token_id, *previous[-room + 1 :]] if previous else []
     prompt.append(config.decoder_start_token_id)
@@ -224,7 +241,13 @@ def prompt_tokens(
 
 
 def text_limit(base: BaseModel, prompt: int, most: int | None = None) -> int:
-    """Return how many tokens prompt and text may have together, as transformers reckons."""
+    """Return how many tokens prompt and text may have together, as transformers counts them.
+
+    Args:
+        base: with its positions and `max_length`.
+        prompt: tokens of the longest prompt.
+        most: tokens of the text, at most; None is the base model's `max_length`.
+    """
     positions = int(base.model.config.max_target_positions)
     usual = base.model.generation_config.max_length
     text = most if most is not None else positions if usual is None else int(usual)

@@ -32,23 +32,23 @@ NEVER = float("-inf")
 
 
 class DecoderSteps:
-    """The decoder of one batch: its caches, and the steps over them. One at a time for a session.
+    """The decoder of one batch: its caches, and the steps over them. A session has one at a time.
 
     Attributes:
         rows: audios that are still decoded.
         beams: of each.
-        length: tokens of the longest prompt and the text behind it, at most.
+        length: tokens of prompt and text together, at most.
         prompt: tokens of the longest prompt; shorter ones are padded on the left.
-        filled: how many slots of the caches are in use: the prompt's, then `beams` a step.
+        filled: how many slots of the caches are in use: the prompt's, then `beams` per step.
     """
 
     def __init__(self, session: Session, encoder_output: Tensor, *, beams: int) -> None:
-        """Compute the audio's keys and values.
+        """Compute the keys and values of the audio, once for all steps and beams.
 
         Args:
             session: with the adapters of these rows set.
-            encoder_output: what the encoder returned, `[rows, time, width]`.
-            beams: candidates of each row.
+            encoder_output: `[rows, time, width]`.
+            beams: hypotheses of each row.
         """
         self.session, self.beams, self.rows = session, beams, encoder_output.shape[0]
         self._padded_rows = self._padded(self.rows)  # rows of the tensors
@@ -75,13 +75,14 @@ class DecoderSteps:
         Args:
             prompts: of every row, at least one token each.
             length: of prompt and text together, at most.
-            peek: of every row another token of its prompt to return the logits behind.
+            peek: for every row the index of another token of its prompt whose logits are wanted too.
 
         Returns:
-            `[rows, 1, vocabulary]` float32 logits behind the prompt, or `[rows, 2, vocabulary]` with `peek`.
+            `[rows, 1, vocabulary]` float32 logits after the prompt, or `[rows, 2, vocabulary]` with `peek`.
 
         Raises:
-            InvalidInputError: a prompt that leaves no room for text, or more tokens than the model can place.
+            InvalidInputError: a prompt that leaves no room for text, or more tokens than the model has
+                positions for.
         """
         self.prompt, self.length = max(map(len, prompts)), length
         if not self.prompt < length <= self._places.shape[0]:
@@ -133,7 +134,11 @@ class DecoderSteps:
         return logits
 
     def reorder(self, parents: Tensor) -> None:
-        """Let every beam go on from the history of `parents` `[rows, beams]`."""
+        """Let every beam go on from the history of another.
+
+        Args:
+            parents: the beam that each goes on from, `[rows, beams]`.
+        """
         seen = self._mask[: self.rows, :, : self.filled]
         seen.copy_(seen.gather(1, parents[:, :, None].expand(-1, -1, self.filled)))
 
@@ -142,7 +147,11 @@ class DecoderSteps:
         return left < self.rows
 
     def keep(self, order: list[int]) -> None:
-        """Go on with some of the rows, in this order; a row that comes earlier now is moved there."""
+        """Go on with some of the rows.
+
+        Args:
+            order: the rows; one that comes earlier now is moved there, in place.
+        """
         self.rows = len(order)
         self._padded_rows = padded_rows = self._padded(self.rows)
         self.session.keep(order, padded_rows)

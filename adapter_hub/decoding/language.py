@@ -23,7 +23,15 @@ from adapter_hub.model.base_model import BaseModel
 
 @torch.inference_mode()
 def encode(base: BaseModel, features: Tensor) -> Tensor:
-    """Return what the base model's encoder makes of `[rows, mels, frames]`: `[rows, time, width]`."""
+    """Return the output of the base model's encoder, without adapters.
+
+    Args:
+        base: the base model.
+        features: log-mel features `[rows, mels, frames]`, padded to the chunk.
+
+    Returns:
+        `[rows, time, width]` in the base model's dtype, on its device.
+    """
     encoder_output = base.model.get_encoder()(features.to(base.device, base.dtype)).last_hidden_state
     assert isinstance(encoder_output, Tensor)
     return encoder_output
@@ -33,12 +41,12 @@ def encode(base: BaseModel, features: Tensor) -> Tensor:
 def language_probabilities(
     base: BaseModel, features: Tensor | None = None, *, encoder_output: Tensor | None = None
 ) -> Tensor:
-    """Return the probability of every language token at the first position.
+    """Return the probability of every language token at the first position (Whisper, section 2.3).
 
     Args:
         base: a multilingual base model.
-        features: `[rows, mels, frames]` log-mel features padded to the chunk.
-        encoder_output: what `encode` returned for them, instead of the features.
+        features: log-mel features `[rows, mels, frames]`, padded to the chunk.
+        encoder_output: returned by `encode` for them, instead of the features.
 
     Returns:
         `[rows, len(base.decode_languages)]` float32 on the CPU, in that order; a row sums to 1.

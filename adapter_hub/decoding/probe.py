@@ -56,7 +56,7 @@ def probe_audio() -> Audio:
 
 
 def measure_probe(base: BaseModel, adapter: ResidentAdapter | Path) -> Probe:
-    """Return what base model and adapted model answer.
+    """Return the answers of the base model and of the adapted model to the probe's input.
 
     Args:
         base: in float32.
@@ -88,7 +88,12 @@ def measure_probe(base: BaseModel, adapter: ResidentAdapter | Path) -> Probe:
 
 
 def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None:
-    """Compare what is measured now with what the manifest records.
+    """Compare the answers of base model and adapter now with those in the manifest.
+
+    Args:
+        base: in float32.
+        adapter: loaded.
+        probe: of its manifest.
 
     Raises:
         InvalidInputError: an unknown probe, or the base model is not in float32.
@@ -131,7 +136,7 @@ class _Answer:
 
 @torch.inference_mode()
 def _answers(base: BaseModel, adapter: ResidentAdapter) -> tuple[_Answer, _Answer]:
-    """Return what the base model answers, and the adapted one."""
+    """Return the answers of the base model and of the adapted model."""
     if base.dtype != torch.float32:
         raise InvalidInputError(f"a probe needs float32 arithmetic, the base model is in {base.dtype}")
     features = torch.from_numpy(log_mel(base.processor.feature_extractor, [probe_audio()])).to(base.device)
@@ -188,7 +193,7 @@ def _in_float64(conv: nn.Conv1d, x: Tensor) -> Tensor:
 
 
 def _rounds_products() -> bool:
-    """Tell whether somebody let torch multiply float32 matrices in less; by default it does not."""
+    """Tell whether torch was allowed to multiply float32 matrices in less; by default it is not."""
     try:
         return torch.get_float32_matmul_precision() != "highest"
     except RuntimeError:  # torch's older and newer switches were both used

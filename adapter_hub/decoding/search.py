@@ -45,14 +45,14 @@ class SearchLimits:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One audio's text.
+    """The text that was found for one row.
 
     Attributes:
         tokens: without prompt and end.
-        score: what it was chosen by: log probability, in beam search under the length penalty.
+        score: by which it was chosen: log probability, in beam search with the length penalty applied.
         log_probability: the sum over its tokens, the end included where it was reached.
-        ended: whether it came to its end before the limit.
-        no_speech: the probability of `<|nospeech|>` where text starts.
+        ended: whether the end of text was reached before the limit.
+        no_speech: the probability of `<|nospeech|>` at the start of the text.
     """
 
     tokens: tuple[int, ...]
@@ -73,9 +73,9 @@ def beam_search(
     """Return the best text of every row.
 
     Args:
-        steps: that have read the prompts, with as many beams as shall be searched.
-        logits: behind the prompts, `[rows, 1, vocabulary]`.
-        rules: which tokens may come.
+        steps: that have read the prompts, with the beams to search with.
+        logits: after the prompts, `[rows, 1, vocabulary]`.
+        rules: which tokens are allowed.
         limits: when to stop.
     """
     beams = _BeamState(steps, rules, limits)
@@ -110,9 +110,15 @@ def token_by_token(
     temperature: float = 0.0,
     random_seed: int = 0,
 ) -> list[Hypothesis]:
-    """Return one text of every row: the likeliest token each time, or one drawn by `temperature`.
+    """Return one text for every row: the most probable token each time, or one sampled at `temperature`.
 
-    Args: as `beam_search`; `steps` with one beam. A row's draws do not depend on the other rows.
+    Args:
+        steps: that have read the prompts, with one beam.
+        logits: after the prompts, `[rows, 1, vocabulary]`.
+        rules: which tokens are allowed.
+        limits: when to stop.
+        temperature: 0 is greedy search.
+        random_seed: of the sampling; a row's draws do not depend on the other rows.
     """
     room = limits.length - steps.prompt
     generator = torch.Generator().manual_seed(random_seed)
@@ -252,10 +258,17 @@ class _BeamState:
 
 
 def top_tokens(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` best of `[..., vocabulary]`, best first, and their ids.
+    """Return the best scores over the vocabulary, best first, and their token ids.
 
     The best of every block of the vocabulary tell which blocks to look into: several times faster on a CPU
     than `topk` over the whole.
+
+    Args:
+        scores: `[..., vocabulary]`.
+        count: how many.
+
+    Returns:
+        Scores and ids, `[..., count]` each.
     """
     size = scores.shape[-1]
     if size < 2 * count * BLOCK:
@@ -275,7 +288,16 @@ def top_tokens(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def sample(scores: Tensor, temperature: float, draws: Tensor) -> Tensor:
-    """Return a token of `[rows, 1, vocabulary]` for every draw from 0 to 1, `[rows, 1]`."""
+    """Return a sampled token of each row.
+
+    Args:
+        scores: log probabilities `[rows, 1, vocabulary]`.
+        temperature: above 0.
+        draws: uniform from 0 to 1, `[rows, 1]`.
+
+    Returns:
+        Token ids `[rows, 1]`.
+    """
     shares = (scores[:, 0] / temperature).softmax(-1).cumsum(-1)
     # `right`: a token without probability adds nothing to the sum and is passed over
     chosen = torch.searchsorted(shares, draws[:, None] * shares[:, -1:], right=True)
@@ -283,7 +305,7 @@ def sample(scores: Tensor, temperature: float, draws: Tensor) -> Tensor:
 
 
 def remaining(done: list[bool]) -> list[int]:
-    """Return the rows to keep, so ordered that few change place.
+    """Return the rows to keep, ordered so that few change place.
 
     >>> remaining([False, True, False, False])
     [0, 3, 2]

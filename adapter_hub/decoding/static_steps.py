@@ -37,7 +37,7 @@ def padded_slots(needed: int, all_: int) -> int:
 
 
 class StaticSteps(DecoderSteps):
-    """The decoder of one batch, on a session that records its steps."""
+    """The decoder of one batch, for a session that records its steps."""
 
     def __init__(self, session: Session, encoder_output: Tensor, *, beams: int) -> None:
         """Compute the audio's keys and values; arguments as `DecoderSteps`."""
@@ -125,6 +125,12 @@ class StaticSteps(DecoderSteps):
 
 
 def decoder_steps(session: Session, encoder_output: Tensor, *, beams: int) -> DecoderSteps:
-    """Return the steps of a batch: recorded ones where the session records."""
+    """Return the decoder of a batch: with recorded steps where the session records.
+
+    Args:
+        session: with the adapters of these rows set.
+        encoder_output: `[rows, time, width]`.
+        beams: hypotheses of each row.
+    """
     kind = DecoderSteps if session.recorded_steps is None else StaticSteps
     return kind(session, encoder_output, beams=beams)

@@ -29,12 +29,12 @@ def first_timestamp(base: BaseModel) -> int:
 
 @dataclass(frozen=True)
 class TokenState:
-    """What the rules know of every beam, each `[rows, beams]`.
+    """What the rules need to know of every beam, each `[rows, beams]`.
 
     Attributes:
         last: whether its last token is a timestamp.
-        before: whether the one before is; True where there is none.
-        latest: its latest timestamp; the id before the first one where there is none.
+        before: whether the token before that is; True where there is none.
+        latest: its latest timestamp; the id below the first timestamp where there is none.
     """
 
     last: Tensor
@@ -42,11 +42,19 @@ class TokenState:
     latest: Tensor
 
     def follow(self, parents: Tensor) -> TokenState:
-        """Return the state of the beams that go on."""
+        """Return the state of beams that go on from others.
+
+        Args:
+            parents: the beam that each goes on from, `[rows, beams]`.
+        """
         return TokenState(*(item.gather(1, parents) for item in (self.last, self.before, self.latest)))
 
     def keep(self, order: Tensor) -> TokenState:
-        """Return the state of some of the rows."""
+        """Return the state of some of the rows.
+
+        Args:
+            order: their indices, `[kept rows]`.
+        """
         return TokenState(self.last[order], self.before[order], self.latest[order])
 
 
@@ -56,11 +64,11 @@ class TokenRules:
 
     Attributes:
         end: the end of text.
-        always: ids that never come.
-        first: ids that may not come first.
+        always: ids that are never allowed, `[n]`.
+        first: ids that are not allowed first, `[n]`.
         stamp: the id of `<|0.00|>`.
-        timestamps: whether timestamps are wanted; otherwise none may come.
-        latest_first: the latest timestamp that may come first, None for any.
+        timestamps: whether timestamps are wanted; otherwise none are allowed.
+        latest_first: the latest timestamp that is allowed first, None for any.
     """
 
     end: int
@@ -72,7 +80,12 @@ class TokenRules:
 
     @classmethod
     def of(cls, base: BaseModel, *, timestamps: bool) -> TokenRules:
-        """Return the rules that the base model's generation configuration asks for."""
+        """Return the rules that the base model's generation configuration asks for.
+
+        Args:
+            base: the base model.
+            timestamps: whether timestamp tokens are wanted.
+        """
         config, stamp = base.model.generation_config, first_timestamp(base)
         latest = getattr(config, "max_initial_timestamp_index", None)
         always = {*(config.suppress_tokens or ()), *([stamp - 1] if timestamps else [])}
@@ -88,20 +101,36 @@ class TokenRules:
         )
 
     def start(self, rows: int, beams: int) -> TokenState:
-        """Return the state before the first token."""
+        """Return the state before the first token.
+
+        Args:
+            rows: of the batch.
+            beams: of each row.
+        """
         true = torch.ones(rows, beams, dtype=torch.bool, device=self.always.device)
         # both True: what comes after the first token has "none" before it
         return TokenState(true, true, torch.full_like(true, self.stamp - 1, dtype=torch.long))
 
     def append(self, state: TokenState, tokens: Tensor) -> TokenState:
-        """Return the state after `tokens` `[rows, beams]`."""
+        """Return the state after one more token.
+
+        Args:
+            state: before it.
+            tokens: of every beam, `[rows, beams]`.
+        """
         if not self.timestamps:
             return state
         stamped = tokens >= self.stamp
         return TokenState(stamped, state.last, torch.where(stamped, tokens, state.latest))
 
     def apply(self, scores: Tensor, state: TokenState, *, first: bool) -> None:
-        """Set the scores `[rows, beams, vocabulary]` of what may not come to -inf, in place."""
+        """Set the scores of tokens that are not allowed to -inf, in place.
+
+        Args:
+            scores: `[rows, beams, vocabulary]`.
+            state: of every beam.
+            first: whether the text's first token is chosen.
+        """
         if first and len(self.first):
             scores.index_fill_(-1, self.first, NEVER)
         if len(self.always):

@@ -36,9 +36,14 @@ NEEDED_OF_MANY = ("lang_to_id", "task_to_id")  # where there is more than Englis
 def assemble(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """Return a base model's `WhisperForConditionalGeneration` and `WhisperProcessor`, on the CPU.
 
+    Args:
+        folder: with the weights, configuration and tokenizer of a Whisper model.
+        dtype: of the weights.
+
     Raises:
-        NotFoundError: a file is missing. InvalidInputError: a value cannot be, or one is missing that
-            decoding needs. ValueError, TypeError, KeyError, RuntimeError: transformers cannot make it.
+        NotFoundError: a file is missing.
+        InvalidInputError: a value is impossible, or one that decoding needs is missing.
+        ValueError, TypeError, KeyError, RuntimeError: transformers cannot build it.
     """
     settings = read_settings(folder)
     check_usable(settings, folder)

@@ -70,19 +70,19 @@ class BaseModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The arithmetic of the weights."""
+        """The dtype of the weights."""
         dtype = self.model.dtype
         assert isinstance(dtype, torch.dtype)
         return dtype
 
     @property
     def chunk_seconds(self) -> float:
-        """The longest audio that is heard at once."""
+        """The longest audio that the model takes at once, in seconds: 30 for Whisper (arXiv:2212.04356)."""
         return chunk_seconds(self.processor.feature_extractor)
 
     @property
     def multilingual(self) -> bool:
-        """False for the English-only models, which know no language tokens."""
+        """False for the English-only models, which have no language tokens."""
         return bool(getattr(self.model.generation_config, "is_multilingual", True))
 
     @cached_property
@@ -98,7 +98,7 @@ class BaseModel:
 
     @cached_property
     def packed(self) -> dict[str, Tensor]:
-        """Weights of the decoder's linears in the order of a CPU's kernels, by path; made when first used."""
+        """The decoder's weights once more in the order of a CPU's kernels, by path; made when first used."""
         found = {}
         for path, linear in self.linears.items():
             if ".decoder." in path or path == "proj_out":
@@ -121,8 +121,11 @@ class BaseModel:
     def check_languages(self, languages: Sequence[str]) -> None:
         """Refuse decode languages that the base model has no token for.
 
+        Args:
+            languages: Whisper's codes, like `da`.
+
         Raises:
-            InvalidInputError: with the ones that it has.
+            InvalidInputError: with the languages that it has.
         """
         known = self.decode_languages if self.multilingual else ("en",)
         if unknown := sorted(set(languages) - set(known)):
@@ -214,7 +217,7 @@ def _from_transformers(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 
 @contextmanager
 def _understood(folder: Path) -> Iterator[None]:
-    """Turn whatever a base model's files make transformers and tokenizers raise into one line."""
+    """Turn anything that a base model's files make transformers and tokenizers raise into one line."""
     try:
         yield
     except (AdapterHubError, MemoryError):

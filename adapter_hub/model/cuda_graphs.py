@@ -50,7 +50,7 @@ _recording = threading.Lock()  # one thread at a time: CUDA's modes of capturing
 
 
 def padded_row_count(rows: int) -> int:
-    """Return for how many rows a step is recorded that is needed for `rows`: few numbers, few recordings.
+    """Return for how many rows a step is recorded that computes `rows`: few sizes, so few recordings.
 
     >>> [padded_row_count(rows) for rows in (1, 3, 8, 9, 17)]
     [1, 4, 8, 16, 24]
@@ -80,8 +80,8 @@ class RecordedSteps:
     """Recorded steps by key; the one used longest ago makes room for a new one.
 
     Attributes:
-        record: how; None from when it failed on.
-        most: recordings, at most.
+        record: records a step; None once recording has failed.
+        most: recordings to keep, at most.
     """
 
     record: Recorder | None
@@ -91,9 +91,11 @@ class RecordedSteps:
     _next: Iterator[int] = field(default_factory=itertools.count)
 
     def number(self, addresses: Hashable) -> int:
-        """Return a number that stands for hundreds of addresses and shapes, which no step compares then.
+        """Return a number that stands for hundreds of addresses and shapes, so that no step compares them.
 
-        Equal ones have the same number as long as they are remembered; no number is given twice.
+        Args:
+            addresses: of everything that a step reads and writes; equal ones get the same number while they
+                are remembered, and no number is given twice.
         """
         number = self._numbers.pop(addresses, None)
         self._numbers[addresses] = number = next(self._next) if number is None else number
@@ -102,10 +104,10 @@ class RecordedSteps:
         return number
 
     def run(self, key: Hashable, step: Step) -> None:
-        """Compute a step.
+        """Compute a step: as it is the first time, recorded the second time, and replayed from then on.
 
         Args:
-            key: stands for every address and shape that the step has to do with; looked up at every step.
+            key: stands for every address and shape in the step; looked up at every step.
             step: computes it, in memory that stays where it is.
         """
         if self.record is None:
@@ -160,7 +162,10 @@ class CudaGraphRecorder:
     _stream: Any = None
 
     def __call__(self, step: Step) -> Step:
-        """Return the graph of a step that has been computed once before.
+        """Return the graph of a step, which has to have been computed once before.
+
+        Args:
+            step: to record.
 
         Raises:
             RuntimeError: the step cannot be recorded, or the memory is not enough.
@@ -186,14 +191,14 @@ class CudaGraphRecorder:
 
 
 def empty_cache() -> None:
-    """Give the memory that PyTorch caches back to the GPUs, where it can be; not while a step is recorded."""
+    """Return the memory that PyTorch caches to the GPUs, if possible; never while a step is recorded."""
     with _recording, suppress(RuntimeError):  # refused after a recording that failed: see CudaGraphRecorder
         torch.cuda.empty_cache()
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keep other graphs from being found dead meanwhile: destroying them may break a recording."""
+    """Keep other graphs from being collected meanwhile: destroying them may break a recording."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -111,7 +111,14 @@ class GatheredWeights:
         return buffers.batched(rows)
 
     def shared(self, path: str, module: ModuleLayout, adapter: ResidentAdapter, rows: int) -> BatchedUpdate:
-        """Return the update of `rows` rows that all carry one adapter, whose matrices are copied once."""
+        """Return the update of `rows` rows that all carry one adapter, whose matrices are copied once.
+
+        Args:
+            path: of the linear.
+            module: where the adapter's matrices for it are.
+            adapter: whose they are.
+            rows: of the batch.
+        """
         buffers = self._buffers_for((path, module.gated, module.rank, "shared"), module, module.rank, 1)
         self._schedule(Term(0, module, adapter, 1.0), buffers.a[0], buffers.b[0], _first(buffers.bias))
         return buffers.batched(rows, shared=True)
@@ -136,7 +143,13 @@ class GatheredWeights:
         return found
 
     def padded(self, path: str, update: BatchedUpdate, padded_rows: int) -> BatchedUpdate:
-        """Return an update over `padded_rows` rows, of which those beyond its own hold arbitrary values."""
+        """Return an update over `padded_rows` rows, of which those beyond its own hold arbitrary values.
+
+        Args:
+            path: of the linear.
+            update: of the batch's rows, returned by `batched` or `shared`.
+            padded_rows: rows to compute.
+        """
         gated, width = update.bias is not None, update.b.shape[1]
         if update.shared:
             return self._buffers[path, gated, width, "shared"].batched(padded_rows, shared=True)

@@ -33,8 +33,8 @@ class ResidentAdapter:
         name: what to call it in results: the ref, or the folder of weights without a manifest.
         layout: where each module's matrices are.
         buffer: `[layout.size]`.
-        manifest: the record, None for bare weights (during training).
-        digest: the version's identity, None for bare weights.
+        manifest: the record; None for bare weights (during training).
+        digest: the version's identity; None for bare weights.
     """
 
     name: str
@@ -45,12 +45,19 @@ class ResidentAdapter:
 
     @property
     def bytes(self) -> int:
-        """The memory that it takes."""
+        """The memory that it takes, in bytes."""
         return self.buffer.numel() * self.buffer.element_size()
 
 
 def load_adapter(base: BaseModel, artifact: Artifact) -> ResidentAdapter:
     """Load an artifact's weights after checking them against its manifest and the base model.
+
+    Args:
+        base: that the adapter is composed with.
+        artifact: of any method that has weights; a pair's halves and gate become one buffer.
+
+    Returns:
+        The adapter on the base model's device and in its dtype.
 
     Raises:
         IntegrityError: every difference: base model, file, keys, shapes, dtype, values, no effect.
@@ -73,7 +80,7 @@ def load_adapter(base: BaseModel, artifact: Artifact) -> ResidentAdapter:
 
 
 def load_weights(base: BaseModel, folder: Path, section: LoraSection | None = None) -> ResidentAdapter:
-    """Load a folder in PEFT's format that has no manifest yet, as strictly.
+    """Load a folder in PEFT's format that has no manifest yet, with the same checks.
 
     Args:
         base: the base model that it was trained on.
@@ -88,13 +95,13 @@ def load_weights(base: BaseModel, folder: Path, section: LoraSection | None = No
 
 
 def _moved(base: BaseModel, buffer: Tensor, name: str) -> Tensor:
-    """Return an adapter's weights where the base model is."""
+    """Return an adapter's weights on the base model's device."""
     with memory_guard(f"{name} on {base.device}", f"fewer adapters at once, {SMALLER}"):
         return buffer.to(base.device)
 
 
 def _base_model_differences(base: BaseModel, manifest: Manifest) -> list[str]:
-    """Return in one line that the adapter was made for another base model, or nothing."""
+    """Return one line if the adapter was made for another base model."""
     pin = manifest.base_model
     if pin.digest == base.digest:
         return []

@@ -48,11 +48,11 @@ SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """What a file's bytes have to be.
+    """What a file's bytes are expected to be.
 
     Attributes:
-        sha256: by the manifest.
-        stamp: of the file when it was verified last; None where it was not.
+        sha256: hex digest in the manifest.
+        stamp: of the file when it was last verified; None if it never was.
     """
 
     sha256: str
@@ -62,7 +62,17 @@ class ExpectedFile:
 def read_lora(
     base: BaseModel, artifact: Artifact, section: LoraSection, differences: Sequence[str] = ()
 ) -> tuple[AdapterLayout, Tensor]:
-    """Return one LoRA of an artifact, on the CPU in the base model's dtype; `differences` are known ones."""
+    """Return one LoRA of an artifact, on the CPU in the base model's dtype.
+
+    Args:
+        base: that it is composed with.
+        artifact: with the manifest and the file.
+        section: of the manifest: role, dtype, modules.
+        differences: already found elsewhere, to be listed too.
+
+    Raises:
+        IntegrityError: every difference.
+    """
     manifest, place = artifact.manifest, f"{ROLE_FOLDERS[section.role]}{WEIGHTS_FILE}"
     entry = next((entry for entry in manifest.files if entry.path == place), None)
     if entry is None:
@@ -79,7 +89,19 @@ def read_file(
     differences: Sequence[str] = (),
     expected: ExpectedFile | None = None,
 ) -> tuple[AdapterLayout, Tensor]:
-    """Return the weights after every check; without a expected the bytes may be any."""
+    """Return the weights of one file after every check, on the CPU in the base model's dtype.
+
+    Args:
+        base: that they are composed with.
+        path: of the safetensors file.
+        section: what the file has to hold.
+        name: of the adapter, for messages.
+        differences: already found elsewhere, to be listed too.
+        expected: digest and stamp of the file; None accepts any bytes.
+
+    Raises:
+        IntegrityError: every difference.
+    """
     with open_weights(path, name, differences) as weights:
         modules, complaints = _module_layouts(base, section, weights.header)
         differences = [*differences, *complaints, *_header_differences(base, weights.header, section)]
@@ -95,7 +117,7 @@ def read_file(
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A safetensors file that was opened once, so that header and values are of one file.
+    """A safetensors file that was opened once, so that header and values are of the same file.
 
     Attributes:
         file: opened.
@@ -114,10 +136,15 @@ class WeightsFile:
 
 @contextmanager
 def open_weights(path: Path, name: str, differences: Sequence[str] = ()) -> Iterator[WeightsFile]:
-    """Open a safetensors file of the adapter `name` and read its header.
+    """Open a safetensors file and read its header.
+
+    Args:
+        path: of the file.
+        name: of the adapter, for messages.
+        differences: already found elsewhere, to be listed too.
 
     Raises:
-        IntegrityError: no such file or no sound header, beside the differences known already.
+        IntegrityError: no such file, or its header is not sound.
     """
     if not path.is_file():
         raise IntegrityError(name, [*differences, f"{path.name} is missing"])
@@ -131,10 +158,17 @@ def open_weights(path: Path, name: str, differences: Sequence[str] = ()) -> Iter
 
 
 def read_values(weights: WeightsFile, expected: ExpectedFile | None) -> Tensor:
-    """Read a file of tensors of one dtype once, into memory of its own: all values one after another.
+    """Read a file of tensors of one dtype once, into memory of its own.
+
+    Args:
+        weights: opened.
+        expected: digest and stamp; None accepts any bytes.
+
+    Returns:
+        `[n]`: all values one after another, in the file's dtype.
 
     Raises:
-        IntegrityError: it is not what was promised, or changed while it was read.
+        IntegrityError: it is not what was expected, or changed while it was read.
     """
     file, header, place = weights.file, weights.header, weights.path.name
     start = min(entry.start for entry in header.values())
@@ -161,7 +195,7 @@ def read_values(weights: WeightsFile, expected: ExpectedFile | None) -> Tensor:
 
 
 def fresh_memory(size: int) -> Tensor:
-    """Return memory for `size` bytes, its pages there already: reading into it takes a quarter less time."""
+    """Return `size` bytes whose pages are mapped already: reading into them takes a quarter less time."""
     populate = getattr(mmap, "MAP_POPULATE", None)  # Linux
     if populate is not None and size:
         with suppress(OSError):
@@ -177,7 +211,7 @@ def _keys(path: str) -> tuple[str, str]:
 def _module_layouts(
     base: BaseModel, section: LoraSection, header: dict[str, TensorEntry]
 ) -> tuple[list[ModuleLayout], list[str]]:
-    """Return the modules that the base model can take, and why it cannot take the others."""
+    """Return the modules that the base model has, and the reasons why it cannot take the others."""
     start = min((entry.start for entry in header.values()), default=0)
     size = 4 if section.dtype == "float32" else 2
     modules, differences = [], []
@@ -216,7 +250,7 @@ def _header_differences(base: BaseModel, header: dict[str, TensorEntry], section
 def _checked(
     data: Tensor, layout: AdapterLayout, scalings: dict[str, float], dtype: torch.dtype
 ) -> tuple[Tensor, list[str]]:
-    """Return the buffer with the scalings in it, and what is wrong with the values."""
+    """Return the buffer with the scalings applied to `B`, and what is wrong with the values."""
     values = data.float()  # the same memory where it is float32 already
     differences: list[str] = []
     most = largest(values)

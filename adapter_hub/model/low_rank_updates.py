@@ -63,7 +63,13 @@ class BatchedUpdate:
 
     @classmethod
     def of(cls, module: ModuleLayout, buffer: Tensor, rows: int) -> BatchedUpdate:
-        """Return the update of `rows` rows that all carry one adapter, as views of its buffer."""
+        """Return the update of rows that all carry one adapter, as views of its buffer.
+
+        Args:
+            module: where the adapter's matrices are.
+            buffer: the adapter's.
+            rows: of the batch.
+        """
         a, b, bias = module.lora_a(buffer), module.lora_b(buffer), module.gate_bias(buffer)
         return cls(
             a.t().expand(rows, -1, -1),
@@ -73,14 +79,24 @@ class BatchedUpdate:
         )
 
     def add_(self, x: Tensor, y: Tensor) -> None:
-        """Add the updates of `x` `[rows, n, in_features]` to `y` `[rows, n, out_features]`."""
+        """Add the updates of all rows to `y`, in place.
+
+        Args:
+            x: `[rows, n, in_features]`.
+            y: `[rows, n, out_features]`.
+        """
         h = torch.bmm(x, self.a)
         if self.bias is not None:
             h = gate(h, self.bias)
         y.baddbmm_(h, self.b)
 
     def keep(self, order: list[int], padded_rows: int) -> BatchedUpdate:
-        """Return the update of the rows `order`, moved to the front in place, padded to `padded_rows`."""
+        """Return the update of some rows, moved to the front in place.
+
+        Args:
+            order: the rows.
+            padded_rows: rows that the returned update computes, these included.
+        """
         moved = [] if self.shared else order
         a, b = move(self.a, moved, padded_rows), move(self.b, moved, padded_rows)
         return BatchedUpdate(
@@ -114,12 +130,24 @@ class RowUpdate:
 
     @classmethod
     def of(cls, row: int, module: ModuleLayout, buffer: Tensor, weight: float) -> RowUpdate:
-        """Return the update of one row, as views of the adapter's buffer."""
+        """Return the update of one row, as views of the adapter's buffer.
+
+        Args:
+            row: of the batch.
+            module: where the adapter's matrices are.
+            buffer: the adapter's.
+            weight: of the adapter in a weighted sum.
+        """
         a, b = module.lora_a(buffer).t(), module.lora_b(buffer).t()
         return cls(row, a, b, weight, module.gate_bias(buffer), module.gated)
 
     def add_(self, x: Tensor, y: Tensor) -> None:
-        """Add the update of row `x[row]` to `y[row]`."""
+        """Add the row's update to `y`, in place.
+
+        Args:
+            x: `[rows, n, in_features]`.
+            y: `[rows, n, out_features]`.
+        """
         h = torch.mm(x[self.row], self.a)
         if self.gated:
             h = gate(h, self.bias)
@@ -139,14 +167,24 @@ class LowRankUpdate:
     by_row: list[RowUpdate] = field(default_factory=list)
 
     def add_(self, x: Tensor, y: Tensor) -> None:
-        """Add to `y` `[rows, n, out_features]`, in place, the updates of `x` `[rows, n, in_features]`."""
+        """Add the updates of all rows to `y`, in place.
+
+        Args:
+            x: `[rows, n, in_features]`.
+            y: `[rows, n, out_features]`.
+        """
         for batched in self.batched:
             batched.add_(x, y)
         for single in self.by_row:
             single.add_(x, y)
 
     def keep(self, order: list[int], padded_rows: int) -> LowRankUpdate:
-        """Return the update of the rows `order`, in that order, padded to `padded_rows`."""
+        """Return the update of some rows, in this order.
+
+        Args:
+            order: the rows.
+            padded_rows: rows that batched updates compute, these included.
+        """
         places = {source: place for place, source in enumerate(order)}
         by_row = [replace(update, row=places[update.row]) for update in self.by_row if update.row in places]
         return LowRankUpdate([update.keep(order, padded_rows) for update in self.batched], by_row)

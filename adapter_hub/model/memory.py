@@ -31,8 +31,8 @@ def memory_guard(what: str, less: str = SMALLER) -> Iterator[None]:
     """Turn a lack of memory into an error of one line.
 
     Args:
-        what: that was attempted.
-        less: what needs less of it.
+        what: what was attempted, like `8 windows with 5 beams on cuda:0`.
+        less: what would need less memory, for the message.
 
     Raises:
         OutOfMemoryError: the work inside needs more memory than there is.

@@ -20,7 +20,11 @@ USUAL_ROWS = 8  # of the other matrix; the order suits any number above one
 
 
 def pack(weight: Tensor) -> Tensor | None:
-    """Return a copy of `weight` `[outputs, inputs]` in the kernel's order, or None."""
+    """Return a copy of a weight in the kernel's order; None where that is no gain or not possible.
+
+    Args:
+        weight: `[outputs, inputs]`; only float32 on a CPU is packed.
+    """
     fits = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= WORTHWHILE
     if not fits or not torch.backends.mkldnn.is_available():
         return None
@@ -34,7 +38,13 @@ def pack(weight: Tensor) -> Tensor | None:
 
 
 def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """Return `x W' + bias` for a packed `W`."""
+    """Return `x W' + bias` for a packed `W`.
+
+    Args:
+        x: `[..., inputs]` float32.
+        packed: returned by `pack`.
+        bias: `[outputs]`.
+    """
     kernels: Any = torch.ops.mkldnn
     y: Tensor = kernels._linear_pointwise(x, packed, bias, "none", [], "")
     return y

@@ -44,6 +44,11 @@ def load_pair(
 ) -> tuple[AdapterLayout, Tensor]:
     """Return a pair's layout and buffer, on the CPU in the base model's dtype.
 
+    Args:
+        base: that it is composed with.
+        artifact: of method `expert-pair`.
+        differences: already found elsewhere, to be listed too.
+
     Raises:
         IntegrityError: a half or the gate is missing or does not fit; every difference.
     """
@@ -124,7 +129,7 @@ def _gate_shapes(
 def _static(
     paths: Sequence[str], parent: Half, child: Half, gate: dict[str, Tensor]
 ) -> tuple[AdapterLayout, Tensor]:
-    """Return the pair as an ordinary LoRA: the halves behind one another, weighted."""
+    """Return a pair with a static gate as an ordinary LoRA: the halves concatenated, weighted."""
     modules, tensors, size = [], [], 0
     for path in paths:
         weights = gate[f"{path}.bias"].softmax(0).tolist()

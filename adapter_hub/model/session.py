@@ -166,7 +166,11 @@ class Session:
         self._set_adapters(rows, len(rows))
 
     def set_adapter(self, adapters: RowAdapters) -> None:
-        """Give every row of batches of any size the same adapters."""
+        """Give every row of batches of any size the same adapters.
+
+        Args:
+            adapters: None (the base model), an adapter, or several with weights.
+        """
         self._set_adapters([adapters], 0)
 
     def pack(self) -> None:
@@ -175,7 +179,11 @@ class Session:
             self._linears[path].packed = packed
 
     def pad(self, padded_rows: int) -> None:
-        """Let the linears of a decoder step compute `padded_rows` rows, of which the last carry nothing."""
+        """Let the linears of a decoder step compute more rows than the batch has.
+
+        Args:
+            padded_rows: how many; those beyond the batch's carry arbitrary values.
+        """
         self._batch.padded_rows = padded_rows
         for path, update in self._batch.updates.items():
             if of_a_step(path):

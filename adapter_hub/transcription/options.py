@@ -61,7 +61,12 @@ class TranscriptionOptions:
     no_speech: float | None = NO_SPEECH
 
     def decoding(self, *, timestamps: bool = False, task: Task = "transcribe") -> DecodingOptions:
-        """Return how to search for the text of a window."""
+        """Return the options to decode a window with.
+
+        Args:
+            timestamps: whether the window is decoded with timestamp tokens.
+            task: of the window.
+        """
         several = len(self.temperatures) > 1
         return DecodingOptions(
             beams=self.beams,

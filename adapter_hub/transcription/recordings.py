@@ -107,7 +107,11 @@ class Reader:
     exhausted: bool = False
 
     def read(self, count: int) -> list[tuple[Recording, Phrase]]:
-        """Return up to `count` phrases with their recordings; none if something has to be decoded first."""
+        """Return the next phrases with their recordings; none if something has to be decoded first.
+
+        Args:
+            count: how many, at most.
+        """
         found: list[tuple[Recording, Phrase]] = []
         opened = 0
         while len(found) < count and opened <= count:

@@ -122,7 +122,12 @@ def without_quiet(samples: Samples, start: float, end: float) -> tuple[float, fl
 
 
 def is_silence(decoded: DecodingResult, options: TranscriptionOptions) -> bool:
-    """Tell whether there is no speech: silence is likely and the text is not, as Whisper decides it."""
+    """Tell whether a window has no speech: silence is probable and the text is not, as Whisper decides it.
+
+    Args:
+        decoded: the window's result.
+        options: with the threshold.
+    """
     return (
         options.no_speech is not None
         and decoded.no_speech > options.no_speech
