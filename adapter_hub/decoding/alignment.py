@@ -1,12 +1,12 @@
-"""When each token was said, from what the decoder attends to while it says it.
+"""Word times: when each token was spoken, from the decoder's attention over the audio.
 
     times = align(session, encoder_output, rows, prompts, tokens, seconds)  # [(start, end), …] of every row
-    word_spans(base, tokens, times[0], "da")                         # [TextSpan(0.1, 0.6, "firetusind"), …]
+    word_spans(base, tokens, times[0], "da")           # [TextSpan(0.1, 0.6, "firetusind"), …]
 
-The text is read once more with the adapters that found it. The attention of some heads over the audio runs
-along with the speech: those that the generation configuration names (`alignment_heads`), and where it names
-none, all heads of the later half of the layers. The way through it is found by dynamic time warping, as
-Whisper does it: weights are standardised over the tokens and smoothed by a median filter.
+The text is decoded once more with the adapters that found it. The cross-attention of some heads follows the
+speech: those that the generation configuration names (`alignment_heads`), and where it names none, all heads
+of the later half of the layers. The path through it is found by dynamic time warping, as in openai/whisper's
+`timing.py`: weights are standardised over the tokens and smoothed by a median filter.
 """
 
 from __future__ import annotations
@@ -114,22 +114,22 @@ def alignment_heads(base: BaseModel) -> tuple[Heads, bool]:
 
 
 def _token_times(weights: Tensor, prompt: int, count: int, base: BaseModel) -> list[tuple[float, float]]:
-    """Return the times of `count` tokens of `[heads, tokens, time]`, which start behind the prompt."""
+    """Return the times of `count` tokens of `[heads, tokens, time]`, after the prompt."""
     if not count:
         return []
-    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-20)  # over the audio, not what fills up
+    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-20)  # over the audio without its padding
     deviation, mean = torch.std_mean(weights, dim=-2, keepdim=True, correction=0)
     smooth = median_filter(
         (weights - mean) / deviation.clamp_min(1e-20), base.model.config.median_filter_width
     )
-    # what is attended to at a place is what is said next: one place ahead
+    # attention at a position is to the token that comes next
     matrix = smooth.mean(0)[prompt - 1 : -1]
     if not torch.isfinite(matrix).all():
         return [(math.nan, math.nan)] * count
     places, frames = dtw(-matrix.double().numpy())
     first = np.flatnonzero(np.diff(places, prepend=-1))
     starts = [*(frames[first] * TIMESTAMP_SECONDS).tolist(), matrix.shape[-1] * TIMESTAMP_SECONDS]
-    starts += [starts[-1]] * (count + 1 - len(starts))  # of a text too long to be read again
+    starts += [starts[-1]] * (count + 1 - len(starts))  # for a text too long to be decoded again
     return list(zip(starts[:count], starts[1 : count + 1], strict=True))
 
 
@@ -221,7 +221,7 @@ def _characters(base: BaseModel, tokens: Sequence[int]) -> Iterator[tuple[str, i
     for last in range(len(tokens)):
         text = str(tokenizer.decode(list(tokens[first : last + 1])))
         broken = text.find("\ufffd")
-        # half a character, unless the whole text has that sign there, too
+        # part of a character, unless the text itself has U+FFFD there
         if broken < 0 or whole[length + broken : length + broken + 1] == "\ufffd" or last + 1 == len(tokens):
             yield text, first, last
             first, length = last + 1, length + len(text)

@@ -1,9 +1,9 @@
-"""From features to text: what each row carries, in which language, and how to search.
+"""From features to text: the adapters and the language of each row, and how to search.
 
     decode(session, features, rows=[danish, None], languages=["da", "en"], options=DecodingOptions(beams=5))
 
-The audio is encoded once, whatever the search. Where a text looks wrong (it repeats itself, or is unlikely)
-and more temperatures are allowed, its row alone is searched again.
+The audio is encoded once, whatever the search. Where a text looks wrong (it repeats itself, or is improbable)
+and there are more temperatures, its row alone is decoded again, as in openai/whisper.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ class DecodingOptions:
     """How to search.
 
     Attributes:
-        beams: 1 is greedy; 5 is the papers' and the default.
-        timestamps: find where segments start and end.
+        beams: 1 is greedy search; 5 is the default, as in the papers.
+        timestamps: decode timestamp tokens, which cut the text into segments.
         task: transcribe, or translate into English (for base models trained to).
-        length_penalty: above 0 favours longer texts, below 0 shorter ones.
+        length_penalty: exponent of the length by which a log probability is divided: above 0 favours longer
+            texts, below 0 shorter ones.
         early_stopping: see `SearchLimits`.
-        most_tokens: of a text; None is what the base model has room for.
-        temperatures: tried one after another until the text looks right; above 0 tokens are drawn.
-        compression_ratio: a text that packs better than this repeats itself; None does not look.
-        log_probability: the least average of a token's; None does not look.
-        no_speech: above this probability an unlikely text is silence, and is not tried again.
-        random_seed: of the draws.
+        most_tokens: tokens of a text, at most; None is what the base model has room for.
+        temperatures: tried one after another until the text looks right; above 0 tokens are sampled.
+        compression_ratio: a text whose ratio is above this repeats itself; None is no limit.
+        log_probability: an average per token below this is improbable; None is no limit.
+        no_speech: an improbable text is silence, and not tried again, if the probability of no speech is
+            above this; None always tries again.
+        random_seed: of the sampling.
         shrink: see `SearchLimits`.
     """
 
@@ -60,7 +62,7 @@ class DecodingOptions:
     shrink: bool = True
 
     def check(self) -> None:
-        """Refuse what cannot be searched with.
+        """Refuse options that no text can be searched with.
 
         Raises:
             InvalidInputError: one line.
@@ -288,7 +290,7 @@ def _text(base: BaseModel, tokens: Sequence[int]) -> str:
 
 
 def _segments(base: BaseModel, tokens: Sequence[int]) -> tuple[TextSpan, ...]:
-    """Cut at timestamp tokens: each closes the text before it and opens what follows."""
+    """Return the text cut at timestamp tokens: each ends the segment before it and starts the next."""
     stamp, segments = first_timestamp(base), []
     start, inside = 0.0, list[int]()
     for token in (*tokens, None):

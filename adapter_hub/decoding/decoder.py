@@ -6,12 +6,12 @@
     steps.reorder(parents)                      # the beams that go on
     steps.keep([0, 2])                          # the rows that go on
 
-What the beams of an audio share is kept once. Keys and values of the audio are `[rows, heads, time, width]`
-and the beams are that many queries of one attention. Those of the tokens are kept in the order in which
-they were computed, for all beams of an audio together, and are never moved: a mask says which of them are a
-beam's own history. So reordering beams is a copy of a small mask.
+What the beams of a row share is kept once. Keys and values of the audio are `[rows, heads, time, width]`, and
+the beams are queries of the same attention. Keys and values of the tokens are kept in the order in which they
+were computed, for all beams of a row together, and are never moved: a mask tells which of them are a beam's
+own history. So reordering beams copies a small mask instead of the cache.
 
-A step attends to what is filled. Where steps are recorded, `adapter_hub.decoding.static_steps` keeps their
+A step attends to the slots that are filled. Where steps are recorded, `adapter_hub.decoding.static_steps` keeps their
 shapes the same.
 """
 
@@ -163,11 +163,11 @@ class DecoderSteps:
         )
 
     def _padded(self, rows: int) -> int:
-        """Return how many rows are computed where `rows` are needed."""
+        """Return how many rows are computed if `rows` are needed."""
         return rows
 
     def _capacity(self, slots: int) -> int:
-        """Return how many slots there are where `slots` are needed."""
+        """Return how many slots are allocated if `slots` are needed."""
         return slots
 
     def _allocate(self) -> None:
@@ -223,7 +223,7 @@ class DecoderSteps:
         return self._merged(attention, y)
 
     def _store(self, number: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put keys and values of new tokens behind those of a layer; returns all that are there now."""
+        """Append keys and values of new tokens to those of a layer; returns all of them."""
         own_keys, own_values = self._own[number]
         stop = self.filled + keys.shape[2]
         own_keys, own_values = own_keys[:, :, :stop], own_values[:, :, :stop]

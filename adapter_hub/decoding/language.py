@@ -1,15 +1,15 @@
-"""Which language is spoken, as the base model hears it: the whole distribution, not only its peak.
+"""Language identification by the base model: the whole distribution, not only its peak.
 
     probabilities = language_probabilities(base, features)       # [rows, languages]
     base.decode_languages[int(probabilities[0].argmax())]
 
-    encoder_output = encode(base, features)                                 # one encoder pass for both:
+    encoder_output = encode(base, features)                      # one encoder pass for both:
     probabilities = language_probabilities(base, encoder_output=encoder_output)
     decode(session, features, rows=rows, languages=languages, options=options, encoder_output=encoder_output)
 
-Always from the base model: an adapter would have been told the language already. So the encoder's output
-serves decoding too only for rows whose encoder is not adapted. Equation 4 of LoRA-Whisper (the similarity of
-languages) and routing rest on it.
+Always by the base model, since an adapter is for one language already. So the encoder's output can be used
+for decoding only in rows whose adapter leaves the encoder as it is. Equation 4 of LoRA-Whisper (the
+similarity of languages) and routing rest on it.
 """
 
 from __future__ import annotations

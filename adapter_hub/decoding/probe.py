@@ -1,4 +1,4 @@
-"""Proof of effect: what base model and adapted model answer to one fixed input.
+"""Proof of effect: the answers of base model and adapted model to one fixed input.
 
     probe = measure_probe(base, adapter)       # recorded in the manifest by `train`
     check_probe(base, adapter, manifest.probe) # at load: right weights, and they do something
@@ -6,10 +6,10 @@
 The input is defined by code alone. `sines/2`: one second of 24 sines whose frequencies, phases and
 loudness follow low-discrepancy sequences, the base model's own features, a prompt with the first of its
 languages, the logits of 16 text tokens spread evenly over the vocabulary, and the text that a greedy search
-finds, of at most 8 tokens. In float32, whatever the device, and with a tolerance above what CPUs differ by.
+finds, of at most 8 tokens. In float32 on every device, with a tolerance above the differences between CPUs.
 
-The text ends before the first token whose lead over the next likely one is less than twice the tolerance:
-two computers within the tolerance choose the same tokens until there.
+The text ends before the first token whose lead over the second best is less than twice the tolerance: two
+computers whose logits are within the tolerance choose the same tokens up to there.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None
         ("adapter", adapted, probe.adapter_logits, probe.adapter_text),
     ):
         away = float((found.logits - torch.tensor(logits)).abs().max())
-        if not away <= probe.tolerance:  # NaN is away too
+        if not away <= probe.tolerance:  # also true for NaN
             differences.append(f"{what}'s logits are {away:.3g} off, at most {probe.tolerance:.3g} allowed")
         answer = _text(base, found.tokens[: len(text.tokens)])
         if answer != text:
@@ -122,7 +122,7 @@ def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a model answers: `[LOGITS]` float32, the likeliest tokens, and the lead of each."""
+    """The answer of a model: `[LOGITS]` float32, the most probable tokens, and the lead of each."""
 
     logits: Tensor
     tokens: tuple[int, ...]

@@ -1,11 +1,11 @@
-"""Searching for a batch's texts: beam search, greedy, sampling, for all audios and beams at once.
+"""Beam search, greedy search and sampling, for all rows and beams of a batch at once.
 
-    found = beam_search(steps, logits, rules, SearchLimits(length=448))     # logits behind the prompt
+    found = beam_search(steps, logits, rules, SearchLimits(length=448))    # logits after the prompt
     found = token_by_token(steps, logits, rules, limits, temperature=0.4)  # 0 is greedy
     found[0].tokens, found[0].score
 
-Beam search is that of transformers: the same candidates, the same length penalty, the same end. An audio
-that is done leaves the batch. Nothing is looped over beams or audios but what leaves.
+Beam search is that of transformers: the same candidates, the same length penalty, the same end. A row that is
+done leaves the batch. There is no loop over rows or beams, except for those that leave.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor
 from adapter_hub.decoding.decoder import DecoderSteps
 from adapter_hub.decoding.token_rules import TokenRules, TokenState
 
-IMPOSSIBLE = -1e9  # a score that no text has
-BLOCK = 64  # vocabulary is searched block by block: the best of a block first
+IMPOSSIBLE = -1e9  # below the score of any text
+BLOCK = 64  # the vocabulary is searched block by block: the best of each block first
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class SearchLimits:
     Attributes:
         length: tokens of prompt and text together, at most.
         length_penalty: a text's score is its log probability over its length to this power.
-        early_stopping: True ends an audio as soon as it has as many texts as beams; False when no beam can
+        early_stopping: True ends a row as soon as it has as many texts as beams; False when no beam can
             become better at its present length; "never" when none can at any length.
-        shrink: audios that are done leave the batch. False keeps the batch's shape to the end, so that
-            every number of a row is bit-identical whatever the other rows do.
+        shrink: rows that are done leave the batch. False keeps the batch's shape to the end, so that every
+            number of a row is bit-identical whatever the other rows are.
     """
 
     length: int
@@ -61,11 +61,6 @@ class Hypothesis:
     ended: bool
     no_speech: float = 0.0
 
-    @property
-    def overflowed(self) -> bool:
-        """Whether there is no text: the scores were not finite any more, as where an adapter overflows."""
-        return not math.isfinite(self.score)
-
 
 def beam_search(
     steps: DecoderSteps, logits: Tensor, rules: TokenRules, limits: SearchLimits
@@ -80,7 +75,7 @@ def beam_search(
     """
     beams = _BeamState(steps, rules, limits)
     found: list[Hypothesis | None] = [None] * steps.rows
-    rows = list(range(steps.rows))  # whose text each row of the tensors is
+    rows = list(range(steps.rows))  # the row of the batch that each row of the tensors is
     logits = logits.expand(-1, steps.beams, -1)
     while True:
         parents, tokens = beams.choose(logits)
@@ -158,7 +153,7 @@ def token_by_token(
 
 
 class _BeamState:
-    """The candidates of every audio that is still searched; tensors start with `[rows, ...]`."""
+    """The hypotheses of every row that is still searched; tensors start with `[rows, ...]`."""
 
     def __init__(self, steps: DecoderSteps, rules: TokenRules, limits: SearchLimits) -> None:
         rows, self.size, device = steps.rows, steps.beams, rules.always.device
@@ -169,7 +164,7 @@ class _BeamState:
             return torch.full((rows, self.size), value, device=device)
 
         self.running = full(IMPOSSIBLE)
-        self.running[:, 0] = 0.0  # all start alike: but one of them may choose the first token
+        self.running[:, 0] = 0.0  # all start alike, so only one of them chooses the first token
         self.state: TokenState = rules.start(rows, self.size)
         self.tokens = torch.zeros(rows, self.size, self.room, dtype=torch.long, device=device)
         self.ended, self.ended_scores = full(0.0).bool(), full(IMPOSSIBLE)
@@ -181,7 +176,7 @@ class _BeamState:
         self.count += 1
         scores = logits.log_softmax(-1)
         self.rules.apply(scores, self.state, first=self.count == 1)
-        # twice as many candidates as beams: so many go on even if all the best ones end
+        # twice as many candidates as beams, so that enough go on if all the best ones end
         values, ids = top_tokens(scores, 2 * self.size)
         totals, places = (values + self.running[..., None]).flatten(1).topk(2 * self.size)
         parents, tokens = places // ids.shape[-1], ids.flatten(1).gather(1, places)
@@ -197,15 +192,15 @@ class _BeamState:
         return parents, tokens
 
     def _sequences(self, parents: Tensor, tokens: Tensor) -> Tensor:
-        """Return the tokens of `parents` with one more behind."""
+        """Return the tokens of `parents` with one more appended."""
         sequences = self.tokens.gather(1, parents[..., None].expand(-1, -1, self.room))
         sequences[..., self.count - 1] = tokens
         return sequences
 
     def _end(self, totals: Tensor, parents: Tensor, tokens: Tensor, ends: Tensor) -> None:
-        """Keep the best of the texts that have ended, now or before."""
+        """Keep the best of the texts that have ended, now or earlier."""
         final = ends & (torch.arange(2 * self.size, device=ends.device) < self.size)
-        # on a GPU looking would mean to wait for it
+        # on a GPU, looking would mean waiting for it
         if final.device.type == "cpu" and not final.any():
             return
         shut = ~self.open
@@ -226,23 +221,23 @@ class _BeamState:
         self.ended_tokens = pick(self.ended_tokens, self._sequences(parents, tokens))
 
     def _close(self) -> None:
-        """Note which audios can still become better."""
+        """Update which rows can still become better."""
         far = self.limits.early_stopping == "never" and self.limits.length_penalty > 0
         hoped = self.running[:, :1] / (self.room if far else self.count) ** self.limits.length_penalty
         worst = torch.where(self.ended, self.ended_scores.amin(1, keepdim=True), IMPOSSIBLE)
         self.open = self.open & (hoped > worst).any(1, keepdim=True)
 
     def done(self) -> Tensor:
-        """Return which audios are, `[rows]`."""
+        """Return which rows are done, `[rows]` bool."""
         done = ~self.open[:, 0]
         if self.limits.early_stopping is True:
             done = done | self.ended.all(1)
         return done | (self.count == self.room)
 
     def best(self, place: int) -> Hypothesis:
-        """Return the best text of an audio."""
+        """Return the best text of a row."""
         length, score = int(self.ended_lengths[place, 0]), float(self.ended_scores[place, 0])
-        if math.isnan(float(self.running[place, 0])):  # the largest of all to `topk`: here if anywhere
+        if math.isnan(float(self.running[place, 0])):  # `topk` sorts NaN first
             return Hypothesis((), math.nan, math.nan, ended=False)
         tokens = self.ended_tokens[place, 0, :length].tolist()
         ended = bool(tokens) and tokens[-1] == self.rules.end
@@ -250,7 +245,7 @@ class _BeamState:
         return Hypothesis(tuple(tokens[: length - ended]), score, total, ended)
 
     def keep(self, order: Tensor) -> None:
-        """Go on with some of the audios."""
+        """Go on with some of the rows."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[order])

@@ -1,12 +1,12 @@
-"""Decoder steps whose addresses and shapes stay, so that they can be recorded and replayed.
+"""Decoder steps with fixed addresses and shapes, so that they can be recorded and replayed.
 
     steps = StaticSteps(session, encoder_output, beams=5)       # used as `DecoderSteps`
 
-Rows are filled up to a usual number, the caches of the tokens are read up to a usual length, and what
-changes from step to step is in tensors: tokens, positions, slots, mask. The matrices of the adapters are in
-the session's own memory. So one recording (see `adapter_hub.model.cuda_graphs`) serves all batches of up to
-as many rows, and all steps until the texts outgrow its length; rows that are done leave when the remaining
-ones fit a smaller usual number.
+Rows are padded to one of a few numbers, the caches of the tokens are read up to one of a few lengths, and
+what changes from step to step is in tensors: tokens, positions, slots, mask. The matrices of the adapters are
+in the session's own memory. So one recording (see `adapter_hub.model.cuda_graphs`) serves all batches of up
+to that many rows, and all steps until the texts outgrow its length; rows that are done leave when the
+remaining ones fit the next smaller number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from adapter_hub.model.cuda_graphs import RecordedSteps, padded_row_count
 from adapter_hub.model.low_rank_updates import address
 from adapter_hub.model.session import Session
 
-SLOTS = 64  # the least length of caches; longer ones are twice as long each
+SLOTS = 64  # the shortest length of caches; each longer one is twice as long
 
 
 def padded_slots(needed: int, all_: int) -> int:
@@ -43,7 +43,7 @@ class StaticSteps(DecoderSteps):
         """Compute the audio's keys and values; arguments as `DecoderSteps`."""
         assert session.recorded_steps is not None
         self._recorded_steps: RecordedSteps = session.recorded_steps
-        self._recorded = False  # whether this very step is one that is recorded
+        self._recorded = False  # whether the current step is one that is recorded
         self._reach = 0
         super().__init__(session, encoder_output, beams=beams)
 
@@ -82,7 +82,7 @@ class StaticSteps(DecoderSteps):
         self._look()
 
     def _look(self) -> None:
-        """Find what a step reads and writes, at the addresses that it has now."""
+        """Look up what a step reads and writes, at its current addresses."""
         buffer, shape = self.session.buffer, (self._padded_rows, self.beams)
         self._tokens = buffer("tokens", shape, torch.long)
         vocabulary = self._head.weight.shape[0]
@@ -94,7 +94,7 @@ class StaticSteps(DecoderSteps):
         self._key = self._recorded_steps.number((*map(address, tensors), self.session.addresses()))
 
     def _step(self) -> None:
-        """Compute one step, of tensors with fixed addresses and shapes alone."""
+        """Compute one step, only from tensors with fixed addresses and shapes."""
         x = self._embed(self._tokens) + self._places[self._positions]
         self._mask.index_copy_(2, self._slots, self._diagonal.expand(self._padded_rows, -1, -1))
         x = self._run(x, self._mask[:, :, : self._reach])
@@ -106,12 +106,12 @@ class StaticSteps(DecoderSteps):
         return padded_row_count(rows)
 
     def _capacity(self, slots: int) -> int:
-        # of the longest text behind the shortest prompt: the same for prompts of any length
+        # for the longest text after the shortest prompt: the same for prompts of any length
         return -(-self.beams * self.length // SLOTS) * SLOTS
 
     def _allocate(self) -> None:
         super()._allocate()
-        for keys, values in self._own:  # what is masked is multiplied by zero, so it has to be a number
+        for keys, values in self._own:  # masked values are multiplied by zero, so they have to be numbers
             keys.zero_()
             values.zero_()
 

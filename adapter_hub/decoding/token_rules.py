@@ -1,12 +1,12 @@
-"""Which tokens may come next: suppressed ones, the first one, and the grammar of timestamps.
+"""Which tokens are allowed next: suppressed tokens, the first token, and the rules of timestamps.
 
     rules = TokenRules.of(base, timestamps=True)
     state = rules.start(rows, beams)
-    rules.apply(scores, state, first=True)     # in place: what may not come gets -inf
+    rules.apply(scores, state, first=True)     # in place: what is not allowed gets -inf
     state = rules.append(state.follow(parents), tokens)
 
 The rules are those of transformers' `SuppressTokensLogitsProcessor`, `SuppressTokensAtBeginLogitsProcessor`
-and `WhisperTimeStampLogitsProcessor`, in their order, for all beams at once: what they read off a beam's
+and `WhisperTimeStampLogitsProcessor`, in their order, for all beams at once: what they look up in a beam's
 tokens is kept as three numbers.
 """
 
@@ -108,7 +108,7 @@ class TokenRules:
             beams: of each row.
         """
         true = torch.ones(rows, beams, dtype=torch.bool, device=self.always.device)
-        # both True: what comes after the first token has "none" before it
+        # both True: after the first token there is none before it
         return TokenState(true, true, torch.full_like(true, self.stamp - 1, dtype=torch.long))
 
     def append(self, state: TokenState, tokens: Tensor) -> TokenState:
@@ -145,16 +145,16 @@ class TokenRules:
                 scores[..., self.latest_first + 1 :] = NEVER
         else:
             self._pair(scores, state)
-        # where timestamps together are likelier than any text token, one has to come
+        # where timestamps together are more probable than any text token, one has to come
         likelier = stamps.logsumexp(-1) > text.amax(-1)
         text.masked_fill_(likelier[..., None], NEVER)
 
     def _pair(self, scores: Tensor, state: TokenState) -> None:
-        """Timestamps come in pairs, save before the end, and do not go back."""
+        """Timestamps come in pairs, except before the end, and never decrease."""
         open_, closed = state.last & ~state.before, state.last & state.before
         scores[..., : self.end].masked_fill_(open_[..., None], NEVER)
         stamps = scores[..., self.stamp :]
-        # the second of a pair may repeat the first; otherwise time goes on
+        # the second of a pair may repeat the first; otherwise timestamps increase
         least = torch.where(closed, scores.shape[-1], state.latest + (~open_).long())
         ids = torch.arange(self.stamp, scores.shape[-1], device=scores.device)
         stamps.masked_fill_(ids < least[..., None], NEVER)

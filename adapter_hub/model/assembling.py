@@ -1,4 +1,4 @@
-"""A base model built from what its digest covers, and from nothing else that lies in its folder.
+"""A base model built from what its digest covers, and from nothing else in its folder.
 
     model, processor = assemble(folder, torch.float32)
 
@@ -60,7 +60,7 @@ def assemble(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         use_safetensors=True,
         output_loading_info=True,
     )
-    if missing := sorted(loading["missing_keys"]):  # transformers would draw them at random
+    if missing := sorted(loading["missing_keys"]):  # transformers would initialise them at random
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InvalidInputError(f"{folder}: no weights for {shown(missing[0])}{more}")
     model.generation_config = generation
@@ -77,7 +77,7 @@ def _generation(settings: BaseModelSettings, folder: Path) -> Any:
             "the base model that it was made from has them"
         )
     if strange := [name for name in values if callable(getattr(GenerationConfig, name, None))]:
-        raise InvalidInputError(f"{folder / 'generation_config.json'}: {shown(strange[0])} is no setting")
+        raise InvalidInputError(f"{folder / 'generation_config.json'}: {shown(strange[0])} is not a setting")
     return GenerationConfig(**{"is_multilingual": True, "return_timestamps": False, **values})
 
 
@@ -111,7 +111,7 @@ def _tokenizer(settings: BaseModelSettings, folder: Path) -> Any:
 
 
 def _check_ids(tokenizer: Any, tokens: TokenSettings, folder: Path) -> None:
-    """Refuse files that give a token another id than it can have, which would go unnoticed."""
+    """Refuse files that give a token an id that it cannot have, which would go unnoticed."""
     found = {index: (token.content, token.special) for index, token in tokenizer.added_tokens_decoder.items()}
     wanted = {token.id: (token.content, token.special) for token in tokens.added}
     if found != wanted:

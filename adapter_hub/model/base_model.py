@@ -1,8 +1,8 @@
 """The frozen Whisper that adapters are composed with.
 
     base = load_base_model()                                        # the embedded one
-    base = load_base_model("openai/whisper-small", revision="973a…")  # of the Hub, fetched before
-    base = load_base_model("./my-whisper")                          # a folder as transformers saves it
+    base = load_base_model("openai/whisper-small", revision="973a…")  # from the Hub, fetched before
+    base = load_base_model("./my-whisper")                          # a folder saved by transformers
 
 Nothing here reaches the network (`adapter_hub.base_model.fetching.fetch_base_model` does). What was loaded is
 identified by its digest (see `adapter_hub.base_model.digest`), which adapters pin.
@@ -63,7 +63,7 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         device = self.model.device
         assert isinstance(device, torch.device)
         return device
@@ -109,7 +109,7 @@ class BaseModel:
 
     @property
     def pin(self) -> BaseModelPin:
-        """What a manifest records about it."""
+        """The record of it in manifests."""
         name, commit = public_base_model(self.id, self.folder)
         return BaseModelPin(
             id=name,
@@ -145,19 +145,19 @@ def load_base_model(
 ) -> BaseModel:
     """Load a Whisper model, frozen and in eval mode.
 
-    One on a GPU switches cuDNN's attention off for the whole process: newer PyTorch prefers it in half
-    precision on newer GPUs, and it makes a plan of some tenths of a second for every shape, of which there
-    is one for every length of audio and text. The other kinds of fused attention stay.
+    On a GPU this switches cuDNN's attention off for the whole process: newer PyTorch prefers it in half
+    precision on newer GPUs, and it plans for some tenths of a second for every shape, of which there is one
+    for every length of audio and text. The other kinds of fused attention stay on.
 
     Args:
         id_or_path: the embedded model's id, an id on the Hub (fetched before), or a folder (`./a/b`).
         revision: commit or tag, for a model of the Hub.
         device: torch's name of it; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
-        cache: folder in which digests are remembered; the user's by default.
+        cache: folder in which digests are remembered; by default the user's.
 
     Raises:
-        NotFoundError: not in the cache or no such folder; the message holds the command that gets it.
+        NotFoundError: not in the cache, or no such folder; the message has the command that fetches it.
         InvalidInputError: not a Whisper model, or an unknown device or dtype.
         OutOfMemoryError: the device has no room for it.
     """
@@ -177,13 +177,15 @@ def load_pinned_base_model(
     """Load the base model that an adapter was made for, from whichever copy here has its digest.
 
     Args:
-        pin: of the adapter's manifest.
+        pin: the base model of the adapter's manifest.
         device: see `load_base_model`.
         dtype: see `load_base_model`.
         cache: see `load_base_model`.
 
     Raises:
-        NotFoundError: no copy is here; the message holds the command that gets it. And as `load_base_model`.
+        NotFoundError: there is no copy here; the message has the command that fetches it.
+        InvalidInputError: as `load_base_model`.
+        OutOfMemoryError: as `load_base_model`.
     """
     folder, commit = find_pinned_base_model(pin, cache or cache_folder())
     return _load(folder, (pin.id, commit, pin.digest), device, dtype)
@@ -230,7 +232,7 @@ def _understood(folder: Path) -> Iterator[None]:
 
 
 def _device(name: str | None) -> torch.device:
-    """Return a device that computes: some accept what they are given and fail at the first use."""
+    """Return a device that can compute: some are accepted by torch and fail when they are first used."""
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

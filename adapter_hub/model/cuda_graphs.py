@@ -5,13 +5,13 @@
     steps.run(key, step)             # the first time as it is, the second time recorded, then replayed
 
 A decoder step of a few rows is a thousand small calls, and a GPU waits for every one of them. A CUDA graph
-plays all of them at once, with the addresses and shapes that they were recorded with. So a step that is
+replays all of them at once, with the addresses and shapes that they were recorded with. So a step that is
 recorded reads and writes memory of the session's own (`adapter_hub.decoding.static_steps`), and the key of a
-recording is every address and shape in it: what agrees with the key may be replayed, whichever batch or
-adapter lies there now. No compiler is needed on the user's machine.
+recording is every address and shape in it: a step with the same key can be replayed, whichever batch or
+adapter is there now. No compiler is needed on the user's machine.
 
-What is recorded is replayed on whatever stream is current, and sessions wait for no other one: use them on
-the device's default stream, as every thread does that chooses none.
+A recording is replayed on the current stream, and sessions do not wait for other streams: use them on the
+device's default stream, as every thread does that does not choose one.
 
 Nothing here has run on a GPU yet, so recording is off unless `ADAPTER_HUB_GRAPHS=1` asks for it. A recorder
 is any function that takes a step, computes nothing that lasts, and returns what computes the step; so all but
@@ -114,7 +114,7 @@ class RecordedSteps:
             step()
             return
         if key not in self._known:
-            self._known[key] = None  # libraries make ready what they need when first called
+            self._known[key] = None  # libraries initialise themselves when first called
             if len(self._known) > self.most:
                 self._known.popitem(last=False)
             step()
@@ -174,7 +174,7 @@ class CudaGraphRecorder:
             if self._stream is None:  # torch.cuda.graph has one for the process, on whichever GPU was first
                 self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
             graph = torch.cuda.CUDAGraph()
-            torch.cuda.synchronize()  # an earlier error is told here, not as one of the recording
+            torch.cuda.synchronize()  # an earlier error is raised here, not while recording
             # recording computes nothing, so neither stream has to wait for the other
             with torch.cuda.stream(self._stream), _no_garbage_collection():
                 # other threads go on with their own work in the meantime
@@ -182,7 +182,7 @@ class CudaGraphRecorder:
                 try:
                     step()
                 except BaseException:
-                    with suppress(RuntimeError):  # says no more than that the recording is broken
+                    with suppress(RuntimeError):  # only says that the recording is broken
                         graph.capture_end()
                     raise
                 graph.capture_end()

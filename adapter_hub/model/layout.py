@@ -1,7 +1,7 @@
 """Where an adapter's matrices are in its buffer.
 
     module = adapter.layout["model.decoder.layers.0.fc1"]
-    module.lora_a(adapter.buffer), module.lora_b(adapter.buffer)   # [rank, inputs], [outputs, rank]
+    module.lora_a(adapter.buffer), module.lora_b(adapter.buffer)   # [rank, in_features], [out_features, rank]
 
 The matrices are views: for a LoRA in the base model's dtype the buffer is the data of its file, as it was
 read. `B` already holds the scaling (`lora_alpha / r`). The two halves of a token-gated expert pair are

@@ -2,8 +2,8 @@
 
     adapter = load_adapter(base, artifact)
 
-PEFT loads an adapter with missing tensors, NaN or another base model in silence; here everything is
-compared with the manifest and the base model first, and every difference is listed at once.
+PEFT loads an adapter with missing tensors, NaN or another base model without a word; here everything is
+compared with the manifest and the base model first, and all differences are listed at once.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""One file of LoRA weights: compared with what it shall be, then read once into memory of its own.
+"""One file of LoRA weights: compared with what is expected, then read once into memory of its own.
 
     layout, buffer = read_lora(base, artifact, section)
 
-Sizes, ranks and keys are checked on the header, before memory is taken; then digest and values. Every
-difference is listed at once. The memory that the file is read into is the adapter's buffer.
+Sizes, ranks and keys are checked in the header, before memory is allocated; then digest and values. All
+differences are listed at once. The memory that the file is read into is the adapter's buffer.
 
-A file of the cache was hashed when it landed. As long as its stamp says that it was not touched since (size,
-times of modification and of change, inode; looked at on the opened file, before and after it is read), it is
-not hashed again: that would take as long as all the rest. Any other file is hashed as it is read.
+A file of the cache was hashed when it landed. As long as its stamp is the same (size, times of modification
+and of change, inode; taken from the opened file, before and after it is read), it is not hashed again, which
+would take as long as everything else. Any other file is hashed as it is read.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def _checked(
             module.lora_b(values).mul_(scalings[module.path])
     buffer = values.to(dtype)
     most *= max(1.0, *scalings.values())
-    if not differences and most > torch.finfo(dtype).max:  # perhaps; now every value is looked at
+    if not differences and most > torch.finfo(dtype).max:  # perhaps: now every value is checked
         differences += [
             f"{module.path}: too large for {dtype}; load in float32"
             for module in layout.modules
@@ -281,9 +281,9 @@ def _checked(
 
 
 def _idle(values: Tensor, layout: AdapterLayout) -> list[str]:
-    """Return the modules whose update is zero, as `adapter_hub.artifact.effects` has it."""
+    """Return the modules whose update is zero, as defined in `adapter_hub.artifact.effects`."""
     starts = torch.tensor([[module.a_start, module.b_start] for module in layout.modules])
-    plain = (values[starts] != 0).all(1)  # its very first summand: the rest need not be looked at
+    plain = (values[starts] != 0).all(1)  # its first summand is not zero: the rest need not be checked
     return [
         module.path
         for module, moves in zip(layout.modules, plain.tolist(), strict=True)

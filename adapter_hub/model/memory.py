@@ -1,4 +1,4 @@
-"""What to say when the memory is not enough: one line with what needs less of it.
+"""Errors for a lack of memory: one line that says what would need less of it.
 
 with memory_guard("8 windows with 5 beams on cuda:0", SMALLER_BATCHES):
     decode(...)
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from adapter_hub.errors import OutOfMemoryError
 
-# how torch says it: the CPU's allocator, CUDA and its libraries, Apple's GPUs, oneDNN
+# in messages of torch: the CPU's allocator, CUDA and its libraries, Apple's GPUs, oneDNN
 SIGNS = (
     "can't allocate memory",
     "not enough memory",

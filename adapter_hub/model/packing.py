@@ -4,7 +4,7 @@
     y = packed_linear(x, packed, linear.bias)
 
 A decoder step multiplies a few rows with large matrices, and MKL reorders such a matrix in every call. oneDNN
-takes one that was reordered before: 1.2 to 3 times as fast, at the price of a second copy of the decoder's
+takes one that was reordered before: 1.2 to 3 times as fast, at the cost of a second copy of the decoder's
 weights. PyTorch has these calls for its own compiler (`torch.ops.mkldnn`); without them nothing is packed.
 """
 

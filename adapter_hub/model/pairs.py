@@ -1,4 +1,4 @@
-"""Expert pairs: a frozen parent, a trained child, and a gate that weighs them (LoRA MoE).
+"""Expert pairs: a frozen parent, a trained child, and a gate that weighs them (LoRA MoE, arXiv:2406.06619).
 
 `gate.safetensors` holds, for every linear that either half adapts, by the linear's path:
 
@@ -6,8 +6,8 @@
     <path>.bias     [2]           kind static; allowed for kind token
 
 The weights of parent and child are softmax(weight·x + bias), per token and linear; a static gate has no
-`weight`, so they are the same for every token. Then the pair is an ordinary LoRA whose rank is the sum of
-the two, and it is made one here. A token-gated pair is laid out as `adapter_hub.model.layout` says.
+`weight`, so they are the same for every token. Such a pair is equal to an ordinary LoRA whose rank is the sum
+of the two, and is loaded as one. For a token-gated pair see `adapter_hub.model.layout`.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _token_gated(
         bias = gate.get(f"{path}.bias", torch.zeros(EXPERTS)).to(a.dtype)
         starts = (size, size + a.numel(), size + a.numel() + b.numel())
         modules.append(ModuleLayout(path, EXPERTS * half, in_features, out_features, *starts))
-        # what lies behind shall begin where matrix kernels read fastest: at a multiple of 16 bytes
+        # the next module starts at a multiple of 16 bytes, where matrix kernels read fastest
         tensors += [a.flatten(), b.flatten(), F.pad(bias, (0, ALIGNED - EXPERTS))]
         size = starts[2] + ALIGNED
     return AdapterLayout(tuple(modules), size), torch.cat(tensors)

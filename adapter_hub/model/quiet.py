@@ -1,4 +1,4 @@
-"""Calling transformers without its progress bars and its advice about arguments that we chose."""
+"""Calling transformers without its progress bars and its advice about arguments."""
 
 from __future__ import annotations
 

@@ -4,14 +4,14 @@
     session.set_adapters([danish, None, polish, [(danish, 0.5), (polish, 0.5)]])    # None is the base model
     session.model(input_features=features, decoder_input_ids=tokens).logits         # one row of each
 
-Each row of the next batch carries nothing, one adapter (an expert pair is one), or several with weights.
-A session is a view of the base model: the same weights under modules of its own, whose linears add the
-low-rank updates of the batch's rows (see `adapter_hub.model.low_rank_updates`). There is no global active
-adapter and no hook; nothing is injected, the base model is never touched, and two threads with a session
-each do not see one another. Setting the adapters of a mixed batch costs a copy of its rows' decoder matrices,
-however many adapters are resident; a batch that carries one adapter, or none, costs nothing. Where decoder
-steps are recorded (see `adapter_hub.model.cuda_graphs`) one adapter is copied once, too, so that steps find
-every batch's matrices at the same addresses.
+Each row of the next batch has no adapter, one (an expert pair is one), or several with weights. A session is
+a view of the base model: the same weights under modules of its own, whose linears add the low-rank updates of
+the batch's rows (see `adapter_hub.model.low_rank_updates`). There is no global active adapter and no hook;
+nothing is injected, the base model is never touched, and two threads with a session each do not affect one
+another. Setting the adapters of a mixed batch costs a copy of its rows' decoder matrices, however many
+adapters are resident; a batch with the same adapter in all rows, or none, costs nothing. Where decoder steps
+are recorded (see `adapter_hub.model.cuda_graphs`) one adapter is copied once, too, so that steps find every
+batch's matrices at the same addresses.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.low_rank_updates import BatchedUpdate, LowRankUpdate, RowUpdate
 from adapter_hub.model.packing import packed_linear
 
-# what a row carries: nothing, an adapter, or several with weights
+# the adapters of a row: none, one, or several with weights
 RowAdapters = ResidentAdapter | Sequence[tuple[ResidentAdapter, float]] | None
 HIGHEST_BATCHED_RANK = RANKS[-1]  # a row of a higher rank is computed by itself
 
@@ -147,7 +147,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self.model = self._view(self.base.model, "", {})
-        self._gathered = GatheredWeights(self.base.dtype, self.base.device)  # asking the model takes a while
+        self._gathered = GatheredWeights(
+            self.base.dtype, self.base.device
+        )  # asking the model for its dtype takes a while
         record = self.recorder or recorder_for(self._gathered.device)
         self.recorded_steps = None if record is None else RecordedSteps(record)
 
@@ -298,7 +300,7 @@ class Session:
         """Whether rows are computed together: see `adapter_hub.model.low_rank_updates`."""
         if width > HIGHEST_BATCHED_RANK * (EXPERTS if gated else 1):
             return False
-        # on a GPU always: there a call costs more than what it computes for a row
+        # on a GPU always: a call costs more there than computing one row
         return of_a_step(path) or self._gathered.device.type != "cpu"
 
     def _view(self, module: nn.Module, path: str, memo: dict[int, nn.Module]) -> nn.Module:
