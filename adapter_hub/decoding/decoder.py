@@ -11,8 +11,8 @@ the beams are queries of the same attention. Keys and values of the tokens are k
 were computed, for all beams of a row together, and are never moved: a mask tells which of them are a beam's
 own history. So reordering beams copies a small mask instead of the cache.
 
-A step attends to the slots that are filled. Where steps are recorded, `adapter_hub.decoding.static_steps` keeps their
-shapes the same.
+A step attends to the slots that are filled. Where steps are recorded, `adapter_hub.decoding.static_steps`
+keeps their shapes the same.
 """
 
 from __future__ import annotations
