@@ -1,4 +1,4 @@
-"""Large and mixed batches: 16 audios at beam 5, 32 adapters in 32 rows, whole utterances, PEFT one by one.
+"""Large and mixed batches: 16 recordings at beam 5, 32 adapters in 32 rows, whole utterances, PEFT one by one.
 
     OMP_NUM_THREADS=1 python benchmarks/batches.py --shape tiny
 
@@ -36,7 +36,7 @@ a tenth slower.
 
 
 def beams_of_16(bench: Bench) -> Row:
-    """Beam 5, 16 audios with one adapter, against `generate` on the merged model."""
+    """Beam 5, 16 recordings with one adapter, against `generate` on the merged model."""
     ours = bench.ours(Session(bench.base), [bench.adapters[0]] * 16, 5)
     theirs = bench.generate(merged(bench.base, bench.adapters[0]), 16, 5)
     check_equal("beams 5 batch 16", ours(), theirs())

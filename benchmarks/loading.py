@@ -87,7 +87,7 @@ def measure(plain: BaseModel, adapter: ResidentAdapter, count: int) -> list[Row]
             },
             2 * count + 4,
         )
-        known = {key: times[count + 2 :] for key, times in switches.items()}  # all have been seated before
+        known = {key: times[count + 2 :] for key, times in switches.items()}  # all have been set before
         rows.append({"what": "switch, PEFT to ours", **ratio(known["peft"], known["ours"])})
     for row in rows:
         print(row, flush=True)

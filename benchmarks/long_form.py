@@ -35,7 +35,7 @@ def transcribe(*arguments: str) -> subprocess.Popen[str]:
 
 
 def phrases_alone() -> dict[str, str]:
-    """Return what each clip is heard as when it is alone."""
+    """Return what each clip is transcribed as when it is alone."""
     out, _ = transcribe("auto", *map(str, CLIPS.values()), "--json").communicate()
     return {language: row["text"] for language, row in zip(CLIPS, json.loads(out), strict=True)}
 
@@ -78,8 +78,8 @@ def measure(hours: float, alone: dict[str, str], options: tuple[str, ...]) -> di
             raise SystemExit(errors)
         (found,) = json.loads(out.read_bytes())
     wanted = [(language, alone[language]) for language in said]
-    heard = [(item["language"], item["text"]) for item in found["segments"]]
-    same = difflib.SequenceMatcher(None, wanted, heard, autojunk=False).get_matching_blocks()
+    found_texts = [(item["language"], item["text"]) for item in found["segments"]]
+    same = difflib.SequenceMatcher(None, wanted, found_texts, autojunk=False).get_matching_blocks()
     quarters = [round(max(seen[i * len(seen) // 4 : (i + 1) * len(seen) // 4 + 1])) for i in range(4)]
     return {
         "hours": round(found["duration"] / 3600, 3),
@@ -88,7 +88,7 @@ def measure(hours: float, alone: dict[str, str], options: tuple[str, ...]) -> di
         "peak_megabytes": round(peak),
         "megabytes_by_quarter": quarters,
         "phrases": len(said),
-        "segments": len(heard),
+        "segments": len(found_texts),
         "right": sum(block.size for block in same),
     }
 

@@ -133,7 +133,7 @@ def runs_of(bench: Bench) -> dict[str, Run]:
 
 
 def measure(bench: Bench, repeats: int) -> Iterator[Row]:
-    """Yield a row for every run: audio seconds a second, peak memory, tokens like ours."""
+    """Yield a row for every run: seconds of audio per second, peak memory, tokens like ours."""
     runs, failed = runs_of(bench), {}
     texts, peaks = dict[str, Texts](), dict[str, float]()
     for name in list(runs):

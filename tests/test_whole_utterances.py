@@ -28,7 +28,7 @@ def pause(seconds: float) -> np.ndarray:
 
 
 def scored(transcriber: Transcriber, folder: Path, language: str) -> list[str]:
-    """Return what `evaluate` heard in the folder's audio files."""
+    """Return what `evaluate` transcribed from the folder's audio files."""
     rows = [{"file_name": path.name, "text": "tekst"} for path in sorted(folder.glob("*.flac"))]
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     report = evaluate(transcriber, read_dataset(folder), EvaluationOptions(beams=1, language=language))

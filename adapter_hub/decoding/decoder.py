@@ -35,7 +35,7 @@ class DecoderSteps:
     """The decoder of one batch: its caches, and the steps over them. A session has one at a time.
 
     Attributes:
-        rows: audios that are still decoded.
+        rows: that are still decoded.
         beams: of each.
         length: tokens of prompt and text together, at most.
         prompt: tokens of the longest prompt; shorter ones are padded on the left.
