@@ -1,4 +1,4 @@
-"""Large and mixed batches: 16 recordings at beam 5, 32 adapters in 32 rows, whole utterances, PEFT one by one.
+"""Large and mixed batches: 16 rows at beam 5, 32 adapters in 32 rows, whole utterances, PEFT one by one.
 
     OMP_NUM_THREADS=1 python benchmarks/batches.py --shape tiny
 
