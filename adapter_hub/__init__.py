@@ -5,9 +5,10 @@
     transcriber = adapter_hub.load("mini/da")
     print(transcriber.transcribe("clip.flac")[0].text)
 
-Importing this package imports no torch; `load` and `load_model` do. The rooms `formats`, `artifact`,
-`registry`, `stores`, `exchange` and `audit` handle adapters as data (light); `model`, `decoding`,
-`transcription`, `evaluation` and `trainers` put them to work. docs/architecture.md is the map.
+Importing this package imports no torch; using `load`, `load_model` and `Transcriber` does. The rooms
+`formats`, `artifact`, `registry`, `stores`, `exchange` and `audit` handle adapters as data (light); `model`,
+`decoding`, `transcription`, `evaluation` and `trainers` put them to work. docs/python.md shows how, by task;
+docs/architecture.md is the map.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adapter_hub.errors import AdapterHubError
     from adapter_hub.transcription.opening import load, load_model
     from adapter_hub.transcription.transcriber import Transcriber
     from adapter_hub.transcription.transcript import Segment, Transcript, Word
 
-__all__ = ["Segment", "Transcriber", "Transcript", "Word", "load", "load_model"]
+__all__ = ["AdapterHubError", "Segment", "Transcriber", "Transcript", "Word", "load", "load_model"]
 
 _HOMES = {
+    "AdapterHubError": "adapter_hub.errors",
     "load": "adapter_hub.transcription.opening",
     "load_model": "adapter_hub.transcription.opening",
     "Transcriber": "adapter_hub.transcription.transcriber",
@@ -32,7 +35,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name, and torch with it, when it is first used."""
+    """Import a public name when it is first used, and torch with it where it needs torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

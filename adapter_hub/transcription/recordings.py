@@ -48,9 +48,9 @@ def open_recordings(
     """
     detectors = Detectors() if options.skip_silence else None
     wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
-    for place, (item, tag) in enumerate(inputs):
-        source = str(item) if isinstance(item, str | Path) else f"audio {place + 1}"
-        recording = Recording(place, source, tag, iter(()), chunk, wanted, options.task)
+    for index, (item, tag) in enumerate(inputs):
+        source = str(item) if isinstance(item, str | Path) else f"audio {index + 1}"
+        recording = Recording(index, source, tag, iter(()), chunk, wanted, options.task)
         recording.phrases = _phrases(recording, item, usual, detectors, usual if whole(tag) else 0.0)
         yield recording
 

@@ -125,15 +125,15 @@ class Transcriber:
         inputs = _inputs(audio, languages)
         recordings = self._opened(inputs, chosen)
         waiting: dict[int, Transcript] = {}
-        place = 0
+        index = 0
         for result in Pipeline(self._session_pool, self.router, chosen, self.tell).run(recordings):
             for recording in result.finished:
-                waiting[recording.place] = recording.transcript()
+                waiting[recording.index] = recording.transcript()
             if progress:
                 progress(len(result.finished), result.seconds)
-            while place in waiting:
-                yield waiting.pop(place)
-                place += 1
+            while index in waiting:
+                yield waiting.pop(index)
+                index += 1
 
     def stream(
         self, audio: AudioInput, *, language: str | None = None, **options: Unpack[OptionWords]

@@ -123,7 +123,7 @@ class Recording:
     """A recording while it is transcribed: its phrases as they are read, its windows, its segments.
 
     Attributes:
-        place: its number among all that were given, from 0.
+        index: its number among all that were given, from 0.
         source: its path, or what to call it.
         tag: BCP 47 tag of its language, where that is known.
         phrases: read as they are asked for.
@@ -137,7 +137,7 @@ class Recording:
         counted_seconds: seconds that were reported to the caller as done.
     """
 
-    place: int
+    index: int
     source: str
     tag: str | None
     phrases: Iterator[Phrase]
