@@ -296,10 +296,10 @@ def test_cost_of_a_batch_does_not_depend_on_how_many_adapters_are_resident(
 ) -> None:
     session = Session(base)
     session.set_adapters([resident[0], None])
-    places = {key: store.a.data_ptr() for key, store in session._gathered._stores.items()}
+    places = {key: buffers.a.data_ptr() for key, buffers in session._gathered._buffers.items()}
     more = [load_adapter(base, make_adapter(tmp_path / str(i), base, seed=10 + i)) for i in range(2)]
     session.set_adapters([more[1], None])
-    assert {key: store.a.data_ptr() for key, store in session._gathered._stores.items()} == places
+    assert {key: buffers.a.data_ptr() for key, buffers in session._gathered._buffers.items()} == places
 
 
 def test_a_seating_that_runs_out_of_memory_leaves_nothing_to_the_next(

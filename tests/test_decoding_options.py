@@ -65,7 +65,7 @@ def test_previous_text_is_cut_so_that_half_of_the_positions_are_left(base: BaseM
     assert prompt[start - 1] == 99
 
 
-def test_drawn_texts_depend_on_the_seed_and_not_on_the_other_rows(base: BaseModel, rows: list) -> None:
+def test_sampled_texts_depend_on_the_seed_and_not_on_the_other_rows(base: BaseModel, rows: list) -> None:
     options = DecodingOptions(temperatures=(0.8,), random_seed=4)
     drawn = run(base, rows, [0, 1, 2], options)
     assert drawn == run(base, rows, [0, 1, 2], options)
@@ -126,7 +126,7 @@ def test_log_probabilities_are_those_of_a_forward_pass(base: BaseModel, rows: li
         assert found.log_probability == pytest.approx(float(values.mean()), abs=1e-4)
 
 
-def test_what_the_encoder_heard_can_be_given(base: BaseModel, rows: list) -> None:
+def test_the_encoder_output_can_be_given(base: BaseModel, rows: list) -> None:
     plain = [None] * 3
     encoder_output = base.model.get_encoder()(features_of(base, 3)).last_hidden_state
     options = DecodingOptions(beams=2)

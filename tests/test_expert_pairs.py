@@ -205,5 +205,5 @@ def test_every_part_of_a_pair_begins_at_a_multiple_of_16_bytes(
     size = pair.buffer.element_size()
     assert pair.layout.size == pair.buffer.numel()
     for path, part in pair.layout.items():
-        starts = [part.a, part.b] + ([] if part.bias is None else [part.bias])
+        starts = [part.a_start, part.b_start] + ([] if part.bias_start is None else [part.bias_start])
         assert [start * size % 16 for start in starts] == [0] * len(starts), path

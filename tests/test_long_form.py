@@ -237,7 +237,7 @@ def test_options_that_fit_no_audio_are_refused(danish: Transcriber, options: dic
         danish.transcribe(speech(1.0, 1), **options)
 
 
-def test_a_segment_that_the_window_cuts_is_heard_again_from_its_start(base: BaseModel) -> None:
+def test_a_segment_that_the_window_cuts_is_decoded_again_from_its_start(base: BaseModel) -> None:
     stamp = base.model.generation_config.no_timestamps_token_id + 1
     text = [3, 4, 5]
     assert resume_at(base, [stamp, *text, stamp + 100, stamp + 100], 4.0) == 2.0
@@ -252,12 +252,12 @@ def test_a_segment_that_the_window_cuts_is_heard_again_from_its_start(base: Base
         assert resume_at(base, tokens, seconds) is None
 
 
-def test_what_is_heard_again_gets_shorter_until_it_ends(
+def test_what_is_decoded_again_gets_shorter_until_it_ends(
     base: BaseModel, base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     says_one_second = load_base_model(base_folder, device="cpu")
     config, decoder = base.model.generation_config, says_one_second.model.model.decoder
-    with torch.no_grad():  # whatever it hears: <|1.00|> first, the end as soon as that may come
+    with torch.no_grad():  # whatever the audio: <|1.00|> first, the end as soon as that may come
         decoder.layer_norm.weight.zero_()
         decoder.layer_norm.bias.zero_()[:2] = 1.0
         decoder.embed_tokens.weight.zero_()

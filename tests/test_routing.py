@@ -36,16 +36,16 @@ def router(base: BaseModel, resident: dict[str, ResidentAdapter]) -> LanguageRou
     return LanguageRouter(base, candidates, lambda ref: resident[str(ref)])
 
 
-HEARD = {"da": 0.6, "en": 0.3, "ja": 0.0, "pl": 0.1, "zh": 0.0}
+PROBABILITIES = {"da": 0.6, "en": 0.3, "ja": 0.0, "pl": 0.1, "zh": 0.0}
 
 
 def test_the_likeliest_language_decides_where_it_is_sure(
     router: LanguageRouter, resident: dict[str, ResidentAdapter]
 ) -> None:
-    route = router.route(None, HEARD)
+    route = router.route(None, PROBABILITIES)
     assert (route.adapter, route.language, route.probability) == (resident["da"], "da", 0.6)
-    assert route.probabilities == HEARD
-    english = router.route(None, {**HEARD, "en": 0.8, "da": 0.1})
+    assert route.probabilities == PROBABILITIES
+    english = router.route(None, {**PROBABILITIES, "en": 0.8, "da": 0.1})
     assert (english.adapter, english.language, english.name) == (None, "en", "base-model")
 
 
@@ -53,23 +53,23 @@ def test_unsure_speech_follows_the_speech_before_it(
     router: LanguageRouter, resident: dict[str, ResidentAdapter]
 ) -> None:
     router.threshold = 0.7
-    first = router.route(None, HEARD)
+    first = router.route(None, PROBABILITIES)
     assert (first.adapter, first.language) == (None, "da")
     before = Route(resident["pl"], "pl", "pl", 0.9)
-    after = router.route(None, HEARD, before)
+    after = router.route(None, PROBABILITIES, before)
     assert (after.adapter, after.language, after.probability) == (resident["pl"], "pl", 0.1)
-    sure = router.route(None, {**HEARD, "da": 0.9}, before)
+    sure = router.route(None, {**PROBABILITIES, "da": 0.9}, before)
     assert sure.adapter is resident["da"]
 
 
-def test_only_allowed_languages_are_heard(
+def test_only_allowed_languages_are_chosen(
     router: LanguageRouter, resident: dict[str, ResidentAdapter]
 ) -> None:
     router.languages = ("en", "pl-PL")
-    route = router.route(None, HEARD)
+    route = router.route(None, PROBABILITIES)
     assert (route.language, route.probability) == ("en", pytest.approx(0.75))
     assert route.probabilities == {"en": pytest.approx(0.75), "pl": pytest.approx(0.25)}
-    nothing = router.route(None, {**HEARD, "en": 0.0, "pl": 0.0})
+    nothing = router.route(None, {**PROBABILITIES, "en": 0.0, "pl": 0.0})
     assert nothing.probability == 0.5
 
 
@@ -77,10 +77,10 @@ def test_the_fallback_gets_what_no_other_adapter_is_for(
     router: LanguageRouter, resident: dict[str, ResidentAdapter]
 ) -> None:
     router.fallback = resident["ja"]
-    english = router.route(None, {**HEARD, "en": 0.8, "ja": 0.05})
+    english = router.route(None, {**PROBABILITIES, "en": 0.8, "ja": 0.05})
     assert (english.adapter, english.language, english.probability) == (resident["ja"], "ja", 0.05)
     router.threshold = 1.0
-    assert router.route(None, HEARD).adapter is resident["ja"]
+    assert router.route(None, PROBABILITIES).adapter is resident["ja"]
 
 
 def test_a_given_language_is_not_identified(
@@ -104,7 +104,7 @@ def test_a_router_that_cannot_work_is_refused(base: BaseModel, options: dict, me
         LanguageRouter(base, {}, lambda ref: pytest.fail("not needed"), **options)
 
 
-def test_probabilities_are_the_same_from_features_and_from_what_was_heard(base: BaseModel) -> None:
+def test_probabilities_are_the_same_from_features_and_from_the_encoder_output(base: BaseModel) -> None:
     audios = [audio_from_samples(speech(1.0, seed), 16_000) for seed in range(3)]
     features = torch.from_numpy(log_mel(base.processor.feature_extractor, audios))
     direct = language_probabilities(base, features)
@@ -116,7 +116,7 @@ def test_probabilities_are_the_same_from_features_and_from_what_was_heard(base: 
     ]
 
 
-def test_what_was_heard_for_the_language_is_decoded_from_where_no_encoder_is_adapted(
+def test_the_encoder_output_of_language_identification_is_decoded_from_where_no_encoder_is_adapted(
     base: BaseModel, tmp_path: Path
 ) -> None:
     decoder_only = make_adapter(tmp_path / "a", base, seed=5, targets=[r"encoder_attn.q_proj"])

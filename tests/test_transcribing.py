@@ -146,7 +146,7 @@ def test_a_transcriber_may_be_used_by_two_threads(
     assert wrong == []
 
 
-def test_auto_picks_the_adapter_of_the_language_that_is_heard(
+def test_auto_picks_the_adapter_of_the_language_that_is_spoken(
     base: BaseModel, registry: FileRegistry, clips: list[Path]
 ) -> None:
     auto = adapter_hub.load(
