@@ -1,4 +1,4 @@
-"""Where things are kept by default, and what a user's text for a place means.
+"""Where things are kept by default.
 
 registry = registry_path(None)
 store = store_path(None, registry)
@@ -7,23 +7,18 @@ store = store_path(None, registry)
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.reference import expanded, is_address
 
 
 def cache_folder(explicit: str | None = None) -> Path:
     """Return where pulled adapters are kept: `explicit`, else ADAPTER_HUB_CACHE, else the user's cache."""
     chosen = explicit or os.environ.get("ADAPTER_HUB_CACHE")
     return _absolute(chosen) if chosen else user_cache_path("adapter_hub")
-
-
-def is_address(text: str) -> bool:
-    """Tell whether `text` names something elsewhere, like `hf://namespace`, and no file or folder."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None or text.startswith("hf:")
 
 
 def registry_text(explicit: str | None) -> str | None:
@@ -65,22 +60,6 @@ def store_path(explicit: str | None, registry: Path) -> Path:
     if chosen and is_address(chosen):
         raise InvalidInputError(f"store {chosen}: expected a folder, or hf://namespace on the Hub")
     return _absolute(chosen) if chosen else registry.parent / "store"
-
-
-def expanded(text: str) -> Path:
-    """Return the path that a user's text names; `~` is the home folder, unless a file has that name.
-
-    Raises:
-        InvalidInputError: no text, a NUL in it, or the home of a user who is not known here.
-    """
-    if not text or "\0" in text:
-        raise InvalidInputError(f"path {text!r}: expected the name of a file or folder")
-    try:
-        return Path(text) if os.path.lexists(text) else Path(text).expanduser()
-    except RuntimeError:
-        raise InvalidInputError(
-            f"path {text!r}: no such user here, whose home it could be; write ./{text} for a name like that"
-        ) from None
 
 
 def _absolute(text: str) -> Path:

@@ -19,7 +19,7 @@ from adapter_hub.cards.front_matter import describe_decoding, front_matter
 from adapter_hub.cards.markdown import code, fenced, inline
 from adapter_hub.formats.claims import EvaluationReport, StatusEntry
 from adapter_hub.formats.manifest import Manifest
-from adapter_hub.hub import is_hub
+from adapter_hub.formats.reference import is_hub
 
 if TYPE_CHECKING:
     import jinja2

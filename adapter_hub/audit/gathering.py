@@ -18,10 +18,9 @@ from adapter_hub.base_model.digest import EMBEDDED_ID, base_model_digest, linear
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest, is_safe_path
-from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.formats.reference import is_hub, parse_source
 from adapter_hub.formats.registry_file import Location, VersionBlock
 from adapter_hub.formats.versions import sort_versions
-from adapter_hub.hub import is_hub
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import look_up
 from adapter_hub.registry.standing import Standings
@@ -83,13 +82,13 @@ class Gatherer:
         """
         self._ask_hub = True
         for ref in refs:
-            if is_local(ref):
-                folder = Path(ref).parent if Path(ref).name == MANIFEST_FILE else Path(ref)
-                if not os.path.lexists(folder / MANIFEST_FILE):
-                    Artifact.open(folder)  # says what is there instead
-                yield ref, partial(self.local, folder)
+            source = parse_source(ref)
+            if isinstance(source, Path):
+                if not os.path.lexists(source / MANIFEST_FILE):
+                    Artifact.open(source)  # says what is there instead
+                yield ref, partial(self.local, source)
             else:
-                found = look_up(AdapterRef.parse(ref), self.registries)
+                found = look_up(source, self.registries)
                 yield found.ref, partial(self.registered, found.registry, found.name, found.version)
 
     def local(self, folder: Path) -> Subject:

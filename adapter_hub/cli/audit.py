@@ -84,16 +84,16 @@ def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], 
     from contextlib import suppress
 
     from adapter_hub.errors import AdapterHubError
-    from adapter_hub.formats.reference import AdapterRef, is_local
-    from adapter_hub.hub import is_hub
+    from adapter_hub.formats.reference import AdapterRef, is_hub, parse_source
     from adapter_hub.registry.resolution import look_up
 
     registries, plain = options.registries(), []
     for text in refs:
-        if is_local(text):
+        source = parse_source(text)
+        if isinstance(source, Path):
             plain.append(text)
             continue
-        ref, registries = options.open_ref(text, registries)
+        ref, registries = options.open_ref(source, registries)
         plain.append(str(ref))
         found = look_up(ref, registries)
         if any(is_hub(location.store) for location in found.block.locations):

@@ -113,7 +113,7 @@ def evaluate(
     from adapter_hub.evaluation.evaluating import EvaluationOptions
     from adapter_hub.evaluation.evaluating import evaluate as run
     from adapter_hub.files.writing import write_atomically
-    from adapter_hub.transcription.opening import AUTO, BASE_MODEL
+    from adapter_hub.formats.reference import AUTO, BASE_MODEL
 
     if ref == AUTO:
         raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
@@ -163,7 +163,7 @@ def _open_data(options: GlobalOptions, place: str, split: str | None, **columns:
     """Return the rows of a split of a data set; without a name it is `test`, where the place has splits."""
     from adapter_hub.data.dataset import METADATA, read_dataset
     from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
-    from adapter_hub.hub import is_hub
+    from adapter_hub.formats.reference import is_hub
 
     if is_hub(place):
         wanted = HubSplit.parse(place, split=split or "test", **columns)

@@ -126,7 +126,7 @@ def _peft_source(
     from adapter_hub.artifact.peft_config import read_peft_config
     from adapter_hub.cards import spdx_licence
     from adapter_hub.exchange.importing import PeftSource, download_peft
-    from adapter_hub.hub import is_hub
+    from adapter_hub.formats.reference import is_hub
 
     if is_hub(source):
         found, folder = download_peft(source, scratch), scratch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from adapter_hub.cli.terminal.arguments import ref_argument
 from adapter_hub.cli.terminal.echo import echo_json, echo_text, echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.formats.reference import parse_source
 
 if TYPE_CHECKING:
     from adapter_hub.formats.manifest import Manifest
@@ -31,17 +33,17 @@ if TYPE_CHECKING:
 def lineage(options: GlobalOptions, ref: str, descendants: bool, form: str, as_json: bool) -> None:
     """Show what an adapter came from, or what came from it, across all registries."""
     from adapter_hub.artifact.folder import Artifact
-    from adapter_hub.formats.reference import is_local
     from adapter_hub.registry.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
     from adapter_hub.registry.resolution import look_up
 
     registries = options.registries()
-    if is_local(ref):
-        artifact = Artifact.open(ref)
+    source = parse_source(ref)
+    if isinstance(source, Path):
+        artifact = Artifact.open(source)
         digest = artifact.digest
         graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})
     else:
-        parsed, registries = options.open_ref(ref, registries)
+        parsed, registries = options.open_ref(source, registries)
         found = look_up(parsed, registries)
         echo_warnings(found.warnings)
         digest = found.block.digest

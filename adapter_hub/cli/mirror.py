@@ -12,6 +12,7 @@ from adapter_hub.cli.terminal.arguments import PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.formats.reference import is_address, is_folder_of_store
 
 if TYPE_CHECKING:
     from adapter_hub.exchange import Mirrored
@@ -83,13 +84,11 @@ def _row(item: Mirrored) -> dict[str, str | int]:
 
 
 def _open(options: GlobalOptions, text: str, must_exist: bool = False) -> Store:
-    from adapter_hub.embedded import EMBEDDED
     from adapter_hub.errors import NotFoundError
-    from adapter_hub.paths import is_address
     from adapter_hub.stores.opening import open_store
 
     here = Path.cwd() / "registry.json"
-    if text == EMBEDDED or is_address(text):
+    if not is_folder_of_store(text):
         return open_store(text, here, cache=options.open_cache().folder)
     folder = Path(text).expanduser()
     if must_exist and not folder.is_dir():
@@ -99,7 +98,7 @@ def _open(options: GlobalOptions, text: str, must_exist: bool = False) -> Store:
 
 def _next_step(options: GlobalOptions, target: str) -> str:
     """Return how to list in a registry what is in the target now."""
-    if "://" in target:
+    if is_address(target):
         registry = "hf://datasets/NAMESPACE/NAME"
     else:
         registry = shlex.quote(str(Path(target) / "registry.json"))

@@ -10,6 +10,7 @@ import click
 from adapter_hub.cli.terminal.arguments import PATH, PLACE, allow_quarantined_option, json_option
 from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_warning
 from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.formats.reference import AdapterRef, parse_source
 
 if TYPE_CHECKING:
     from adapter_hub.errors import AdapterHubError
@@ -46,12 +47,13 @@ def pull(
     registries, cache = options.registries(), options.open_cache()
 
     def pull_one(ref: str) -> None:
-        name = ref.removeprefix("hf://").partition("@")[0].partition("~")[0]
+        source = parse_source(ref)
+        name = source.name if isinstance(source, AdapterRef) else source
         target = to if to is None or len(refs) == 1 else to / name
         _check_target(target)
         with DownloadBar() as arrivals:
             artifact = pull_adapter(
-                ref,
+                source,
                 registries=registries,
                 cache=cache,
                 to=target,

@@ -146,8 +146,8 @@ def transcribe(
     line per file; with several files each starts with its name. JSON has the fields of OpenAI's
     verbose_json. For `auto`, which adapter transcribed what is reported on stderr.
     """
+    from adapter_hub.formats.reference import AUTO
     from adapter_hub.speech.audio import find_audio
-    from adapter_hub.transcription.opening import AUTO
 
     form = "json" if as_json else form
     files = [file for path in audio for file in find_audio(path)]

@@ -28,10 +28,9 @@ from adapter_hub.formats.lock_file import (
     read_lock,
     write_lock,
 )
-from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.reference import AdapterRef, is_folder_of_store
 from adapter_hub.formats.registry_file import Location
 from adapter_hub.isolation import isolated
-from adapter_hub.paths import is_address
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import judge_ancestors
 from adapter_hub.registry.standing import standing
@@ -251,12 +250,12 @@ def listed_places(digest: str, registries: Sequence[Registry], path: Path) -> li
         for registry in registries
         if (entry := registry.by_digest.get(digest))
         for location in entry[2].locations
-        if not registry.is_on_hub or is_address(location.store) or location.store == EMBEDDED
+        if not (registry.is_on_hub and is_folder_of_store(location.store))
     ]  # a folder that is named on the Hub is nobody's here
 
 
 def _as_written_in(path: Path, location: Location, registry: Registry) -> Location:
-    if location.store == EMBEDDED or is_address(location.store):
+    if not is_folder_of_store(location.store):
         return location
     return location.model_copy(update={"store": _label_from(path, registry.path.parent / location.store)})
 

@@ -27,7 +27,7 @@ from adapter_hub.errors import (
 from adapter_hub.exchange.mirrored_statuses import Bringing
 from adapter_hub.exchange.places import write_card
 from adapter_hub.formats.manifest import Manifest
-from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.formats.reference import AdapterRef, parse_source
 from adapter_hub.isolation import isolated
 from adapter_hub.paths import cache_folder
 from adapter_hub.registry.status_memory import Said, StatusMemory, statement
@@ -113,9 +113,9 @@ def _wanted(refs: Sequence[AdapterRef | str], source: Store) -> list[tuple[str, 
         return found
     found = []
     for item in refs:
-        if isinstance(item, str) and is_local(item):
+        ref = parse_source(item)
+        if isinstance(ref, Path):
             raise InvalidInputError(f"{item}: a folder; publish it, a mirror copies what is published")
-        ref = AdapterRef.parse(item) if isinstance(item, str) else item
         if ref.hub:
             raise InvalidInputError(
                 f"{ref}: name the store with --from hf://namespace, and the adapter without"

@@ -16,10 +16,10 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.reference import is_address, is_folder_of_store
 from adapter_hub.formats.registry_file import Location, VersionBlock
 from adapter_hub.formats.versions import preferred
 from adapter_hub.hub import RepoId
-from adapter_hub.paths import is_address
 from adapter_hub.registry.contract import Registry, WritableRegistry
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.reporting import ReceivedBytes
@@ -53,7 +53,7 @@ def check_place(registry: WritableRegistry, store: Store) -> None:
             f"store {embedded.store_path()} belongs to the embedded catalogue; name its registry too "
             f"(--registry {embedded.registry_path()}), or another store"
         )
-    if registry.is_on_hub and not is_address(label):
+    if registry.is_on_hub and is_folder_of_store(label):
         raise InvalidInputError(
             f"registry {registry.label} is on the Hub, whose users do not see the folder {label}; name a "
             f"store on the Hub (--store {registry.default_store}), or a registry file"
@@ -72,7 +72,7 @@ def open_location(
     Raises:
         InvalidInputError: no store that can be opened, or a registry on the Hub names a folder.
     """
-    if registry.is_on_hub and not (is_address(location.store) or location.store == EMBEDDED):
+    if registry.is_on_hub and is_folder_of_store(location.store):
         raise InvalidInputError(
             f"registry {registry.label} is on the Hub and names a folder, {location.store}"
         )

@@ -16,7 +16,7 @@ from adapter_hub.errors import (
 from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.landing import Listed, land
 from adapter_hub.exchange.places import open_location
-from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.formats.reference import AdapterRef, parse_source
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import Resolved, judge_ancestors, judge_bytes, resolve
 from adapter_hub.reporting import Downloading, Tell
@@ -24,7 +24,7 @@ from adapter_hub.stores.cache import Cache
 
 
 def pull(
-    ref: AdapterRef | str,
+    ref: AdapterRef | Path | str,
     *,
     registries: Sequence[Registry],
     cache: Cache,
@@ -49,13 +49,13 @@ def pull(
         IntegrityError: what arrived is not what was published; every difference.
     """
     warnings: list[str] = []
-    if isinstance(ref, str) and is_local(ref):
-        artifact = Artifact.open(ref)
+    source = parse_source(ref)
+    if isinstance(source, Path):
+        artifact = Artifact.open(source)
         artifact.verify()
         warnings += judged(artifact, registries, allow_quarantined)
     else:
-        parsed = AdapterRef.parse(ref) if isinstance(ref, str) else ref
-        parsed, registries = open_hub_ref(parsed, registries, cache, tell)
+        parsed, registries = open_hub_ref(source, registries, cache, tell)
         resolved, artifact = _find(parsed, registries, cache, allow_quarantined, progress)
         warnings += resolved.warnings
     # the artifact knows of ancestors that no registry may list between it and a retired one

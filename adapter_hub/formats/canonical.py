@@ -20,9 +20,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from adapter_hub.errors import InvalidInputError, few
 from adapter_hub.escaping import shown
+from adapter_hub.formats.reference import DIGEST_PATTERN
 from adapter_hub.formats.times import TIME_PATTERN, check_time
 
-DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
 _LARGEST = 2**53 - 1  # the largest integer that every reader of JSON keeps exact
 MAXIMUM_VALUES = 2_000_000  # in a file of JSON: at worst some 250 MB of memory
 MAXIMUM_KEYS = 10_000  # of one object in a record

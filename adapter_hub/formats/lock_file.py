@@ -22,7 +22,7 @@ from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import resolved, write_atomically
 from adapter_hub.formats.canonical import Count, Digest, Record, Text, check_schema, read_json
 from adapter_hub.formats.manifest import MAXIMUM_FILES, BaseModelPin, FileEntry, Name, VersionText
-from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.formats.reference import AdapterRef, parse_source
 from adapter_hub.formats.registry_file import Location
 
 LOCK_SCHEMA = "lock/1"
@@ -133,9 +133,10 @@ def parse_requirement(text: str) -> AdapterRef:
     Raises:
         InvalidInputError: no reference, or an artifact's folder, which nobody else could get.
     """
-    if is_local(text):
+    source = parse_source(text)
+    if isinstance(source, Path):
         raise InvalidInputError(f"{text}: a folder cannot be locked; publish the artifact, and lock its name")
-    return AdapterRef.parse(text)
+    return source
 
 
 def read_lock(path: Path) -> LockFile:

@@ -1,34 +1,41 @@
-"""How adapters are named: `namespace/name`, with a version and a digest if need be.
+"""What a user's words name: an adapter, an artifact's folder, a place on the Hub, a file.
 
->>> ref = AdapterRef.parse("mini/da@1.2.0")
+>>> ref = parse_source("mini/da@1.2.0")
 >>> ref.name, ref.version
 ('mini/da', '1.2.0')
->>> str(AdapterRef.parse("hf://mini/da~=1.2"))
+>>> str(parse_source("hf://mini/da~=1.2"))
 'hf://mini/da~=1.2'
+>>> parse_source("./out/adapter.json").as_posix()
+'out'
+
+Every command decides it here, so that the same words mean the same everywhere. Nothing heavy is imported:
+the command line reads its options with this module.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
-
+from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.formats.canonical import DIGEST_PATTERN
 
+HUB = "hf://"
+DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
 MAXIMUM_NAME = 96
-RESERVED = frozenset({"auto", "base-model", "latest", "none"})
+AUTO, BASE_MODEL = "auto", "base-model"  # adapters chosen by language; none at all
+RESERVED = frozenset({AUTO, BASE_MODEL, "latest", "none"})
 _PART = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 NAME_PATTERN = rf"{_PART}/{_PART}"
 VERSION_PATTERN = r"(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:(?:a|b|rc)(?:0|[1-9]\d*))?"
 _REF = re.compile(
-    rf"(?P<hub>hf://)?(?P<name>[^@~#]+?)(?:@(?P<version>[^#]+)|~=(?P<compatible>[^#]+))?"
+    rf"(?P<hub>{HUB})?(?P<name>[^@~#]+?)(?:@(?P<version>[^#]+)|~=(?P<compatible>[^#]+))?"
     rf"(?:#(?P<digest>{DIGEST_PATTERN}))?"
 )
+_MANIFEST_FILE = "/adapter.json"
 EXPECTED = "namespace/name, namespace/name@1.2.0 or namespace/name~=1.2"
 
 
@@ -60,22 +67,6 @@ def check_version(version: str) -> str:
             f"version {version!r}: expected MAJOR.MINOR.PATCH with an optional aN, bN or rcN, like 1.2.0"
         )
     return version
-
-
-def is_local(text: str) -> bool:
-    """Tell whether `text` names a folder (or its manifest) rather than what a registry or the Hub has.
-
-    `./a`, `/a` and `…/adapter.json` do. What could be an adapter's name is one, so that no folder that
-    happens to lie here takes the place of an adapter; anything else is a folder if there is one.
-    """
-    if text.startswith((".", "/")) or text.endswith("/adapter.json"):
-        return True
-    if not text or text in RESERVED or re.fullmatch(rf"(?:hf://)?{NAME_PATTERN}(?:[@~#].*)?", text):
-        return False
-    try:
-        return Path(text).is_dir()
-    except (ValueError, OSError):  # a NUL, a name that is too long
-        return False
 
 
 @dataclass(frozen=True)
@@ -111,6 +102,8 @@ class AdapterRef:
         if found["version"] is not None:
             check_version(found["version"])
         if found["compatible"] is not None:
+            from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415 - see above
+
             try:
                 SpecifierSet(f"~={found['compatible']}")
             except InvalidSpecifier:
@@ -123,12 +116,82 @@ class AdapterRef:
         version = f"@{self.version}" if self.version else ""
         compatible = f"~={self.compatible}" if self.compatible else ""
         digest = f"#{self.digest}" if self.digest else ""
-        return f"{'hf://' if self.hub else ''}{self.name}{version}{compatible}{digest}"
+        return f"{HUB if self.hub else ''}{self.name}{version}{compatible}{digest}"
 
     def admits(self, version: str) -> bool:
         """Tell whether this reference may resolve to `version`; pre-releases only when named."""
+        from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - see above
+        from packaging.version import Version  # noqa: PLC0415
+
         if self.version is not None:
             return version == self.version
         if self.compatible is None:
             return not Version(version).is_prerelease
         return SpecifierSet(f"~={self.compatible}").contains(Version(version))
+
+
+def parse_source(text: str | AdapterRef | Path) -> AdapterRef | Path:
+    """Return what a user calls an adapter: a reference to a published one, or an artifact's folder.
+
+    Args:
+        text: as `is_local` understands it; what has been decided already comes back as it is.
+
+    Returns:
+        A reference, or the folder in which `adapter.json` is (also where that file itself was named).
+
+    Raises:
+        InvalidInputError: neither, with the grammar of a reference.
+    """
+    if isinstance(text, AdapterRef):
+        return text
+    if isinstance(text, str) and not is_local(text):
+        return AdapterRef.parse(text)
+    folder = Path(text)
+    return folder.parent if f"/{folder.name}" == _MANIFEST_FILE else folder
+
+
+def is_local(text: str) -> bool:
+    """Tell whether `text` names a folder (or its manifest) rather than what a registry or the Hub has.
+
+    `./a`, `/a` and `…/adapter.json` do. What could be an adapter's name is one, so that no folder that
+    happens to be here takes the place of an adapter; anything else is a folder if there is one.
+    """
+    if text.startswith((".", "/")) or text.endswith(_MANIFEST_FILE):
+        return True
+    if not text or text in RESERVED or re.fullmatch(rf"(?:{HUB})?{NAME_PATTERN}(?:[@~#].*)?", text):
+        return False
+    try:
+        return Path(text).is_dir()
+    except (ValueError, OSError):  # a NUL, a name that is too long
+        return False
+
+
+def is_hub(text: str) -> bool:
+    """Tell whether `text` names something on the Hub."""
+    return text.startswith(HUB)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether `text` names something elsewhere, like `hf://namespace`, and no file or folder."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None or text.startswith("hf:")
+
+
+def is_folder_of_store(label: str) -> bool:
+    """Tell whether a store's label names a folder, and neither the embedded store nor one elsewhere."""
+    return label != EMBEDDED and not is_address(label)
+
+
+def expanded(text: str) -> Path:
+    """Return the path that a user's text names; `~` is the home folder, unless a file has that name.
+
+    Raises:
+        InvalidInputError: no text, a NUL in it, or the home of a user who is not known here.
+    """
+    if not text or "\0" in text:
+        raise InvalidInputError(f"path {text!r}: expected the name of a file or folder")
+    try:
+        return Path(text) if os.path.lexists(text) else Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidInputError(
+            f"path {text!r}: no such user here, whose home it could be; write ./{text} for a name like that"
+        ) from None

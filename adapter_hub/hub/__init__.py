@@ -22,7 +22,6 @@ from adapter_hub.hub.names import (
     check_commit,
     check_pin,
     check_revision,
-    is_hub,
 )
 from adapter_hub.hub.patience import Patience
 
@@ -37,7 +36,6 @@ __all__ = [
     "check_commit",
     "check_pin",
     "check_revision",
-    "is_hub",
     "make_way",
     "scratch_folder",
 ]

@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.formats.reference import HUB, is_hub
 
-SCHEME = "hf://"
 MOST_TEXTS, LONGEST_TEXT = 200, 200  # of tags, languages, base models: how many, how many characters
 MAXIMUM_REPO = 96  # characters, as the Hub allows
 _REPO_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./-]*[A-Za-z0-9_-])?")
 _BLOCK = 2**20
-
-
-def is_hub(text: str) -> bool:
-    """Tell whether `text` names something on the Hub."""
-    return text.startswith(SCHEME)
 
 
 def check_commit(commit: str) -> str:
@@ -109,7 +104,7 @@ class RepoId:
         Raises:
             InvalidInputError: something else.
         """
-        rest = text.removeprefix(SCHEME).rstrip("/")
+        rest = text.removeprefix(HUB).rstrip("/")
         if not is_hub(text):
             raise InvalidInputError(f"{text!r}: expected hf://namespace/name or hf://datasets/namespace/name")
         if rest.startswith("datasets/"):
@@ -122,7 +117,7 @@ class RepoId:
         return self.id.partition("/")[0]
 
     def __str__(self) -> str:
-        return f"{SCHEME}{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
+        return f"{HUB}{'datasets/' if self.kind == 'dataset' else ''}{self.id}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import warnings
 from pathlib import Path
 
 from adapter_hub import embedded
-from adapter_hub.paths import is_address, registry_path, registry_text
+from adapter_hub.formats.reference import is_address
+from adapter_hub.paths import registry_path, registry_text
 from adapter_hub.registry.contract import Registry, WritableRegistry
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.trust import registry_here

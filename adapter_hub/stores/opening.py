@@ -12,6 +12,7 @@ from pathlib import Path
 from adapter_hub import embedded
 from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.reference import HUB, is_address, is_hub
 from adapter_hub.reporting import ReceivedBytes
 from adapter_hub.stores.contract import Store
 from adapter_hub.stores.folder import FolderStore
@@ -39,12 +40,10 @@ def open_store(
     """
     if label == EMBEDDED:
         return FolderStore(embedded.store_path())
-    if label.startswith("hf://"):
+    if is_hub(label):
         from adapter_hub.stores.hub import HubStore  # noqa: PLC0415 - folders need no Hub's client
 
-        return HubStore(
-            label.removeprefix("hf://").rstrip("/"), cache=cache, progress=progress, private=private
-        )
-    if "://" in label:
+        return HubStore(label.removeprefix(HUB).rstrip("/"), cache=cache, progress=progress, private=private)
+    if is_address(label):
         raise InvalidInputError(f"store {label}: expected a folder, or hf://namespace")
     return FolderStore(registry.parent / label)

@@ -24,10 +24,9 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.reference import AdapterRef, is_hub
 from adapter_hub.formats.registry_file import Score, VersionBlock
 from adapter_hub.formats.versions import sort_versions
-from adapter_hub.hub import is_hub
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.namespaces import Namespaces

@@ -23,7 +23,7 @@ from adapter_hub.exchange import pull
 from adapter_hub.files.ownership import is_ours, is_private
 from adapter_hub.files.writing import make_private, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, hex_of, sha256_hex
-from adapter_hub.formats.reference import AdapterRef, is_local
+from adapter_hub.formats.reference import AUTO, BASE_MODEL, AdapterRef
 from adapter_hub.model.base_model import BaseModel, load_base_model, load_pinned_base_model
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.model.memory import memory_guard
@@ -37,8 +37,6 @@ from adapter_hub.stores.cache import Cache
 from adapter_hub.transcription.candidates import find_candidates
 from adapter_hub.transcription.routing import THRESHOLD, Candidate, FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcriber import Transcriber, warn
-
-AUTO, BASE_MODEL = "auto", "base-model"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Places:
     def fetch(self, ref: str | AdapterRef, *, allow_quarantined: str | None = None) -> Artifact:
         """Return the artifact of a reference, pulled into the cache if need be."""
         return pull(
-            ref if isinstance(ref, AdapterRef) or is_local(ref) else AdapterRef.parse(ref),
+            ref,
             registries=self.registries(),
             cache=Cache(self.folder),
             allow_quarantined=allow_quarantined,

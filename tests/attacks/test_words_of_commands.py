@@ -20,7 +20,8 @@ from adapter_hub.cli import COMMANDS, cli
 from adapter_hub.cli.terminal.crash_reports import MOST_FILES, crash_reports_folder, without_secrets
 from adapter_hub.cli.terminal.errors import outcome_of
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.paths import cache_folder, expanded, registry_path
+from adapter_hub.formats.reference import expanded
+from adapter_hub.paths import cache_folder, registry_path
 
 COMMAND = (sys.executable, "-m", "adapter_hub")
 WORDS = {

@@ -21,6 +21,7 @@ from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import publish
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.reference import BASE_MODEL
 from adapter_hub.model.base_model import load_base_model
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.reporting import Tell
@@ -36,7 +37,7 @@ from adapter_hub.trainers.reproduction.settings import EXPANSION, SPLITS, Settin
 from adapter_hub.trainers.reproduction.untouched import Neighbour, compare_beside
 from adapter_hub.trainers.similarity import measure_similarity, ranked
 from adapter_hub.trainers.training import train
-from adapter_hub.transcription.opening import BASE_MODEL, load
+from adapter_hub.transcription.opening import load
 from adapter_hub.transcription.transcriber import Transcriber
 
 Outcome = dict[str, Any]

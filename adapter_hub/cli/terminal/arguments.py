@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.paths import expanded
+from adapter_hub.formats.reference import expanded
 
 if TYPE_CHECKING:
     _ToPath = click.ParamType[Path]

@@ -79,7 +79,8 @@ class GlobalOptions:
 
     def own_store(self, *, private: bool | None = None) -> Store:
         """Return the store that commands write to: the named one, or the one that the registry goes with."""
-        from adapter_hub.paths import is_address, store_path, store_text
+        from adapter_hub.formats.reference import is_address
+        from adapter_hub.paths import store_path, store_text
         from adapter_hub.stores.folder import FolderStore
         from adapter_hub.stores.opening import open_store
 
@@ -90,15 +91,12 @@ class GlobalOptions:
         return FolderStore(store_path(text, registry.path))
 
     def open_ref(
-        self, text: str, registries: tuple[Registry, ...]
+        self, ref: AdapterRef, registries: tuple[Registry, ...]
     ) -> tuple[AdapterRef, tuple[Registry, ...]]:
         """Return a reference and the registries to look it up in; `hf://` adds its repository to them.
 
         That is asked for its statuses; while it cannot be, what is in the cache is shown with a warning.
         """
-        from adapter_hub.formats.reference import AdapterRef
-
-        ref = AdapterRef.parse(text)
         if not ref.hub:
             return ref, registries
         from adapter_hub.exchange import open_hub_ref

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adapter_hub.cli.terminal.echo import echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.formats.reference import parse_source
 
 if TYPE_CHECKING:
     from adapter_hub.formats.manifest import Manifest
@@ -48,16 +49,16 @@ def find_version(options: GlobalOptions, text: str) -> FoundVersion:
         NotFoundError: no such adapter, or its manifest is at none of its locations.
     """
     from adapter_hub.artifact.folder import Artifact
-    from adapter_hub.formats.reference import is_local
     from adapter_hub.registry.resolution import look_up
     from adapter_hub.registry.standing import Standings
     from adapter_hub.stores.contract import Claims
 
-    if is_local(text):
-        artifact = Artifact.open(text)
+    source = parse_source(text)
+    if isinstance(source, Path):
+        artifact = Artifact.open(source)
         standing = Standings(options.registries()).of(artifact.digest, artifact.manifest.function_digest)
         return FoundVersion(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
-    ref, registries = options.open_ref(text, options.registries())
+    ref, registries = options.open_ref(source, options.registries())
     found = look_up(ref, registries)
     echo_warnings(found.warnings)
     manifest, claims = _read(found, options.open_cache().folder)
