@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import formats_page
 import recipe_page
 
 from adapter_hub import embedded
@@ -53,6 +54,7 @@ PAGES: Mapping[Path, Callable[[str], str]] = {
     README: readme,
     ROOT / "docs/catalogue.md": catalogue,
     ROOT / "docs/recipe.md": recipe_page.with_tables,
+    ROOT / "docs/formats.md": formats_page.with_tables,
 }
 
 

@@ -27,7 +27,14 @@ def strictness(status: Status) -> int:
 
 
 class ErrorCounts(Record):
-    """Pooled counts of an alignment: word or character errors against the reference's length."""
+    """Pooled counts of an alignment: word or character errors against the references.
+
+    Attributes:
+        hits: words or characters that are right.
+        substitutions: that were replaced.
+        deletions: that are missing.
+        insertions: that are too many.
+    """
 
     hits: Count
     substitutions: Count
@@ -59,7 +66,19 @@ class ErrorCounts(Record):
 
 
 class UtteranceRow(Record):
-    """One utterance: what was said, what was heard, and the errors after normalising."""
+    """One utterance: reference and hypothesis, and the errors after normalising both.
+
+    Attributes:
+        id: of the utterance; in a published report the sha256 of its audio.
+        audio_sha256: of the audio file.
+        seconds: of audio.
+        language: BCP 47 tag.
+        speaker: who speaks; in a published report `speaker-1`, `speaker-2`, ….
+        reference: what is said, as the data set has it.
+        hypothesis: what was transcribed.
+        words: errors by word.
+        characters: errors by character.
+    """
 
     id: Text
     audio_sha256: Sha256
@@ -73,7 +92,15 @@ class UtteranceRow(Record):
 
 
 class Interval(Record):
-    """A 95 % interval by resampling speakers (or utterances, where no speaker is known)."""
+    """A 95 % interval of the primary metric by resampling (bootstrap).
+
+    Attributes:
+        low: as a fraction.
+        high: as a fraction.
+        resamples: how many.
+        unit: what was drawn: speakers, or utterances where no speaker is known.
+        random_seed: of the draws.
+    """
 
     low: Annotated[float, Field(ge=0.0)]
     high: Annotated[float, Field(ge=0.0)]
@@ -83,7 +110,13 @@ class Interval(Record):
 
 
 class Decoding(Record):
-    """How the text was searched for."""
+    """How the text was searched for.
+
+    Attributes:
+        beams: 1 for greedy search.
+        timestamps: whether timestamp tokens were decoded.
+        language: the decode language given, or `auto`.
+    """
 
     beams: Annotated[int, Field(ge=1)]
     timestamps: bool
@@ -91,7 +124,13 @@ class Decoding(Record):
 
 
 class Subject(Record):
-    """What was evaluated: an adapter, by its function digest, or the base model alone (all absent)."""
+    """What was evaluated: an adapter, or the base model alone (all fields absent).
+
+    Attributes:
+        name: of the adapter.
+        version: of the adapter.
+        function_digest: of the adapter, which is what binds the report to it.
+    """
 
     name: Name | None = None
     version: VersionText | None = None
@@ -99,7 +138,28 @@ class Subject(Record):
 
 
 class EvaluationReport(Record):
-    """The outcome of one evaluation, bound to the bytes that took part in it."""
+    """The outcome of one evaluation, bound to the bytes that took part in it.
+
+    Attributes:
+        schema: of this record.
+        created: when it was finished.
+        subject: what was evaluated.
+        base_model_digest: of the base model.
+        data: the data set's name, or its repository on the Hub.
+        data_sha256: of the rows, see data digest.
+        split: like `test`.
+        languages: BCP 47 tags of the rows.
+        normaliser: of texts before they are compared, like `basic/1`.
+        decoding: how the text was searched for.
+        primary: the metric that counts for this language.
+        words: sum of the rows' counts.
+        characters: sum of the rows' counts.
+        interval: of the primary metric.
+        seconds: of audio.
+        wall_seconds: duration of the evaluation.
+        packages: versions by package.
+        rows: one for each utterance.
+    """
 
     schema_: Annotated[Literal["evaluation/1"], Field(alias="schema")]
     created: UtcTime
@@ -140,7 +200,15 @@ class EvaluationReport(Record):
 
 
 class StatusEntry(Record):
-    """One line of `status.json`, a list that only grows; the latest entry of a version counts."""
+    """One line of `status.json`, a list that only grows; the latest entry of a version counts.
+
+    Attributes:
+        version: that it is about.
+        digest: of that version's manifest.
+        status: what the version may be used for from then on.
+        reason: for people; `published` for the first entry of a version.
+        time: when it was set.
+    """
 
     version: VersionText
     digest: Digest
@@ -150,7 +218,15 @@ class StatusEntry(Record):
 
 
 class Finding(Record):
-    """One result of an audit check."""
+    """One result of an audit check.
+
+    Attributes:
+        code: of the check, which `audit --explain` describes.
+        severity: how grave it is.
+        ref: of what was checked.
+        message: what is wrong.
+        hint: what to do about it.
+    """
 
     code: Text
     severity: Severity

@@ -28,9 +28,20 @@ class FullFineTune(Record):
     """The record of a full fine-tune, `full_fine_tuning.json` beside the model's files.
 
     Attributes:
+        schema: of this record.
+        name: of the recipe.
+        version: of the recipe.
+        created: when it was finished.
+        authors: as the recipe names them.
+        license: SPDX expression.
+        task: what it writes: the language spoken, or English.
+        timestamps: whether it was trained with timestamp tokens.
         decode_languages: Whisper's languages of the rows that it was trained on, sorted.
         base_model: what training started from.
-        digest: of the new model, as `adapter_hub.base_model.digest` computes it.
+        digest: of the new model, see base model digest.
+        data: that it was trained on.
+        recipe: TOML text of the training.
+        training: how it ran.
     """
 
     schema_: Annotated[Literal["full-fine-tune/1"], Field(alias="schema")]

@@ -34,7 +34,10 @@ class LockedRegistry(Record):
     """A registry that listed the adapters, as it was when they were locked.
 
     Attributes:
-        label: where it was: a path (from the lock's folder if it starts with `./`), or on the Hub.
+        registry_id: of the registry.
+        label: where it was: `embedded`, a path (from the lock's folder if it starts with `./`), or on the
+            Hub.
+        sequence: that it had.
     """
 
     registry_id: Text
@@ -43,7 +46,13 @@ class LockedRegistry(Record):
 
 
 class LockedAncestor(Record):
-    """A version that a locked adapter was made from, directly or not."""
+    """A version that a locked adapter was made from, directly or not.
+
+    Attributes:
+        name: of the ancestor.
+        version: of the ancestor.
+        digest: of its manifest.
+    """
 
     name: Name
     version: VersionText
@@ -54,8 +63,14 @@ class LockedAdapter(Record):
     """One adapter version, to the byte.
 
     Attributes:
-        hub: it was asked for as `hf://…`, past the registries.
-        closure: every ancestor, sorted; the quarantine of any of them counts.
+        name: of the adapter.
+        version: of the adapter.
+        digest: of its manifest.
+        weights_digest: as in the manifest.
+        hub: whether it was asked for as `hf://…`, past the registries.
+        base_model: as in the manifest.
+        files: as in the manifest.
+        closure: every ancestor, sorted by name, version and digest; the quarantine of any of them counts.
         locations: where its bytes were; a path that starts with `./` begins at the lock's folder.
     """
 
@@ -88,9 +103,10 @@ class LockFile(Record):
     """The whole file.
 
     Attributes:
+        schema: of the file.
         requirements: references as the user wrote them.
         registries: those that listed the adapters or their ancestors.
-        adapters: sorted by name and version.
+        adapters: sorted by name and version, each once.
     """
 
     schema_: Annotated[Literal["lock/1"], Field(alias="schema")]

@@ -73,14 +73,27 @@ BaseModelId = Annotated[
 
 
 class Language(Record):
-    """A language of the adapter: its BCP 47 tag, and the Whisper token that stands for it."""
+    """A language of the adapter, and the token of Whisper's that stands for it.
+
+    Attributes:
+        tag: BCP 47 tag, like `gl`.
+        decode_language: the language in Whisper's `<|…|>` token, like `gl`; another one where Whisper has
+            none for the tag.
+    """
 
     tag: Text
     decode_language: Text
 
 
 class BaseModelPin(Record):
-    """The base model: `digest` identifies it (see `adapter_hub.base_model.digest`), the rest finds it."""
+    """The base model of an adapter: `digest` identifies it, the rest says where to look for it.
+
+    Attributes:
+        id: its repository on the Hub, or a name; never a path.
+        revision: commit of that repository; absent for a local model.
+        architecture: the class in `transformers`, `WhisperForConditionalGeneration`.
+        digest: see base model digest.
+    """
 
     id: BaseModelId
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = None
@@ -89,7 +102,13 @@ class BaseModelPin(Record):
 
 
 class LoraModule(Record):
-    """One adapted linear: its full path in the base model, the rank, and the scaling of B·A."""
+    """One adapted linear: its output gets `scaling · B·A·x` added.
+
+    Attributes:
+        path: full path of the linear in the base model, like `model.encoder.layers.0.fc1`.
+        rank: rows of A and columns of B.
+        scaling: the factor of B·A: PEFT's alpha / rank, or alpha / √rank with rsLoRA.
+    """
 
     path: Text
     rank: Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
@@ -97,7 +116,15 @@ class LoraModule(Record):
 
 
 class LoraSection(Record):
-    """One set of LoRA weights: the adapter's own, or one half of an expert pair."""
+    """One set of LoRA weights: the adapter's own, or one half of an expert pair.
+
+    Attributes:
+        role: `self`, or in an expert pair `parent` and `child`.
+        dtype: of all its tensors.
+        dropout: on the input of A while training.
+        parameters: values in its tensors: for every module rank · (inputs + outputs).
+        modules: sorted by path, each once.
+    """
 
     role: Literal["self", "parent", "child"]
     dtype: Literal["float32", "float16", "bfloat16"]
@@ -119,14 +146,25 @@ class LoraSection(Record):
 
 
 class GateSection(Record):
-    """The gate of an expert pair: per token and layer, or one learned pair of weights a layer."""
+    """The gate of an expert pair: what weighs its two halves.
+
+    Attributes:
+        kind: `token`: computed from every input; `static`: one learned pair of weights for each linear.
+        parameters: values in `gate.safetensors`.
+    """
 
     kind: Literal["token", "static"]
     parameters: Count
 
 
 class FileEntry(Record):
-    """A file of the artifact: relative POSIX path, size in bytes, sha256."""
+    """A file of the artifact.
+
+    Attributes:
+        path: relative POSIX path.
+        size: bytes.
+        sha256: of its bytes.
+    """
 
     path: Text
     size: Annotated[int, Field(ge=0, le=MAXIMUM_FILE)]
@@ -134,7 +172,18 @@ class FileEntry(Record):
 
 
 class Parent(Record):
-    """An adapter that this one was made from, pinned by the digests of its manifest, weights and function."""
+    """An adapter that this one was made from.
+
+    Attributes:
+        role: `seed`: training started from its weights; `expert`: the frozen half of a pair; `component`:
+            of an average.
+        name: of the parent.
+        version: of the parent.
+        digest: of the parent's manifest.
+        weights_digest: the one in the parent's manifest.
+        function_digest: the one in the parent's manifest.
+        weight: of a component, in the sum of updates; absent for other roles.
+    """
 
     role: ParentRole
     name: Name
@@ -146,7 +195,18 @@ class Parent(Record):
 
 
 class Similarity(Record):
-    """How near the adapter's speech is to languages of the base model (LoRA-Whisper, equation 4)."""
+    """How near the adapter's speech is to languages of the base model (LoRA-Whisper, equation 4).
+
+    Attributes:
+        measure: `argmax-share`: the share of segments whose likeliest language, of those in `scores`, it
+            is.
+        scores: by Whisper language; they sum to 1.
+        mean_probabilities: by Whisper language: the base model's probabilities, averaged over the segments.
+        segments: how many segments were measured.
+        random_seed: that chose them.
+        data_sha256: of the data set that they are from.
+        base_model_digest: of the model that measured.
+    """
 
     measure: Literal["argmax-share"]
     scores: dict[str, Share]
@@ -158,7 +218,17 @@ class Similarity(Record):
 
 
 class DataSource(Record):
-    """A data set that the adapter was trained on, bound to its content."""
+    """A data set that the adapter was trained on, bound to its content.
+
+    Attributes:
+        id: its name, or its repository on the Hub; never a path.
+        revision: commit on the Hub.
+        split: like `train`.
+        license: SPDX expression.
+        hours: of audio.
+        utterances: how many.
+        sha256: of the content, see data digest.
+    """
 
     id: Text
     revision: Text | None = None
@@ -170,9 +240,12 @@ class DataSource(Record):
 
 
 class CurvePoint(Record):
-    """Where training stood after `step`: losses in nats a token of text.
+    """Where training stood after a step; losses in nats per token of text.
 
-    `loss` is the mean over the training data since the point before, `dev_loss` that of the dev data.
+    Attributes:
+        step: optimiser steps so far.
+        loss: mean over the training data since the point before.
+        dev_loss: mean over the dev data.
     """
 
     step: Count
@@ -183,7 +256,16 @@ class CurvePoint(Record):
 class Training(Record):
     """How the training ran.
 
-    `best_step` is the step whose weights were kept, where early stopping chose; else the last one's were.
+    Attributes:
+        steps: optimiser steps.
+        best_step: whose weights were kept, where early stopping chose; absent: the last one's.
+        random_seed: of the training.
+        hardware: in words.
+        wall_seconds: duration.
+        packages: versions by package.
+        code_revision: commit of this project's checkout.
+        dirty: whether the checkout had changes that were not committed.
+        curve: in order of steps.
     """
 
     steps: Count
@@ -198,18 +280,27 @@ class Training(Record):
 
 
 class ProbeText(Record):
-    """What was decoded of a probe's input: the tokens that no rounding can change, and what they say."""
+    """What was decoded from a probe's input.
+
+    Attributes:
+        tokens: the first tokens, up to where rounding could change the choice.
+        text: what they say.
+    """
 
     tokens: tuple[Count, ...]
     text: str
 
 
 class Probe(Record):
-    """Proof of effect: what base model and adapter answer to a fixed input.
+    """Proof of effect: what base model and adapter answer to a fixed input, in float32.
 
-    `input` names the input (see `adapter_hub.decoding.probe`); the values are logits of float32
-    arithmetic, one list for the base model and one for the adapted model, `tolerance` the largest
-    absolute difference allowed; then the text of each.
+    Attributes:
+        input: names the input and what is computed from it: `sines/2`.
+        base_model_logits: of the base model alone.
+        adapter_logits: of the base model with the adapter.
+        tolerance: the largest absolute difference allowed.
+        base_model_text: what the base model alone decodes.
+        adapter_text: what the adapted model decodes.
     """
 
     input: Text
@@ -223,7 +314,29 @@ class Probe(Record):
 class Draft(Record):
     """All that a manifest says but for `function_digest`, which follows from the rest.
 
-    `source` says where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
+    Attributes:
+        schema: of this record.
+        name: of the adapter, which is also its repository on the Hub.
+        version: of the adapter.
+        created: when it was sealed.
+        authors: as the recipe names them.
+        license: SPDX expression, or `LicenseRef-…`.
+        method: how the weights came to be.
+        task: what it writes: the language spoken, or English.
+        timestamps: whether it was trained with timestamp tokens.
+        languages: that it is for.
+        base_model: that it belongs to.
+        lora: its weights.
+        gate: of an expert pair.
+        files: every file but `adapter.json`, sorted by path, each once.
+        weights_digest: of all tensors, see weights digest.
+        parents: that it was made from.
+        source: where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
+        similarity: measured when a parent was chosen.
+        data: that it was trained on.
+        recipe: TOML text of the training, without comments and with names in the place of paths.
+        training: how it ran.
+        probe: proof of effect.
     """
 
     schema_: Annotated[Literal["adapter/1"], Field(alias="schema")]
@@ -277,9 +390,11 @@ class Draft(Record):
 
 
 class Manifest(Draft):
-    """The record of one adapter version; see the module's docstring.
+    """The record of one adapter version, `adapter.json`.
 
-    `function_digest` is recomputed whenever a manifest is read: see the function of that name.
+    Attributes:
+        function_digest: of all that decides what the adapter does, see function digest; recomputed
+            whenever a manifest is read.
     """
 
     function_digest: Digest

@@ -47,10 +47,14 @@ _FREE_BRACKETS = 10_000  # where a file is small, whatever it holds
 
 
 class Location(Record):
-    """Where a version's bytes are: a store, and the path or the repository and commit in it.
+    """Where a version's bytes are: a store, and the place in it.
 
-    `store` is `embedded`, an absolute path, a path from the registry file's folder that starts with
-    `./`, or `hf://namespace`.
+    Attributes:
+        store: `embedded`, an absolute path, a path from the registry file's folder that starts with `./`,
+            or `hf://namespace`.
+        path: in a folder store: of the version's folder.
+        repo: on the Hub: the repository.
+        commit: on the Hub: the commit that the version's tag names.
     """
 
     store: Text
@@ -63,9 +67,15 @@ class Score(Record):
     """A score of this adapter, taken from an attached evaluation report.
 
     Attributes:
+        data: as in the report.
+        split: as in the report.
+        data_sha256: as in the report.
+        normaliser: as in the report.
+        decoding: `greedy` or `beam 5`, with `auto language` and `timestamps` where they apply, separated by
+            `, `.
+        metric: the report's primary one.
         value: the metric as a fraction.
         n: the number of utterances.
-        decoding: `greedy` or `beam 5`, with `auto language` or `timestamps` where it applies.
     """
 
     data: Text
@@ -79,14 +89,24 @@ class Score(Record):
 
 
 class BaseModelLink(Record):
-    """The base model of a version."""
+    """The base model of a version.
+
+    Attributes:
+        id: as in the manifest.
+        digest: as in the manifest.
+    """
 
     id: BaseModelId
     digest: Digest
 
 
 class ParentLink(Record):
-    """A parent of a version, by the digest of its manifest."""
+    """A parent of a version.
+
+    Attributes:
+        role: as in the manifest.
+        digest: of its manifest.
+    """
 
     role: ParentRole
     digest: Digest
@@ -96,11 +116,22 @@ class VersionBlock(Record):
     """What the registry says of one version.
 
     Attributes:
+        schema: of this block.
+        digest: of the manifest.
+        weights_digest: as in the manifest.
+        function_digest: as in the manifest.
+        method: as in the manifest.
         languages: BCP 47 tags.
-        decode_languages: the Whisper tokens, in the same order.
+        decode_languages: Whisper's languages, in the same order.
+        base_model: as in the manifest.
         rank: the largest of any module.
-        size: bytes of all its files.
-        published: when it became known.
+        parents: in the manifest's order.
+        license: as in the manifest.
+        size: bytes of all its files, `adapter.json` among them.
+        locations: where its bytes are, sorted by their canonical bytes.
+        published: time of the first status entry; without one, when the manifest was created.
+        scores: of the reports on its function digest, one for each way of measuring, sorted.
+        status: the latest; `active` without any.
         reason: why it has its status; absent while active.
         since: when it was given its status; absent while active from the start.
     """
@@ -129,7 +160,14 @@ Adapters = dict[str, dict[str, VersionBlock]]  # name, then version
 
 
 class RegistryFile(Record):
-    """The whole file, blocks of unknown schemas left out."""
+    """The whole file; an entry with a schema that this program does not know is kept and skipped.
+
+    Attributes:
+        schema: of the file.
+        registry_id: made up once, when the registry is made.
+        sequence: one more with every write.
+        adapters: by name, then by version.
+    """
 
     schema_: Annotated[Literal["registry/1"], Field(alias="schema")]
     registry_id: Text
