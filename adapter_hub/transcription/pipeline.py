@@ -93,7 +93,6 @@ class Pipeline:
         Args:
             recordings: opened when they are needed.
 
-
         Raises:
             OutOfMemoryError: a single window is too much.
             InvalidInputError: a language that cannot be decoded, or is not known.
