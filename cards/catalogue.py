@@ -32,6 +32,10 @@ def render_catalogue(adapters: Mapping[str, Mapping[str, VersionBlock]]) -> str:
 def with_catalogue(readme: str, adapters: Mapping[str, Mapping[str, VersionBlock]]) -> str:
     """Return `readme` with the text between the two markers replaced by the table.
 
+    Args:
+        readme: Markdown with both markers.
+        adapters: name, then version, then block.
+
     Raises:
         InvalidInputError: the markers are not there, once each and in order.
     """

@@ -19,7 +19,7 @@ MOST_ROWS = 12
 
 @dataclass(frozen=True)
 class CurveRow:
-    """A row of the table: losses in nats a token of text; `kept`: these weights are the adapter's."""
+    """A row of the table: losses in nats per token of text; `kept`: these weights are the adapter's."""
 
     step: int
     loss: float | None
@@ -29,6 +29,9 @@ class CurveRow:
 
 def sparkline(values: Sequence[float]) -> str:
     """Return bars from the lowest to the highest value, at most so many; more values are averaged.
+
+    Args:
+        values: in the order of the line.
 
     >>> sparkline([3.0, 2.0, 1.0])
     '█▅▁'
@@ -53,7 +56,11 @@ def loss_lines(training: Training) -> list[tuple[str, str, float, float]]:
 
 
 def curve_rows(training: Training) -> list[CurveRow]:
-    """Return the table: a row for each dev loss, or without any for each point; at most so many, evenly."""
+    """Return the table: a row for each dev loss, or without any for each point; at most so many, evenly.
+
+    Args:
+        training: of a manifest.
+    """
     curve = training.curve or ()
     watched = [i for i, point in enumerate(curve) if point.dev_loss is not None] or list(range(len(curve)))
     best = training.best_step

@@ -2,7 +2,7 @@
 
 text = front_matter(manifest, reports)     # between two lines of `---`
 
-Written by a YAML library; what somebody else wrote is always quoted, so that it stays text to every
+Written by a YAML library; what others wrote is always quoted, so that it stays text to every
 reader (`no`, `1e3`, `0o14`), and spelt with escapes where it is not visible.
 """
 
@@ -41,13 +41,18 @@ HUB_LICENCES = {spdx.lower(): hub for spdx, hub in SPDX_LICENCES}
 
 
 class Foreign(str):
-    """Text that somebody else wrote; it is quoted wherever it stands."""
+    """Text that others wrote; it is always quoted."""
 
     __slots__ = ()
 
 
 def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str:
-    """Return the YAML between the two `---`, with a newline at its end; equal records give equal text."""
+    """Return the YAML between the two `---`, with a newline at its end; equal records give equal text.
+
+    Args:
+        manifest: of the version.
+        reports: evaluations of it, in the order of the card.
+    """
     licence = HUB_LICENCES.get(manifest.license.lower())
     fields: dict[str, Any] = {
         "language": [Foreign(language.tag) for language in manifest.languages],
@@ -66,6 +71,9 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
 
 def as_yaml(fields: dict[str, Any]) -> str:
     r"""Return plain data as YAML of lines that are all ours.
+
+    Args:
+        fields: plain data; what others wrote is `Foreign`.
 
     >>> as_yaml({"license": Foreign("no\x85: # \u202e")})
     'license: "no\\N: # \\u202e"\n'
@@ -86,6 +94,9 @@ def as_yaml(fields: dict[str, Any]) -> str:
 
 def spdx_licence(hub_licence: str | None) -> str:
     """Return the SPDX id of a licence in the Hub's spelling; `LicenseRef-unknown` if there is none.
+
+    Args:
+        hub_licence: the `license` of a repository's card.
 
     >>> spdx_licence("apache-2.0"), spdx_licence("other")
     ('Apache-2.0', 'LicenseRef-unknown')

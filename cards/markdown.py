@@ -1,4 +1,4 @@
-r"""Text of others in Markdown: what it could mean to a renderer, it means to nobody.
+r"""Text of others in Markdown: no renderer finds a meaning in it.
 
 >>> inline("Apache-2.0"), inline("[win](http://x.example)")
 ('Apache-2.0', '`[win](http://x.example)`')
@@ -20,13 +20,21 @@ _ADDRESS_OR_LIST = re.compile(r"\.[^\W\d_]|^\d+[.)]|//")  # `evil.com` is a link
 
 
 def inline(value: object) -> str:
-    """Return a value for a line or a table's cell: plain where nothing in it can be Markdown, else code."""
+    """Return a value for a line or a table's cell: plain where nothing in it can be Markdown, else code.
+
+    Args:
+        value: anything; its text counts.
+    """
     text = shown(value, LONGEST)
     return text if _PLAIN.fullmatch(text) and not _ADDRESS_OR_LIST.search(text) else code(value)
 
 
 def code(value: object) -> str:
-    """Return a value as a code span that it cannot end, in a table's cell, too."""
+    """Return a value as a code span that it cannot end, in a table's cell, too.
+
+    Args:
+        value: anything; its text counts.
+    """
     text = shown(value, LONGEST).replace("<!--", "\\x3c!--")  # a README's tables are between such marks
     text = text.replace("|", "\\|") or " "
     ticks = "`" * (_longest_run(text) + 1)
@@ -35,7 +43,12 @@ def code(value: object) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """Return a block of code with lines of its own, which nothing in it can end."""
+    """Return a block of code with lines of its own, which nothing in it can end.
+
+    Args:
+        text: of any number of lines.
+        language: of the block, like `toml`.
+    """
     fence = "`" * max(3, _longest_run(text) + 1)
     lines = escaped_lines(text).rstrip("\n")
     return f"{fence}{language}\n{lines}\n{fence}"

@@ -2,7 +2,7 @@
 
     Path("README.md").write_text(render_card(artifact.manifest, reports), encoding="utf-8")
 
-Everything in a record was written by somebody else, so every value goes through a filter of
+Everything in a record was written by others, so every value goes through a filter of
 `adapter_hub.cards.markdown`, and the front matter through a YAML library.
 """
 

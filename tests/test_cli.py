@@ -227,7 +227,10 @@ def test_the_cache_is_listed_verified_and_pruned(published: Run, tmp_path: Path)
         (["retire", "test/pl", "--status", "yanked", "--reason", "x"], "name the version to retire"),
         (["retire", "mini/da@1.0.0", "--status", "yanked", "--reason", "x"], "which cannot be changed"),
         (["retire", "mini/da@9.0.0", "--status", "yanked", "--reason", "x"], "no such adapter"),
-        (["pull", "mini/da", "--to", "."], "--to .: exists and is no artifact; name a folder that does not"),
+        (
+            ["pull", "mini/da", "--to", "."],
+            "--to .: exists and is not an artifact; name a folder that does not",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -108,10 +108,10 @@ def test_a_full_fine_tune_is_scored_as_a_base_model_and_never_published(
     refused = run("publish", "full")
     assert refused.code == 1
     assert refused.err.strip() == (
-        "error: full: a full fine-tune, no adapter, and never published; "
+        "error: full: a full fine-tune, not an adapter, and never published; "
         "`adapter-hub evaluate base-model --base-model full` scores it"
     )
-    with pytest.raises(InvalidInputError, match="a full fine-tune, no adapter, and never published"):
+    with pytest.raises(InvalidInputError, match="a full fine-tune, not an adapter, and never published"):
         publish("full", registry=FileRegistry(tmp_path / "r.json"), store=FolderStore(tmp_path / "store"))
 
 

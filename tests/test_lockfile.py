@@ -70,7 +70,10 @@ def test_what_a_person_wrote_stays_as_it_was_written(path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": "lock/2"}, r"its schema lock/2 is newer than this program.*checkout.*pip install"),
+        (
+            {"schema": "lock/2"},
+            r"its schema lock/2 is newer than this program.*checkout.*pip install \.` in it$",
+        ),
         ({"schema": "registry/1"}, r"schema 'registry/1', expected 'lock/1'; restore it, or rebuild it"),
         ({"extra": 1}, "unknown field 'extra'"),
         ({"requirements": ["Not A Name"]}, "adapter reference 'Not A Name'|adapter name 'Not A Name'"),
@@ -147,7 +150,7 @@ def test_editing_the_requirements_by_hand_is_noticed(path: Path) -> None:
 def test_a_file_that_is_no_lock_is_not_overwritten(tmp_path: Path) -> None:
     lock = LockFile.parse(json.dumps(tree()).encode(), "a test")
     readme = write(tmp_path / "README.md", "# my app\n")
-    with pytest.raises(InvalidInputError, match=r"README\.md: exists and is no lock file; name another"):
+    with pytest.raises(InvalidInputError, match=r"README\.md: exists and is not a lock file; name another"):
         write_lock(readme, lock)
     assert readme.read_text(encoding="utf-8") == "# my app\n"
     conflict = write(tmp_path / "adapters.lock", "<<<<<<< ours\n" + lock.to_text())

@@ -195,7 +195,7 @@ def test_each_that_fails_is_a_line_and_the_others_are_installed(app: Run, site: 
         (None, ["lock", "./out"], "./out: a folder cannot be locked; publish the artifact"),
         ("{", ["sync", "--locked"], "rebuild it with `adapter-hub lock REF...`"),
         ('{"schema": "lock/9"}', ["sync", "--locked"], "newer than this program"),
-        ("# notes", ["lock", "test/pl"], "adapters.lock: exists and is no lock file"),
+        ("# notes", ["lock", "test/pl"], "adapters.lock: exists and is not a lock file"),
     ],
 )
 def test_what_is_wrong_with_a_lock_file_is_one_line(

@@ -239,7 +239,7 @@ def test_what_is_not_the_same_adapter_is_never_replaced(site: Site) -> None:
     make_artifact(models / "test/pl", "test/mine")
     failed: dict[str, AdapterHubError] = {}
     assert site.sync(to=models, failed=failed.__setitem__) == []
-    assert "exists and is no artifact" in str(failed["test/da@1.0.0"])
+    assert "exists and is not an artifact" in str(failed["test/da@1.0.0"])
     assert "holds test/mine@1.0.0" in str(failed["test/pl@1.0.0"])
     assert (models / "test/da/notes.txt").read_text(encoding="utf-8") == "mine"
 

@@ -28,7 +28,12 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy",
 
 
 def entry_of(folder: Path, path: str) -> FileEntry:
-    """Return size and sha256 of a file as they are now."""
+    """Return size and sha256 of a file as they are now.
+
+    Args:
+        folder: of the artifact.
+        path: of the file in it, POSIX.
+    """
     file = folder / path
     return FileEntry(path=path, size=file.stat().st_size, sha256=file_sha256(file))
 
@@ -38,6 +43,9 @@ def listed_paths(folder: Path) -> tuple[list[str], list[str]]:
 
     `adapter.json` at the top is left out. Links, special files, empty folders and kinds of files
     that an artifact cannot hold are problems; nothing is opened.
+
+    Args:
+        folder: of an artifact, or one that is to become one.
     """
     paths: list[str] = []
     problems: list[str] = []
@@ -70,7 +78,11 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def kind_problems(paths: Iterable[str]) -> list[str]:
-    """Return which of `paths` are of a kind that an artifact must not hold (invariant 8)."""
+    """Return which of `paths` are of a kind that an artifact must not hold (invariant 8).
+
+    Args:
+        paths: relative POSIX paths.
+    """
     problems = []
     for path in paths:
         name = PurePosixPath(path)
@@ -84,13 +96,22 @@ def kind_problems(paths: Iterable[str]) -> list[str]:
 
 
 def strangers(folder: Path, listed: Iterable[str]) -> list[str]:
-    """Return what is in an artifact's folder and is neither `adapter.json` nor among the `listed` paths."""
+    """Return what is in an artifact's folder and is neither `adapter.json` nor among the `listed` paths.
+
+    Args:
+        folder: of the artifact.
+        listed: the paths in its manifest.
+    """
     paths, others = listed_paths(folder)
     return sorted(set(paths) - set(listed)) + [other.partition(": ")[0] for other in others]
 
 
 def size_problems(files: Iterable[FileEntry]) -> list[str]:
-    """Return which listed files are larger than an artifact's can be; nobody needs to read those."""
+    """Return which listed files are larger than an artifact's can be; those need not be read.
+
+    Args:
+        files: as a manifest lists them.
+    """
     files = list(files)
     problems = [
         f"{entry.path}: lists {entry.size} bytes, at most {MAXIMUM_FILE} are allowed"
@@ -106,6 +127,11 @@ def size_problems(files: Iterable[FileEntry]) -> list[str]:
 def check_size(manifest: Manifest, size: int | None, where: str) -> None:
     """Refuse a version whose files are larger than an artifact's can be, or in all than `size` bytes.
 
+    Args:
+        manifest: of the version.
+        size: bytes that a registry states for the version; None if none does.
+        where: what messages call the version.
+
     Raises:
         IntegrityError: with what it lists; nothing has been fetched.
     """
@@ -117,7 +143,12 @@ def check_size(manifest: Manifest, size: int | None, where: str) -> None:
 
 
 def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
-    """Return every difference between a folder and the list of its files; [] if there is none."""
+    """Return every difference between a folder and the list of its files; [] if there is none.
+
+    Args:
+        folder: of the artifact; it is not trusted.
+        files: as its manifest lists them.
+    """
     wanted = {entry.path: entry for entry in files}
     if problems := size_problems(wanted.values()):
         return problems

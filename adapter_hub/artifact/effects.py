@@ -1,11 +1,11 @@
-"""Does an adapter do anything? One rule for import, sealing, audit and loading.
+"""Whether an adapter does anything: one rule for import, sealing, audit and loading.
 
     effect = effect_of(folder / "adapter_model.safetensors")
     effect.nothing, effect.idle        # the whole adapter is without effect; the modules that are
 
 A module's update B·A can differ from zero if some rank has a value in its row of A and one in its column of
-B. Modules without are fine, and told: an encoder that was frozen while the decoder was trained has them. An
-adapter of which no module has any is the base model under another name, and refused.
+B. Modules without effect are allowed, and reported: an encoder that was frozen while the decoder was trained
+has them. An adapter in which no module has an effect is the base model under another name, and refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ class Effect:
 
 
 def idle_text(idle: Sequence[str], modules: int) -> str:
-    """Return what is said of modules without effect; empty if there are none."""
+    """Return what messages say about modules without effect; empty if there are none.
+
+    Args:
+        idle: paths of the modules without effect.
+        modules: how many there are in all.
+    """
     if not idle:
         return ""
     if len(idle) == modules:
@@ -54,8 +59,11 @@ def idle_text(idle: Sequence[str], modules: int) -> str:
 def effect_of(weights: Path) -> Effect:
     """Return which modules of a LoRA's file have an effect.
 
+    Args:
+        weights: `adapter_model.safetensors` of a LoRA.
+
     Raises:
-        IntegrityError: no sound safetensors file.
+        IntegrityError: not a sound safetensors file.
     """
     found = dict(_updates(weights))
     return Effect(tuple(sorted(path for path, moves in found.items() if not moves)), len(found))
@@ -64,8 +72,11 @@ def effect_of(weights: Path) -> Effect:
 def has_effect(weights: Path) -> bool:
     """Tell whether any module of a LoRA's file has an effect; reads no further than the first that has.
 
+    Args:
+        weights: `adapter_model.safetensors` of a LoRA.
+
     Raises:
-        IntegrityError: no sound safetensors file.
+        IntegrityError: not a sound safetensors file.
     """
     return any(moves for _, moves in _updates(weights))
 

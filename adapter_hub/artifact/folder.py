@@ -111,13 +111,18 @@ class Artifact:
 
         A digest is of a manifest that has a name and a version, so it cannot stand for another one.
 
+        Args:
+            name: that was asked for.
+            version: that was asked for.
+            where: who gave the digest, for the message.
+
         Raises:
             IntegrityError: it is another version.
         """
         if (self.manifest.name, self.manifest.version) != (name, version):
             raise IntegrityError(
                 f"{name}@{version}: {where} gives it the digest {self.digest}, which is that of {self.ref}; "
-                "a version has one digest: do not use it, and tell who keeps that list"
+                "a version has one digest: do not use it, and tell whoever maintains that list"
             )
         return self
 
@@ -129,7 +134,7 @@ class Artifact:
                 tensors that do not fit `weights_digest` or `lora`, NaN, ancestors that do not fit.
         """
         if found := problems_of(self.path, self.manifest):
-            raise IntegrityError(f"{self.ref} in {self.path}", found, "get it again, or seal it anew")
+            raise IntegrityError(f"{self.ref} in {self.path}", found, "fetch it again, or seal it again")
 
 
 def _manifest_bytes(path: Path) -> bytes:
@@ -138,7 +143,7 @@ def _manifest_bytes(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         if (path.parent / FULL_FINE_TUNE_FILE).is_file():
             raise InvalidInputError(
-                f"{path.parent}: a full fine-tune, no adapter, and never published; "
+                f"{path.parent}: a full fine-tune, not an adapter, and never published; "
                 f"`adapter-hub evaluate base-model --base-model {path.parent}` scores it"
             ) from None
         raise NotFoundError(
@@ -150,7 +155,11 @@ def _manifest_bytes(path: Path) -> bytes:
 
 
 def read_ancestors(folder: Path) -> tuple[dict[str, Manifest], list[str]]:
-    """Return the manifests in `ancestors/` by digest, and what is wrong with the files there."""
+    """Return the manifests in `ancestors/` by digest, and what is wrong with the files there.
+
+    Args:
+        folder: of the artifact; it is not trusted.
+    """
     found: dict[str, Manifest] = {}
     problems: list[str] = []
     base = folder / ANCESTORS
@@ -169,7 +178,12 @@ def read_ancestors(folder: Path) -> tuple[dict[str, Manifest], list[str]]:
 
 
 def problems_of(folder: Path, manifest: Manifest) -> list[str]:
-    """Return every way in which `folder` is not what `manifest` says; [] if it is sound."""
+    """Return every way in which `folder` is not what `manifest` says; [] if it is sound.
+
+    Args:
+        folder: of the artifact; it is not trusted.
+        manifest: its manifest.
+    """
     problems = contents_problems(folder, manifest.files)
     problems += layout_problems(manifest)
     if not problems:  # looking inside makes sense only once the bytes are the listed ones
@@ -180,7 +194,12 @@ def problems_of(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def lineage_problems(manifest: Manifest, ancestors: Mapping[str, Manifest]) -> list[str]:
-    """Return how `ancestors` breaks invariant 3 for `manifest` and, transitively, for its parents."""
+    """Return how `ancestors` breaks invariant 3 for `manifest` and, transitively, for its parents.
+
+    Args:
+        manifest: of the artifact.
+        ancestors: manifests by digest.
+    """
     problems: list[str] = []
     seen: set[str] = set()
     waiting = [manifest]
@@ -262,7 +281,12 @@ def _plain(value: Any) -> Any:
 
 
 def write_ancestors(folder: Path | str, parents: Iterator[Artifact] | list[Artifact]) -> None:
-    """Put the manifests of `parents` and of all their ancestors into `folder`, as sealing needs them."""
+    """Put the manifests of `parents` and of all their ancestors into `folder`, as sealing needs them.
+
+    Args:
+        folder: of the artifact that is being made.
+        parents: what it is made from.
+    """
     for parent in parents:
         manifests = {**parent.ancestors(), parent.digest: parent.manifest}
         for digest, manifest in manifests.items():
@@ -291,7 +315,7 @@ def copy_artifact(artifact: Artifact, target: Path | str, *, link: bool = False)
                 _copy_files(artifact, temporary, link=link)
             return Artifact.open(path)
         except FileExistsError:
-            pass  # somebody else put it there meanwhile; it has to be the same
+            pass  # another process put it there meanwhile; it has to be the same
     return _same_version(artifact, path)
 
 
@@ -329,7 +353,7 @@ def _same_version(artifact: Artifact, path: Path) -> Artifact:
     try:
         there = Artifact.open(path)
     except AdapterHubError as error:
-        raise ConflictError(f"{path}: exists and is no artifact ({error})") from None
+        raise ConflictError(f"{path}: exists and is not an artifact ({error})") from None
     if there.digest != artifact.digest:
         raise ConflictError(
             f"{path}: holds {there.ref} with digest {there.digest}, not {artifact.digest}; "

@@ -68,8 +68,11 @@ class PeftAdapter:
 def read_peft(folder: Path) -> PeftAdapter:
     """Read a LoRA in PEFT's format; values are not read, only the header.
 
+    Args:
+        folder: holds `adapter_config.json` and `adapter_model.safetensors`.
+
     Raises:
-        NotFoundError: a file is missing. InvalidInputError: the config is none that we run.
+        NotFoundError: a file is missing. InvalidInputError: the config is not one that we can run.
         IntegrityError: config and tensors disagree; every difference is listed.
     """
     config = read_peft_config(folder)
@@ -112,6 +115,12 @@ def canonical_config(
 
     Module names are written out, patterns hold what differs from the most frequent rank and alpha, and
     the task type is null: with SEQ_2_SEQ_LM PEFT's forward fails on Whisper.
+
+    Args:
+        modules: every adapted linear.
+        dropout: of training, 0 to 1.
+        base_model_id: what plain PEFT loads it onto.
+        revision: commit of the base model's repository.
     """
     ranks = {module.path: module.rank for module in modules}
     alphas = {module.path: _whole(module.scaling * module.rank) for module in modules}
@@ -134,7 +143,12 @@ def canonical_config(
 
 
 def section_differences(adapter: PeftAdapter, section: LoraSection) -> list[str]:
-    """Return how PEFT's files and the manifest's section on them disagree."""
+    """Return how PEFT's files and the manifest's section on them disagree.
+
+    Args:
+        adapter: what the files say.
+        section: what the manifest says.
+    """
     differences = []
     theirs = {module.path: module for module in adapter.modules}
     ours = {module.path: module for module in section.modules}
@@ -173,7 +187,7 @@ def shape_differences(adapter: PeftAdapter, linears: Mapping[str, tuple[int, int
 
 
 def _halves(header: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[str, TensorEntry]], list[str]]:
-    """Return `{module path: {"A": …, "B": …}}` and the tensors that are no half of a LoRA."""
+    """Return `{module path: {"A": …, "B": …}}` and the tensors that are not half of a LoRA."""
     halves: dict[str, dict[str, TensorEntry]] = {}
     strange = []
     for name in sorted(header):

@@ -117,7 +117,12 @@ class PeftConfig(BaseModel):
         return _first(self._ranks, path, self.r)
 
     def scaling_at(self, path: str, rank: int) -> float:
-        """Return the factor of B·A at a module: alpha / rank, or alpha / √rank with rsLoRA."""
+        """Return the factor of B·A at a module: alpha / rank, or alpha / √rank with rsLoRA.
+
+        Args:
+            path: full path of the module.
+            rank: of the module.
+        """
         alpha = _first(self._alphas, path, self.lora_alpha)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
@@ -125,6 +130,9 @@ class PeftConfig(BaseModel):
         """Return how target_modules and the patterns do not fit the modules that have tensors.
 
         A pattern as target_modules is left to the tensors.
+
+        Args:
+            paths: of the modules that have tensors.
         """
         known = list(paths)
         return [*self._target_differences(known), *self._pattern_differences(known)]
@@ -160,6 +168,9 @@ class PeftConfig(BaseModel):
 
 def read_peft_config(folder: Path) -> PeftConfig:
     """Read `adapter_config.json`.
+
+    Args:
+        folder: holds `adapter_config.json`.
 
     Raises:
         NotFoundError: it is missing. InvalidInputError: too large, no JSON object, a field out of range, or

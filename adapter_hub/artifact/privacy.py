@@ -1,6 +1,6 @@
-"""What is published stays for ever, so it may say nothing of the machine and the people behind it.
+"""What is published stays for ever, so it must not reveal the machine and the people behind it.
 
-    disclosures(manifest.to_json())      # [Disclosure("recipe", "a path of somebody's machine")]
+    disclosures(manifest.to_json())      # [Disclosure("recipe", "a path on somebody's machine")]
     refuse_disclosures(artifact)         # before it is published
     without_names(report)                # numbers for speakers, digests for file names
 
@@ -44,7 +44,7 @@ _SECRETS = {
     ),
 }
 _PATHS = {
-    "a path of somebody's machine": (
+    "a path on somebody's machine": (
         r"^/[^/\s]|(?<![\w.:/\\<>)\]])/[\w.+@-]{1,255}/[\w.+@-]"  # /data/ana/…
         r"|(?<![A-Za-z0-9])[A-Za-z]:[\\/]|\\\\[A-Za-z0-9]"  # D:\data\…, \\server\…
         r"|(?<![\w/])~[\w.-]{0,64}/|\bfile:/"
@@ -60,12 +60,12 @@ _SPOKEN = frozenset({"reference", "hypothesis"})  # what was said, which may be 
 
 @dataclass(frozen=True)
 class Disclosure:
-    """Something in a record that nobody should publish; the text itself is never repeated.
+    """Something in a record that should not be published; the text itself is never repeated.
 
     Attributes:
         place: the field, like `recipe` or `data.0.id`.
         what: it looks like, for a message.
-        kind: `secret` opens something, `path` tells of somebody's machine.
+        kind: `secret` opens something, `path` is one on somebody's machine.
     """
 
     place: str
@@ -77,7 +77,12 @@ class Disclosure:
 
 
 def disclosures(value: Any, place: str = "") -> Iterator[Disclosure]:
-    """Yield what plain JSON data or a text gives away, each kind once for every field."""
+    """Yield what plain JSON data or a text gives away, each kind once for every field.
+
+    Args:
+        value: a text, or plain JSON data; what was said (`reference`, `hypothesis`) is left out.
+        place: what the findings call it, like `recipe`.
+    """
     if isinstance(value, Mapping):
         for key, item in value.items():
             if key not in _SPOKEN:
@@ -97,7 +102,10 @@ def _in_text(text: str, place: str) -> Iterator[Disclosure]:
 def artifact_disclosures(artifact: Artifact) -> Iterator[Disclosure]:
     """Yield what an artifact gives away in its manifest, its small files and the notes in its weights.
 
-    Its ancestors' manifests are others' and published already; the audit of those tells of them.
+    Its ancestors' manifests are others' and published already; their own audit reports on them.
+
+    Args:
+        artifact: its files are read.
 
     Raises:
         AdapterHubError, OSError: a file cannot be read.
@@ -120,6 +128,9 @@ def artifact_disclosures(artifact: Artifact) -> Iterator[Disclosure]:
 def refuse_disclosures(artifact: Artifact) -> None:
     """Refuse to publish an artifact that holds a token, a password or a path of a machine.
 
+    Args:
+        artifact: to be published.
+
     Raises:
         IntegrityError: with every field that does; what it holds is not repeated.
     """
@@ -128,7 +139,10 @@ def refuse_disclosures(artifact: Artifact) -> None:
 
 
 def refuse_report(report: EvaluationReport) -> None:
-    """Refuse a report that holds such a thing in anything but what was said.
+    """Refuse a report that holds such a thing anywhere but in what was said.
+
+    Args:
+        report: to be attached.
 
     Raises:
         IntegrityError: as `refuse_disclosures`.
@@ -143,6 +157,9 @@ def without_names(report: EvaluationReport) -> EvaluationReport:
 
     Numbers, not hashes: whoever can guess a name can hash it. They follow the digests of the speakers'
     audio, so that every report on the same data numbers them alike. The interval is the report's own.
+
+    Args:
+        report: as the evaluation wrote it.
     """
     numbers = _numbered(report.rows)
     seen: dict[str, int] = {}

@@ -44,6 +44,9 @@ class TensorEntry:
 def read_header(path: Path) -> dict[str, TensorEntry]:
     """Return the tensors of a safetensors file by name, without reading their values.
 
+    Args:
+        path: of the file.
+
     Raises:
         IntegrityError: truncated, an oversized or broken header, offsets that leave gaps or overlap.
         InvalidInputError: no ordinary file.
@@ -53,7 +56,12 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
 
 def header_in(file: FileIO, path: Path) -> dict[str, TensorEntry]:
-    """Return the tensors of an open safetensors file; messages call it `path`. See `read_header`."""
+    """Return the tensors of an open safetensors file; messages call it `path`. See `read_header`.
+
+    Args:
+        file: open for reading; its place in it is changed.
+        path: what messages call it.
+    """
     file.seek(0)
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
@@ -68,14 +76,20 @@ def header_in(file: FileIO, path: Path) -> dict[str, TensorEntry]:
 
 
 def parse_header(raw: bytes, size: int, path: Path) -> dict[str, TensorEntry]:
-    """Return the tensors that the header of a file of `size` bytes describes. See `read_header`."""
+    """Return the tensors that the header of a file of `size` bytes describes. See `read_header`.
+
+    Args:
+        raw: the JSON of the header alone.
+        size: bytes of the whole file.
+        path: what messages call it.
+    """
     length = len(raw)
     try:
         header = read_json(raw, str(path), values=MAXIMUM_HEADER_VALUES)
     except InvalidInputError as error:
-        raise IntegrityError(f"{error} (no safetensors header)") from None
+        raise IntegrityError(f"{error} (not a safetensors header)") from None
     if not isinstance(header, dict):
-        raise IntegrityError(f"{path}: the safetensors header is no JSON object")
+        raise IntegrityError(f"{path}: the safetensors header is not a JSON object")
     header.pop("__metadata__", None)
     entries = [_entry(path, name, item, 8 + length) for name, item in header.items()]
     end = 8 + length
@@ -104,6 +118,10 @@ def copy_without_notes(source: Path, target: Path) -> None:
     """Copy a safetensors file, its tensors byte for byte; of its notes only `format` stays.
 
     Programs that train write there how they were called: folders, names of files, whole command lines.
+
+    Args:
+        source: of the file.
+        target: of the copy.
 
     Raises:
         IntegrityError, InvalidInputError: as `read_header`; a link is followed.
@@ -152,6 +170,9 @@ def tensor_bytes(path: Path) -> Iterator[tuple[TensorEntry, memoryview]]:
 
     The bytes are valid until the next tensor: those of a large file are read one by one into one buffer,
     which is faster than fresh memory, and a base model of gigabytes takes no more than its largest tensor.
+
+    Args:
+        path: of the file.
     """
     with open_regular(path) as file:  # header and values of one file, whatever takes its place meanwhile
         header = header_in(file, path)
@@ -180,7 +201,12 @@ def _one_by_one(file: FileIO, header: Mapping[str, TensorEntry]) -> Iterator[tup
 
 
 def tensor_rows(path: Path, label: str) -> list[list[Any]]:
-    """Return `[label, tensor, dtype, shape, sha256 of the raw bytes]` for every tensor of a file."""
+    """Return `[label, tensor, dtype, shape, sha256 of the raw bytes]` for every tensor of a file.
+
+    Args:
+        path: of the file.
+        label: the first item of every row: what a digest calls the file.
+    """
     return [
         [label, entry.name, entry.dtype, list(entry.shape), sha256_hex(data)]
         for entry, data in tensor_bytes(path)
@@ -191,19 +217,33 @@ def weights_digest(folder: Path, paths: list[str]) -> str:
     """Return the digest of all tensors of the safetensors files `paths` of an artifact.
 
     It depends on names, dtypes, shapes and values alone, not on how a file orders its tensors.
+
+    Args:
+        folder: of the artifact.
+        paths: relative POSIX paths, in any order.
     """
     rows = [row for path in sorted(paths) for row in tensor_rows(folder / path, path)]
     return digest_of(canonical_bytes(rows))
 
 
 def all_finite(entry: TensorEntry, data: memoryview) -> bool:
-    """Tell whether no value is NaN or infinite; the bit patterns suffice, no numpy needed."""
+    """Tell whether no value is NaN or infinite; the bit patterns suffice, no numpy needed.
+
+    Args:
+        entry: gives the dtype.
+        data: the tensor's raw bytes.
+    """
     check = _EXPONENT_CHECKS.get(entry.dtype)
     return check is None or check(bytes(data))
 
 
 def any_nonzero(entry: TensorEntry, data: memoryview) -> bool:
-    """Tell whether any value differs from zero (of either sign)."""
+    """Tell whether any value differs from zero (of either sign).
+
+    Args:
+        entry: gives the dtype.
+        data: raw bytes of the tensor, or of a part of it.
+    """
     width = BYTES[entry.dtype]
     raw = bytes(data)
     if entry.dtype not in _EXPONENT_CHECKS:

@@ -39,7 +39,7 @@ def lora_section(folder: Path, role: Role = "self") -> LoraSection:
         role: `self`, or which half of an expert pair.
 
     Raises:
-        NotFoundError, InvalidInputError, IntegrityError: the files are no sound LoRA.
+        NotFoundError, InvalidInputError, IntegrityError: the files are not a sound LoRA.
     """
     found = read_peft(folder)
     return LoraSection(
@@ -52,7 +52,11 @@ def lora_section(folder: Path, role: Role = "self") -> LoraSection:
 
 
 def layout_problems(manifest: Manifest) -> list[str]:
-    """Return which files the manifest's method needs and lacks, or has in a place without a meaning."""
+    """Return which files the manifest's method needs and lacks, or has in a place without a meaning.
+
+    Args:
+        manifest: its method, sections, gate and files are compared.
+    """
     roles = sorted(section.role for section in manifest.lora)
     expected = ["child", "parent"] if manifest.method == "expert-pair" else ["self"]
     if (manifest.gate is not None) != (manifest.method == "expert-pair"):
@@ -74,7 +78,13 @@ def layout_problems(manifest: Manifest) -> list[str]:
 
 
 def weights_problems(folder: Path, manifest: Manifest, ancestors: Mapping[str, Manifest]) -> list[str]:
-    """Return how the weights differ from what the manifest says of them; [] if they do not."""
+    """Return how the weights differ from what the manifest says of them; [] if they do not.
+
+    Args:
+        folder: of the artifact, whose files have the listed bytes.
+        manifest: its manifest.
+        ancestors: their manifests by digest.
+    """
     problems: list[str] = []
     for section in manifest.lora:
         problems += _section_problems(folder, section)
@@ -106,7 +116,12 @@ def _section_problems(folder: Path, section: LoraSection) -> list[str]:
 
 
 def value_problems(folder: Path, path: str) -> list[str]:
-    """Return which tensors of a safetensors file of an artifact hold NaN or infinite values."""
+    """Return which tensors of a safetensors file of an artifact hold NaN or infinite values.
+
+    Args:
+        folder: of the artifact.
+        path: of the file in it.
+    """
     return [
         f"{path}: tensor {entry.name} holds NaN or infinite values"
         for entry, data in tensor_bytes(folder / path)
@@ -161,6 +176,10 @@ def gate_problems(folder: Path, manifest: Manifest) -> list[str]:
 
     For every linear that either half adapts, kind token has `<path>.weight` [2, inputs] and, for all or
     none, `<path>.bias` [2]; kind static has the bias alone.
+
+    Args:
+        folder: of the artifact.
+        manifest: its manifest.
     """
     if manifest.gate is None:
         return []

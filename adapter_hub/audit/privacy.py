@@ -31,7 +31,7 @@ def secret_published(subject: Subject) -> Iterator[str]:
     hint="publish the same weights anew, sealed here: paths are replaced by what they stand for",
 )
 def machine_path(subject: Subject) -> Iterator[str]:
-    """A path of somebody's machine is published, which often holds a person's name.
+    """A path on somebody's machine is published, which often holds a person's name.
 
     Looked for in the manifest, the small files, the reports and the notes in a weights file's header.
     """

@@ -38,7 +38,10 @@ EMBEDDINGS = "model.decoder.embed_tokens.weight"
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files that transformers would load, sharded or not.
 
-    Other precisions may lie beside them (`model.fp32-00001-of-00002.safetensors`) and do not count.
+    Other precisions may be beside them (`model.fp32-00001-of-00002.safetensors`) and do not count.
+
+    Args:
+        folder: of the base model.
 
     Raises:
         NotFoundError: there are none, or one that the index names is missing.
@@ -53,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not names:
         raise InvalidInputError(f"{folder}: {INDEX} names no files of weights")
     if missing := [name for name in names if "/" in name or not (folder / name).is_file()]:
-        raise NotFoundError(f"{folder}: {INDEX} names {few(missing, separator=', ')}, which is not there")
+        raise NotFoundError(f"{folder}: {INDEX} names {few(missing, separator=', ')}, which is missing")
     return [folder / name for name in names]
 
 
@@ -87,6 +90,9 @@ def stamped_digest(folder: Path, cache: Path) -> str:
 def base_model_digest(folder: Path) -> str:
     """Return the digest of the base model in `folder`; reads every weight once.
 
+    Args:
+        folder: of the base model.
+
     Raises:
         NotFoundError: a file is missing. InvalidInputError: a value cannot be, see `read_settings`.
         IntegrityError: damaged weights, or a tensor that is there twice.
@@ -115,7 +121,11 @@ def _weights(folder: Path) -> list[list[Any]]:
 
 
 def linear_shapes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return `{module path: (out_features, in_features)}` of every matrix of the base model."""
+    """Return `{module path: (out_features, in_features)}` of every matrix of the base model.
+
+    Args:
+        folder: of the base model.
+    """
     shapes: dict[str, tuple[int, int]] = {}
     for path in weight_files(folder):
         for entry in read_header(path).values():

@@ -86,6 +86,10 @@ def fetch_base_model(
 def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:
     """Return what belongs to a Whisper model of a commit's files.
 
+    Args:
+        where: what messages call the commit.
+        tree: its files by path.
+
     Raises:
         NotFoundError: no safetensors. IntegrityError: larger than any base model.
     """
@@ -102,6 +106,11 @@ def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[Remo
 
 def fetch_files(fetch: Fetch, place: Path, revision: str) -> Path:
     """Bring files of a commit into `<place>/<commit>`; an interrupted fetch goes on where it was.
+
+    Args:
+        fetch: what to bring.
+        place: the repository's folder in the cache, see `hub_place`.
+        revision: branch, tag or commit as the user named it.
 
     Raises:
         IntegrityError: other bytes came, every time. InvalidInputError: no room for them.
@@ -125,7 +134,7 @@ def fetch_files(fetch: Fetch, place: Path, revision: str) -> Path:
 
 
 def _holds(folder: Path, files: tuple[RemoteFile, ...]) -> bool:
-    """Tell whether a folder has these files and nothing else, hashed anew."""
+    """Tell whether a folder has these files and nothing else, hashed again."""
     if not folder.is_dir() or folder.is_symlink():
         return False
     names = {path.name for path in folder.iterdir()}
@@ -145,7 +154,7 @@ def _check_room(fetch: Fetch, place: Path, work: Path) -> None:
 
 
 def _download(fetch: Fetch, work: Path) -> None:
-    """Bring the files into `work`, and remove whatever else lies there."""
+    """Bring the files into `work`, and remove everything else in it."""
     size = sum(file.size for file in fetch.files)
     wanted = {file.path: file.wanted for file in fetch.files}
 

@@ -8,8 +8,8 @@
     <cache>/base_model_folders/<digest>.json                                    folders that a user named
 
 Every name in there is ours or was checked; what the Hub's client keeps in a cache of its own is read, and
-never written. `namespace/name` is the Hub's and a folder is named with `./` or `/`, or a folder that lies in
-the current one would take the place of a model without a word. A published pin is somebody else's text: it
+never written. `namespace/name` is the Hub's and a folder is named with `./` or `/`, or a folder that is in
+the current one would take the place of a model without a word. A published pin was written by others: it
 never names a folder, and its digest alone decides which copy is the one.
 """
 
@@ -117,7 +117,8 @@ def find_pinned_base_model(pin: BaseModelPin, cache: Path) -> tuple[Path, str | 
         )
     if _repo(pin.id) is None:
         raise NotFoundError(
-            f"base model {name} is not here{wrong}: none of the Hub's, and no folder that was named before"
+            f"base model {name} is not here{wrong}: it is not on the Hub, and no folder was named for it "
+            "before"
         )
     raise NotFoundError(_missing(name, pin.revision, wrong))
 
@@ -153,7 +154,13 @@ def _missing(name: str, revision: str | None, wrong: str = "") -> str:
 
 
 def remember_folder(folder: Path, digest: str, cache: Path) -> None:
-    """Note that the user named a folder for a base model, so that what was made for it finds it again."""
+    """Note that the user named a folder for a base model, so that what was made for it finds it again.
+
+    Args:
+        folder: of the base model.
+        digest: of the base model in it.
+        cache: the cache's folder.
+    """
     note = cache / FOLDERS / f"{hex_of(digest)}.json"
     known = _folders(note)
     path = str(folder.absolute())
@@ -184,7 +191,11 @@ def _folder(text: str) -> Path:
 
 
 def read_refs(place: Path) -> dict[str, str]:
-    """Return which commit a branch or tag named when it was fetched; nothing where that is damaged."""
+    """Return which commit a branch or tag named when it was fetched; nothing where that is damaged.
+
+    Args:
+        place: the repository's folder in the cache.
+    """
     with suppress(AdapterHubError, OSError, ValueError, RecursionError):
         known = json.loads(read_bounded(place / REFS, MOST_REFS, follow=False))
         if isinstance(known, dict):
@@ -193,7 +204,13 @@ def read_refs(place: Path) -> dict[str, str]:
 
 
 def hub_place(repo: RepoId, cache: Path, endpoint: str) -> Path:
-    """Return the folder of the cache for a repository of the Hub at an address."""
+    """Return the folder of the cache for a repository of the Hub at an address.
+
+    Args:
+        repo: the repository.
+        cache: the cache's folder.
+        endpoint: the Hub's address.
+    """
     return cache / FILES / sha256_hex(endpoint.encode())[:16] / repo.id.replace("/", "--")
 
 
@@ -248,7 +265,7 @@ def _candidates(pin: BaseModelPin, cache: Path) -> Iterator[tuple[Path, str | No
 
 
 def _of_other_hubs(repo: RepoId, cache: Path) -> Iterator[Copy]:
-    """Yield copies from whatever address: for those who compare the digest."""
+    """Yield copies from any address, for those who compare the digest."""
     name = hub_place(repo, cache, "").name
     with suppress(OSError):
         for hub in sorted((cache / FILES).iterdir()):

@@ -6,7 +6,7 @@
 
 Effective values: where a file says nothing, transformers' default stands here, and what changes nothing is
 left out. So a model that was saved again says the same, and one that says otherwise can answer otherwise.
-The runtime builds its model from these values and from no others: whatever else lies in the folder has no
+The runtime builds its model from these values and from no others: whatever else is in the folder has no
 effect, and need not be in the digest.
 """
 
@@ -188,8 +188,12 @@ class BaseModelSettings:
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """Return a JSON file of a base model's folder.
 
+    Args:
+        folder: of the base model.
+        name: of the file.
+
     Raises:
-        NotFoundError: the file is missing. InvalidInputError: it is no JSON object, or no ordinary file.
+        NotFoundError: the file is missing. InvalidInputError: not a JSON object, or not an ordinary file.
     """
     path = folder / name
     try:
@@ -206,6 +210,9 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 def read_settings(folder: Path) -> BaseModelSettings:
     """Return the effective values of the base model in `folder`.
+
+    Args:
+        folder: of the base model.
 
     Raises:
         NotFoundError: config.json, generation_config.json or tokenizer.json is missing.
@@ -234,7 +241,12 @@ def read_settings(folder: Path) -> BaseModelSettings:
 
 
 def optional(folder: Path, name: str) -> dict[str, Any]:
-    """Return a JSON file of a base model's folder; {} if it is not there."""
+    """Return a JSON file of a base model's folder; {} if it is not there.
+
+    Args:
+        folder: of the base model.
+        name: of the file.
+    """
     return read_config(folder, name) if (folder / name).exists() else {}
 
 
@@ -327,7 +339,7 @@ def _features(folder: Path) -> dict[str, Any]:
 
 
 def _check_fit(features: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse features that the model cannot hear."""
+    """Refuse features that do not fit the encoder."""
     frames = features["chunk_length"] * features["sampling_rate"] // features["hop_length"]
     wanted: dict[str, tuple[object, object]] = {
         "sampling_rate": (features["sampling_rate"], SAMPLE_RATE),

@@ -38,7 +38,7 @@ WIDEST_FILTER = 1_000
 
 
 def check_usable(settings: BaseModelSettings, folder: Path) -> None:
-    """Refuse a base model that nobody could build or decode with.
+    """Refuse a base model that could not be built or decoded with.
 
     Args:
         settings: what its files say.

@@ -192,11 +192,11 @@ def _token(item: Mapping[str, Any], index: int) -> AddedToken:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} in the place of a text")
+        raise TypeError(f"{value!r} where a text is expected")
     return value
 
 
 def _id(value: Any) -> int:
     if type(value) is not int or not 0 <= value < MAXIMUM_ID:
-        raise ValueError(f"{value!r} in the place of a token's id")
+        raise ValueError(f"{value!r} where a token's id is expected")
     return value

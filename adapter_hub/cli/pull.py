@@ -89,7 +89,9 @@ def _check_target(folder: Path | None) -> None:
     from adapter_hub.formats.manifest import MANIFEST_FILE
 
     if folder is not None and folder.exists() and not (folder / MANIFEST_FILE).is_file():
-        raise ConflictError(f"--to {folder}: exists and is no artifact; name a folder that does not exist")
+        raise ConflictError(
+            f"--to {folder}: exists and is not an artifact; name a folder that does not exist"
+        )
 
 
 def _base_model(pin: BaseModelPin, cache: Path) -> Path:

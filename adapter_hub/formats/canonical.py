@@ -27,7 +27,7 @@ _LARGEST = 2**53 - 1  # the largest integer that every reader of JSON keeps exac
 MAXIMUM_VALUES = 2_000_000  # in a file of JSON: at worst some 250 MB of memory
 MAXIMUM_KEYS = 10_000  # of one object in a record
 MAXIMUM_NESTING = 64  # levels; our records have six, other people's files ten
-MAXIMUM_TEXT = 4096  # characters of a field that is no document
+MAXIMUM_TEXT = 4096  # characters of a field that is not a document
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # an unfinished one goes to the end
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -61,6 +61,9 @@ class _UnusualError(Exception):
 
 def canonical_bytes(value: Any) -> bytes:
     """Return the RFC 8785 bytes of plain JSON data.
+
+    Args:
+        value: texts, numbers, true, false, None, and lists and mappings of these.
 
     Raises:
         InvalidInputError: a value has no canonical form (NaN, an integer from 2**53, a surrogate).
@@ -152,7 +155,7 @@ def _parsed(
     except RecursionError:
         raise InvalidInputError(f"{where}: nested too deeply") from None
     except UnicodeEncodeError:
-        raise InvalidInputError(f"{where}: holds half a surrogate pair, which is no text") from None
+        raise InvalidInputError(f"{where}: holds half a surrogate pair, which is not text") from None
     except ValueError as error:
         raise InvalidInputError(f"{where}: {shown(error)}") from None
     return value
@@ -202,6 +205,11 @@ def _finite(text: str) -> float:
 def check_schema(found: object, expected: str, where: str) -> None:
     """Refuse a file of another schema than the `expected` one, like `registry/1`.
 
+    Args:
+        found: what the file has as its `schema`.
+        expected: what this program reads, like `registry/1`.
+        where: what messages call the file.
+
     Raises:
         InvalidInputError: written by a later program, or something else.
     """
@@ -217,7 +225,11 @@ def check_schema(found: object, expected: str, where: str) -> None:
 
 
 def explain(error: ValidationError) -> str:
-    """Return pydantic's complaints as one line: the field, what is wrong, what was given."""
+    """Return pydantic's complaints as one line: the field, what is wrong, what was given.
+
+    Args:
+        error: of validating a record.
+    """
     return few(map(_complaint, error.errors(include_url=False, include_context=False)))
 
 
@@ -259,6 +271,10 @@ class Record(BaseModel):
     def parse(cls, raw: bytes, where: str) -> Self:
         """Read a record from JSON bytes, canonical or not.
 
+        Args:
+            raw: the file's bytes.
+            where: what messages call it.
+
         Raises:
             InvalidInputError: not JSON, or not this record; every complaint in one line.
         """
@@ -271,6 +287,10 @@ class Record(BaseModel):
     @classmethod
     def parse_canonical(cls, raw: bytes, where: str) -> Self:
         """Read a record whose bytes are its identity.
+
+        Args:
+            raw: the file's bytes.
+            where: what messages call it.
 
         Raises:
             InvalidInputError: as `parse`, or the bytes are not the canonical ones.

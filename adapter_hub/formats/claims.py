@@ -22,7 +22,11 @@ _COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
 def strictness(status: Status) -> int:
-    """Return a number that is the larger the less a status allows."""
+    """Return a number that is the larger the less a status allows.
+
+    Args:
+        status: one of `STRICTNESS`.
+    """
     return STRICTNESS.index(status)
 
 
@@ -237,5 +241,5 @@ class Finding(Record):
     @field_validator("ref", "message", "hint", mode="before")
     @classmethod
     def _written_down(cls, text: object) -> object:
-        """Spell what is no UTF-8: file names may hold any byte."""
+        """Spell what is not UTF-8: file names may hold any byte."""
         return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text

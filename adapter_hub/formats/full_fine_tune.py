@@ -3,7 +3,7 @@
     record = FullFineTune.read(Path("out/da-full"))
     load_base_model("out/da-full")                     # it is a base model like any other
 
-Every weight was trained, so it is no adapter: it is evaluated as a base model, another recipe can start
+Every weight was trained, so it is not an adapter: it is evaluated as a base model, another recipe can start
 from it, and nothing publishes it.
 """
 
@@ -67,6 +67,9 @@ class FullFineTune(Record):
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read the record in a folder.
+
+        Args:
+            folder: of the model.
 
         Raises:
             NotFoundError: there is none. InvalidInputError: it is not sound.

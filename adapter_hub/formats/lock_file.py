@@ -90,7 +90,11 @@ class LockedAdapter(Record):
         return f"{self.name}@{self.version}"
 
     def meets(self, requirement: AdapterRef) -> bool:
-        """Tell whether this version is one that a requirement asks for."""
+        """Tell whether this version is one that a requirement asks for.
+
+        Args:
+            requirement: a parsed line of `requirements`.
+        """
         if (requirement.name, requirement.hub) != (self.name, self.hub):
             return False
         if requirement.digest is not None and requirement.digest != self.digest:
@@ -130,7 +134,11 @@ class LockFile(Record):
         return json.dumps(self.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     def chosen(self, requirement: str) -> LockedAdapter | None:
-        """Return the newest locked version that meets a requirement, or None."""
+        """Return the newest locked version that meets a requirement, or None.
+
+        Args:
+            requirement: a line of `requirements`.
+        """
         ref = parse_requirement(requirement)
         return next((adapter for adapter in reversed(self.adapters) if adapter.meets(ref)), None)
 
@@ -146,8 +154,11 @@ class LockFile(Record):
 def parse_requirement(text: str) -> AdapterRef:
     """Read a requirement: a reference to a published adapter.
 
+    Args:
+        text: as the user wrote it.
+
     Raises:
-        InvalidInputError: no reference, or an artifact's folder, which nobody else could get.
+        InvalidInputError: not a reference, or an artifact's folder, which only this machine has.
     """
     source = parse_source(text)
     if isinstance(source, Path):
@@ -157,6 +168,9 @@ def parse_requirement(text: str) -> AdapterRef:
 
 def read_lock(path: Path) -> LockFile:
     """Read a lock file.
+
+    Args:
+        path: of the file.
 
     Raises:
         NotFoundError: there is none. InvalidInputError: damaged, or written by a later program.
@@ -171,12 +185,16 @@ def read_lock(path: Path) -> LockFile:
         check_schema(tree.get("schema") if isinstance(tree, dict) else None, LOCK_SCHEMA, str(path))
         return LockFile.parse(raw, str(path))
     except InvalidInputError as error:
-        hint = "" if "upgrade with" in str(error) else f"; {damaged}"
+        hint = "" if "newer than this program" in str(error) else f"; {damaged}"
         raise InvalidInputError(f"{error}{hint}") from None
 
 
 def write_lock(path: Path, lock: LockFile) -> bool:
     """Write a lock file in one step, unless it says this already; return whether it was written.
+
+    Args:
+        path: of the file; a link is followed.
+        lock: its content.
 
     Raises:
         InvalidInputError: another kind of file is there.
@@ -187,6 +205,6 @@ def write_lock(path: Path, lock: LockFile) -> bool:
         if before == data:
             return False
         if before.strip() and b'"lock/' not in before:  # a damaged lock may be replaced, a README may not
-            raise InvalidInputError(f"{path}: exists and is no lock file; name another with --file")
+            raise InvalidInputError(f"{path}: exists and is not a lock file; name another with --file")
     write_atomically(resolved(path), data)
     return True

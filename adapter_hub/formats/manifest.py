@@ -38,7 +38,7 @@ _ID_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 BASE_MODEL_PATTERN = rf"{_ID_PART}(?:/{_ID_PART})?"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
-MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is no adapter any more
+MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is not an adapter any more
 MAXIMUM_SCALING = 1e6
 MAXIMUM_MODULES = 4096  # whisper-large has 384 linears
 MAXIMUM_FILES = 4096
@@ -59,11 +59,16 @@ PARENT_RULES: dict[str, dict[str, tuple[int, int]]] = {
 def check_base_model_id(text: str) -> str:
     """Return what a base model is called in public, if it is no path, which another machine would open.
 
+    Args:
+        text: `namespace/name`, or a name.
+
     Raises:
         ValueError: it is one, or something else.
     """
     if not re.fullmatch(BASE_MODEL_PATTERN, text):
-        raise ValueError("expected namespace/name as on the Hub, or a name; a path is of one machine only")
+        raise ValueError(
+            "expected namespace/name as on the Hub, or a name; a path means something on one machine only"
+        )
     return text
 
 
@@ -418,9 +423,12 @@ class Manifest(Draft):
 def function_digest(manifest: Draft) -> str:
     """Return the digest of all that decides what an adapter does to its base model.
 
-    Two versions with one function digest give the same text for every audio; reports, the version rule,
+    Two versions with one function digest give the same text for every recording; reports, the version rule,
     pairs and statuses are bound to it. The weights alone do not decide: the same tensors with another
     scaling are another adapter.
+
+    Args:
+        manifest: its weights, modules, gate, task, languages and timestamps count.
     """
     record = {
         "schema": FUNCTION_SCHEMA,
@@ -441,7 +449,11 @@ def function_digest(manifest: Draft) -> str:
 
 
 def is_safe_path(path: str) -> bool:
-    """Tell whether a listed path stays inside the artifact on every operating system."""
+    """Tell whether a listed path stays inside the artifact on every operating system.
+
+    Args:
+        path: relative, with `/` between its parts.
+    """
     parts = path.split("/")
     return (
         all(part not in ("", ".", "..") and not part.startswith("~") for part in parts)
@@ -455,7 +467,13 @@ def is_safe_path(path: str) -> bool:
 def weights_size_problems(
     files: Sequence[FileEntry], lora: Sequence[LoraSection], gate: GateSection | None
 ) -> Iterator[str]:
-    """Yield which files are larger than what the manifest says is in them: nobody reads them to find out."""
+    """Yield which files are larger than what the manifest says they hold, found out without reading them.
+
+    Args:
+        files: of the artifact.
+        lora: its weights' sections.
+        gate: its gate, or None.
+    """
     values = sum(section.parameters * (4 if section.dtype == "float32" else 2) for section in lora)
     values += 4 * gate.parameters if gate else 0
     room = values + MAXIMUM_SLACK * (len(lora) + 1)
@@ -468,7 +486,12 @@ def weights_size_problems(
 
 
 def parent_problems(method: str, parents: tuple[Parent, ...]) -> list[str]:
-    """Return how number, roles and weights of `parents` break the rule of `method` (invariant 3)."""
+    """Return how number, roles and weights of `parents` break the rule of `method` (invariant 3).
+
+    Args:
+        method: of the manifest.
+        parents: its parents, in any order.
+    """
     problems = []
     rules = PARENT_RULES[method]
     for role in sorted({parent.role for parent in parents} | set(rules)):

@@ -42,6 +42,9 @@ EXPECTED = "namespace/name, namespace/name@1.2.0 or namespace/name~=1.2"
 def check_name(name: str) -> str:
     """Return `name` if it is a legal adapter name; it is also the Hub repository's id.
 
+    Args:
+        name: `namespace/name`.
+
     Raises:
         InvalidInputError: the rule that it breaks.
     """
@@ -58,6 +61,9 @@ def check_name(name: str) -> str:
 
 def check_version(version: str) -> str:
     """Return `version` if it is MAJOR.MINOR.PATCH with an optional aN, bN or rcN.
+
+    Args:
+        version: like `1.2.0` or `1.2.0rc1`.
 
     Raises:
         InvalidInputError: it is not.
@@ -91,6 +97,9 @@ class AdapterRef:
     def parse(cls, text: str) -> Self:
         """Read a reference.
 
+        Args:
+            text: like `mini/da`, `mini/da@1.2.0`, `hf://mini/da~=1.2#sha256:…`.
+
         Raises:
             InvalidInputError: not a reference, with the grammar.
         """
@@ -119,7 +128,11 @@ class AdapterRef:
         return f"{HUB if self.hub else ''}{self.name}{version}{compatible}{digest}"
 
     def admits(self, version: str) -> bool:
-        """Tell whether this reference may resolve to `version`; pre-releases only when named."""
+        """Tell whether this reference may resolve to `version`; pre-releases only when named.
+
+        Args:
+            version: of this name, as a store lists it.
+        """
         from packaging.specifiers import SpecifierSet  # noqa: PLC0415 - see above
         from packaging.version import Version  # noqa: PLC0415
 
@@ -155,6 +168,9 @@ def is_local(text: str) -> bool:
 
     `./a`, `/a` and `…/adapter.json` do. What could be an adapter's name is one, so that no folder that
     happens to be here takes the place of an adapter; anything else is a folder if there is one.
+
+    Args:
+        text: as the user wrote it.
     """
     if text.startswith((".", "/")) or text.endswith(_MANIFEST_FILE):
         return True
@@ -172,17 +188,28 @@ def is_hub(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether `text` names something elsewhere, like `hf://namespace`, and no file or folder."""
+    """Tell whether `text` names something elsewhere, like `hf://namespace`, and no file or folder.
+
+    Args:
+        text: a user's word for a registry or store, or a location's `store`.
+    """
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None or text.startswith("hf:")
 
 
 def is_folder_of_store(label: str) -> bool:
-    """Tell whether a store's label names a folder, and neither the embedded store nor one elsewhere."""
+    """Tell whether a store's label names a folder, and neither the embedded store nor one elsewhere.
+
+    Args:
+        label: a user's word for a store, or a location's `store`.
+    """
     return label != EMBEDDED and not is_address(label)
 
 
 def expanded(text: str) -> Path:
     """Return the path that a user's text names; `~` is the home folder, unless a file has that name.
+
+    Args:
+        text: as the user wrote it.
 
     Raises:
         InvalidInputError: no text, a NUL in it, or the home of a user who is not known here.

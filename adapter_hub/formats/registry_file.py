@@ -218,12 +218,21 @@ class LoadedRegistry:
 
 
 def empty_registry(registry_id: str) -> LoadedRegistry:
-    """Return a registry without versions, whose first write will have the sequence number 1."""
+    """Return a registry without versions, whose first write will have the sequence number 1.
+
+    Args:
+        registry_id: any text that no other registry has.
+    """
     return begun_registry(registry_id, {})
 
 
 def begun_registry(registry_id: str, adapters: dict[str, Any]) -> LoadedRegistry:
-    """Return a registry that begins with entries from elsewhere; see `empty_registry`."""
+    """Return a registry that begins with entries from elsewhere; see `empty_registry`.
+
+    Args:
+        registry_id: any text that no other registry has.
+        adapters: plain JSON, as under `adapters` of the file.
+    """
     tree = {"schema": REGISTRY_SCHEMA, "registry_id": registry_id, "sequence": 0, "adapters": adapters}
     file, unreadable = _records(tree, None)
     return LoadedRegistry(tree, file, unreadable)
@@ -232,16 +241,20 @@ def begun_registry(registry_id: str, adapters: dict[str, Any]) -> LoadedRegistry
 def parse_registry(raw: bytes, where: str) -> LoadedRegistry:
     """Read a registry file; an entry that breaks the rules is that entry's fault alone.
 
+    Args:
+        raw: the file's bytes.
+        where: what messages call it.
+
     Raises:
-        InvalidInputError: no registry, damaged as a whole, or written by a later program.
+        InvalidInputError: not a registry, damaged as a whole, or written by a later program.
     """
-    damaged = "restore it, or run `adapter-hub registry rebuild`, which makes it anew from the stores"
+    damaged = "restore it, or run `adapter-hub registry rebuild`, which makes it again from the stores"
     try:
         tree = read_tree(raw, where)
     except InvalidInputError as error:
         raise InvalidInputError(f"{error}; {damaged}") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("adapters"), dict):
-        raise InvalidInputError(f"{where}: no registry (an object with `adapters`); {damaged}")
+        raise InvalidInputError(f"{where}: not a registry (an object with `adapters`); {damaged}")
     check_schema(tree.get("schema"), REGISTRY_SCHEMA, where)
     try:
         file, unreadable = _records(tree, raw)
@@ -253,19 +266,28 @@ def parse_registry(raw: bytes, where: str) -> LoadedRegistry:
 
 
 def unreadable_ref(name: str, version: str) -> str:
-    """Return how messages call an entry that cannot be read; its name may be anything."""
+    """Return how messages call an entry that cannot be read; its name may be anything.
+
+    Args:
+        name: any text.
+        version: any text; empty if all versions of the name are meant.
+    """
     return f"{shown(name, 100)}@{shown(version, 40)}" if version else shown(name, 100)
 
 
 def read_tree(raw: bytes, where: str) -> Any:
     """Return a registry file as plain JSON data, refused before it could fill the memory.
 
+    Args:
+        raw: the file's bytes.
+        where: what messages call it.
+
     Raises:
-        InvalidInputError: no JSON, or far more lists and objects than a registry of this size can have.
+        InvalidInputError: not JSON, or far more lists and objects than a registry of this size can have.
     """
     brackets = raw.count(b"[") + raw.count(b"{")
     if brackets > _FREE_BRACKETS + len(raw) // _BYTES_PER_BRACKET:
-        raise InvalidInputError(f"{where}: no registry ({brackets} lists and objects in {len(raw)} bytes)")
+        raise InvalidInputError(f"{where}: not a registry ({brackets} lists and objects in {len(raw)} bytes)")
     return read_json(raw, where, values=_MOST_VALUES, half_pairs=True)
 
 
@@ -334,7 +356,11 @@ def _without(adapters: dict[str, Any], left_out: Mapping[tuple[str, str], str]) 
 
 
 def check_next_sequence(loaded: LoadedRegistry, where: str) -> None:
-    """Refuse to write after the last sequence: nobody could read what comes then.
+    """Refuse to write after the last sequence: no reader would accept a later one.
+
+    Args:
+        loaded: the state before.
+        where: what messages call the registry.
 
     Raises:
         InvalidInputError: with the way out.
@@ -342,7 +368,7 @@ def check_next_sequence(loaded: LoadedRegistry, where: str) -> None:
     if loaded.file.sequence >= LAST_SEQUENCE:
         raise InvalidInputError(
             f"registry {where}: its sequence is {loaded.file.sequence}, after which there is none, so it "
-            "cannot be written to; `adapter-hub registry rebuild` makes it anew, under a new id"
+            "cannot be written to; `adapter-hub registry rebuild` makes it from scratch, under a new id"
         )
 
 
@@ -388,6 +414,9 @@ def with_adapters(loaded: LoadedRegistry, adapters: Adapters, where: str = "regi
 
 def registry_bytes(tree: dict[str, Any]) -> bytes:
     """Return the file's one spelling: two-space indent, sorted keys, one trailing newline.
+
+    Args:
+        tree: the whole file as plain JSON.
 
     Raises:
         InvalidInputError: an entry is nested too deeply to be written.

@@ -25,6 +25,9 @@ def utc_now() -> str:
 def check_time(text: str) -> str:
     """Return `text` if there is such a moment.
 
+    Args:
+        text: like `2026-02-28T12:00:00Z`.
+
     Raises:
         ValueError: no such moment (month 13, 30 February, hour 24), or another spelling.
     """
@@ -39,7 +42,11 @@ def check_time(text: str) -> str:
 
 
 def is_ahead(time: str) -> bool:
-    """Tell whether a time is further ahead of this machine's clock than clocks differ."""
+    """Tell whether a time is further ahead of this machine's clock than clocks differ.
+
+    Args:
+        time: as records spell it.
+    """
     return time > (datetime.now(UTC) + SKEW).strftime(_SPELLING)
 
 

@@ -3,7 +3,7 @@
     check_version_step([manifest of 1.0.0], new)   # raises if new is 1.0.1 with other weights
 
 MAJOR: base model, languages, tokenizer or module set changed; MINOR: new weights, scaling, licence, dtype
-or rank; PATCH: the same function digest, so the same text for every audio. So `~=1.2` never brings an
+or rank; PATCH: the same function digest, so the same text for every recording. So `~=1.2` never brings an
 adapter for other speech or another model.
 """
 
@@ -69,7 +69,13 @@ def facts_of(manifest: Manifest) -> VersionFacts:
 
 
 def facts_of_block(name: str, version: str, block: VersionBlock) -> VersionFacts:
-    """Return what a registry knows of a version whose manifest cannot be read."""
+    """Return what a registry knows of a version whose manifest cannot be read.
+
+    Args:
+        name: of the adapter.
+        version: of the block.
+        block: of the registry.
+    """
     return VersionFacts(
         f"{name}@{version}",
         version,
@@ -95,6 +101,9 @@ def sort_versions(versions: Iterable[str]) -> list[str]:
 
 def preferred(versions: Iterable[str]) -> str | None:
     """Return the version for those who name none: the newest release, or else the newest pre-release.
+
+    Args:
+        versions: in any order.
 
     >>> preferred(["1.0.0", "2.0.0rc1"])
     '1.0.0'
@@ -153,7 +162,12 @@ def _check_step(before: VersionFacts, after: VersionFacts, new: VersionFacts) ->
 
 
 def needed_step(before: Manifest, after: Manifest) -> tuple[int, list[str]]:
-    """Return which number of the version has to grow (0 major, 1 minor, 2 none of these), and why."""
+    """Return which number of the version has to grow (0 major, 1 minor, 2 none of these), and why.
+
+    Args:
+        before: the older version's manifest.
+        after: the newer version's.
+    """
     return _needed(facts_of(before), facts_of(after))
 
 

@@ -118,7 +118,7 @@ class Memory:
         if problem := self.gone():
             raise IntegrityError(
                 f"registry {self.label}: {problem}; restore it, or run `adapter-hub registry rebuild`, which "
-                "makes it anew from the stores"
+                "makes it again from the stores"
             )
 
     def refuse(self, problems: list[str], registry_id: str, *others: Path) -> IntegrityError:

@@ -100,7 +100,7 @@ def test_what_a_published_pin_calls_its_base_model_is_never_opened_as_a_folder(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model, tmp_path / "folder")
     pin = pin_of(model).model_copy(update={"id": text})
-    with pytest.raises(NotFoundError, match="none of the Hub's, and no folder that was named before"):
+    with pytest.raises(NotFoundError, match="it is not on the Hub, and no folder was named for it before"):
         find_pinned_base_model(pin, tmp_path / "cache")
 
 

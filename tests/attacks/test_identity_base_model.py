@@ -159,11 +159,11 @@ IMPOSSIBLE: dict[str, tuple[str, Edit, str]] = {
     "an id of text": (
         TOKENIZER,
         lambda t: t["model"]["vocab"].update(zz="3"),
-        "in the place of a token's id",
+        "where a token's id is expected",
     ),
     "a token of nothing": (TOKENIZER, lambda t: t["added_tokens"].append({}), "tokenizer's files are not"),
     "tokens of text": (TOKENIZER_CONFIG, put(added_tokens_decoder="x"), "tokenizer's files are not"),
-    "special numbers": (TOKENIZER_CONFIG, put(extra_special_tokens=[7]), "in the place of a text"),
+    "special numbers": (TOKENIZER_CONFIG, put(extra_special_tokens=[7]), "where a text is expected"),
 }
 
 

@@ -212,7 +212,7 @@ BASE_MODELS = {
     "an index that leads out": (
         "model.safetensors.index.json",
         json.dumps({"weight_map": {str(n): f"../../x{n}\x1b[2J" for n in range(20_000)}}),
-        r"names ../../x0\\x1b\[2J, .* and 19990 more, which is not there",
+        r"names ../../x0\\x1b\[2J, .* and 19990 more, which is missing",
     ),
     "an index of numbers": (
         "model.safetensors.index.json",

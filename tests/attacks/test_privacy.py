@@ -163,7 +163,7 @@ def test_the_notes_in_a_weights_file_are_looked_at_too(run: Run, tmp_path: Path)
     outcome = run("publish", "./da")
 
     assert outcome.code == 1
-    assert "adapter_model.safetensors.ss_train_data_dir: a path of somebody's machine" in outcome.err
+    assert "adapter_model.safetensors.ss_train_data_dir: a path on somebody's machine" in outcome.err
 
 
 def test_importing_leaves_such_notes_behind_and_every_tensor_as_it_was(tmp_path: Path) -> None:

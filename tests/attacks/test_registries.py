@@ -52,7 +52,7 @@ def test_the_last_sequence_is_refused_before_writing_and_a_rebuild_begins_anew(
         refused = run(*words)
         assert refused.code == 1
         assert one_line(refused.err)
-        assert "`adapter-hub registry rebuild` makes it anew, under a new id" in refused.err
+        assert "`adapter-hub registry rebuild` makes it from scratch, under a new id" in refused.err
         assert path.read_bytes() == before
     assert run("pull", "test/da").code == 0
     rebuilt = run("registry", "rebuild")

@@ -210,7 +210,7 @@ def test_the_last_sequence_on_the_hub_is_refused_before_writing_and_a_rebuild_be
     last = registry_bytes({**tree, "sequence": 2**53 - 1})
     hub.write(REPO, {"registry.json": last})
     more = make_artifact(tmp_path / "el", "alice/el", seed=3.0)
-    assert "`adapter-hub registry rebuild` makes it anew" in refusal(run("publish", more.path))
+    assert "`adapter-hub registry rebuild` makes it from scratch" in refusal(run("publish", more.path))
     assert hub.files(REPO)["registry.json"] == last
     assert run("pull", "alice/da").code == 0
     rebuilt = run("registry", "rebuild")

@@ -55,7 +55,11 @@ def records() -> dict[str, type[Record]]:
 
 
 def schema_of(record: type[Record]) -> dict[str, Any]:
-    """Return a record's JSON Schema, with what its docstrings say of every field."""
+    """Return a record's JSON Schema, with what its docstrings say of every field.
+
+    Args:
+        record: a class of records.
+    """
     schema = record.model_json_schema()
     known = records_by_name()
     for name, part in [(record.__name__, schema), *schema.get("$defs", {}).items()]:
@@ -66,7 +70,11 @@ def schema_of(record: type[Record]) -> dict[str, Any]:
 
 
 def described(record: type[Record]) -> tuple[str, dict[str, str]]:
-    """Return what docstrings say of a record, and of its fields, inherited ones among them."""
+    """Return what docstrings say of a record, and of its fields, inherited ones among them.
+
+    Args:
+        record: a class of records.
+    """
     meanings: dict[str, str] = {}
     for kind in reversed(record.__mro__[: record.__mro__.index(BaseModel)]):
         _, _, attributes = (inspect.getdoc(kind) or "").partition("\nAttributes:\n")
