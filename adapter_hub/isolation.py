@@ -2,7 +2,7 @@
 
     for ref in refs:
         with isolated(ref, failures.append):
-            artifacts.append(pull(ref, registries=registries, cache=cache))
+            artifacts.append(pull(ref, places))
 
 An error that a user can act on is passed on as it is. Anything else becomes an `UnexpectedError` of one line
 with its type and place, and its traceback goes to the log. This is the one place in the library that catches

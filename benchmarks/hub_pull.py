@@ -41,6 +41,7 @@ from transformers import logging as transformers_logging
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.exchange import publish, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.hub import HubClient, RepoId
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
@@ -157,7 +158,7 @@ class Both:
         shutil.rmtree(self.folder / "peer", ignore_errors=True)
 
     def pull(self, ref: str) -> Artifact:
-        return pull(ref, registries=(self.new_registry(),), cache=self.cache)
+        return pull(ref, Places((self.new_registry(),), cache=self.cache))
 
     def snapshot(self, revision: str) -> Path:
         return Path(
@@ -251,7 +252,7 @@ def main() -> None:
         artifact = make_adapter(folder / "adapter", base)
         both = Both(hub, folder, base)
         store = HubStore("alice", client=both.client, cache=folder / "publisher")
-        publish(artifact.path, registry=both.registry, store=store)
+        publish(artifact.path, Places(both.registry, store))
         found = cases(both)
         for _ in range(runs + 1):
             for case in found:

@@ -11,7 +11,8 @@ from typing import Any
 from making import make_artifact, make_child, make_places
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.exchange import bring_up_to_date, lock, publish, retire, sync
+from adapter_hub.exchange import lock, publish, retire, sync, update_lock
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.lock_file import LockFile
 from adapter_hub.formats.reference import AdapterRef
@@ -33,7 +34,7 @@ class Site:
         self.path.parent.mkdir()
 
     def publish(self, artifact: Artifact) -> Artifact:
-        publish(artifact.path, registry=self.registry, store=self.store)
+        publish(artifact.path, Places(self.registry, self.store))
         return artifact
 
     def publish_newer(self) -> Artifact:
@@ -41,30 +42,26 @@ class Site:
         return self.publish(make_child(folder, self.parent, "test/da", "1.1.0", seed=9.0))
 
     def retire(self, ref: str, status: Status) -> None:
-        retire(AdapterRef.parse(ref), status, "bad text", registry=self.registry, store=self.store)
+        retire(AdapterRef.parse(ref), status, "bad text", Places(self.registry, self.store))
 
     def lock(self, *requirements: str) -> LockFile:
         return lock(
             requirements or ("test/da~=1.0", "test/pl"),
-            registries=[FileRegistry(self.registry.path)],
-            cache=self.cache,
+            Places([FileRegistry(self.registry.path)], cache=self.cache, tell=self.told.append),
             path=self.path,
-            tell=self.told.append,
         )
 
     def sync(self, *registries: FileRegistry, **options: Any) -> list[str]:
         """Install what is locked; return the references."""
         asked = registries or (FileRegistry(self.registry.path),)
-        installed = sync(self.path, registries=asked, cache=self.cache, tell=self.told.append, **options)
+        installed = sync(self.path, Places(asked, cache=self.cache, tell=self.told.append), **options)
         for artifact in installed:
             artifact.verify()
         return [artifact.ref for artifact in installed]
 
     def update(self, **options: Any) -> LockFile:
         registries = [FileRegistry(self.registry.path)]
-        return bring_up_to_date(
-            self.path, registries=registries, cache=self.cache, tell=self.told.append, **options
-        )
+        return update_lock(self.path, Places(registries, cache=self.cache, tell=self.told.append), **options)
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
         tree = json.loads(self.path.read_bytes())

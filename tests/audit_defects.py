@@ -29,6 +29,7 @@ from adapter_hub.artifact.safetensors_file import weights_digest
 from adapter_hub.audit import audit
 from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.exchange import attach, publish, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.canonical import digest_of
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.reference import AdapterRef
@@ -50,11 +51,11 @@ class Home:
         return self.store.path / name / version
 
     def publish(self, folder: Path) -> None:
-        publish(folder, registry=self.registry, store=self.store)
+        publish(folder, Places(self.registry, self.store))
 
     def audit(self, *refs: str, **options: Any) -> list[Finding]:
         registries = (FileRegistry(self.registry.path),)
-        return audit(refs, registries=registries, base_models={"test/tiny": self.base_model}, **options)
+        return audit(refs, Places(registries), base_models={"test/tiny": self.base_model}, **options)
 
     def edit_registry(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change registry.json as another program would."""
@@ -218,14 +219,12 @@ def child_older_than_its_parent(home: Home) -> str:
 
 
 def parent_in_quarantine(home: Home) -> str:
-    retire(
-        AdapterRef.parse("test/pl@1.0.0"), "quarantined", "poisoned", registry=home.registry, store=home.store
-    )
+    retire(AdapterRef.parse("test/pl@1.0.0"), "quarantined", "poisoned", Places(home.registry, home.store))
     return "test/da"
 
 
 def parent_yanked(home: Home) -> str:
-    retire(AdapterRef.parse("test/pl@1.0.0"), "yanked", "bad data", registry=home.registry, store=home.store)
+    retire(AdapterRef.parse("test/pl@1.0.0"), "yanked", "bad data", Places(home.registry, home.store))
     return "test/da"
 
 
@@ -236,7 +235,7 @@ def parent_that_no_registry_knows(home: Home) -> str:
 
 def attach_report(home: Home, **changes: Any) -> None:
     report = make_report(Artifact.open(home.place("test/pl")), errors=2, **changes)
-    attach(report, registry=home.registry, store=home.store)
+    attach(report, Places(home.registry, home.store))
 
 
 def edited_report(home: Home) -> str:

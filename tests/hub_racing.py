@@ -23,6 +23,7 @@ from making import make_artifact
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
 from adapter_hub.exchange import check, publish, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.hub import HubClient, Patience
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.stores.cache import Cache
@@ -56,7 +57,7 @@ def be_publisher(artifact: Artifact, go: int, cache: Path) -> None:
             endpoint, token = json.loads(file.readline())
         os.environ["ADAPTER_HUB_CACHE"] = str(cache)
         registry, store = places(endpoint, token, cache)
-        publish(artifact.path, registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
         code = 0
     except ConflictError as error:
         sys.stderr.write(f"{error}\n")
@@ -97,7 +98,7 @@ def judge(hub: LoopbackHub, artifacts: list[Artifact], codes: list[int], observe
     registry, store = places(hub.endpoint, hub.token(USER), observer)
     assert check(registry, [store]) == []
     for (name, version), item in winners.items():
-        pulled = pull(f"{name}@{version}", registries=[registry], cache=Cache(observer))
+        pulled = pull(f"{name}@{version}", Places([registry], cache=Cache(observer)))
         pulled.verify()
         assert pulled.digest == item.digest
 
@@ -124,7 +125,7 @@ def main(scenario: str, folder: Path, publishers: int = 8) -> None:
         if scenario.startswith("older"):
             artifacts.append(make_artifact(folder / "newer", f"{USER}/da", NEWER))
             registry, store = places(hub.endpoint, hub.token(USER), folder / "observer")
-            publish(artifacts[-1].path, registry=registry, store=store)
+            publish(artifacts[-1].path, Places(registry, store))
         for gate in gates:
             os.write(gate, f"{json.dumps([hub.endpoint, hub.token(USER)])}\n".encode())
             os.close(gate)

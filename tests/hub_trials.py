@@ -18,6 +18,7 @@ from making import make_artifact, make_child
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import check, publish, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.canonical import digest_of, sha256_hex
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.hub import HubClient, Patience
@@ -116,7 +117,7 @@ class Trial:
 
     def _publish(self, artifact: Artifact, cache: Path, patience: Patience | None = None) -> None:
         with environment(ADAPTER_HUB_CACHE=str(cache)):
-            publish(artifact.path, registry=self.registry(cache, patience), store=self.store(cache, patience))
+            publish(artifact.path, Places(self.registry(cache, patience), self.store(cache, patience)))
 
     def act(self, patience: Patience) -> None:
         """Carry the operation out, as a program would that has just been started."""
@@ -130,7 +131,7 @@ class Trial:
         if self.operation == "pull without a registry":
             ref, registries = f"hf://{ref}", []
         with environment(**user_of(self.hub, patience), ADAPTER_HUB_CACHE=str(cache)):
-            pulled = pull(ref, registries=registries, cache=Cache(cache))
+            pulled = pull(ref, Places(registries, cache=Cache(cache)))
             pulled.verify()
             assert pulled.digest == self.artifact.digest
 

@@ -23,7 +23,6 @@ from making import make_artifact, make_child, make_places, make_report
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import (
     attach,
-    bring_up_to_date,
     check,
     lock,
     mirror,
@@ -31,7 +30,9 @@ from adapter_hub.exchange import (
     pull,
     retire,
     sync,
+    update_lock,
 )
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
@@ -56,9 +57,9 @@ class World:
     def build(cls, folder: Path) -> World:
         world = cls(folder)
         parent = make_artifact(folder / "pl", "test/pl")
-        publish(parent.path, registry=world.registry, store=world.store)
+        publish(parent.path, Places(world.registry, world.store))
         ref = AdapterRef.parse("test/pl@1.0.0")
-        retire(ref, "deprecated", "old", registry=world.registry, store=world.store)
+        retire(ref, "deprecated", "old", Places(world.registry, world.store))
         make_artifact(folder / "da")
         make_child(folder / "child", parent, "test/child")
         make_artifact(world.models / "test/pl", "test/pl", "0.9.0", seed=3.0)  # what gives way in a sync
@@ -68,29 +69,29 @@ class World:
         return world
 
     def publish(self) -> None:
-        publish(self.folder / "child", registry=self.registry, store=self.store)
+        publish(self.folder / "child", Places(self.registry, self.store))
 
     def pull(self) -> None:
-        pull("test/pl", registries=[self.registry], cache=self.cache, to=self.folder / "to")
+        pull("test/pl", Places([self.registry], cache=self.cache), to=self.folder / "to")
 
     def retire(self) -> None:
         ref = AdapterRef.parse("test/pl@1.0.0")
-        retire(ref, "quarantined", "bad text", registry=self.registry, store=self.store)
+        retire(ref, "quarantined", "bad text", Places(self.registry, self.store))
 
     def withdraw(self) -> None:
         ref = AdapterRef.parse("test/pl@1.0.0")
-        retire(ref, "withdrawn", "licence", registry=self.registry, store=self.store)
+        retire(ref, "withdrawn", "licence", Places(self.registry, self.store))
 
     def attach(self) -> None:
         report = make_report(Artifact.open(self.folder / "pl"))
-        attach(report, registry=self.registry, store=self.store)
+        attach(report, Places(self.registry, self.store))
 
     def lock(self) -> None:
-        lock(["test/pl"], registries=[self.registry], cache=self.cache, path=self.lock_file)
+        lock(["test/pl"], Places([self.registry], cache=self.cache), path=self.lock_file)
 
     def sync(self) -> None:
-        bring_up_to_date(self.lock_file, registries=[self.registry], cache=self.cache)
-        sync(self.lock_file, registries=[self.registry], cache=self.cache, to=self.models)
+        update_lock(self.lock_file, Places([self.registry], cache=self.cache))
+        sync(self.lock_file, Places([self.registry], cache=self.cache), to=self.models)
 
     def mirror(self) -> None:
         for item in mirror(source=self.store, target=self.mirrored):

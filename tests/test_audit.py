@@ -15,6 +15,7 @@ from adapter_hub.audit import EXPLANATIONS, audit
 from adapter_hub.audit.checks import CHECKS
 from adapter_hub.errors import NotFoundError
 from adapter_hub.exchange import publish, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.registry.file import FileRegistry
@@ -73,15 +74,13 @@ def test_a_changed_file_is_one_finding_not_ten(home: Home) -> None:
 def test_two_registries_that_disagree_on_a_version_are_told(home: Home) -> None:
     other = FileRegistry(home.folder / "other" / "registry.json")
     artifact = make_artifact(home.folder / "fake", "test/pl", seed=3.0, base_model=home.pin)
-    publish(artifact.path, registry=other, store=FolderStore(home.folder / "other" / "store"))
-    findings = audit([], registries=(home.registry, other))
+    publish(artifact.path, Places(other, FolderStore(home.folder / "other" / "store")))
+    findings = audit([], Places((home.registry, other)))
     assert [finding.ref for finding in findings if finding.code == "version-conflict"] == ["test/pl@1.0.0"]
 
 
 def test_a_withdrawn_version_needs_no_files(home: Home) -> None:
-    retire(
-        AdapterRef.parse("test/da@1.0.0"), "withdrawn", "by request", registry=home.registry, store=home.store
-    )
+    retire(AdapterRef.parse("test/da@1.0.0"), "withdrawn", "by request", Places(home.registry, home.store))
     assert home.audit() == []
 
 

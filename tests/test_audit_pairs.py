@@ -25,6 +25,7 @@ from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
 from adapter_hub.artifact.weights import lora_section
 from adapter_hub.errors import IntegrityError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 
 ONE, OTHER = MODULES  # the parent adapts both, the child the first
 GATE = "gate.safetensors"
@@ -66,7 +67,7 @@ def make_pair(folder: Path, home: Home, kind: str = "token", tensors: Tensors | 
 def test_a_sound_pair_has_no_findings(kind: str, home: Home, tmp_path: Path) -> None:
     folder = make_pair(tmp_path / "pair", home, kind)
     assert home.audit(str(folder)) == []
-    publish(folder, registry=home.registry, store=home.store)
+    publish(folder, Places(home.registry, home.store))
     assert home.audit("test/pair") == []
 
 

@@ -17,6 +17,7 @@ from making import make_artifact, make_child, make_report
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.cli.terminal.tables import size_text
 from adapter_hub.exchange import attach
+from adapter_hub.exchange.places import Places
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.speech.normalisers import NORMALISERS
 from adapter_hub.stores.folder import FolderStore
@@ -32,7 +33,7 @@ def published(run: Run, tmp_path: Path) -> Run:
     assert run("publish", "pl").code == 0
     assert run("publish", "da").code == 0
     registry = FileRegistry(tmp_path / "registry.json")
-    attach(make_report(parent, errors=2), registry=registry, store=FolderStore(tmp_path / "store"))
+    attach(make_report(parent, errors=2), Places(registry, FolderStore(tmp_path / "store")))
     return run
 
 

@@ -12,6 +12,7 @@ from making import make_artifact, make_places
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
 from adapter_hub.exchange import check, publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.registry.file import FileRegistry
 
 PUBLISHERS = 8
@@ -44,7 +45,7 @@ def all_at_once(actions: list[Callable[[], None]]) -> list[int]:
 def publisher(folder: Path, artifact: Artifact) -> Callable[[], None]:
     def action() -> None:
         registry, store = make_places(folder)
-        publish(artifact.path, registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
 
     return action
 
@@ -94,7 +95,7 @@ def test_two_registries_on_one_store_agree_on_the_bytes_of_a_version(tmp_path: P
         def action() -> None:
             _, store = make_places(tmp_path)
             registry = FileRegistry(tmp_path / f"r{number}" / "registry.json")
-            publish(artifacts[number].path, registry=registry, store=store)
+            publish(artifacts[number].path, Places(registry, store))
 
         return action
 

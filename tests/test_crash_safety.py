@@ -13,6 +13,7 @@ from making import make_artifact, make_places
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.files.writing import write_atomically
 
 KILLING = Path(__file__).with_name("killing.py")
@@ -43,19 +44,19 @@ def test_killed_at_every_write_nothing_is_half_done_and_a_retry_finishes(
 def test_a_full_disk_is_an_error_that_leaves_everything_as_it_was(tmp_path: Path) -> None:
     registry, store = make_places(tmp_path)
     first = make_artifact(tmp_path / "da")
-    publish(first.path, registry=registry, store=store)
+    publish(first.path, Places(registry, store))
     second = make_artifact(tmp_path / "el", "test/el", rank=64)
     before = {path: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()}
 
     def publish_on_a_full_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # no file can grow beyond
         with pytest.raises(OSError, match="File too large"):
-            publish(second.path, registry=registry, store=store)
+            publish(second.path, Places(registry, store))
 
     assert in_child(publish_on_a_full_disk) == 0
     after = {path: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()}
     assert after == before
-    publish(second.path, registry=registry, store=store)
+    publish(second.path, Places(registry, store))
     assert "test/el" in registry.adapters
 
 
@@ -64,19 +65,19 @@ def test_an_index_that_does_not_fit_on_the_disk_keeps_its_old_content(tmp_path: 
     artifact = make_artifact(tmp_path / "el", "test/el")
     for number in range(4):  # so that the index is larger than any file of the artifact
         other = make_artifact(tmp_path / str(number), f"test/n{number}")
-        publish(other.path, registry=registry, store=store)
+        publish(other.path, Places(registry, store))
     before = registry.path.read_bytes()
     limit = len(before) - 10
 
     def publish_with_little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         with pytest.raises(OSError, match="File too large"):
-            publish(artifact.path, registry=registry, store=store)
+            publish(artifact.path, Places(registry, store))
 
     assert in_child(publish_with_little_room) == 0
     assert registry.path.read_bytes() == before
     Artifact.open(store.path / "test/el/1.0.0").verify()  # bytes first: they are there, and not listed
-    assert publish(artifact.path, registry=registry, store=store).is_new
+    assert publish(artifact.path, Places(registry, store)).is_new
 
 
 def test_a_failed_write_removes_its_temporary_file(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from adapter_hub.audit import audit
 from adapter_hub.cards import render_card
 from adapter_hub.decoding.probe import check_probe
 from adapter_hub.exchange import check, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
@@ -97,7 +98,7 @@ def test_the_record_of_how_the_base_model_was_made_is_beside_it() -> None:
 
 def test_registry_and_store_agree_and_the_audit_finds_no_error() -> None:
     assert check(REGISTRY, [FolderStore(embedded.store_path())]) == []
-    assert [finding for finding in audit(registries=(REGISTRY,)) if finding.severity != "info"] == []
+    assert [finding for finding in audit(places=Places((REGISTRY,))) if finding.severity != "info"] == []
 
 
 def test_every_adapter_has_a_score_on_at_least_300_utterances_and_a_better_one_than_no_adapter() -> None:
@@ -111,7 +112,7 @@ def test_every_adapter_has_a_score_on_at_least_300_utterances_and_a_better_one_t
 def test_an_adapter_gives_the_same_logits_in_plain_peft(
     ref: str, mini: BaseModel, sound: Audio, tmp_path: Path
 ) -> None:
-    artifact = pull(ref, registries=(REGISTRY,), cache=Cache(tmp_path))
+    artifact = pull(ref, Places((REGISTRY,), cache=Cache(tmp_path)))
     features = torch.from_numpy(log_mel(mini.processor.feature_extractor, [sound, sound]))
     config = mini.model.generation_config
     language = config.lang_to_id[f"<|{artifact.manifest.languages[0].decode_language}|>"]
@@ -134,7 +135,7 @@ def test_an_adapter_gives_the_same_logits_in_plain_peft(
 def test_an_expert_pair_does_what_its_probe_says_and_plain_peft_refuses_it(
     ref: str, mini: BaseModel, tmp_path: Path
 ) -> None:
-    artifact = pull(ref, registries=(REGISTRY,), cache=Cache(tmp_path))
+    artifact = pull(ref, Places((REGISTRY,), cache=Cache(tmp_path)))
     roles = {parent.role: parent.name for parent in artifact.manifest.parents}
     assert roles["expert"] == roles["seed"]
     assert artifact.manifest.similarity

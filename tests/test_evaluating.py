@@ -17,6 +17,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import without_controls
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter, load_weights
@@ -133,7 +134,7 @@ def test_nothing_is_reported_as_the_base_model_but_the_base_model(
     base: BaseModel, adapters: list[Artifact], tmp_path: Path
 ) -> None:
     registry = FileRegistry(tmp_path / "registry.json")
-    publish(adapters[0].path, registry=registry, store=FolderStore(tmp_path / "store"))
+    publish(adapters[0].path, Places(registry, FolderStore(tmp_path / "store")))
     where = {"base_model": str(base.folder), "registry": str(registry.path), "device": "cpu"}
     dataset, options = read_dataset(write_data(tmp_path / "data")), EvaluationOptions("da", beams=1)
     falling_back = LanguageRouter(base, {}, pytest.fail, fallback=load_adapter(base, adapters[1]))
@@ -206,7 +207,7 @@ def test_evaluate_writes_prints_and_attaches_the_report(
     base: BaseModel, adapters: list[Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = FileRegistry(tmp_path / "registry.json")
-    publish(adapters[0].path, registry=registry, store=FolderStore(tmp_path / "store"))
+    publish(adapters[0].path, Places(registry, FolderStore(tmp_path / "store")))
     data = write_data(tmp_path / "numbers" / "test").parent
     where = ["--registry", str(registry.path), "--device", "cpu"]
     options = ["--data", str(data), "--beams", "1", "--out", str(tmp_path / "report.json"), "--attach"]

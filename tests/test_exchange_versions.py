@@ -10,6 +10,7 @@ from making import MODULES, OTHER_BASE, make_artifact, make_places
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.versions import check_version_step, sort_versions
 
 OTHER_MODEL = {"id": "test/tiny", "architecture": "WhisperForConditionalGeneration", "digest": OTHER_BASE}
@@ -30,14 +31,14 @@ def test_a_version_that_promises_less_than_changed_is_refused_with_one_that_fits
 ) -> None:
     changes, fits = CHANGES[what]
     registry, store = make_places(tmp_path)
-    publish(make_artifact(tmp_path / "old").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "old").path, Places(registry, store))
     too_small = "1.1.0" if fits == "2.0.0" else "1.0.1"
     small = make_artifact(tmp_path / "small", version=too_small, **changes)
     with pytest.raises(InvalidInputError, match=rf"{what}.* changed between 1\.0\.0 and .*, like {fits}"):
-        publish(small.path, registry=registry, store=store)
+        publish(small.path, Places(registry, store))
     assert list(registry.adapters["test/da"]) == ["1.0.0"]
     right = make_artifact(tmp_path / "right", version=fits, **changes)
-    assert publish(right.path, registry=registry, store=store).is_new
+    assert publish(right.path, Places(registry, store)).is_new
 
 
 def test_a_patch_keeps_the_weights(tmp_path: Path) -> None:

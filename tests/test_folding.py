@@ -16,6 +16,7 @@ from transformers import WhisperForConditionalGeneration
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
@@ -85,7 +86,7 @@ def test_a_folded_pair_is_published_audited_and_looked_at(
     base: BaseModel, pair: Artifact, tmp_path: Path, run: Run
 ) -> None:
     registry, store = FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
-    publish(pair.path, registry=registry, store=store)
+    publish(pair.path, Places(registry, store))
     named = ("--base-model", base.folder)  # which a pin never names
     outcome = run(
         "--device", "cpu", "fold", pair.manifest.name, "--out", "one", "--as", "small/one@1.0.0", *named

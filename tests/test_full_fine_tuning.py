@@ -13,6 +13,7 @@ from transformers import WhisperForConditionalGeneration
 
 from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.registry.file import FileRegistry
@@ -112,7 +113,7 @@ def test_a_full_fine_tune_is_scored_as_a_base_model_and_never_published(
         "`adapter-hub evaluate base-model --base-model full` scores it"
     )
     with pytest.raises(InvalidInputError, match="a full fine-tune, not an adapter, and never published"):
-        publish("full", registry=FileRegistry(tmp_path / "r.json"), store=FolderStore(tmp_path / "store"))
+        publish("full", Places(FileRegistry(tmp_path / "r.json"), FolderStore(tmp_path / "store")))
 
 
 def test_an_adapter_of_a_full_fine_tune_names_it_as_its_base_model(

@@ -22,6 +22,7 @@ from adapter_hub.errors import (
     NotFoundError,
 )
 from adapter_hub.exchange import publish, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.hub import HubClient, RepoId, check_commit, check_revision
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
@@ -86,7 +87,7 @@ def client(hub: LoopbackHub) -> HubClient:
 @pytest.fixture
 def published(hub: LoopbackHub, tmp_path: Path) -> Artifact:
     artifact = make_artifact(tmp_path / "da", "alice/da")
-    publish(artifact.path, registry=FileRegistry(tmp_path / "registry.json"), store=hub_store(hub, "alice"))
+    publish(artifact.path, Places(FileRegistry(tmp_path / "registry.json"), hub_store(hub, "alice")))
     return artifact
 
 
@@ -203,7 +204,7 @@ def test_a_manifest_that_lists_a_path_outside_is_refused(
     cache = Cache(tmp_path / "cache")
     hub.log.clear()
     with pytest.raises(AdapterHubError, match=r"adapter\.json|path"):
-        pull("hf://alice/da@1.0.0", registries=(), cache=cache)
+        pull("hf://alice/da@1.0.0", Places((), cache=cache))
     assert cache.entries() == []
     assert not hub.log.entries("GET", "safetensors")
     assert not list(tmp_path.parent.rglob("*evil*"))
@@ -220,7 +221,7 @@ def test_a_file_that_is_larger_than_the_manifest_says_is_refused_before_it_is_do
         ("hf://alice/da", []),
     ):
         with pytest.raises(IntegrityError, match="5000000 bytes there, expected"):
-            pull(ref, registries=registries, cache=Cache(tmp_path / "cache"))
+            pull(ref, Places(registries, cache=Cache(tmp_path / "cache")))
     assert not hub.log.entries(path="safetensors")
     assert sum(path.stat().st_size for path in files_in(tmp_path / "cache")) < 20_000
 
@@ -240,9 +241,9 @@ def test_tags_that_are_no_versions_are_left_alone(
         hub.move_tag("alice/da", tag, hub.refs("alice/da").branches["main"])
     store, registry = hub_store(hub, "alice"), FileRegistry(tmp_path / "registry.json")
     older = make_artifact(tmp_path / "older", "alice/da", "0.9.0", seed=5.0)
-    publish(older.path, registry=registry, store=store)
+    publish(older.path, Places(registry, store))
     assert store.versions("alice/da") == ["0.9.0", "1.0.0"]
-    assert pull("hf://alice/da", registries=(), cache=Cache(tmp_path / "cache")).digest == published.digest
+    assert pull("hf://alice/da", Places((), cache=Cache(tmp_path / "cache"))).digest == published.digest
 
 
 def test_a_repository_without_its_main_branch_is_one_line(
@@ -252,9 +253,7 @@ def test_a_repository_without_its_main_branch_is_one_line(
     hub.move_branch("alice/da", "main", None)
     next_one = make_artifact(tmp_path / "next", "alice/da", "1.1.0", seed=5.0)
     with pytest.raises(NotFoundError, match="hf://alice/da: has no branch main"):
-        publish(
-            next_one.path, registry=FileRegistry(tmp_path / "registry.json"), store=hub_store(hub, "alice")
-        )
+        publish(next_one.path, Places(FileRegistry(tmp_path / "registry.json"), hub_store(hub, "alice")))
 
 
 def test_a_status_file_from_elsewhere_is_not_believed(
@@ -262,7 +261,7 @@ def test_a_status_file_from_elsewhere_is_not_believed(
 ) -> None:
     hub.write("alice/da", {"status.json": b'[{"version": "1.0.0"}]'})
     with pytest.raises(IntegrityError, match=r"status\.json of hf://alice/da, entry 1: missing field"):
-        pull("hf://alice/da@1.0.0", registries=(), cache=Cache(tmp_path / "cache"))
+        pull("hf://alice/da@1.0.0", Places((), cache=Cache(tmp_path / "cache")))
 
 
 # tags that move
@@ -282,14 +281,13 @@ def test_a_tag_that_moves_between_two_requests_of_a_pull_never_serves_other_byte
     cache = Cache(tmp_path / "cache")
     registry = FileRegistry(tmp_path / "registry.json")
     with suppress(IntegrityError):
-        assert pull("alice/da@1.0.0", registries=[registry], cache=cache).digest == published.digest
+        assert pull("alice/da@1.0.0", Places([registry], cache=cache)).digest == published.digest
     assert {entry.digest for entry in cache.entries()} <= {published.digest}
     hub.faults.clear()
     hub.move_tag("alice/da", "v1.0.0", right)
     assert Cache(tmp_path / "fresh").entries() == []
     assert (
-        pull("alice/da@1.0.0", registries=[registry], cache=Cache(tmp_path / "fresh")).digest
-        == published.digest
+        pull("alice/da@1.0.0", Places([registry], cache=Cache(tmp_path / "fresh"))).digest == published.digest
     )
 
 
@@ -306,10 +304,10 @@ def test_a_tag_that_somebody_moves_while_it_is_made_is_noticed_by_the_publisher(
 
     hub.faults.add("after", endpoint="create-tag", action=move)
     with pytest.raises(ConflictError, match="a version never changes"):
-        publish(artifact.path, registry=registry, store=hub_store(hub, "alice", cache))
+        publish(artifact.path, Places(registry, hub_store(hub, "alice", cache)))
     assert registry.adapters == {}
     hub.move_tag("alice/da", "v1.0.0", first[0])
-    assert publish(artifact.path, registry=registry, store=hub_store(hub, "alice", cache)).is_new
+    assert publish(artifact.path, Places(registry, hub_store(hub, "alice", cache))).is_new
 
 
 def test_a_tag_that_was_moved_since_it_was_pushed_is_refused_by_the_same_machine(

@@ -18,6 +18,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.privacy import without_names
 from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, UnreachableError
 from adapter_hub.exchange import attach, publish, pull, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
@@ -39,11 +40,11 @@ class Place:
 
     def retire(self, version: str, status: Status) -> None:
         ref = AdapterRef("alice/da", version)
-        retire(ref, status, "a reason", registry=self.registry, store=self.store)
+        retire(ref, status, "a reason", Places(self.registry, self.store))
 
     def pull(self, ref: str) -> str:
         self.told.clear()
-        return pull(ref, registries=(), cache=self.cache, tell=self.told.append).ref
+        return pull(ref, Places((), cache=self.cache, tell=self.told.append)).ref
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = Place(hub, folder)
         for version, seed in (("1.0.0", 1.0), ("1.1.0", 2.0), ("2.0.0rc1", 3.0)):
             artifact = make_artifact(folder / version, "alice/da", version, seed=seed)
-            publish(artifact.path, registry=place.registry, store=place.store)
+            publish(artifact.path, Places(place.registry, place.store))
     return folder
 
 
@@ -172,9 +173,9 @@ def test_what_is_no_adapter_s_repository_says_how_to_go_on(place: Place) -> None
 def test_a_registry_that_knows_the_version_otherwise_is_heard(place: Place, tmp_path: Path) -> None:
     other = FileRegistry(tmp_path / "other.json")
     same = make_artifact(tmp_path / "same", "alice/da", "1.0.0", seed=5.0)
-    publish(same.path, registry=other, store=FolderStore(tmp_path / "store"))
+    publish(same.path, Places(other, FolderStore(tmp_path / "store")))
     with pytest.raises(IntegrityError, match="a version never changes"):
-        pull("hf://alice/da@1.0.0", registries=(other,), cache=place.cache)
+        pull("hf://alice/da@1.0.0", Places((other,), cache=place.cache))
 
 
 def test_reports_and_children_travel_through_the_hub(tmp_path: Path) -> None:
@@ -183,9 +184,9 @@ def test_reports_and_children_travel_through_the_hub(tmp_path: Path) -> None:
         parent = make_artifact(tmp_path / "pl", "alice/pl")
         child = make_child(tmp_path / "child", parent, "alice/child")
         for artifact in (parent, child):
-            publish(artifact.path, registry=registry, store=store)
+            publish(artifact.path, Places(registry, store))
         report = make_report(child)
-        attach(report, registry=registry, store=store)
+        attach(report, Places(registry, store))
         assert store.claims("alice/child").reports == (without_names(report),)
         assert registry.adapters["alice/child"]["1.0.0"].scores[0].value == report.value
         card = hub.files("alice/child", "main")["README.md"].decode()

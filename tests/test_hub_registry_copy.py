@@ -18,6 +18,7 @@ from making import make_artifact, make_places
 
 from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, UnreachableError
 from adapter_hub.exchange import publish, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters, Location, parse_registry
 from adapter_hub.hub import HubClient, Patience
@@ -196,7 +197,7 @@ def test_a_process_that_was_slower_does_not_replace_a_later_copy(registry: HubRe
 def pulled(registry: HubRegistry, hub: LoopbackHub, here: Path, tmp_path: Path) -> AdapterRef:
     """test/el 1.0.0: listed in the registry on the Hub, and pulled into the cache of `here`."""
     file, store = make_places(tmp_path)
-    publish(make_artifact(tmp_path / "el", "test/el").path, registry=file, store=store)
+    publish(make_artifact(tmp_path / "el", "test/el").path, Places(file, store))
     place = (Location(store=str(store.path), path="test/el/1.0.0"),)
     entry = file.adapters["test/el"]["1.0.0"].model_copy(update={"locations": place})
     registry.update(lambda adapters: adapters.update({"test/el": {"1.0.0": entry}}))
@@ -212,31 +213,31 @@ def test_a_pinned_version_in_the_cache_costs_no_request_and_tells_an_old_copy_s_
     told: list[str] = []
     digest = registry.adapters["test/el"]["1.0.0"].digest
     for ref in (pulled, AdapterRef.parse(f"test/el#{digest}")):
-        artifact = pull(ref, registries=[hub_registry(hub, here)], cache=Cache(here), tell=told.append)
+        artifact = pull(ref, Places([hub_registry(hub, here)], cache=Cache(here), tell=told.append))
         assert artifact.digest == digest
     age(registry, 23.0)
-    pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here), tell=told.append)
+    pull(pulled, Places([hub_registry(hub, here)], cache=Cache(here), tell=told.append))
     assert len(hub.log) == 0
     assert told == []
     age(registry, 30.0)
-    pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here), tell=told.append)
+    pull(pulled, Places([hub_registry(hub, here)], cache=Cache(here), tell=told.append))
     assert told == [f"the copy of registry {LABEL} is 30 hours old; statuses may have changed since"]
     hub.stop()
-    pull(pulled, registries=[impatient(hub, here)], cache=Cache(here))
+    pull(pulled, Places([impatient(hub, here)], cache=Cache(here)))
 
 
 def test_anything_else_asks_the_hub(pulled: AdapterRef, hub: LoopbackHub, here: Path, tmp_path: Path) -> None:
     registries = [hub_registry(hub, here)]
-    pull(pulled, registries=registries, cache=Cache(here))
+    pull(pulled, Places(registries, cache=Cache(here)))
     assert len(hub.log) == 0
-    pull("test/el", registries=registries, cache=Cache(here))  # the newest may be another by now
+    pull("test/el", Places(registries, cache=Cache(here)))  # the newest may be another by now
     assert [entry.endpoint for entry in hub.log] == ["refs"]
     hub.log.clear()
     with pytest.raises(NotFoundError, match=r"test/el@9\.0\.0: no such version"):
-        pull("test/el@9.0.0", registries=[hub_registry(hub, here)], cache=Cache(here))
+        pull("test/el@9.0.0", Places([hub_registry(hub, here)], cache=Cache(here)))
     assert [entry.endpoint for entry in hub.log] == ["refs"]
     with pytest.raises(IntegrityError, match="names a folder"):  # not in this cache, and it is in a folder
-        pull(pulled, registries=[hub_registry(hub, tmp_path / "there")], cache=Cache(tmp_path / "there"))
+        pull(pulled, Places([hub_registry(hub, tmp_path / "there")], cache=Cache(tmp_path / "there")))
 
 
 def test_what_a_copy_refuses_is_asked_for_anew(
@@ -251,13 +252,13 @@ def test_what_a_copy_refuses_is_asked_for_anew(
         hub_registry(hub, tmp_path / "there").update(change)
 
     becoming("quarantined", "2026-03-01T00:00:00Z")
-    pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here))  # the copy does not know it yet
+    pull(pulled, Places([hub_registry(hub, here)], cache=Cache(here)))  # the copy does not know it yet
     with pytest.raises(StatusError, match="is quarantined"):
-        pull("test/el", registries=[hub_registry(hub, here)], cache=Cache(here))
+        pull("test/el", Places([hub_registry(hub, here)], cache=Cache(here)))
     with pytest.raises(StatusError, match="is quarantined"):  # now the copy does
-        pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here))
+        pull(pulled, Places([hub_registry(hub, here)], cache=Cache(here)))
     becoming("active", "2026-03-02T00:00:00Z")
-    pull(pulled, registries=[hub_registry(hub, here)], cache=Cache(here))
+    pull(pulled, Places([hub_registry(hub, here)], cache=Cache(here)))
 
 
 def test_a_file_is_no_copy_and_is_read_as_ever(tmp_path: Path) -> None:

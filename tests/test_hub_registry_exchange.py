@@ -15,12 +15,12 @@ from making import make_artifact, make_child, make_places, make_report
 from adapter_hub.cli import main
 from adapter_hub.errors import ConflictError, InvalidInputError, StatusError
 from adapter_hub.exchange import attach, check, publish, pull, rebuild, retire
-from adapter_hub.exchange.places import open_location
+from adapter_hub.exchange.places import Places, open_location
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Location
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
-from adapter_hub.registry.opening import open_registries, open_registry
+from adapter_hub.registry.opening import open_registry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
@@ -45,7 +45,7 @@ def places(hub: LoopbackHub, tmp_path: Path, machine: str) -> tuple[HubRegistry,
 def here(hub: LoopbackHub, tmp_path: Path) -> tuple[HubRegistry, HubStore]:
     """Alice's registry and store, with alice/da 1.0.0."""
     registry, store = places(hub, tmp_path, "here")
-    publish(make_artifact(tmp_path / "da", "alice/da").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "da", "alice/da").path, Places(registry, store))
     return registry, store
 
 
@@ -60,7 +60,7 @@ def test_the_registry_is_named_by_option_or_variable_and_its_namespace_is_the_st
     assert hub.has("alice/da")
     monkeypatch.setenv("ADAPTER_HUB_REGISTRY", LABEL)
     assert main(["retire", "alice/da@1.0.0", "--status", "deprecated", "--reason", "old"]) == 0
-    assert [type(registry) for registry in open_registries()] == [HubRegistry, FileRegistry]
+    assert [type(registry) for registry in Places().registries()] == [HubRegistry, FileRegistry]
     capsys.readouterr()
     assert main(["list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -95,7 +95,7 @@ def test_a_registry_on_the_hub_lists_no_folders(hub: LoopbackHub, tmp_path: Path
     artifact = make_artifact(tmp_path / "da", "alice/da")
     _, folder = make_places(tmp_path)
     with pytest.raises(InvalidInputError, match=f"{LABEL} is on the Hub.*folder.*--store hf://alice"):
-        publish(artifact.path, registry=registry, store=folder)
+        publish(artifact.path, Places(registry, folder))
     assert not folder.path.exists()
     assert not hub.has(REPO)
     with pytest.raises(InvalidInputError, match=r"on the Hub and names a folder, /etc"):
@@ -107,7 +107,7 @@ def test_a_file_lists_folders_and_the_hub_alike(hub: LoopbackHub, tmp_path: Path
     artifact = make_artifact(tmp_path / "da", "alice/da")
     store = hub_store(hub, "alice", tmp_path / "cache")
     for place in (folder, store):
-        publish(artifact.path, registry=registry, store=place)
+        publish(artifact.path, Places(registry, place))
     stores = [location.store for location in registry.adapters["alice/da"]["1.0.0"].locations]
     assert sorted(stores) == ["./store", "hf://alice"]
     assert check(registry, [folder, store]) == []
@@ -120,11 +120,11 @@ def test_what_one_machine_publishes_another_pulls(
     here: tuple[HubRegistry, HubStore], hub: LoopbackHub, tmp_path: Path
 ) -> None:
     registry, _ = places(hub, tmp_path, "there")
-    artifact = pull("alice/da", registries=[registry], cache=Cache(tmp_path / "there"))
+    artifact = pull("alice/da", Places([registry], cache=Cache(tmp_path / "there")))
     assert artifact.digest == registry.adapters["alice/da"]["1.0.0"].digest
     hub.log.clear()
     again, _ = places(hub, tmp_path, "there")
-    pull("alice/da@1.0.0", registries=[again], cache=Cache(tmp_path / "there"))
+    pull("alice/da@1.0.0", Places([again], cache=Cache(tmp_path / "there")))
     assert len(hub.log) == 0
 
 
@@ -133,10 +133,10 @@ def test_publishing_again_changes_nothing_and_other_bytes_are_refused(
 ) -> None:
     registry, store = places(hub, tmp_path, "there")
     before = hub.refs(REPO)
-    assert not publish(tmp_path / "da", registry=registry, store=store).is_new
+    assert not publish(tmp_path / "da", Places(registry, store)).is_new
     other = make_artifact(tmp_path / "other", "alice/da", seed=5.0)
     with pytest.raises(ConflictError, match=rf"alice/da@1\.0\.0 exists in {LABEL} with other bytes"):
-        publish(other.path, registry=registry, store=store)
+        publish(other.path, Places(registry, store))
     assert hub.refs(REPO) == before
 
 
@@ -148,7 +148,7 @@ def test_a_version_that_somebody_lists_with_other_bytes_during_the_push_is_not_o
     rival = hub_registry(hub, tmp_path / "rival")
     hub.faults.add("before", endpoint="create-tag", action=lambda: rival.update(adding("alice/el", "1.0.0")))
     with pytest.raises(ConflictError, match=r"alice/el@1\.0\.0 exists in .* with other bytes"):
-        publish(artifact.path, registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
     assert registry.adapters["alice/el"]["1.0.0"] == rival.adapters["alice/el"]["1.0.0"]
     assert registry.sequence == 2
 
@@ -161,11 +161,11 @@ def test_a_parent_that_is_quarantined_during_the_push_stops_its_child(
     there = places(hub, tmp_path, "there")
 
     def quarantine() -> None:
-        retire(DA, "quarantined", "bad", registry=there[0], store=there[1])
+        retire(DA, "quarantined", "bad", Places(there[0], there[1]))
 
     hub.faults.add("before", endpoint="create-tag", action=quarantine)
     with pytest.raises(StatusError, match=r"made from a quarantined version: alice/da@1\.0\.0"):
-        publish(child.path, registry=registry, store=store)
+        publish(child.path, Places(registry, store))
     assert "alice/child" not in there[0].adapters
 
 
@@ -176,11 +176,11 @@ def test_two_reports_attached_at_once_are_both_listed(
     there = places(hub, tmp_path, "there")
 
     def other() -> None:
-        attach(make_report(artifact, data="letters"), registry=there[0], store=there[1])
+        attach(make_report(artifact, data="letters"), Places(there[0], there[1]))
 
     commits = f"api/{REPO}/commit"
     hub.faults.add("before", "POST", commits, action=other)
-    attach(make_report(artifact), registry=here[0], store=here[1])
+    attach(make_report(artifact), Places(here[0], here[1]))
     scores = here[0].adapters["alice/da"]["1.0.0"].scores
     assert {score.data for score in scores} == {"numbers", "letters"}
     assert check(here[0], [here[1]]) == []
@@ -192,11 +192,11 @@ def test_a_withdrawal_is_final_whoever_was_faster(
     there = places(hub, tmp_path, "there")
 
     def withdraw() -> None:
-        retire(DA, "withdrawn", "licence", registry=there[0], store=there[1])
+        retire(DA, "withdrawn", "licence", Places(there[0], there[1]))
 
     hub.faults.add("before", "POST", f"api/{REPO}/commit", action=withdraw)
     with pytest.raises(StatusError, match=r"was withdrawn: its files are gone"):
-        retire(DA, "deprecated", "old", registry=here[0], store=here[1])
+        retire(DA, "deprecated", "old", Places(here[0], here[1]))
     assert here[0].adapters["alice/da"]["1.0.0"].status == "withdrawn"
     assert not rebuild(here[0], [here[1]]).changed
 
@@ -205,8 +205,8 @@ def test_the_registry_is_made_anew_from_the_hub_s_own_listing(
     here: tuple[HubRegistry, HubStore], hub: LoopbackHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry, store = here
-    publish(make_artifact(tmp_path / "el", "alice/el", "1.1.0").path, registry=registry, store=store)
-    attach(make_report(make_artifact(tmp_path / "again", "alice/da")), registry=registry, store=store)
+    publish(make_artifact(tmp_path / "el", "alice/el", "1.1.0").path, Places(registry, store))
+    attach(make_report(make_artifact(tmp_path / "again", "alice/da")), Places(registry, store))
     lost = json.loads(hub.files(REPO)["registry.json"])["adapters"]
     hub.delete(REPO)
     command = ["--registry", LABEL, "--cache", str(tmp_path / "another"), "registry", "rebuild"]
@@ -223,7 +223,7 @@ def test_a_rebuild_knows_what_is_published_meanwhile(
     artifact = make_artifact(tmp_path / "el", "alice/el")
 
     def meanwhile() -> None:
-        publish(artifact.path, registry=there[0], store=there[1])
+        publish(artifact.path, Places(there[0], there[1]))
 
     registry.update(  # something for the rebuild to mend
         lambda adapters: adapters["alice/da"].update(

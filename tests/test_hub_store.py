@@ -20,6 +20,7 @@ from making import make_artifact
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AccessError, ConflictError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import check, publish, rebuild, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FileRegistry
@@ -53,7 +54,7 @@ def test_a_version_is_a_tagged_commit_whose_tree_is_the_artifact_and_its_card(
     hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     artifact = made(tmp_path, "1.0.0")
-    publish(artifact.path, registry=registry, store=store)
+    publish(artifact.path, Places(registry, store))
     files = hub.files(NAME, "v1.0.0")
     assert set(files) - {".gitattributes", "README.md"} == {path.name for path in artifact.path.iterdir()}
     for path in artifact.path.iterdir():
@@ -77,14 +78,14 @@ def test_the_newest_release_stays_on_main(
     hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     for version, seed in (("1.0.0", 1.0), ("1.2.0", 2.0), ("1.1.0", 3.0), ("1.3.0rc1", 4.0)):
-        publish(made(tmp_path, version, seed).path, registry=registry, store=store)
+        publish(made(tmp_path, version, seed).path, Places(registry, store))
     shown = json.loads(hub.files(NAME, "main")["adapter.json"])
     assert shown["version"] == "1.2.0"
     assert "1.2.0" in hub.files(NAME, "main")["README.md"].decode()
     refs = hub_client(hub).refs(DA)
     assert sorted(refs.tags) == ["v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0rc1"]
     assert set(refs.branches) == {"main"}  # a backport's branch goes once it has its tag
-    retire(AdapterRef(NAME, "1.2.0"), "quarantined", "bad text", registry=registry, store=store)
+    retire(AdapterRef(NAME, "1.2.0"), "quarantined", "bad text", Places(registry, store))
     shown = json.loads(hub.files(NAME, "main")["adapter.json"])
     assert shown["version"] == "1.1.0"  # who asks for no version does not get a quarantined one
     assert check(registry, [store]) == []
@@ -93,9 +94,9 @@ def test_the_newest_release_stays_on_main(
 def test_a_withdrawn_version_s_weights_are_gone_for_good_and_its_manifest_stays(
     hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
-    publish(made(tmp_path, "1.0.0", 1.0).path, registry=registry, store=store)
-    publish(made(tmp_path, "1.1.0", 2.0).path, registry=registry, store=store)
-    retire(AdapterRef(NAME, "1.1.0"), "withdrawn", "licence", registry=registry, store=store)
+    publish(made(tmp_path, "1.0.0", 1.0).path, Places(registry, store))
+    publish(made(tmp_path, "1.1.0", 2.0).path, Places(registry, store))
+    retire(AdapterRef(NAME, "1.1.0"), "withdrawn", "licence", Places(registry, store))
     client, commit = hub_client(hub), hub_client(hub).refs(DA).tags["v1.1.0"]
     with pytest.raises(NotFoundError, match="adapter_model"):
         client.read(DA, commit, "adapter_model.safetensors", limit=10**6)
@@ -109,9 +110,9 @@ def test_publishing_again_writes_nothing(
     hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     artifact = made(tmp_path, "1.0.0")
-    publish(artifact.path, registry=registry, store=store)
+    publish(artifact.path, Places(registry, store))
     before, sequence = hub_client(hub).refs(DA), registry.sequence
-    assert not publish(artifact.path, registry=registry, store=store).is_new
+    assert not publish(artifact.path, Places(registry, store)).is_new
     assert hub_client(hub).refs(DA) == before
     assert registry.sequence == sequence
 
@@ -124,7 +125,7 @@ def test_a_repository_with_something_else_in_it_is_left_alone(
     head = client.refs(DA).branches["main"]
     client.commit(DA, additions={"model.safetensors": b"a whole model"}, message="mine", parent=head)
     with pytest.raises(ConflictError, match=r"holds something else than an adapter \(model\.safetensors\)"):
-        publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
+        publish(made(tmp_path, "1.0.0").path, Places(registry, store))
     assert hub.files(NAME, "main")["model.safetensors"] == b"a whole model"
     assert registry.adapters == {}
 
@@ -133,7 +134,7 @@ def test_a_registry_is_made_anew_from_the_hub_s_own_listing(
     registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     for version, seed in (("1.0.0", 1.0), ("1.1.0", 2.0)):
-        publish(made(tmp_path, version, seed).path, registry=registry, store=store)
+        publish(made(tmp_path, version, seed).path, Places(registry, store))
     anew = FileRegistry(tmp_path / "anew.json")
     rebuild(anew, [store])
     assert anew.adapters == registry.adapters
@@ -143,8 +144,8 @@ def test_a_registry_is_made_anew_from_the_stores_of_several_namespaces(
     hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     other = hub_store(hub, "bob")
-    publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
-    publish(make_artifact(tmp_path / "el", "bob/el").path, registry=registry, store=other)
+    publish(made(tmp_path, "1.0.0").path, Places(registry, store))
+    publish(make_artifact(tmp_path / "el", "bob/el").path, Places(registry, other))
     anew = FileRegistry(tmp_path / "anew.json")
     rebuild(anew, [other, store])
     assert anew.adapters == registry.adapters
@@ -156,7 +157,7 @@ def test_private_repositories_are_for_those_with_a_token(
 ) -> None:
     store = hub_store(hub, "alice")
     store.private = True
-    publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
+    publish(made(tmp_path, "1.0.0").path, Places(registry, store))
     assert hub_client(hub, "alice").state(DA).private
     stranger = HubStore("alice", client=hub_client(hub, "stranger"), cache=tmp_path / "stranger")
     with pytest.raises(NotFoundError, match=r"no alice/da@1\.0\.0"):
@@ -166,7 +167,7 @@ def test_private_repositories_are_for_those_with_a_token(
 def test_a_gated_repository_says_where_to_ask(
     hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
-    publish(made(tmp_path, "1.0.0").path, registry=registry, store=store)
+    publish(made(tmp_path, "1.0.0").path, Places(registry, store))
     HfApi(hub.endpoint, token=hub.token("alice")).update_repo_settings(NAME, gated="manual")
     bob = HubStore("alice", client=hub_client(hub, "bob"), cache=tmp_path / "bob")
     with pytest.raises(AccessError, match=r"gated; ask for access on its page .* `hf auth login`"):
@@ -225,7 +226,7 @@ def test_plain_peft_loads_a_published_version_by_its_tag(hub: LoopbackHub, tmp_p
 
     pulled = FolderStore(embedded.store_path()).fetch("mini/da", "1.0.0", tmp_path / "da")
     registry, store = FileRegistry(tmp_path / "registry.json"), hub_store(hub, "alice")
-    publish(pulled.path, registry=registry, store=store, rename=AdapterRef(NAME, "1.0.0"))
+    publish(pulled.path, Places(registry, store), rename=AdapterRef(NAME, "1.0.0"))
     command = [sys.executable, "-c", LOAD, str(embedded.base_model_path())]
     done = subprocess.run(command, env=hub.environment("alice"), capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "1", done.stderr
@@ -239,7 +240,7 @@ def test_the_examples_on_a_card_of_the_hub_load_the_version_from_there(
 
     pulled = FolderStore(embedded.store_path()).fetch("mini/da", "1.0.0", tmp_path / "da")
     registry, store = FileRegistry(tmp_path / "registry.json"), hub_store(hub, "alice")
-    publish(pulled.path, registry=registry, store=store, rename=AdapterRef(NAME, "1.0.0"))
+    publish(pulled.path, Places(registry, store), rename=AdapterRef(NAME, "1.0.0"))
     for revision in ("v1.0.0", "main"):
         card = hub.files(NAME, revision)["README.md"].decode()
         blocks = re.findall(r"^```python\n(.*?)^```$", card, re.MULTILINE | re.DOTALL)

@@ -19,6 +19,7 @@ from adapter_hub.base_model.finding import find_base_model
 from adapter_hub.cli import main
 from adapter_hub.errors import AdapterHubError, ConflictError, NotFoundError
 from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
+from adapter_hub.exchange.places import Places
 
 Q_PROJ, FC1 = MODULES
 
@@ -45,7 +46,7 @@ def test_an_imported_adapter_is_a_sound_artifact_that_says_where_it_is_from(
         (Q_PROJ, 3, 2.0),
         (FC1, 3, 2.0),
     ]
-    findings = audit([str(artifact.path)], registries=(), base_models={"test/tiny": base_model})
+    findings = audit([str(artifact.path)], Places(()), base_models={"test/tiny": base_model})
     assert [finding.code for finding in findings] == ["provenance-unknown", "licence-missing"]
 
 

@@ -11,6 +11,7 @@ from making import make_artifact, make_child, make_places
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import publish, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.lineage import Graph, Node, lineage_graph, lineage_json, render_mermaid, render_tree
@@ -27,8 +28,8 @@ def family(tmp_path: Path) -> tuple[Artifact, Artifact, Artifact]:
 def registry(tmp_path: Path, family: tuple[Artifact, ...]) -> FileRegistry:
     registry, store = make_places(tmp_path)
     for artifact in family:
-        publish(artifact.path, registry=registry, store=store)
-    retire(AdapterRef.parse("test/pl@1.0.0"), "yanked", "bad", registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
+    retire(AdapterRef.parse("test/pl@1.0.0"), "yanked", "bad", Places(registry, store))
     return registry
 
 
@@ -68,7 +69,7 @@ def test_a_parent_that_nobody_describes_is_shown_by_its_digest(
     family: tuple[Artifact, ...], tmp_path: Path
 ) -> None:
     registry, store = make_places(tmp_path / "other")
-    publish(family[1].path, registry=registry, store=store)
+    publish(family[1].path, Places(registry, store))
     tree = render_tree(lineage_graph([registry]), family[1].digest)
     assert f"└─ seed: {family[0].digest[:19]}… [unlisted]" in tree
 

@@ -14,6 +14,7 @@ from making import make_artifact, make_report
 from adapter_hub.cli import main
 from adapter_hub.errors import ConflictError, IntegrityError, StatusError
 from adapter_hub.exchange import attach
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.lock_file import read_lock
 from adapter_hub.registry.file import FileRegistry
@@ -89,7 +90,7 @@ def test_without_a_reason_nothing_is_locked_anew(site: Site) -> None:
     site.lock()
     before = site.path.read_bytes()
     site.publish_newer()
-    attach(make_report(site.old), registry=site.registry, store=site.store)
+    attach(make_report(site.old), Places(site.registry, site.store))
     assert [adapter.ref for adapter in site.update().adapters] == ["test/da@1.0.0", "test/pl@1.0.0"]
     assert site.path.read_bytes() == before
 
@@ -100,7 +101,7 @@ def test_what_must_not_be_newly_used_gives_way_to_the_next_that_fits(site: Site,
     site.publish_newer()
     site.retire("test/da@1.0.0", status)
     assert [adapter.ref for adapter in site.update().adapters] == ["test/da@1.1.0", "test/pl@1.0.0"]
-    assert site.told == [f"{site.path}: test/da~=1.0 is locked anew: test/da@1.0.0 is {status} (bad text)"]
+    assert site.told == [f"{site.path}: test/da~=1.0 is locked again: test/da@1.0.0 is {status} (bad text)"]
     assert site.sync() == ["test/da@1.1.0", "test/pl@1.0.0"]
 
 
@@ -172,7 +173,7 @@ def test_sync_brings_up_to_date_and_sync_locked_does_not(app: Run, site: Site) -
     assert err == "warning: test/da@1.0.0 is yanked (bad text)\n"
     code, out, err = app("sync", "--json")
     assert json.loads(out)[0]["digest"] == newer.digest
-    assert "test/da~=1.0 is locked anew: test/da@1.0.0 is yanked" in err
+    assert "test/da~=1.0 is locked again: test/da@1.0.0 is yanked" in err
 
 
 def test_each_that_fails_is_a_line_and_the_others_are_installed(app: Run, site: Site) -> None:

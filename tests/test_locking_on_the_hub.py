@@ -15,7 +15,8 @@ from making import make_artifact, make_child
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.exchange import bring_up_to_date, lock, publish, retire, sync
+from adapter_hub.exchange import lock, publish, retire, sync, update_lock
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Status, StatusEntry
 from adapter_hub.formats.lock_file import LockFile
 from adapter_hub.formats.reference import AdapterRef
@@ -47,7 +48,7 @@ class OnHub:
         return HubRegistry(LABEL, cache=self.folder / machine)
 
     def publish(self, artifact: Artifact) -> None:
-        publish(artifact.path, registry=self.registry(), store=hub_store(self.hub))
+        publish(artifact.path, Places(self.registry(), hub_store(self.hub)))
 
     def say(self, artifact: Artifact, status: Status) -> None:
         """Change the status of an adapter in its repository alone."""
@@ -57,14 +58,11 @@ class OnHub:
         store.attach(name, StatusEntry.model_validate({**values, "time": utc_now()}))
 
     def lock(self, *requirements: str) -> LockFile:
-        return lock(requirements, registries=[self.registry()], cache=self.cache, path=self.path)
+        return lock(requirements, Places([self.registry()], cache=self.cache), path=self.path)
 
     def sync(self, *registries: FileRegistry) -> list[str]:
         found = sync(
-            self.path,
-            registries=registries or [self.registry()],
-            cache=self.cache,
-            tell=self.told.append,
+            self.path, Places(registries or [self.registry()], cache=self.cache, tell=self.told.append)
         )
         return [artifact.ref for artifact in found]
 
@@ -95,7 +93,7 @@ def test_everything_in_the_cache_is_installed_while_the_hub_is_away(place: OnHub
     assert place.sync() == ["test/da@1.0.0", "test/el@1.0.0"]
     assert [line for line in place.told if "its copy is used" in line]
     assert place.sync(place.registry("a machine without a copy")) == ["test/da@1.0.0", "test/el@1.0.0"]
-    assert [line for line in place.told if "what it says of statuses is not known" in line]
+    assert [line for line in place.told if "its statuses are not known" in line]
     shutil.rmtree(place.cache.folder)
     with pytest.raises(
         IntegrityError, match=r"2 of 2 adapters .* cannot be fetched: store hf://test: .*try again"
@@ -106,10 +104,10 @@ def test_everything_in_the_cache_is_installed_while_the_hub_is_away(place: OnHub
 def test_a_quarantine_reaches_what_is_in_the_cache_with_and_without_a_registry(place: OnHub) -> None:
     ref = AdapterRef.parse("test/da@1.0.0")
     other = place.registry("owner")
-    retire(ref, "quarantined", "bad text", registry=other, store=hub_store(place.hub))
+    retire(ref, "quarantined", "bad text", Places(other, hub_store(place.hub)))
     place.say(Artifact.open(place.folder / "el"), "quarantined")
     failed: dict[str, AdapterHubError] = {}
-    assert sync(place.path, registries=[place.registry()], cache=place.cache, failed=failed.__setitem__) == []
+    assert sync(place.path, Places([place.registry()], cache=place.cache), failed=failed.__setitem__) == []
     assert str(failed["test/da@1.0.0"]).startswith("test/da@1.0.0 is quarantined (bad text)")
     assert str(failed["test/el@1.0.0"]).startswith("test/el@1.0.0 is quarantined (bad text)")
 
@@ -120,7 +118,7 @@ def test_a_yanked_version_of_a_bare_repository_gives_way_to_the_next(place: OnHu
     place.say(Artifact.open(place.folder / "el"), "yanked")
     assert place.sync() == ["test/da@1.0.0", "test/el@1.0.0"]
     assert "test/el@1.0.0 is yanked (bad text)" in place.told
-    after = bring_up_to_date(place.path, registries=[place.registry()], cache=place.cache)
+    after = update_lock(place.path, Places([place.registry()], cache=place.cache))
     assert [adapter.ref for adapter in after.adapters] == ["test/da@1.0.0", "test/el@1.1.0"]
 
 

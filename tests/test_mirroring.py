@@ -19,6 +19,7 @@ from adapter_hub.cli import main
 from adapter_hub.embedded import store_path
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import Mirrored, check, mirror, publish, rebuild, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Status, StatusEntry
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
@@ -50,7 +51,7 @@ class Pair:
 
     def mirror(self, *refs: str, back: bool = False, withdraw: bool = False) -> list[Mirrored]:
         source, target = (self.target, self.source) if back else (self.source, self.target)
-        return mirror(refs, source=source, target=target, withdraw=withdraw, tell=self.told.append)
+        return mirror(refs, Places(tell=self.told.append), source=source, target=target, withdraw=withdraw)
 
     def outcomes(self, *refs: str, back: bool = False, withdraw: bool = False) -> list[tuple[str, str]]:
         return [(item.ref, item.outcome) for item in self.mirror(*refs, back=back, withdraw=withdraw)]
@@ -247,8 +248,8 @@ def test_a_registry_made_from_a_mirror_says_what_the_first_one_says(tmp_path: Pa
     registry, store = make_places(tmp_path)
     parent = make_artifact(tmp_path / "pl", "test/pl")
     for artifact in (parent, make_child(tmp_path / "da", parent, "test/da")):
-        publish(artifact.path, registry=registry, store=store)
-    retire(AdapterRef.parse("test/pl@1.0.0"), "quarantined", "bad", registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
+    retire(AdapterRef.parse("test/pl@1.0.0"), "quarantined", "bad", Places(registry, store))
     target = FolderStore(tmp_path / "airgap")
     mirror(source=store, target=target)
     anew = FileRegistry(tmp_path / "airgap" / "registry.json")

@@ -22,6 +22,7 @@ from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.decoding.probe import check_probe, measure_probe
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.model.assembling import assemble
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
@@ -117,11 +118,11 @@ def test_a_real_model_is_built_as_transformers_loads_it(real: Path) -> None:
 def test_an_adapter_of_a_real_model_with_another_scaling_is_no_patch(base: BaseModel, tmp_path: Path) -> None:
     registry, store = make_places(tmp_path)
     first = lora(tmp_path / "first", base, "1.0.0", 8)
-    publish(first.path, registry=registry, store=store)
+    publish(first.path, Places(registry, store))
     louder = lora(tmp_path / "louder", base, "1.0.1", 320)
     assert louder.manifest.weights_digest == first.manifest.weights_digest
     with pytest.raises(InvalidInputError, match="the scaling changed between"):
-        publish(louder.path, registry=registry, store=store)
+        publish(louder.path, Places(registry, store))
     probe = first.manifest.probe
     assert probe is not None
     assert probe.adapter_text.tokens

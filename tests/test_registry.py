@@ -12,11 +12,11 @@ from making import make_artifact, make_places
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters
 from adapter_hub.paths import cache_folder, registry_path, store_path
 from adapter_hub.registry.file import FileRegistry
-from adapter_hub.registry.opening import open_registries
 from adapter_hub.registry.resolution import resolve
 
 
@@ -26,7 +26,7 @@ def registry(tmp_path: Path) -> FileRegistry:
     registry, store = make_places(tmp_path)
     for number, version in enumerate(("1.0.0", "1.1.0")):
         artifact = make_artifact(tmp_path / version, version=version, seed=number + 1.0)
-        publish(artifact.path, registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
     return registry
 
 
@@ -71,7 +71,7 @@ def test_a_publish_adds_one_block_and_changes_the_sequence_alone(
 ) -> None:
     before = json.loads(registry.path.read_text())
     _, store = make_places(tmp_path)
-    publish(make_artifact(tmp_path / "x", "test/el").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "x", "test/el").path, Places(registry, store))
     after = json.loads(registry.path.read_text())
     assert after["adapters"].pop("test/el").keys() == {"1.0.0"}
     assert after.pop("sequence") == before.pop("sequence") + 1
@@ -209,11 +209,11 @@ def test_the_registry_is_the_named_one_the_variable_s_or_the_users(
 def test_the_embedded_catalogue_is_asked_last_and_only_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own, shipped = open_registries(str(tmp_path / "registry.json"))
+    own, shipped = Places(str(tmp_path / "registry.json")).registries()
     assert not own.is_embedded
     assert shipped.is_embedded
     assert shipped.read_only
-    (only,) = open_registries(str(embedded.registry_path()))
+    (only,) = Places(str(embedded.registry_path())).registries()
     assert only.is_embedded
 
 

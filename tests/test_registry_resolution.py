@@ -10,6 +10,7 @@ from making import make_artifact, make_child, make_places
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.exchange import publish, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
@@ -26,16 +27,16 @@ class Hub:
 
     def add(self, name: str, version: str, seed: float = 1.0) -> Artifact:
         artifact = make_artifact(self.folder / f"{name}-{version}", name, version, seed=seed)
-        publish(artifact.path, registry=self.registry, store=self.store)
+        publish(artifact.path, Places(self.registry, self.store))
         return artifact
 
     def add_child(self, parent: Artifact, name: str, version: str = "1.0.0") -> Artifact:
         child = make_child(self.folder / f"{name}-{version}", parent, name, version)
-        publish(child.path, registry=self.registry, store=self.store)
+        publish(child.path, Places(self.registry, self.store))
         return child
 
     def set(self, ref: str, status: Status) -> list[str]:
-        return retire(AdapterRef.parse(ref), status, "bad text", registry=self.registry, store=self.store)
+        return retire(AdapterRef.parse(ref), status, "bad text", Places(self.registry, self.store))
 
     def version(self, ref: str, allow: str | None = None) -> str:
         return resolve(AdapterRef.parse(ref), (self.registry,), allow_quarantined=allow).version
@@ -208,7 +209,7 @@ def second_registry(hub: Hub, tmp_path: Path) -> tuple[FileRegistry, FolderStore
 def test_the_first_registry_that_has_the_version_answers(filled: Hub, tmp_path: Path) -> None:
     other, store = second_registry(filled, tmp_path)
     artifact = make_artifact(tmp_path / "x", "test/da", "1.20.0", seed=9.0)
-    publish(artifact.path, registry=other, store=store)
+    publish(artifact.path, Places(other, store))
     both = (filled.registry, other)
     assert resolve(AdapterRef.parse("test/da"), both).version == "1.10.0"
     assert resolve(AdapterRef.parse("test/da@1.20.0"), both).registry is other
@@ -218,7 +219,7 @@ def test_the_first_registry_that_has_the_version_answers(filled: Hub, tmp_path: 
 def test_registries_that_disagree_on_a_digest_are_an_error(filled: Hub, tmp_path: Path) -> None:
     other, store = second_registry(filled, tmp_path)
     artifact = make_artifact(tmp_path / "x", "test/da", "1.0.0", seed=9.0)
-    publish(artifact.path, registry=other, store=store)
+    publish(artifact.path, Places(other, store))
     with pytest.raises(IntegrityError, match=r"test/da@1\.0\.0: sha256:.*a version never changes"):
         resolve(AdapterRef.parse("test/da@1.0.0"), (filled.registry, other))
 
@@ -226,7 +227,7 @@ def test_registries_that_disagree_on_a_digest_are_an_error(filled: Hub, tmp_path
 def test_the_strictest_status_of_any_registry_counts(hub: Hub, tmp_path: Path) -> None:
     artifact = hub.add("test/da", "1.0.0")
     other, store = second_registry(hub, tmp_path)
-    publish(artifact.path, registry=other, store=store)
-    retire(AdapterRef.parse("test/da@1.0.0"), "quarantined", "bad", registry=other, store=store)
+    publish(artifact.path, Places(other, store))
+    retire(AdapterRef.parse("test/da@1.0.0"), "quarantined", "bad", Places(other, store))
     with pytest.raises(StatusError, match="is quarantined"):
         resolve(AdapterRef.parse("test/da@1.0.0"), (hub.registry, other))

@@ -20,6 +20,7 @@ from small_whisper import write_speech
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit import audit
 from adapter_hub.data.dataset import Dataset, read_dataset
+from adapter_hub.exchange.places import Places
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.registry.file import FileRegistry
@@ -135,7 +136,7 @@ def _check_times(run: Path) -> None:
 def _check_lineage(run: Path, nearest: str) -> None:
     """Every adapter is in the run's registry, sound, with the parent that was the nearest."""
     registry = FileRegistry(run / "registry.json")
-    assert [f for f in audit(registries=(registry,)) if f.severity == "error"] == []
+    assert [f for f in audit(places=Places((registry,))) if f.severity == "error"] == []
     methods = [block.method for versions in registry.adapters.values() for block in versions.values()]
     assert {method: methods.count(method) for method in methods} == {
         "lora": 2 + 1 + 3,  # E4, a rank, E7 at two rates and with another seed

@@ -16,6 +16,7 @@ from test_concurrent_publishers import all_at_once
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
@@ -41,7 +42,7 @@ def test_everything_in_the_cache_needs_neither_registry_nor_store(site: Site) ->
     site.lock()
     shutil.rmtree(site.registry.path.parent)
     assert site.sync() == ["test/da@1.0.0", "test/pl@1.0.0"]
-    assert [line for line in site.told if "is not asked; what it says of statuses" in line]
+    assert [line for line in site.told if "is not asked; its statuses since" in line]
 
 
 def test_the_place_that_was_locked_helps_when_no_registry_knows_one(site: Site) -> None:
@@ -67,7 +68,7 @@ def test_the_registry_s_place_helps_when_the_store_moved_since(site: Site) -> No
 def test_another_registry_with_other_bytes_of_a_locked_version_is_an_error(site: Site) -> None:
     site.lock()
     other, store = make_places(site.folder / "second")
-    publish(make_artifact(site.folder / "fake", "test/pl", seed=5.0).path, registry=other, store=store)
+    publish(make_artifact(site.folder / "fake", "test/pl", seed=5.0).path, Places(other, store))
     with pytest.raises(IntegrityError, match=r"test/pl@1\.0\.0: sha256:.* is locked, but registry .* has"):
         site.sync(other)
 
@@ -75,8 +76,8 @@ def test_another_registry_with_other_bytes_of_a_locked_version_is_an_error(site:
 def test_another_registry_s_quarantine_counts_too(site: Site) -> None:
     site.lock()
     other, store = make_places(site.folder / "second")
-    publish(site.parent.path, registry=other, store=store)
-    retire(AdapterRef.parse("test/pl@1.0.0"), "quarantined", "bad", registry=other, store=store)
+    publish(site.parent.path, Places(other, store))
+    retire(AdapterRef.parse("test/pl@1.0.0"), "quarantined", "bad", Places(other, store))
     failed: dict[str, AdapterHubError] = {}
     assert site.sync(other, failed=failed.__setitem__) == []
     assert list(failed) == ["test/da@1.0.0", "test/pl@1.0.0"]

@@ -21,6 +21,7 @@ from transformers import WhisperForConditionalGeneration
 from adapter_hub.artifact.folder import seal
 from adapter_hub.errors import ConflictError, DivergedError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
@@ -112,7 +113,7 @@ def test_a_warm_start_records_its_seed_and_why_it_is_the_nearest(
 ) -> None:
     registry = FileRegistry(tmp_path / "registry.json")
     seed = make_adapter(tmp_path / "seed", base, seed=5, language="pl")
-    publish(seed.path, registry=registry, store=FolderStore(tmp_path / "store"))
+    publish(seed.path, Places(registry, FolderStore(tmp_path / "store")))
     extra = f'[seed]\nadapter = "{NEAREST}"\nsegments = 6'
     path = recipe(tmp_path, base_folder, extra=extra, method='"warm-start"')
     artifact = train(path, tmp_path / "out", **places(tmp_path))

@@ -15,6 +15,7 @@ from small_whisper import make_adapter, write_speech
 from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
@@ -96,7 +97,7 @@ def test_candidates_are_active_loras_of_the_same_base_model(tmp_path: Path, base
     registry = FileRegistry(tmp_path / "registry.json")
     for language in ("pl", "ja"):
         artifact = make_adapter(tmp_path / language, base, seed=1, language=language)
-        publish(artifact.path, registry=registry, store=FolderStore(tmp_path / "store"))
+        publish(artifact.path, Places(registry, FolderStore(tmp_path / "store")))
     assert set(candidates((registry,), base)) == {"pl", "ja"}
     assert set(candidates((registry,), base, leave_out="ja")) == {"pl"}
 
@@ -107,7 +108,7 @@ def test_similarity_leaves_the_language_of_the_speech_out(
     registry = FileRegistry(tmp_path / "registry.json")
     for language in ("pl", "ja"):
         artifact = make_adapter(tmp_path / language, base, seed=1, language=language)
-        publish(artifact.path, registry=registry, store=FolderStore(tmp_path / "store"))
+        publish(artifact.path, Places(registry, FolderStore(tmp_path / "store")))
     words = ["similarity", "--data", data / "train", "--segments", "4", "--base-model", base.folder, "--json"]
     assert set(run(*words).json["scores"]) == {"pl", "ja"}
     assert set(run(*words, "--language", "ja-JP").json["scores"]) == {"pl"}

@@ -19,6 +19,7 @@ from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.audit import audit
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
@@ -115,7 +116,7 @@ def test_the_whole_life_of_a_pair(
 ) -> None:
     registry, store = FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
     expert = make_adapter(tmp_path / "expert", base, seed=5, language="pl")
-    publish(expert.path, registry=registry, store=store)
+    publish(expert.path, Places(registry, store))
     path = pair_recipe(tmp_path, base_folder, "nearest", seed="expert", dtype='"float16"')
     artifact = train(path, tmp_path / "out", **places(tmp_path))
     assert {(p.role, p.digest) for p in artifact.manifest.parents} == {
@@ -124,10 +125,10 @@ def test_the_whole_life_of_a_pair(
     }
     assert [item.scores for item in artifact.manifest.similarity] == [{"pl": 1.0}]
     assert [section.role for section in artifact.manifest.lora] == ["parent", "child"]
-    publish(artifact.path, registry=registry, store=store)
-    again = pull("small/da", registries=[registry], cache=places(tmp_path)["cache"])
+    publish(artifact.path, Places(registry, store))
+    again = pull("small/da", Places([registry], cache=places(tmp_path)["cache"]))
     assert again.digest == artifact.digest
-    found = audit(["small/da"], registries=[registry], cache=places(tmp_path)["cache"])
+    found = audit(["small/da"], Places([registry], cache=places(tmp_path)["cache"]))
     assert {item.code for item in found if item.severity != "info"} <= {"base-model-absent"}
     said = run("--device", "cpu", "transcribe", "small/da", data / "dev/0.wav", "--json")
     assert said.code == 0, said.err

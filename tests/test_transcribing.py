@@ -13,6 +13,7 @@ import adapter_hub
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
@@ -36,7 +37,7 @@ def registry(adapters: list[Artifact], tmp_path_factory: pytest.TempPathFactory)
         patch.setenv("ADAPTER_HUB_CACHE", str(folder / "cache"))
         registry = FileRegistry(folder / "registry.json")
         for artifact in adapters:
-            publish(artifact.path, registry=registry, store=FolderStore(folder / "store"))
+            publish(artifact.path, Places(registry, FolderStore(folder / "store")))
     return registry
 
 
@@ -191,9 +192,9 @@ def test_adapters_of_another_base_model_or_retired_are_no_candidates(
     assert find_candidates([registry], replace(base, digest="sha256:" + "0" * 64)) == {}
     own = FileRegistry(tmp_path / "registry.json")
     store = FolderStore(tmp_path / "store")
-    publish(make_adapter(tmp_path / "a", base, seed=8).path, registry=own, store=store)
+    publish(make_adapter(tmp_path / "a", base, seed=8).path, Places(own, store))
     assert set(find_candidates([own], base)) == {"da"}
-    retire(AdapterRef.parse("small/da-8@1.0.0"), "yanked", "a test", registry=own, store=store)
+    retire(AdapterRef.parse("small/da-8@1.0.0"), "yanked", "a test", Places(own, store))
     assert find_candidates([own], base) == {}
 
 

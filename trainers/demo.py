@@ -25,6 +25,7 @@ from adapter_hub.data.dataset import read_dataset
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import attach, publish, pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
@@ -190,7 +191,7 @@ def _evaluate(stage: Stage, title: str, ref: str, data: Path) -> None:
         worst = max(report.rows, key=lambda row: row.seconds)
         stage.say(f"   reference:  {worst.reference}\n   hypothesis: {worst.hypothesis}")
         if report.subject.name is not None:
-            attach(report, registry=stage.registry, store=stage.store)
+            attach(report, Places(stage.registry, stage.store))
 
 
 def _train_both(stage: Stage) -> tuple[Artifact, Artifact]:
@@ -220,13 +221,13 @@ def _last_of_each(say: Tell) -> Tell:
 
 def _publish(stage: Stage, artifact: Artifact) -> None:
     with stage.step(f"Publish {artifact.ref} into a scratch registry", f"publish {artifact.path}"):
-        publish(artifact.path, registry=stage.registry, store=stage.store)
+        publish(artifact.path, Places(stage.registry, stage.store))
         stage.say(f"   {artifact.digest}")
 
 
 def _pull_and_transcribe(stage: Stage, child: Artifact, data: Path) -> None:
     with stage.step(f"Pull {child.ref} back into an empty cache", f"pull {child.ref}"):
-        pulled = pull(child.ref, registries=stage.registries, cache=Cache(stage.out / "other-cache"))
+        pulled = pull(child.ref, Places(stage.registries, cache=Cache(stage.out / "other-cache")))
         stage.say(f"   every file and digest verified: {pulled.digest == child.digest}")
     row = read_dataset(data, "test").rows[-1]
     with stage.step("Transcribe a file", f"transcribe {child.ref} {row.path}"):
@@ -239,7 +240,7 @@ def _polish(stage: Stage, child: Artifact) -> None:
     with stage.step("Polish, before and beside the child"):
         folder = write_corpus(stage.out / "spoken-numbers-pl", "pl", {"test": 4}, progress=lambda *_: None)
         audios = [read_audio(row.path) for row in read_dataset(Path(folder), "test").rows]
-        polish = load_adapter(stage.base, pull("mini/pl", registries=stage.registries, cache=stage.cache))
+        polish = load_adapter(stage.base, pull("mini/pl", Places(stage.registries, cache=stage.cache)))
         spanish = load_adapter(stage.base, child)
         features = torch.from_numpy(log_mel(stage.base.processor.feature_extractor, audios))
         before = _logits(stage.base, features, [polish, None, polish, None])
@@ -266,7 +267,7 @@ def _account(stage: Stage, child: Artifact) -> None:
         for line in render_tree(graph, child.digest).splitlines():
             stage.say(f"   {line}")
     with stage.step("Audit", "audit"):
-        findings = audit(registries=stage.registries)
+        findings = audit(places=Places(stage.registries))
         for finding in findings:
             stage.say(f"   {finding.severity}: {finding.ref}: {finding.message} [{finding.code}]")
         errors = sum(finding.severity == "error" for finding in findings)

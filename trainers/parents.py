@@ -9,6 +9,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.data.dataset import Dataset
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.manifest import Similarity
 from adapter_hub.formats.reference import is_local
 from adapter_hub.formats.times import utc_now
@@ -61,7 +62,7 @@ class _Search:
 
     def find(self, role: str, table: ParentTable) -> Artifact:
         """Return the parent of a role."""
-        parent = pull(self._ref(role, table), registries=self.registries, cache=self.cache)
+        parent = pull(self._ref(role, table), Places(self.registries, cache=self.cache))
         pin = parent.manifest.base_model
         if pin.digest != self.base.digest:
             raise InvalidInputError(

@@ -1,10 +1,10 @@
 """Audit: every promise of artifacts and registries, checked from the bytes up, without torch.
 
-    for finding in audit([], registries=open_registries()):
+    for finding in audit():
         print(finding.severity, finding.ref, finding.code, finding.message)
 
-`EXPLANATIONS` says for every code what it means. Each theme has a module, each check a short function
-in it; see `adapter_hub.audit.checks` for how to add one. Nothing is trusted: digests are computed anew,
+`EXPLANATIONS` has the meaning of every code. Each theme has a module, each check a short function
+in it; see `adapter_hub.audit.checks` for how to add one. Nothing is trusted: digests are recomputed,
 links are not followed, nothing is unpickled.
 """
 
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from adapter_hub.audit import claims, contents, identity, lineage, privacy, provenance
 from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_checks
-from adapter_hub.audit.gathering import Gatherer, Probe, Recount
+from adapter_hub.audit.subjects import Probe, Recount, Subjects
 from adapter_hub.errors import AdapterHubError, OutOfMemoryError
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.registry_file import unreadable_ref
 from adapter_hub.isolation import isolated
 from adapter_hub.registry.contract import Registry
-from adapter_hub.stores.cache import Cache
 
 __all__ = ["EXPLANATIONS", "THEMES", "audit"]
 
@@ -39,19 +39,19 @@ _OF_REGISTRIES = {
         "warning",
         """A registry's entry was written by a newer program, or breaks the rules.
 
-It is skipped and preserved; `adapter-hub registry rebuild` writes it anew where a store has the version.""",
+It is skipped and preserved; `adapter-hub registry rebuild` writes it again where a store has the version.""",
     ),
     CHECK_FAILED: (
         "error",
-        """A check, or the look at an adapter, could not be finished, because of a file that nobody foresaw.
+        """A check, or opening an adapter, could not be finished because of an unforeseen fault.
 
-Such an adapter was not checked whole, so nothing vouches for it. The other checks were made.""",
+Such an adapter was not checked completely, so do not rely on it. The other checks were made.""",
     ),
     "version-conflict": (
         "error",
         """Two registries list one (name, version) with different digests.
 
-A version never changes (invariant 1), so one of them is wrong; whoever resolves the name gets an error.""",
+A version never changes (invariant 1), so one of them is wrong; resolving the name is an error.""",
     ),
 }
 EXPLANATIONS: Mapping[str, str] = {code: check.explanation for code, check in CHECKS.items()} | {
@@ -61,36 +61,35 @@ EXPLANATIONS: Mapping[str, str] = {code: check.explanation for code, check in CH
 
 def audit(
     refs: Sequence[str] = (),
+    places: Places | None = None,
     *,
-    registries: Sequence[Registry],
     base_models: Mapping[str, Path] | None = None,
     probe: Probe | None = None,
     recount: Recount | None = None,
-    cache: Cache | None = None,
 ) -> list[Finding]:
     """Return what is wrong, doubtful or unknown, by reference; an empty list if nothing is.
 
     Args:
         refs: registered adapters or artifacts' folders; empty means everything that is registered.
-        registries: asked in order.
+        places: the registries, and the cache, whose adapters stand for those whose store is on the Hub; the
+            user's by default.
         base_models: folders of base models at hand by id, beside the embedded one.
         probe: runs the model, see `adapter_hub.decoding.probe`; None leaves that check out.
-        recount: counts a report's errors anew, see `adapter_hub.evaluation.recounting`; None leaves that out.
-        cache: pulled adapters, which stand for those whose store is on the Hub.
+        recount: recounts a report's errors, see `adapter_hub.evaluation.recounting`; None leaves that out.
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.
-        OutOfMemoryError: there is no memory to run the model, which says nothing of the adapters.
+        OutOfMemoryError: there is no memory to run the model, which says nothing about the adapters.
     """
-    gatherer = Gatherer(registries, base_models, probe, cache, recount)
-    findings = [] if refs else list(_of_registries(registries))
-    for ref, look in gatherer.named(refs) if refs else gatherer.everything():
-        with isolated(ref, partial(_not_looked_at, findings, ref), through=OutOfMemoryError):
-            findings += run_checks(look())
+    subjects = Subjects((places or Places()).opened(), base_models, probe, recount)
+    findings = [] if refs else list(_of_registries(subjects.registries))
+    for ref, open_subject in subjects.named(refs) if refs else subjects.everything():
+        with isolated(ref, partial(_not_opened, findings, ref), through=OutOfMemoryError):
+            findings += run_checks(open_subject())
     return findings
 
 
-def _not_looked_at(findings: list[Finding], ref: str, error: AdapterHubError) -> None:
+def _not_opened(findings: list[Finding], ref: str, error: AdapterHubError) -> None:
     findings.append(check_failed(ref, "opening it", error))
 
 
@@ -103,7 +102,7 @@ def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:
                 severity="warning",
                 ref=unreadable_ref(name, version),
                 message=f"its entry in {registry.label} cannot be read: {why}",
-                hint="upgrade adapter-hub to check it, or `adapter-hub registry rebuild` writes it anew",
+                hint="upgrade adapter-hub to check it, or `adapter-hub registry rebuild` writes it again",
             )
         for name, versions in registry.adapters.items():
             for version, block in versions.items():

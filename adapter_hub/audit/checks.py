@@ -68,9 +68,9 @@ class Subject:
         claims_problems: what is wrong with the claims' files.
         base_models: the base models at hand, by id.
         known: every registered version by digest.
-        standings: the strictest status of any version, with what this machine was told.
+        standings: the strictest status of any version, with what this machine remembers.
         probe: runs the model on the artifact and yields differences; None leaves that out.
-        recount: counts a report's errors anew and yields differences; None leaves that out.
+        recount: recounts a report's errors and yields differences; None leaves that out.
     """
 
     ref: str
@@ -118,7 +118,7 @@ class Subject:
 
     @property
     def base_model(self) -> BaseModelFacts | None:
-        """The base model that the manifest pins, if it is at hand under whatever name."""
+        """The base model that the manifest pins, if it is at hand, under any name."""
         wanted = self.manifest.base_model.digest
         return next((facts for facts in self.base_models.values() if facts.digest == wanted), None)
 
@@ -142,7 +142,7 @@ class Check:
         return inspect.cleandoc(self.run.__doc__ or "")
 
     def findings(self, subject: Subject) -> list[Finding]:
-        """Run the check on a subject; of thousands of findings the first are told and the rest counted."""
+        """Run the check on a subject; of thousands of findings the first are listed and the rest counted."""
         findings: list[Finding] = []
 
         def add(message: str) -> None:
@@ -173,20 +173,33 @@ CHECKS: dict[str, Check] = {}
 
 
 def check_failed(ref: str, what: str, error: AdapterHubError) -> Finding:
-    """Return the finding that a check, or the look at an adapter, could not be finished."""
+    """Return the finding that a check, or the look at an adapter, could not be finished.
+
+    Args:
+        ref: of the adapter.
+        what: the check's code, or what was done.
+        error: that ended it.
+    """
     return Finding(
         code=CHECK_FAILED,
         severity="error",
         ref=ref,
         message=shown(f"{what}: {error}", LONGEST_MESSAGE),
-        hint="do not use it; the other checks and adapters were gone through all the same",
+        hint="do not use it; the other checks were made, and the other adapters were checked",
     )
 
 
 def check(
     code: str, severity: Severity, *, needs: Needs = "manifest", hint: str = ""
 ) -> Callable[[CheckFunction], CheckFunction]:
-    """Enter a function into the table of checks under `code`."""
+    """Enter a function into the table of checks under `code`.
+
+    Args:
+        code: stable name, in kebab case.
+        severity: of its findings.
+        needs: what has to be there for the check to make sense.
+        hint: what to do about a finding.
+    """
 
     def enter(function: CheckFunction) -> CheckFunction:
         assert code not in CHECKS, code

@@ -42,7 +42,7 @@ def report_inconsistent(subject: Subject) -> Iterator[str]:
 def report_miscounted(subject: Subject) -> Iterator[str]:
     """A report's errors of words or characters are not those that its own texts give.
 
-    Every row holds what was said and what was heard; both are normalised as the report says and compared.
+    Every row holds the reference and the hypothesis; both are normalised as the report says and compared.
     """
     for report in subject.reports if subject.recount else ():
         assert subject.recount is not None
@@ -91,7 +91,7 @@ def status_differs(subject: Subject) -> Iterator[str]:
 def quarantine_elsewhere(subject: Subject) -> Iterator[str]:
     """The adapter is in quarantine, although what lists it does not say so.
 
-    This machine was told so before, or another version that does the same (its function digest) is in
+    This machine remembers so, or another version that does the same (its function digest) is in
     quarantine: what an adapter does is not made better by another name.
     """
     if subject.standings is None or subject.artifact is None:

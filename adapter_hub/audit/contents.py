@@ -26,7 +26,7 @@ from adapter_hub.errors import AdapterHubError
 def files_differ(subject: Subject) -> Iterator[str]:
     """A listed file is missing or has another size or sha256, or the folder holds a file that is not listed.
 
-    Every file is read and hashed anew (invariant 2). Links and special files count as differences:
+    Every file is read and hashed again (invariant 2). Links and special files count as differences:
     they could lead out of the folder.
     """
     unsafe = _unsafe(subject)
@@ -61,7 +61,7 @@ def layout(subject: Subject) -> Iterator[str]:
     hint="quarantine it: manifest and weights do not belong together",
 )
 def weights_digest_differs(subject: Subject) -> Iterator[str]:
-    """The tensors' digest, computed anew, is not the manifest's weights_digest.
+    """The tensors' digest, recomputed, is not the manifest's weights_digest.
 
     Scores and parents are bound to function_digest, which holds weights_digest, so it has to be the digest
     of these very tensors; that function_digest follows from the rest is checked whenever a manifest is read.
@@ -111,7 +111,7 @@ def pair_differs(subject: Subject) -> Iterator[str]:
     either half adapts, of the manifest's kind.
     """
     if layout_problems(subject.manifest):
-        return  # layout has told
+        return  # reported by layout
     expert = partial(expert_problems, ancestors=subject.ancestors[0])
     for problems in (expert, gate_problems):
         try:
@@ -155,7 +155,7 @@ def modules_idle(subject: Subject) -> Iterator[str]:
 
 def _effects(subject: Subject) -> Iterator[tuple[str, Effect]]:
     for section in subject.manifest.lora:
-        with suppress(AdapterHubError, OSError):  # lora-differs and layout have told
+        with suppress(AdapterHubError, OSError):  # reported by lora-differs and layout
             yield section.role, effect_of(subject.folder / ROLE_FOLDERS[section.role] / WEIGHTS_FILE)
 
 
@@ -167,7 +167,7 @@ def _effects(subject: Subject) -> Iterator[tuple[str, Effect]]:
 def base_model_digest_differs(subject: Subject) -> Iterator[str]:
     """The base model at hand under the pinned name has another digest than the manifest pins.
 
-    The digest covers every tensor, the tokenizer and the configuration, computed anew from the files.
+    The digest covers every tensor, the tokenizer and the configuration, recomputed from the files.
     """
     pin = subject.manifest.base_model
     facts = subject.base_models.get(pin.id)
@@ -195,7 +195,7 @@ def module_shapes(subject: Subject) -> Iterator[str]:
         try:
             adapter = read_peft(subject.folder / place)
         except AdapterHubError:
-            continue  # lora-differs has told
+            continue  # reported by lora-differs
         yield from (f"{place}{d}" for d in shape_differences(adapter, subject.base_model.linears))
 
 

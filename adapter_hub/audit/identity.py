@@ -10,7 +10,7 @@ from adapter_hub.audit.checks import Subject, check
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.versions import check_version_step
 
-NO_BYTES = "no bytes at "  # how a problem starts if nothing is where the registry says
+NO_BYTES = "no bytes where the registry says"  # how a problem starts if nothing is where the registry says
 ELSEWHERE = "not on this machine, only on "  # … if it has not been pulled from the Hub
 _CHECKED_ELSEWHERE = frozenset({"digest", "locations", "scores", "status", "reason"})
 
@@ -51,7 +51,7 @@ def bytes_missing(subject: Subject) -> Iterator[str]:
     """The registry lists a version whose bytes are at none of its locations.
 
     Publishing writes bytes first and the index second (invariant 4), so this means that a store was
-    moved or that somebody deleted from it. Withdrawn versions have no bytes, rightly.
+    moved or that files were deleted from it. Withdrawn versions rightly have no bytes.
     """
     if _is_missing(subject) and not subject.withdrawn:
         yield subject.problem
@@ -60,12 +60,12 @@ def bytes_missing(subject: Subject) -> Iterator[str]:
 @check(
     "digest-differs",
     "error",
-    hint="somebody replaced the version; quarantine it and publish a new one",
+    hint="the version was replaced; quarantine it and publish a new one",
 )
 def digest_differs(subject: Subject) -> Iterator[str]:
     """The registry's digest is not the sha256 of adapter.json as it is.
 
-    A (name, version) has one digest for ever (invariant 1): whoever pinned it must not get another.
+    A (name, version) has one digest for ever (invariant 1): those who pinned it must not get another.
     """
     if subject.block and subject.artifact and subject.block.digest != subject.artifact.digest:
         yield f"adapter.json is {subject.artifact.digest}, the registry says {subject.block.digest}"
@@ -73,7 +73,7 @@ def digest_differs(subject: Subject) -> Iterator[str]:
 
 @check("entry-differs", "error", hint="run `adapter-hub registry rebuild`, which reads the manifests")
 def entry_differs(subject: Subject) -> Iterator[str]:
-    """The registry's summary of a version says something else than its manifest.
+    """The registry's summary of a version contradicts its manifest.
 
     Lists and resolution use the summary alone, so it has to be derived from the manifest.
     """

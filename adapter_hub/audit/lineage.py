@@ -18,7 +18,7 @@ def ancestor_unsound(subject: Subject) -> Iterator[str]:
 
 
 @check(
-    "lineage", "error", needs="bytes", hint="seal the artifact anew with the parents that it was made from"
+    "lineage", "error", needs="bytes", hint="seal the artifact again with the parents that it was made from"
 )
 def lineage(subject: Subject) -> Iterator[str]:
     """A parent's manifest is missing from ancestors/, was created later, or has another base model.
@@ -34,7 +34,7 @@ def lineage(subject: Subject) -> Iterator[str]:
     "ancestor-quarantined",
     "error",
     needs="bytes",
-    hint="retire this adapter too, or train it anew from a sound seed",
+    hint="retire this adapter too, or train it again from a sound seed",
 )
 def ancestor_quarantined(subject: Subject) -> Iterator[str]:
     """An ancestor was quarantined: its bytes or data are not to be trusted, nor what was made from them."""

@@ -28,7 +28,7 @@ def secret_published(subject: Subject) -> Iterator[str]:
     "machine-path",
     "warning",
     needs="bytes",
-    hint="publish the same weights anew, sealed here: paths are replaced by what they stand for",
+    hint="publish the same weights again, sealed here: paths are replaced by what they stand for",
 )
 def machine_path(subject: Subject) -> Iterator[str]:
     """A path on somebody's machine is published, which often holds a person's name.

@@ -19,7 +19,7 @@ def provenance_unknown(subject: Subject) -> Iterator[str]:
 
 @check("licence-missing", "warning", hint="ask the author; publish a MINOR version that states it")
 def licence_missing(subject: Subject) -> Iterator[str]:
-    """The manifest names no licence, so nobody knows whether the adapter may be used."""
+    """The manifest names no licence, so it is not known whether the adapter may be used."""
     if subject.manifest.license in NO_LICENCE:
         yield f"licence {subject.manifest.license}"
 

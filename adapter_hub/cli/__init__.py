@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import click
 
 from adapter_hub.cli.terminal.arguments import PLACE, with_text_checked
-from adapter_hub.cli.terminal.echo import echo_line
+from adapter_hub.cli.terminal.echo import confirm, echo_line, echo_warning
 from adapter_hub.cli.terminal.errors import outcome_of
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 
@@ -157,7 +157,16 @@ def cli(
     REF is namespace/name, namespace/name@1.2.0, namespace/name~=1.2, or an artifact's folder (./out).
     Every global option can be set as an environment variable: ADAPTER_HUB_REGISTRY, ADAPTER_HUB_STORE, …
     """
-    ctx.obj = GlobalOptions(registry=registry, store=store, cache=cache, device=device, dtype=dtype)
+    can_answer = sys.stdin.isatty() and sys.stderr.isatty()
+    ctx.obj = GlobalOptions(
+        registry=registry,
+        store=store,
+        cache=cache,
+        device=device,
+        dtype=dtype,
+        tell=echo_warning,
+        ask=confirm if can_answer else None,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

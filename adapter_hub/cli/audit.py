@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,9 @@ from adapter_hub.cli.terminal.tables import counted
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
-    from adapter_hub.audit.gathering import Probe
+    from adapter_hub.audit.subjects import Probe
+    from adapter_hub.exchange import Places
     from adapter_hub.formats.claims import EvaluationReport, Finding
-    from adapter_hub.registry.contract import Registry
 
 
 @click.command()
@@ -58,12 +59,11 @@ def audit(
     if explain:
         _explain(explain, as_json)
         return 0
-    folders = {name: find_base_model(name, cache=options.open_cache().folder)[0] for name in base_models}
-    plain, registries = _fetched(options, refs)
+    folders = {name: find_base_model(name, cache=options.cache_folder)[0] for name in base_models}
+    plain, places = _fetched(options, refs)
     findings = find(
         plain,
-        registries=registries,
-        cache=options.open_cache(),
+        places,
         base_models=folders,
         probe=_runner(options, folders) if probe else None,
         recount=_recount if find_spec("jiwer") else None,
@@ -76,8 +76,8 @@ def audit(
     return 1 if any(finding.severity in grave for finding in findings) else 0
 
 
-def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], tuple[Registry, ...]]:
-    """Bring what is named and on the Hub into the cache; return references and the registries that know them.
+def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], Places]:
+    """Fetch what is named and on the Hub into the cache; return references and the places that know them.
 
     What cannot be fetched (withdrawn, quarantined, out of reach) is left to the checks.
     """
@@ -87,23 +87,22 @@ def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], 
     from adapter_hub.formats.reference import AdapterRef, is_hub, parse_source
     from adapter_hub.registry.resolution import look_up
 
-    registries, plain = options.registries(), []
+    places, plain = options.opened(), []
     for text in refs:
         source = parse_source(text)
         if isinstance(source, Path):
             plain.append(text)
             continue
-        ref, registries = options.open_ref(source, registries)
+        ref, places = places.open_ref(source)
         plain.append(str(ref))
-        found = look_up(ref, registries)
+        found = look_up(ref, places.registries())
         if any(is_hub(location.store) for location in found.block.locations):
             from adapter_hub.exchange import pull
 
             exact = AdapterRef(found.name, found.version)
-            digest = found.block.digest
             with suppress(AdapterHubError):
-                pull(exact, registries=registries, cache=options.open_cache(), allow_quarantined=digest)
-    return plain, registries
+                pull(exact, replace(places, tell=None), allow_quarantined=found.block.digest)
+    return plain, places
 
 
 def _print(findings: list[Finding]) -> None:
@@ -141,7 +140,7 @@ def _runner(options: GlobalOptions, folders: dict[str, Path]) -> Probe:
     from adapter_hub.model.memory import memory_guard
 
     loaded: dict[str, BaseModel] = {}
-    cache = options.open_cache().folder
+    cache = options.cache_folder
     named = {stamped_digest(folder, cache): folder for folder in folders.values()}
 
     def run(artifact: Artifact) -> Iterator[str]:

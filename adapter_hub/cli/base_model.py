@@ -30,7 +30,7 @@ def fetch(options: GlobalOptions, repo_id: str, revision: str | None, as_json: b
     from adapter_hub.cli.terminal.progress import DownloadBar
 
     with DownloadBar() as arrivals:
-        cache = options.open_cache().folder
+        cache = options.cache_folder
         folder, commit = fetch_base_model(repo_id, revision, cache=cache, progress=arrivals.add)
     _show(options, repo_id, folder, commit, as_json)
 
@@ -47,7 +47,7 @@ def show(options: GlobalOptions, id_or_folder: str, revision: str | None, as_jso
     """
     from adapter_hub.base_model.finding import find_base_model
 
-    folder, commit = find_base_model(id_or_folder, revision, cache=options.open_cache().folder)
+    folder, commit = find_base_model(id_or_folder, revision, cache=options.cache_folder)
     _show(options, id_or_folder, folder, commit, as_json)
 
 
@@ -58,7 +58,7 @@ def _show(options: GlobalOptions, label: str, folder: Path, commit: str | None, 
     row = {
         "id": label,
         "revision": commit,
-        "digest": stamped_digest(folder, options.open_cache().folder),
+        "digest": stamped_digest(folder, options.cache_folder),
         "architecture": (read_config(folder).get("architectures") or [None])[0],
         "path": str(folder),
     }

@@ -36,7 +36,7 @@ def data_check(options: GlobalOptions, place: Path, base_model: str, as_json: bo
     from adapter_hub.model.base_model import load_base_model
     from adapter_hub.trainers.data.check import check_data, sources_at
 
-    sources, rules = sources_at(place, options.open_cache().folder)
+    sources, rules = sources_at(place, options.cache_folder)
     report = check_data(sources, load_base_model(base_model, device=options.device), rules)
     if as_json:
         echo_json(report.to_json())

@@ -149,8 +149,7 @@ def evaluate(
 
         attach_report(
             report,
-            registry=options.own_registry(),
-            store=options.own_store(),
+            options,
             with_speakers=with_speakers,
         )
     if as_json:
@@ -167,7 +166,7 @@ def _open_data(options: GlobalOptions, place: str, split: str | None, **columns:
 
     if is_hub(place):
         wanted = HubSplit.parse(place, split=split or "test", **columns)
-        return read_hub_dataset(wanted, options.open_cache().folder, tell=echo_note)
+        return read_hub_dataset(wanted, options.cache_folder, tell=echo_note)
     folder = Path(place)
     if split is None and folder.is_dir() and not any((folder / name).is_file() for name in METADATA):
         split = "test"

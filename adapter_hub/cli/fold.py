@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapter_hub.cli.terminal.arguments import PLACE
-from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.training_options import out_artifact_option
 
@@ -37,13 +37,7 @@ def fold(
     from adapter_hub.trainers.folding import fold as run
 
     name = AdapterRef.parse(as_ref) if as_ref else None
-    pair = pull(
-        ref,
-        registries=options.registries(),
-        cache=options.open_cache(),
-        tell=echo_warning,
-    )
-    cache = options.open_cache().folder
+    pair, cache = pull(ref, options), options.cache_folder
     base = (
         load_base_model(base_model, device=options.device, cache=cache)
         if base_model

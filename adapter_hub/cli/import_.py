@@ -71,7 +71,7 @@ def import_(
     from adapter_hub.formats.reference import AdapterRef
 
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
-        cache = options.open_cache().folder
+        cache = options.cache_folder
         found = _peft_source(source, Path(scratch), languages, base_model, licence, cache)
         own_name = re.sub(r"[^a-z0-9]+", "-", found.label.lower()).strip("-") or "adapter"
         ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")

@@ -43,7 +43,8 @@ def lineage(options: GlobalOptions, ref: str, descendants: bool, form: str, as_j
         digest = artifact.digest
         graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})
     else:
-        parsed, registries = options.open_ref(source, registries)
+        parsed, places = options.open_ref(source)
+        registries = places.registries()
         found = look_up(parsed, registries)
         echo_warnings(found.warnings)
         digest = found.block.digest

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapter_hub.cli.terminal.arguments import PLACE, json_option
-from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.lock_options import lock_file_option
 
@@ -30,10 +30,8 @@ def lock(options: GlobalOptions, refs: tuple[str, ...], path: Path, as_json: boo
     before = read_bounded(path, MAXIMUM_SIZE) if path.is_file() else None
     locked = lock_adapters(
         refs or read_lock(path).requirements,
-        registries=options.registries(),
-        cache=options.open_cache(),
+        options,
         path=path,
-        tell=echo_warning,
     )
     rows = []
     for text in locked.requirements:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.terminal.arguments import PLACE, json_option
-from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_note
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.formats.reference import is_address, is_folder_of_store
@@ -52,11 +52,10 @@ def mirror(
     try:
         mirrored = mirror_versions(
             refs,
+            options,
             source=_open(options, source, must_exist=True),
             target=_open(options, target),
             withdraw=withdraw,
-            cache=options.open_cache().folder,
-            tell=echo_warning,
             progress=progress,
         )
     finally:
@@ -89,7 +88,7 @@ def _open(options: GlobalOptions, text: str, must_exist: bool = False) -> Store:
 
     here = Path.cwd() / "registry.json"
     if not is_folder_of_store(text):
-        return open_store(text, here, cache=options.open_cache().folder)
+        return open_store(text, here, cache=options.cache_folder)
     folder = Path(text).expanduser()
     if must_exist and not folder.is_dir():
         raise NotFoundError(f"store {text}: no such folder; expected namespace/name/version/… in it")

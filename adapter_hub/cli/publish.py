@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -40,8 +41,7 @@ def publish(
 
     published = publish_artifact(
         folder,
-        registry=options.own_registry(private=private),
-        store=options.own_store(private=private),
+        replace(options, private=private),
         rename=AdapterRef.parse(rename) if rename else None,
         allow_quarantined=allow_quarantined,
     )

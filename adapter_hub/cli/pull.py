@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.terminal.arguments import PATH, PLACE, allow_quarantined_option, json_option
-from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_warning
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.formats.reference import AdapterRef, parse_source
 
@@ -44,7 +44,7 @@ def pull(
     from adapter_hub.isolation import isolated
 
     rows: list[dict[str, str]] = []
-    registries, cache = options.registries(), options.open_cache()
+    places = options.opened()
 
     def pull_one(ref: str) -> None:
         source = parse_source(ref)
@@ -54,18 +54,16 @@ def pull(
         with DownloadBar() as arrivals:
             artifact = pull_adapter(
                 source,
-                registries=registries,
-                cache=cache,
+                places,
                 to=target,
                 allow_quarantined=allow_quarantined,
-                tell=echo_warning,
                 progress=arrivals.add,
             )
         row = {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)}
         if not as_json:
             echo_line(f"{artifact.ref}  {artifact.path}")
         if with_base_model:
-            row["base_model"] = str(_base_model(artifact.manifest.base_model, cache.folder))
+            row["base_model"] = str(_base_model(artifact.manifest.base_model, options.cache_folder))
             if not as_json:
                 echo_line(f"{artifact.manifest.base_model.id}  {row['base_model']}")
         rows.append(row)

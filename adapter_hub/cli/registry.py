@@ -115,7 +115,7 @@ def _stores(options: GlobalOptions, own: WritableRegistry) -> list[Store]:
     One that cannot be opened is told; its versions are among the findings unless another store has them.
     """
     from adapter_hub.errors import AdapterHubError
-    from adapter_hub.exchange.places import open_location
+    from adapter_hub.exchange.locations import open_location
 
     places = {
         location.store: location
@@ -123,7 +123,7 @@ def _stores(options: GlobalOptions, own: WritableRegistry) -> list[Store]:
         for block in versions.values()
         for location in block.locations
     }
-    configured, cache = options.own_store(), options.open_cache().folder
+    configured, cache = options.own_store(), options.cache_folder
     here, labels = configured.label(own.path), places.keys()
     stores = []
     for label in sorted(labels - {here}):

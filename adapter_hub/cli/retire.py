@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.terminal.arguments import json_option, ref_argument
-from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_warning
+from adapter_hub.cli.terminal.echo import echo_json, echo_line
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def retire(options: GlobalOptions, ref: str, status: Status, reason: str, as_jso
         AdapterRef.parse(ref),
         status,
         reason,
-        registry=options.own_registry(),
-        store=options.own_store(),
-        tell=echo_warning,
+        options,
     )
     if as_json:
         echo_json({"ref": ref, "status": status, "descendants": affected})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapter_hub.cli.terminal.arguments import PATH, allow_quarantined_option, json_option
-from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_warning
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.lock_options import lock_file_option
 
@@ -41,29 +41,19 @@ def sync(
     Without --locked, what was edited in its requirements, or must not be used any more, is locked again
     first. Needs no network and no store for what is in the cache.
     """
-    from adapter_hub.exchange import bring_up_to_date
     from adapter_hub.exchange import sync as install
+    from adapter_hub.exchange import update_lock
+    from adapter_hub.exchange.places import warning_once
 
-    registries, cache = options.registries(), options.open_cache()
-    told: dict[str, None] = {}
+    places = warning_once(options.opened())
     problems: dict[str, AdapterHubError] = {}
-
-    def tell(line: str) -> None:
-        if line not in told:
-            echo_warning(line)
-        told[line] = None
-
     if not locked:
-        bring_up_to_date(
-            path, registries=registries, cache=cache, allow_quarantined=allow_quarantined, tell=tell
-        )
+        update_lock(path, places, allow_quarantined=allow_quarantined)
     installed = install(
         path,
-        registries=registries,
-        cache=cache,
+        places,
         to=to,
         allow_quarantined=allow_quarantined,
-        tell=tell,
         failed=problems.__setitem__,
     )
     rows: list[dict[str, Any]] = [

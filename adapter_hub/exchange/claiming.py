@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from adapter_hub.artifact.privacy import refuse_report, without_names
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
-from adapter_hub.exchange.places import (
-    check_place,
-    claims_to_add_to,
-    in_turn,
-    manifest_at,
-    with_embedded,
-    write_card,
-)
+from adapter_hub.exchange.holdings import claims_to_extend, manifest_at, write_card
+from adapter_hub.exchange.places import Places, check_pair, registry_turn
 from adapter_hub.formats.claims import EvaluationReport, Status, StatusEntry
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.formats.times import is_ahead, second_after, utc_now
-from adapter_hub.registry.contract import WritableRegistry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.lineage import lineage_graph
 from adapter_hub.registry.resolution import look_up
 from adapter_hub.registry.standing import Standings
-from adapter_hub.reporting import Tell
 from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
 from adapter_hub.stores.contract import Store
 from adapter_hub.stores.summary import scores_of
 
-Places = tuple[WritableRegistry, Store]
 
-
-def attach(
-    report: EvaluationReport, *, registry: WritableRegistry, store: Store, with_speakers: bool = False
-) -> None:
+def attach(report: EvaluationReport, places: Places, *, with_speakers: bool = False) -> None:
     """Add an evaluation report to the adapter that it is about, and its score to the registry.
 
     Args:
         report: of an evaluation.
-        registry: lists the adapter.
-        store: keeps it.
+        places: the registry that lists the adapter, and the store that keeps it.
         with_speakers: publish the names of speakers and files as they are, see `privacy.without_names`.
 
     Raises:
@@ -53,8 +44,9 @@ def attach(
         raise InvalidInputError(
             f"report on {name}: {size} bytes, at most {MAXIMUM_CLAIM} are read; evaluate fewer utterances"
         )
-    check_place(registry, store)
-    with in_turn(registry, store):
+    registry, store = places.own_registry(), places.own_store()
+    check_pair(registry, store)
+    with registry_turn(registry, store):
         about = [b for b in registry.adapters.get(name, {}).values() if b.function_digest == function]
         if not about:
             raise NotFoundError(
@@ -69,7 +61,9 @@ def attach(
         store.attach(name, report)
 
         def change(adapters: Adapters) -> None:
-            scores = scores_of(store.heard(name).claims.reports_on(function))  # others' reports, too
+            scores = scores_of(
+                store.readable_claims(name).claims.reports_on(function)
+            )  # others' reports, too
             for version, block in adapters[name].items():
                 if block.function_digest == function:
                     adapters[name][version] = block.model_copy(update={"scores": scores})
@@ -78,15 +72,7 @@ def attach(
         write_card(name, store)
 
 
-def retire(
-    ref: AdapterRef,
-    status: Status,
-    reason: str,
-    *,
-    registry: WritableRegistry,
-    store: Store,
-    tell: Tell | None = None,
-) -> list[str]:
+def retire(ref: AdapterRef, status: Status, reason: str, places: Places) -> list[str]:
     """Change the status of one version; `active` brings it back, unless its files were removed.
 
     Also of a version whose bytes are lost or damaged: the registry knows what it was.
@@ -95,9 +81,7 @@ def retire(
         ref: with an exact version.
         status: the new one.
         reason: why, shown to everybody who asks for the version.
-        registry: lists it.
-        store: keeps it and gets the claim.
-        tell: called with every warning, one line each.
+        places: the registry that lists it, the store that keeps it and gets the claim, and who gets warnings.
 
     Returns:
         `namespace/name@version` of every known descendant, nearest first.
@@ -111,20 +95,22 @@ def retire(
     if not reason.strip():
         raise InvalidInputError(f"{ref}: a status needs a reason; everybody who asks for it is shown it")
     name, version = ref.name, ref.version
-    check_place(registry, store)
-    with in_turn(registry, store):
-        block = _listed(ref, registry)
+    places = places.opened()
+    registry, store, registries = places.own_registry(), places.own_store(), places.registries()
+    check_pair(registry, store)
+    with registry_turn(registry, store):
+        block = _listed(ref, registries)
         _check_not_withdrawn(ref, block, status)
-        time = _time_after(claims_to_add_to(store, name).status_of(version))
+        time = _time_after(claims_to_extend(store, name).status_of(version))
         values = {"version": version, "digest": block.digest, "status": status, "reason": reason}
         entry = StatusEntry.model_validate({**values, "time": time})
         problem = _problem_of_bytes(ref, block, store)
-        is_noted = _note(name, entry, block, (registry, store), problem)
+        is_noted = _note(name, entry, block, store, registry.path, problem)
 
         def change(adapters: Adapters) -> None:
             listed = adapters[name][version]
             _check_not_withdrawn(ref, listed, status)
-            now = (store.heard(name).claims.status_of(version) if is_noted else None) or entry
+            now = (store.readable_claims(name).claims.status_of(version) if is_noted else None) or entry
             reason = None if now.status == "active" else now.reason
             changes = {"status": now.status, "reason": reason, "since": now.time}
             adapters[name][version] = listed.model_copy(update=changes)
@@ -133,14 +119,16 @@ def retire(
         Standings((registry,))  # remembers what it says now
         if status == "withdrawn" and not problem:
             left = store.withdraw(name, version)
-            if left and tell:
+            if left:
                 more = " and more" * (len(left) > 3)
-                tell(f"{ref}: {', '.join(left[:3])}{more} in its folder is none of its files and stays")
+                places.warn(
+                    f"{ref}: {', '.join(left[:3])}{more} in its folder is none of its files and stays"
+                )
         write_card(name, store)
-    if tell and problem:
+    if problem:
         where = "noted there and in the registry" if is_noted else "noted in the registry alone"
-        tell(f"{ref}: store {store.label(registry.path)} does not have its bytes ({problem}); {where}")
-    graph = lineage_graph(with_embedded(registry))
+        places.warn(f"{ref}: store {store.label(registry.path)} does not have its bytes ({problem}); {where}")
+    graph = lineage_graph(registries)
     return [node.label for node in graph.descendants(block.digest)]
 
 
@@ -153,17 +141,18 @@ def _problem_of_bytes(ref: AdapterRef, block: VersionBlock, store: Store) -> str
     return "" if held[1] == block.digest else f"it holds other bytes, {held[1]}, expected {block.digest}"
 
 
-def _note(name: str, entry: StatusEntry, block: VersionBlock, places: Places, problem: str) -> bool:
+def _note(
+    name: str, entry: StatusEntry, block: VersionBlock, store: Store, registry: Path, problem: str
+) -> bool:
     """Add a status to the store; return False if the store has lost the place for it.
 
     Raises:
         NotFoundError: the registry does not name this store for the version, and it does not have it.
     """
-    registry, store = places
     if not problem:
         store.attach(name, entry)
         return True
-    label = store.label(registry.path)
+    label = store.label(registry)
     if all(location.store != label for location in block.locations):
         raise NotFoundError(
             f"store {label} does not have {name}@{entry.version} ({problem}); name a store that has it with "
@@ -176,12 +165,12 @@ def _note(name: str, entry: StatusEntry, block: VersionBlock, places: Places, pr
     return True
 
 
-def _listed(ref: AdapterRef, registry: WritableRegistry) -> VersionBlock:
+def _listed(ref: AdapterRef, registries: Sequence[Registry]) -> VersionBlock:
     """Return what the registry says of a version; what only others list cannot be changed in it."""
     try:
-        return look_up(ref, (registry,)).block
+        return look_up(ref, registries[:1]).block
     except NotFoundError as error:
-        embedded = next((other for other in with_embedded(registry) if other.is_embedded), None)
+        embedded = next((other for other in registries if other.is_embedded), None)
         if embedded is None or ref.version not in embedded.adapters.get(ref.name, {}):
             raise
         raise NotFoundError(

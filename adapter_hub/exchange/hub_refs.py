@@ -1,7 +1,7 @@
 """`hf://namespace/name@1.0.0`: an adapter straight from its repository, past every registry.
 
-    ref, registries = open_hub_ref(AdapterRef.parse("hf://alice/da"), registries, cache, tell)
-    resolve(ref, registries)
+    ref, places = open_hub_ref(AdapterRef.parse("hf://alice/da"), Places())
+    resolve(ref, places.registries())
 
 The repository's tags, manifests and statuses are read as a registry of one name, so that the same rules
 decide. Its owner is trusted on first use, and remembered; a version that was seen and is in the cache
@@ -11,11 +11,11 @@ needs no request.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 from adapter_hub.errors import NotFoundError, UnreachableError
 from adapter_hub.escaping import shown
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.manifest import MANIFEST_FILE
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import (
@@ -28,8 +28,7 @@ from adapter_hub.formats.registry_file import (
 )
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import RepoId
-from adapter_hub.registry.contract import FRESH_SECONDS, Listing, Registry
-from adapter_hub.reporting import Tell
+from adapter_hub.registry.contract import FRESH_SECONDS, Listing
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.contract import Claims
 from adapter_hub.stores.hub import HubStore
@@ -37,11 +36,11 @@ from adapter_hub.stores.known_repos import KnownRepo
 from adapter_hub.stores.summary import version_block
 
 USABLE = ("active", "deprecated")
-Found = dict[str, tuple[str, VersionBlock]]  # by version: the adapter's name, and what is said of it
+Found = dict[str, tuple[str, VersionBlock]]  # by version: the adapter's name, and its entry
 
 
 class RepositoryRegistry(Listing):
-    """What one repository says of its adapter, as a registry of one name; read-only.
+    """One repository on the Hub, as a registry of one name; read-only.
 
     Attributes:
         repo: the repository.
@@ -82,38 +81,32 @@ class RepositoryRegistry(Listing):
 
 
 def open_hub_ref(
-    ref: AdapterRef,
-    registries: Sequence[Registry],
-    cache: Cache,
-    tell: Tell | None = None,
-    *,
-    ask: bool = False,
-    fresh: bool = False,
-) -> tuple[AdapterRef, tuple[Registry, ...]]:
-    """Return a reference to resolve, and the registries to resolve it in.
+    ref: AdapterRef, places: Places, *, ask: bool = False, fresh: bool = False
+) -> tuple[AdapterRef, Places]:
+    """Return a reference to resolve, and the places to resolve it in: its repository is the first registry.
 
     Args:
         ref: with or without `hf://`; without it, both come back as they are.
-        registries: asked for what they know of the same versions and their ancestors.
-        cache: pulled adapters, and what was seen of repositories.
-        tell: called with every warning.
-        ask: for its status, also where an exact version is in the cache, and do without none.
-        fresh: the same, but do with what is in the cache where nobody can be asked.
+        places: its registries are asked for what they know of the same versions and their ancestors; its
+            cache has pulled adapters, and what was seen of repositories.
+        ask: ask for its status even where an exact version is in the cache; fail if that is not possible.
+        fresh: the same, but use what is in the cache if the Hub cannot be reached.
 
     Raises:
         NotFoundError: no such repository, or no adapter in it. IntegrityError: its owner changed, or a tag
             was moved. UnreachableError: it cannot be asked, and nothing in the cache fits.
     """
     if not ref.hub:
-        return ref, tuple(registries)
-    store = HubStore(ref.name.partition("/")[0], cache=cache.folder, one_look=True)
+        return ref, places
+    places, cache = places.opened(), places.open_cache()
+    store = HubStore(ref.name.partition("/")[0], cache=cache.folder, ask_once=True)
     store.trusted = ref.digest
     plain = replace(ref, hub=False)
     repo = RepoId(ref.name)
-    blocks = {} if ask or fresh else _remembered(plain, store, repo, cache, tell)
+    blocks = {} if ask or fresh else _remembered(plain, store, repo, places)
     if not blocks:
         try:
-            blocks = _asked(plain, store, repo, cache, tell)
+            blocks = _asked(plain, store, repo, places)
         except UnreachableError as error:
             blocks = {} if ask else _newest_in_cache(plain, store, repo, cache)
             if not blocks and store.client.offline:
@@ -123,16 +116,17 @@ def open_hub_ref(
             if not blocks:
                 raise
             in_cache = f"{repo.id}@{next(iter(blocks))} from the cache, whose status is not known"
-            _tell(tell, f"{error}; using {in_cache}")
+            places.warn(f"{error}; using {in_cache}")
     if blocks:  # the last one is the one to take, if any is
         plain = replace(plain, name=next(reversed(blocks.values()))[0])
         if plain.name != ref.name:
-            _tell(tell, f"{repo} holds {plain.name}: it goes by the name that it was published under")
-    return plain, (RepositoryRegistry(repo, blocks, cache), *registries)
+            places.warn(f"{repo} holds {plain.name}: it goes by the name that it was published under")
+    return plain, places.asking((RepositoryRegistry(repo, blocks, cache), *places.registries()))
 
 
-def _remembered(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None) -> Found:
+def _remembered(ref: AdapterRef, store: HubStore, repo: RepoId, places: Places) -> Found:
     """Return an exactly named version that was seen before and is in the cache."""
+    cache = places.open_cache()
     known = store.known.recall(repo)
     for tag, seen in known.tags.items():
         if tag[1:] == ref.version or (ref.version is None and seen.digest == ref.digest):
@@ -142,7 +136,7 @@ def _remembered(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, te
             age = time.time() - seen.seen
             if age > FRESH_SECONDS:
                 hours = f"{age / 3600:.0f} hours ago"
-                _tell(tell, f"{repo} was last asked for {tag} {hours}; its status may have changed since")
+                places.warn(f"{repo} was last asked for {tag} {hours}; its status may have changed since")
             return {tag[1:]: block}
     return {}
 
@@ -172,7 +166,7 @@ def _cached_block(
 def _block(
     version: str, store: HubStore, repo: RepoId, cache: Cache, claims: Claims
 ) -> tuple[str, VersionBlock]:
-    """Return what the repository says of a version; the manifest is not asked for if it is here."""
+    """Return what the repository says of a version; the manifest is not requested if it is in the cache."""
     known, place = store.known.recall(repo), store.location(repo.id, version, cache.folder)
     tag = known.tags.get(f"v{version}")
     if tag and tag.commit == place.commit and (block := _cached_block(version, known, cache, claims)):
@@ -186,19 +180,19 @@ def _location(name: str, commit: str) -> Location:
     return Location(store=f"hf://{name.partition('/')[0]}", repo=name, commit=commit)
 
 
-def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: Tell | None) -> Found:
+def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, places: Places) -> Found:
     """Ask the repository: its owner, then the newest versions down to the first that may be used."""
+    cache = places.open_cache()
     state = store.client.state(repo)
     if store.known.check_owner(repo, state, pinned=ref.digest is not None):
-        _tell(
-            tell,
+        places.warn(
             f"{repo} is used for the first time: its owner {repo.namespace} is trusted from now on "
-            f"({store.known.path(repo)})",
+            f"({store.known.path(repo)})"
         )
     if state.id != repo.id:
-        _tell(tell, f"{repo} was moved to hf://{shown(state.id)} by its owner, and is looked for there")
+        places.warn(f"{repo} was moved to hf://{shown(state.id)} by its owner, and is looked for there")
         repo = RepoId(state.id)
-        trusted, store = store.trusted, HubStore(repo.namespace, cache=cache.folder, one_look=True)
+        trusted, store = store.trusted, HubStore(repo.namespace, cache=cache.folder, ask_once=True)
         store.trusted = trusted
     found = store.versions(repo.id)
     if not found:
@@ -219,8 +213,3 @@ def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, cache: Cache, tell: T
     if not blocks:
         raise NotFoundError(f"hf://{ref}: no such version; {repo} has {', '.join(found)}")
     return blocks
-
-
-def _tell(tell: Tell | None, line: str) -> None:
-    if tell:
-        tell(line)

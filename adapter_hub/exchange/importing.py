@@ -1,10 +1,10 @@
-"""Take in somebody's PEFT adapter, from a folder or from the Hub.
+"""Import a third-party PEFT adapter, from a folder or from the Hub.
 
-    found = download_peft("hf://somebody/whisper-small-da@main", folder)
+    found = download_peft("hf://alice/whisper-small-da@main", folder)
     artifact = import_peft(folder, Path("out"), identity, base_model_pin, base_model_folder)
 
 The tensors are copied byte for byte, without the notes of the program that wrote them; the config is
-written anew in one spelling, and the manifest says `imported`: parents, data and training are unknown, and
+rewritten in its canonical form, and the manifest says `imported`: parents, data and training are unknown, and
 the audit says so.
 """
 
@@ -40,7 +40,7 @@ MAXIMUM_WEIGHTS = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-
 
 @dataclass(frozen=True)
 class Identity:
-    """What a PEFT folder does not say of itself.
+    """What a PEFT folder does not record about itself.
 
     Attributes:
         name: `namespace/name`.
@@ -65,7 +65,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class PeftSource:
-    """What a PEFT adapter says of itself.
+    """What a PEFT adapter records about itself.
 
     Attributes:
         source: `hf://namespace/name@<commit>`, or None for a folder.
@@ -83,7 +83,7 @@ class PeftSource:
 
 
 def download_peft(text: str, folder: Path, client: HubClient | None = None) -> PeftSource:
-    """Download somebody's PEFT adapter, its two files and nothing else, hashed here.
+    """Download a third-party PEFT adapter: its two files and nothing else, hashed on this machine.
 
     Args:
         text: `hf://namespace/name`, with `@` and a branch, tag or commit if need be.
@@ -122,7 +122,13 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
 
 
 def base_model_pin(folder: Path, base_model_id: str, revision: str | None = None) -> BaseModelPin:
-    """Return the pin of the base model in `folder`; reads every weight once."""
+    """Return the pin of the base model in `folder`; reads every weight once.
+
+    Args:
+        folder: of the base model.
+        base_model_id: its Hub id, or what the user calls it.
+        revision: its commit; by default the one that the folder's path names, if any.
+    """
     named = read_config(folder).get("architectures") or ["WhisperForConditionalGeneration"]
     if not (isinstance(named, list) and isinstance(named[0], str) and 0 < len(named[0]) <= MAXIMUM_TEXT):
         raise InvalidInputError(
@@ -195,6 +201,10 @@ def _fields(identity: Identity, base_model: BaseModelPin) -> dict[str, Any]:
 
 def languages_of(tags: Sequence[str], decode_languages: Sequence[str] = ()) -> tuple[Language, ...]:
     """Pair BCP 47 tags with Whisper's tokens; a tag without one is decoded as its first part.
+
+    Args:
+        tags: BCP 47 tags.
+        decode_languages: Whisper's language codes for the first of the tags.
 
     Raises:
         InvalidInputError: an empty tag, or one of thousands of characters.

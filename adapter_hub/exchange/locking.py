@@ -1,7 +1,7 @@
 """Lock: write down to the byte which adapters an application uses, and keep that up to date.
 
-    lock(["mini/da~=1.0"], registries=open_registries(None), cache=cache, path=Path("adapters.lock"))
-    bring_up_to_date(Path("adapters.lock"), registries=open_registries(None), cache=cache)
+    lock(["mini/da~=1.0"], Places(), path=Path("adapters.lock"))
+    update_lock(Path("adapters.lock"), Places())
 
 The other half is `adapter_hub.exchange.syncing`, which installs what was locked.
 """
@@ -17,6 +17,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, UnreachableError
 from adapter_hub.exchange.hub_refs import open_hub_ref
+from adapter_hub.exchange.places import Places, warning_once
 from adapter_hub.exchange.pulling import pull
 from adapter_hub.formats.lock_file import (
     LOCK_SCHEMA,
@@ -34,27 +35,16 @@ from adapter_hub.isolation import isolated
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import judge_ancestors
 from adapter_hub.registry.standing import standing
-from adapter_hub.reporting import Tell
-from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.summary import sorted_locations
 
 
-def lock(
-    requirements: Sequence[str],
-    *,
-    registries: Sequence[Registry],
-    cache: Cache,
-    path: Path,
-    tell: Tell | None = None,
-) -> LockFile:
-    """Resolve references anew, pull every version, verified, and write down what they are.
+def lock(requirements: Sequence[str], places: Places, *, path: Path) -> LockFile:
+    """Resolve references again, pull and verify every version, and write down what they are.
 
     Args:
         requirements: references to published adapters; exactly these are locked.
-        registries: asked in order, see `open_registries`.
-        cache: where the adapters land.
+        places: registries to ask, the cache where the adapters land, and who gets warnings.
         path: the lock file, written in one step once everything is known, or not at all.
-        tell: called with every warning, one line each.
 
     Raises:
         NotFoundError, StatusError, IntegrityError: as `pull`; for several references all of them.
@@ -63,56 +53,60 @@ def lock(
     wanted = tuple(dict.fromkeys(requirements))
     if not wanted:
         raise InvalidInputError(f"{path}: nothing to lock; name adapters, like `adapter-hub lock mini/da`")
-    for registry in registries:
+    places = warning_once(places.opened())
+    for registry in places.registries():
         registry.refresh()  # also for exact versions, for which a pull settles for an older copy
     before = _readable(path)
     if before:
-        refuse_older_copies(before, registries, path)
-    after = _locked(wanted, {}, registries, cache, path, once(tell))
+        refuse_older_copies(before, places.registries(), path)
+    after = _locked(wanted, {}, places, path)
     write_lock(path, after)
     return after
 
 
-def bring_up_to_date(
-    path: Path,
-    *,
-    registries: Sequence[Registry],
-    cache: Cache,
-    allow_quarantined: str | None = None,
-    tell: Tell | None = None,
-) -> LockFile:
-    """Lock anew what the requirements do not allow any more; everything else stays as it is locked.
+def update_lock(path: Path, places: Places, *, allow_quarantined: str | None = None) -> LockFile:
+    """Lock again what the requirements no longer allow; everything else stays as it is locked.
 
-    A version gives way if its requirement was changed by hand, or if its status forbids a new use of it
-    and the requirement admits others. The file is written only if something gave way.
+    A version is replaced if its requirement was edited, or if its status forbids a new use of it
+    and the requirement admits others. The file is written only if something was replaced.
+
+    Args:
+        path: the lock file.
+        places: registries to ask, the cache where the adapters land, and who gets warnings.
+        allow_quarantined: digest of a quarantined version to use anyway.
 
     Raises:
         NotFoundError, InvalidInputError: no sound lock file. Otherwise as `lock`.
     """
     before = read_lock(path)
-    say = once(tell)
-    registries = within_reach(registries, say)
-    refuse_older_copies(before, registries, path)
-    kept, repositories = {}, Repositories(cache, say)
+    places = within_reach(warning_once(places.opened()))
+    refuse_older_copies(before, places.registries(), path)
+    kept, repositories = {}, RepositoryStatuses(places)
     for text in dict.fromkeys(before.requirements):
         adapter = before.chosen(text)
         reason = None
         if adapter:
-            asked = repositories.beside(registries, adapter)
-            reason = _reason_to_go(text, adapter, asked, allow_quarantined)
+            asked = repositories.with_own(adapter)
+            reason = _reason_to_replace(text, adapter, asked, allow_quarantined)
         if adapter and not reason:
             kept[text] = adapter
         elif reason:
-            say(f"{path}: {text} is locked anew: {reason}")
+            places.warn(f"{path}: {text} is locked again: {reason}")
     if not before.staleness() and kept.keys() == set(before.requirements):
         return before
-    after = _locked(before.requirements, kept, registries, cache, path, say)
+    after = _locked(before.requirements, kept, places, path)
     write_lock(path, after)
     return after
 
 
 def refuse_older_copies(locked: LockFile, registries: Sequence[Registry], path: Path) -> None:
-    """An older copy could hide a quarantine that this lock's maker already knew of."""
+    """An older copy could hide a quarantine that this lock's maker already knew of.
+
+    Args:
+        locked: the lock file, with the sequences it was made from.
+        registries: that are asked now.
+        path: of the lock file, for the message.
+    """
     now = {registry.registry_id: registry for registry in registries}
     for before in locked.registries:
         registry = now.get(before.registry_id)
@@ -123,49 +117,45 @@ def refuse_older_copies(locked: LockFile, registries: Sequence[Registry], path: 
             )
 
 
-def within_reach(registries: Sequence[Registry], say: Tell) -> list[Registry]:
-    """Return the registries that can be asked, or of which there is a copy; what is locked needs none."""
+def within_reach(places: Places) -> Places:
+    """Return the places with the registries that can be asked, or have a copy; what is locked needs none.
+
+    Args:
+        places: with open registries.
+    """
     found = []
-    for registry in registries:
+    for registry in places.registries():
         try:
             registry.refresh()
         except UnreachableError as error:
-            say(f"{error}; what it says of statuses is not known")
+            places.warn(f"{error}; its statuses are not known")
         else:
             found.append(registry)
-    return found
+    return places.asking(found)
 
 
-class Repositories:
+class RepositoryStatuses:
     """What the repositories of `hf://` adapters say; a Hub that is out of reach is asked once."""
 
-    def __init__(self, cache: Cache, say: Tell) -> None:
-        self._cache, self._say = cache, say
-        self._away = False
+    def __init__(self, places: Places) -> None:
+        self._places, self._unreachable = places, False
 
-    def beside(self, registries: Sequence[Registry], adapter: LockedAdapter) -> Sequence[Registry]:
-        """Return the registries, and for an `hf://` adapter what its own repository says besides."""
-        if not adapter.hub or self._away:
+    def with_own(self, adapter: LockedAdapter) -> tuple[Registry, ...]:
+        """Return the registries, and for an `hf://` adapter its own repository as well.
+
+        Args:
+            adapter: that is asked about.
+        """
+        registries = self._places.registries()
+        if not adapter.hub or self._unreachable:
             return registries
         ref = AdapterRef(adapter.name, adapter.version, digest=adapter.digest, hub=True)
         try:
-            return open_hub_ref(ref, registries, self._cache, self._say, ask=True)[1]
+            return open_hub_ref(ref, self._places, ask=True)[1].registries()
         except UnreachableError as error:
-            self._away = True
-            self._say(f"{error}; statuses in repositories are not known")
+            self._unreachable = True
+            self._places.warn(f"{error}; statuses in repositories are not known")
             return registries
-
-
-def once(tell: Tell | None) -> Tell:
-    """Return a `tell` that says every line once."""
-    said: set[str] = set()
-
-    def say(line: str) -> None:
-        if tell and line not in said:
-            said.add(line)
-            tell(line)
-
-    return say
 
 
 # making a lock
@@ -174,16 +164,14 @@ def once(tell: Tell | None) -> Tell:
 def _locked(
     requirements: Sequence[str],
     kept: Mapping[str, LockedAdapter],
-    registries: Sequence[Registry],
-    cache: Cache,
+    places: Places,
     path: Path,
-    say: Tell,
 ) -> LockFile:
     adapters: dict[tuple[str, Version, bool], LockedAdapter] = {}
     problems: list[AdapterHubError] = []
     for text in requirements:
         with isolated(text, problems.append):
-            adapter = kept.get(text) or _pin(text, registries, cache, path, say)
+            adapter = kept.get(text) or _pin(text, places, path)
             adapters[adapter.name, Version(adapter.version), adapter.hub] = adapter
     if len(problems) == 1:
         raise problems[0]
@@ -196,7 +184,7 @@ def _locked(
         {
             "schema": LOCK_SCHEMA,
             "requirements": tuple(requirements),
-            "registries": tuple(_known(registries, pinned, path)),
+            "registries": tuple(_known(places.registries(), pinned, path)),
             "adapters": tuple(chosen),
         }
     )
@@ -205,14 +193,14 @@ def _locked(
     return lock_file
 
 
-def _pin(text: str, registries: Sequence[Registry], cache: Cache, path: Path, say: Tell) -> LockedAdapter:
+def _pin(text: str, places: Places, path: Path) -> LockedAdapter:
     requirement = parse_requirement(text)
-    artifact = pull(requirement, registries=registries, cache=cache, tell=say)
+    artifact = pull(requirement, places)
     manifest = artifact.manifest
     if requirement.hub:
         locations = [Location(store=f"hf://{manifest.name.partition('/')[0]}", repo=manifest.name)]
     else:
-        locations = listed_places(artifact.digest, registries, path)
+        locations = listed_locations(artifact.digest, places.registries(), path)
     return LockedAdapter(
         name=manifest.name,
         version=manifest.version,
@@ -227,7 +215,11 @@ def _pin(text: str, registries: Sequence[Registry], cache: Cache, path: Path, sa
 
 
 def closure_of(artifact: Artifact) -> tuple[LockedAncestor, ...]:
-    """Return all ancestors of an artifact as a lock file lists them."""
+    """Return all ancestors of an artifact as a lock file lists them.
+
+    Args:
+        artifact: with its ancestors' manifests.
+    """
     found = [
         LockedAncestor(name=manifest.name, version=manifest.version, digest=digest)
         for digest, manifest in artifact.ancestors().items()
@@ -243,15 +235,21 @@ def _known(registries: Sequence[Registry], digests: set[str], path: Path) -> Ite
             yield LockedRegistry(registry_id=registry.registry_id, label=label, sequence=registry.sequence)
 
 
-def listed_places(digest: str, registries: Sequence[Registry], path: Path) -> list[Location]:
-    """Return where the registries say that a version is, as it has to be written in the file `path`."""
+def listed_locations(digest: str, registries: Sequence[Registry], path: Path) -> list[Location]:
+    """Return where the registries say that a version is, as it has to be written in the file `path`.
+
+    Args:
+        digest: of the version's manifest.
+        registries: asked in order.
+        path: the lock file; folders beside it are written relative to it.
+    """
     return [
         _as_written_in(path, location, registry)
         for registry in registries
         if (entry := registry.by_digest.get(digest))
         for location in entry[2].locations
         if not (registry.is_on_hub and is_folder_of_store(location.store))
-    ]  # a folder that is named on the Hub is nobody's here
+    ]  # a folder that a registry on the Hub names means nothing on this machine
 
 
 def _as_written_in(path: Path, location: Location, registry: Registry) -> Location:
@@ -274,7 +272,7 @@ def _readable(path: Path) -> LockFile | None:
         return None
 
 
-def _reason_to_go(
+def _reason_to_replace(
     text: str, adapter: LockedAdapter, registries: Sequence[Registry], allowed: str | None
 ) -> str | None:
     requirement = parse_requirement(text)

@@ -24,14 +24,13 @@ from adapter_hub.errors import (
     NotFoundError,
     UnreachableError,
 )
-from adapter_hub.exchange.mirrored_statuses import Bringing
-from adapter_hub.exchange.places import write_card
+from adapter_hub.exchange.holdings import write_card
+from adapter_hub.exchange.places import Places
+from adapter_hub.exchange.statuses import StatusCopy
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import AdapterRef, parse_source
 from adapter_hub.isolation import isolated
-from adapter_hub.paths import cache_folder
 from adapter_hub.registry.status_memory import Said, StatusMemory, statement
-from adapter_hub.reporting import Tell
 from adapter_hub.stores.contract import Claims, Store
 
 Outcome = Literal["copied", "present", "withdrawn", "failed"]
@@ -60,28 +59,27 @@ Progress = Callable[[Mirrored, int, int], None]  # a version that is finished; h
 
 def mirror(
     refs: Sequence[AdapterRef | str] = (),
+    places: Places | None = None,
     *,
     source: Store,
     target: Store,
     withdraw: bool = False,
-    tell: Tell | None = None,
     progress: Progress | None = None,
-    cache: Path | None = None,
 ) -> list[Mirrored]:
     """Copy versions from store to store, each verified from the bytes up, ancestors first.
 
     Of a version that both have, the stricter status counts: what the source says never loosens the
-    target's, see `mirrored_statuses`. What was withdrawn at the source is not copied, and the target's
-    files stay unless `withdraw` is given.
+    target's, see `adapter_hub.exchange.statuses`. What was withdrawn at the source is not copied, and the
+    target's files stay unless `withdraw` is given.
 
     Args:
         refs: a name means all its versions; none means everything that the source holds.
+        places: the cache, which remembers the statuses that were seen, and who gets warnings; the
+            user's by default.
         source: is only read.
         target: gets what it does not have.
         withdraw: remove the files of versions that the source says are withdrawn from the target, too.
-        tell: called with every warning, one line each.
         progress: called after every version.
-        cache: folder of what this machine was told of statuses; the user's by default.
 
     Returns:
         What became of each version, ancestors included; one that failed does not keep the others back.
@@ -93,9 +91,9 @@ def mirror(
     if target.label(Path("registry.json").absolute()) == EMBEDDED:
         raise InvalidInputError("the embedded catalogue ships with the package; mirror to another store")
     wanted = _wanted(refs, source)
-    run = _Run(source, target, withdraw, tell or (lambda line: None), cache or cache_folder())
+    run = _Run(source, target, withdraw, places or Places())
     for name, version in wanted:
-        run.bring(name, version)
+        run.mirror(name, version)
         if progress:
             done = list(run.outcomes.values())
             progress(done[-1], len(done), len({*wanted, *run.outcomes}))
@@ -138,15 +136,15 @@ def _admits(ref: AdapterRef, version: str, source: Store) -> bool:
 class _Run:
     """One run of a mirror: what it has done, and what it knows of the two stores."""
 
-    def __init__(self, source: Store, target: Store, withdraw: bool, tell: Tell, cache: Path) -> None:
-        self.source, self.target, self.withdraw, self.tell = source, target, withdraw, tell
-        self._memory = StatusMemory(cache)
+    def __init__(self, source: Store, target: Store, withdraw: bool, places: Places) -> None:
+        self.source, self.target, self.withdraw, self.tell = source, target, withdraw, places.warn
+        self._memory = StatusMemory(places.cache_folder)
         self.outcomes: dict[tuple[str, str], Mirrored] = {}
-        self._said: dict[str, Claims] = {}  # at the source
-        self._known: dict[str, Claims] = {}  # at the target
+        self._at_source: dict[str, Claims] = {}
+        self._at_target: dict[str, Claims] = {}
         self._versions: dict[tuple[int, str], list[str]] = {}
 
-    def bring(self, name: str, version: str) -> None:
+    def mirror(self, name: str, version: str) -> None:
         """Mirror one version, unless this run did so already."""
         if (name, version) in self.outcomes:
             return
@@ -157,12 +155,13 @@ class _Run:
 
         with isolated(ref, failed, through=(UnreachableError, AccessError)):  # the next would meet those, too
             manifest, digest = self.source.manifest(name, version)
-            said = self._claims(self.source, self._said, name)  # before any byte: its status has to be sound
-            outcome = self._copy(manifest, digest, said)
-            added = 0 if outcome == "withdrawn" else self._add_claims(manifest, digest, said)
+            # before any byte is copied: its status has to be sound
+            claims = self._claims(self.source, self._at_source, name)
+            outcome = self._copy(manifest, digest, claims)
+            added = 0 if outcome == "withdrawn" else self._add_claims(manifest, digest, claims)
             self.outcomes[name, version] = Mirrored(ref, outcome, added)
 
-    def _copy(self, manifest: Manifest, digest: str, said: Claims) -> Outcome:
+    def _copy(self, manifest: Manifest, digest: str, claims: Claims) -> Outcome:
         name, version = manifest.name, manifest.version
         held = self._held(name, version)
         if held not in (None, digest):
@@ -171,10 +170,10 @@ class _Run:
                 "a version never changes: find out which of the two is the published one"
             )
         for parent in manifest.parents:
-            self._bring_ancestor(manifest.ref, parent.name, parent.version, parent.digest)
+            self._mirror_ancestor(manifest.ref, parent.name, parent.version, parent.digest)
         if held:
             return "present"
-        last = said.status_of(version)
+        last = claims.status_of(version)
         if last and last.status == "withdrawn":
             self.tell(
                 f"{manifest.ref} was withdrawn ({last.reason}): its files are gone, so it is not mirrored"
@@ -186,21 +185,21 @@ class _Run:
             artifact = self.source.fetch(name, version, Path(scratch, "artifact"), digest=digest)
             ancestors = sorted(artifact.ancestors().items(), key=lambda item: item[1].created)
             for ancestor, its in ancestors:  # also those beyond a parent that the source does not have
-                self._bring_ancestor(manifest.ref, its.name, its.version, ancestor)
+                self._mirror_ancestor(manifest.ref, its.name, its.version, ancestor)
             self.target.push(
-                artifact, render_card(manifest, said.reports, last, store=self.target.label(Path()))
+                artifact, render_card(manifest, claims.reports, last, store=self.target.label(Path()))
             )
         self._versions_in(self.target, name).append(version)
         return "copied"
 
-    def _bring_ancestor(self, child: str, name: str, version: str, digest: str) -> None:
+    def _mirror_ancestor(self, child: str, name: str, version: str, digest: str) -> None:
         if version in self._versions_in(self.source, name):
             if not self._can_hold(name):
                 self.tell(
                     f"{name}@{version}, an ancestor of {child}, cannot be in the target; its manifest can"
                 )
             elif self.source.manifest(name, version)[1] == digest:
-                self.bring(name, version)
+                self.mirror(name, version)
             else:
                 self.tell(f"{name}@{version} in the source is not what {child} was made from; it is left out")
         held = self._held(name, version)
@@ -210,27 +209,27 @@ class _Run:
                 "a version never changes: find out which of the two is the published one"
             )
 
-    def _add_claims(self, manifest: Manifest, digest: str, said: Claims) -> int:
+    def _add_claims(self, manifest: Manifest, digest: str, claims: Claims) -> int:
         """Add what the source says and the target does not; statuses first, all of them at once."""
         name, version = manifest.name, manifest.version
-        known = self._claims(self.target, self._known, name)
-        self._remember(manifest, digest, said)
-        entries = Bringing(manifest.ref, version, self.withdraw, self.tell).entries(said, known)
+        known = self._claims(self.target, self._at_target, name)
+        self._remember(manifest, digest, claims)
+        entries = StatusCopy(manifest.ref, version, self.withdraw, self.tell).entries(claims, known)
         if entries:
             self.target.attach_statuses(name, entries)
-        found = said.reports_on(manifest.function_digest)
+        found = claims.reports_on(manifest.function_digest)
         reports = [report for report in found if report not in known.reports]
         for report in reports:
             self.target.attach(name, report)
         known = Claims((*known.reports, *reports), (*known.statuses, *entries))
-        self._known[name] = known
-        if self.withdraw and _is_withdrawn(version, said) and _is_withdrawn(version, known):
+        self._at_target[name] = known
+        if self.withdraw and _is_withdrawn(version, claims) and _is_withdrawn(version, known):
             self.target.withdraw(name, version)
         return len(entries) + len(reports)
 
-    def _remember(self, manifest: Manifest, digest: str, said: Claims) -> None:
-        """This machine was told of the source's status; see `adapter_hub.registry.status_memory`."""
-        last = said.status_of(manifest.version)
+    def _remember(self, manifest: Manifest, digest: str, claims: Claims) -> None:
+        """Remember the source's status on this machine; see `adapter_hub.registry.status_memory`."""
+        last = claims.status_of(manifest.version)
         if last and last.digest == digest:
             told = statement(
                 Said(digest, manifest.function_digest, last.status, last.reason, last.time),

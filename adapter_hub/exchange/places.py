@@ -1,42 +1,181 @@
-"""Which registries count together, which store may go with which, and an adapter's card in its store."""
+"""Where adapters are looked up, cached and published: one record for the verbs, the commands and `load`.
+
+    pull("mini/da", Places())                                    # the user's own registry and cache
+    publish("out/mini-da", Places("./registry.json", "./store"))
+
+Names are opened when they are first needed, so a command pays only for what it uses. An object that is
+already open can be given instead of a name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from adapter_hub import embedded
 from adapter_hub.embedded import EMBEDDED
-from adapter_hub.errors import (
-    AdapterHubError,
-    IntegrityError,
-    InvalidInputError,
-    NotFoundError,
-    UnreachableError,
-)
-from adapter_hub.formats.manifest import Manifest
-from adapter_hub.formats.reference import is_address, is_folder_of_store
-from adapter_hub.formats.registry_file import Location, VersionBlock
-from adapter_hub.formats.versions import preferred
-from adapter_hub.hub import RepoId
-from adapter_hub.registry.contract import Registry, WritableRegistry
-from adapter_hub.registry.file import FileRegistry
-from adapter_hub.reporting import ReceivedBytes
-from adapter_hub.stores.contract import Claims, Heard, Store
-from adapter_hub.stores.hub import HubStore
-from adapter_hub.stores.opening import open_store
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.reference import AdapterRef, is_address, is_folder_of_store
+from adapter_hub.paths import cache_folder, store_path, store_text
+from adapter_hub.reporting import Ask, Tell
+
+if TYPE_CHECKING:
+    from adapter_hub.registry.contract import Registry, WritableRegistry
+    from adapter_hub.stores.cache import Cache
+    from adapter_hub.stores.contract import Store
 
 
-def with_embedded(registry: Registry) -> tuple[Registry, ...]:
-    """Return the registry and, unless it is that, the embedded catalogue, which users ask together."""
-    if registry.is_embedded:
-        return (registry,)
-    return (registry, FileRegistry(embedded.registry_path(), read_only=True))
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Registries, store, cache and device; None stands for the default.
+
+    Attributes:
+        registry: path of the registry file, or `hf://datasets/namespace/name`; an open one; or several open
+            ones, which are asked in order. The embedded catalogue is asked last, except after several.
+        store: path of the store's folder, or `hf://namespace`; or an open one.
+        cache: path of the cache's folder, or an open one.
+        device: torch's name of the device.
+        dtype: float32, float16 or bfloat16.
+        private: whether repositories that are made on the Hub are private; False for the account's default.
+        tell: called with every warning, one line each.
+        ask: puts a yes-or-no question to the user; None where no user can answer.
+    """
+
+    registry: str | Path | WritableRegistry | Sequence[Registry] | None = None
+    store: str | Path | Store | None = None
+    cache: str | Path | Cache | None = None
+    device: str | None = None
+    dtype: str | None = None
+    private: bool = False
+    tell: Tell | None = None
+    ask: Ask | None = None
+
+    def warn(self, line: str) -> None:
+        """Pass a warning to `tell`, if there is one.
+
+        Args:
+            line: for the user.
+        """
+        if self.tell:
+            self.tell(line)
+
+    @cached_property
+    def named_registry(self) -> str:
+        """The registry that the user means, decided (and, on a terminal, asked) once."""
+        from adapter_hub.registry.opening import registry_in_force
+
+        assert self.registry is None or isinstance(self.registry, str | Path)
+        named = None if self.registry is None else str(self.registry)
+        return registry_in_force(named, self.tell or warnings.warn, self.ask)
+
+    def registries(self) -> tuple[Registry, ...]:
+        """Return the registries to look names up in: the user's, then the embedded catalogue."""
+        if isinstance(self.registry, Sequence) and not isinstance(self.registry, str):
+            return tuple(self.registry)
+        own = self.own_registry()
+        if own.is_embedded:
+            return (own,)
+        from adapter_hub.registry.file import FileRegistry
+
+        return (own, FileRegistry(embedded.registry_path(), read_only=True, cache=self.cache_folder))
+
+    def own_registry(self) -> WritableRegistry:
+        """Return the registry that is written to: the first; one on the Hub is made by the first write.
+
+        Raises:
+            InvalidInputError: no registry, or a single repository.
+        """
+        if self.registry is None or isinstance(self.registry, str | Path):
+            from adapter_hub.registry.opening import open_registry
+
+            return open_registry(self.named_registry, cache=self.cache_folder, private=self.private or None)
+        if not isinstance(self.registry, Sequence):
+            return self.registry
+        first = next(iter(self.registries()), None)
+        if first is None or first.is_repository:
+            raise InvalidInputError("no registry to write to; name one with --registry FILE")
+        return cast("WritableRegistry", first)
+
+    def own_store(self) -> Store:
+        """Return the store that is written to: the named one, or the one that the registry goes with."""
+        if not (self.store is None or isinstance(self.store, str | Path)):
+            return self.store
+        from adapter_hub.stores.folder import FolderStore
+        from adapter_hub.stores.opening import open_store
+
+        registry = self.own_registry()
+        text = store_text(None if self.store is None else str(self.store)) or registry.default_store
+        if is_address(text):
+            return open_store(text, registry.path, cache=self.cache_folder, private=self.private or None)
+        return FolderStore(store_path(text, registry.path))
+
+    def open_cache(self) -> Cache:
+        """Return the cache of pulled adapters."""
+        from adapter_hub.stores.cache import Cache
+
+        return self.cache if isinstance(self.cache, Cache) else Cache(self.cache_folder)
+
+    @property
+    def cache_folder(self) -> Path:
+        """The cache's folder, which need not exist."""
+        if self.cache is None or isinstance(self.cache, str | Path):
+            return cache_folder(None if self.cache is None else str(self.cache))
+        return self.cache.folder
+
+    def opened(self) -> Places:
+        """Return the same with registries and cache open, so that all steps of one operation share them."""
+        return replace(self, registry=self.registries(), cache=self.open_cache())
+
+    def asking(self, registries: Sequence[Registry]) -> Places:
+        """Return the same places with other registries to ask.
+
+        Args:
+            registries: open ones, in order.
+        """
+        return replace(self, registry=tuple(registries))
+
+    def open_ref(self, ref: AdapterRef) -> tuple[AdapterRef, Places]:
+        """Return a reference and the places to look it up in; `hf://` adds its repository to the registries.
+
+        That is asked for its statuses; while it cannot be, what is in the cache is shown with a warning.
+
+        Args:
+            ref: with or without `hf://`; without, it comes back as it is.
+        """
+        if not ref.hub:
+            return ref, self
+        from adapter_hub.exchange.hub_refs import open_hub_ref
+
+        return open_hub_ref(ref, self, fresh=True)
 
 
-def check_place(registry: WritableRegistry, store: Store) -> None:
+def warning_once(places: Places) -> Places:
+    """Return the same places with a `tell` that passes on every warning once.
+
+    Args:
+        places: with the `tell` to call.
+    """
+    said: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            places.warn(line)
+
+    return replace(places, tell=tell)
+
+
+def check_pair(registry: WritableRegistry, store: Store) -> None:
     """Refuse to mix the embedded catalogue with others, or a registry on the Hub with a folder.
+
+    Args:
+        registry: that is written to.
+        store: that is written to, and gets an entry in it.
 
     Raises:
         InvalidInputError: with the option to give.
@@ -60,132 +199,24 @@ def check_place(registry: WritableRegistry, store: Store) -> None:
         )
 
 
-def open_location(
-    location: Location,
-    registry: Registry,
-    *,
-    cache: Path | None = None,
-    progress: ReceivedBytes | None = None,
-) -> Store:
-    """Return the store in which a registry says that a version is; see `open_store`.
-
-    Raises:
-        InvalidInputError: no store that can be opened, or a registry on the Hub names a folder.
-    """
-    if registry.is_on_hub and is_folder_of_store(location.store):
-        raise InvalidInputError(
-            f"registry {registry.label} is on the Hub and names a folder, {location.store}"
-        )
-    store = open_store(location.store, registry.path, cache=cache, progress=progress)
-    if isinstance(store, HubStore) and location.repo is not None:
-        repo = RepoId(location.repo)  # another name than the adapter's, if it was moved
-        if repo.namespace != store.namespace:
-            raise InvalidInputError(
-                f"registry {registry.label} names {repo} in {location.store}, another namespace"
-            )
-        store.repo = repo
-    return store
-
-
 @contextmanager
-def in_turn(registry: WritableRegistry, store: Store) -> Iterator[None]:
-    """Bring a registry up to date and, where that costs others little, keep them from writing it meanwhile.
+def registry_turn(registry: WritableRegistry, store: Store) -> Iterator[None]:
+    """Bring a registry up to date and, where that costs others little, keep them from writing to it.
 
-    A push to a folder is short, so whoever checks first may push first. One to the Hub may take minutes;
-    then, and in a registry that nobody can lock, what was checked has to be checked again by `update`'s
-    `change` if the registry's sequence is another by then.
+    A push to a folder is short, so the process that checks first may push first. One to the Hub may take
+    minutes; then, and in a registry that cannot be locked, `update`'s `change` has to check again if the
+    registry's sequence has changed meanwhile.
+
+    Args:
+        registry: that is written to.
+        store: that is written to before it.
 
     Raises:
-        InvalidInputError: read-only. ConflictError: somebody held the lock for too long. UnreachableError.
+        InvalidInputError: read-only. ConflictError: another process held the lock for too long.
+        UnreachableError: a registry on the Hub cannot be asked.
     """
     with registry.locked():
         if not is_address(store.label(registry.path)):
             yield
             return
     yield
-
-
-def manifest_of(name: str, version: str, block: VersionBlock, registry: Registry) -> Manifest:
-    """Return the manifest of a listed version from the first location that has it.
-
-    Raises:
-        NotFoundError: no location has it, with each one's reason.
-    """
-    reasons = []
-    for location in block.locations:
-        try:
-            manifest, digest = open_location(location, registry).manifest(name, version)
-        except AdapterHubError as error:
-            reasons.append(f"{location.store}: {error}")
-            continue
-        if digest == block.digest:
-            return manifest
-        reasons.append(f"{location.store}: holds {digest}, expected {block.digest}")
-    raise NotFoundError(
-        f"{name}@{version}: its manifest cannot be read: {'; '.join(reasons) or 'no location is listed'}"
-    )
-
-
-def manifest_at(store: Store, name: str, version: str) -> tuple[Manifest, str] | str:
-    """Return the manifest of a version in a store and its digest, or why it cannot be read.
-
-    Raises:
-        UnreachableError: the store cannot be asked, so nothing is known.
-    """
-    try:
-        return store.manifest(name, version)
-    except UnreachableError:
-        raise
-    except (AdapterHubError, OSError) as error:
-        return str(error)
-
-
-def heard_at(store: Store, name: str) -> Heard:
-    """Return the claims about a name that can be read in a store, and what cannot, whatever is wrong.
-
-    Raises:
-        UnreachableError: the store cannot be asked, so nothing is known.
-    """
-    try:
-        return store.heard(name)
-    except UnreachableError:
-        raise
-    except (AdapterHubError, OSError) as error:
-        return Heard(Claims(), (), str(error))
-
-
-def claims_to_add_to(store: Store, name: str) -> Claims:
-    """Return the sound claims about a name, for somebody who is going to add a status.
-
-    Raises:
-        IntegrityError: the statuses cannot be read, with the way out. UnreachableError, AccessError.
-    """
-    heard = store.heard(name)
-    if heard.status_problem:
-        raise IntegrityError(
-            f"{heard.status_problem}; restore the file, or remove it: the registry's statuses stay, and "
-            "publishing or retiring writes a new one"
-        )
-    return heard.claims
-
-
-def write_card(name: str, store: Store) -> None:
-    """Show the version in use that people get who name none, or else the newest of all, with its card.
-
-    Versions whose manifest cannot be read are passed over; if there is no other, nothing is shown anew.
-    """
-    from adapter_hub.cards import render_card  # noqa: PLC0415 - the template engine is for writers only
-
-    claims = heard_at(store, name).claims
-    versions = store.versions(name)
-    retired = {"yanked", "quarantined", "withdrawn"}
-    in_use = [v for v in versions if (last := claims.status_of(v)) is None or last.status not in retired]
-    for candidates in (in_use, [v for v in versions if v not in in_use]):
-        while (newest := preferred(candidates)) is not None:
-            candidates.remove(newest)
-            found = manifest_at(store, name, newest)
-            if isinstance(found, str):
-                continue
-            card = render_card(found[0], claims.reports, claims.status_of(newest), store=store.label(Path()))
-            store.present(name, newest, card)
-            return

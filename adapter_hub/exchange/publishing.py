@@ -16,19 +16,12 @@ from adapter_hub.errors import (
     ConflictError,
     IntegrityError,
     InvalidInputError,
-    NotFoundError,
     StatusError,
 )
-from adapter_hub.exchange.places import (
-    check_place,
-    claims_to_add_to,
-    in_turn,
-    manifest_at,
-    manifest_of,
-    with_embedded,
-    write_card,
-)
-from adapter_hub.exchange.pulling import judged
+from adapter_hub.exchange.holdings import claims_to_extend, manifest_at, write_card
+from adapter_hub.exchange.locations import listed_manifest
+from adapter_hub.exchange.places import Places, check_pair, registry_turn
+from adapter_hub.exchange.pulling import status_warnings
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.claims import PUBLISHED, StatusEntry
@@ -37,7 +30,7 @@ from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.formats.times import is_ahead, utc_now
 from adapter_hub.formats.versions import VersionFacts, check_version_step, facts_of_block
-from adapter_hub.registry.contract import Registry, WritableRegistry
+from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.namespaces import trust_namespace
 from adapter_hub.registry.resolution import judge_ancestors
 from adapter_hub.stores.contract import Claims, Store
@@ -72,20 +65,19 @@ class Published:
 
 def publish(
     folder: Path | str,
+    places: Places,
     *,
-    registry: WritableRegistry,
-    store: Store,
     rename: AdapterRef | None = None,
     allow_quarantined: str | None = None,
 ) -> Published:
-    """Bring an artifact into a store, then list it in a registry. The same bytes again do nothing.
+    """Push an artifact to a store, then list it in a registry. Publishing the same bytes again does nothing.
 
     Where a listed version's bytes were lost, damaged or replaced in the store, its own bytes restore it.
 
     Args:
         folder: the artifact.
-        registry: lists it afterwards.
-        store: keeps it; for the embedded catalogue it has to be the embedded store.
+        places: the store that keeps it, and the registry that lists it afterwards; for the embedded catalogue
+            it has to be the embedded store.
         rename: publish the same weights under this name and version, with a new manifest.
         allow_quarantined: digest of a quarantined version that it may be made from, or do the same as.
 
@@ -100,10 +92,10 @@ def publish(
     artifact.verify()
     refuse_disclosures(artifact)
     if rename is None:
-        return _publish(artifact, registry, store, allow_quarantined)
+        return _publish(artifact, places, allow_quarantined)
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
         renamed = _renamed(artifact, rename, Path(scratch) / "renamed")
-        return _publish(renamed, registry, store, allow_quarantined)
+        return _publish(renamed, places, allow_quarantined)
 
 
 def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:
@@ -117,15 +109,16 @@ def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:
     return Artifact.open(folder)
 
 
-def _publish(artifact: Artifact, registry: WritableRegistry, store: Store, allowed: str | None) -> Published:
+def _publish(artifact: Artifact, places: Places, allowed: str | None) -> Published:
     manifest = artifact.manifest
     name, version = manifest.name, manifest.version
-    check_place(registry, store)
-    registries = with_embedded(registry)
-    with in_turn(registry, store):
+    places = places.opened()
+    registry, store, registries = places.own_registry(), places.own_store(), places.registries()
+    check_pair(registry, store)
+    with registry_turn(registry, store):
         warnings = _check(artifact, registries, store, allowed)
         checked, block = registry.sequence, registry.adapters.get(name, {}).get(version)
-        claims = claims_to_add_to(store, name)
+        claims = claims_to_extend(store, name)
         known = {entry.digest for entry in claims.by_version.get(version, ())}
         restore = artifact.digest in known if block is None else True  # by now it has this digest
         card = render_card(manifest, store=store.label(registry.path))
@@ -162,12 +155,12 @@ def _missing_statuses(artifact: Artifact, block: VersionBlock | None, claims: Cl
 def _check(
     artifact: Artifact, registries: Sequence[Registry], store: Store, allowed: str | None
 ) -> tuple[str, ...]:
-    """Refuse what must not be listed beside what there is; return the warnings."""
+    """Refuse what contradicts what is published already; return the warnings."""
     manifest = artifact.manifest
     _check_digest(artifact, registries)
     warnings = _check_ancestors(artifact, registries, allowed)
     if artifact.digest not in registries[0].by_digest:  # what is listed keeps its status anyway
-        warnings += judged(artifact, registries, allowed)
+        warnings += status_warnings(artifact, registries, allowed)
     check_version_step(_published(manifest.name, registries, store), manifest)
     return warnings
 
@@ -216,9 +209,9 @@ def _check_ancestors(
 
 
 def _published(name: str, registries: Sequence[Registry], store: Store) -> list[Manifest | VersionFacts]:
-    """Return what is known of all versions of `name`: their manifests, or what a registry says of them.
+    """Return what is known of all versions of `name`: their manifests, or else their registry entries.
 
-    A version whose bytes are lost, damaged or replaced keeps no other from being published.
+    A version whose bytes are lost, damaged or replaced does not stop others from being published.
     """
     read = {version: manifest_at(store, name, version) for version in store.versions(name)}
     held = {version: item for version, item in read.items() if not isinstance(item, str)}
@@ -230,8 +223,8 @@ def _published(name: str, registries: Sequence[Registry], store: Store) -> list[
                 continue
             listed.add(version)
             try:
-                found[version] = manifest_of(name, version, block, registry)
-            except NotFoundError:
+                found[version] = listed_manifest(name, version, block, registry)
+            except AdapterHubError:
                 found[version] = facts_of_block(name, version, block)
     return list(found.values())
 
@@ -246,5 +239,5 @@ def _list(adapters: Adapters, artifact: Artifact, registry: Registry, store: Sto
         update = {"locations": sorted_locations((*others, place))}
         versions[manifest.version] = known.model_copy(update=update)
     else:
-        claims = store.heard(manifest.name).claims
+        claims = store.readable_claims(manifest.name).claims
         versions[manifest.version] = version_block(manifest, artifact.digest, claims, [place])

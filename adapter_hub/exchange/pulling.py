@@ -6,70 +6,71 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapter_hub.artifact.folder import Artifact, copy_artifact
-from adapter_hub.errors import (
-    AccessError,
-    AdapterHubError,
-    IntegrityError,
-    StatusError,
-    UnreachableError,
-)
-from adapter_hub.exchange.hub_refs import open_hub_ref
-from adapter_hub.exchange.landing import Listed, land
-from adapter_hub.exchange.places import open_location
+from adapter_hub.errors import AdapterHubError, StatusError
+from adapter_hub.exchange.locations import ExpectedVersion, fetch_into_cache, from_first, open_location
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef, parse_source
+from adapter_hub.formats.registry_file import Location
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import Resolved, judge_ancestors, judge_bytes, resolve
-from adapter_hub.reporting import Downloading, Tell
+from adapter_hub.reporting import Downloading
 from adapter_hub.stores.cache import Cache
 
 
 def pull(
     ref: AdapterRef | Path | str,
+    places: Places | None = None,
     *,
-    registries: Sequence[Registry],
-    cache: Cache,
     to: Path | str | None = None,
     allow_quarantined: str | None = None,
-    tell: Tell | None = None,
     progress: Downloading | None = None,
 ) -> Artifact:
     """Return a verified artifact: from a folder, from the cache, or from a store into the cache.
 
     Args:
         ref: a reference, or the path of a local artifact (`./out`, `/…`, `…/adapter.json`).
-        registries: asked in order, see `open_registries`.
-        cache: where it lands.
+        places: registries to ask, the cache where it lands, and who gets warnings; the user's by default.
         to: copy it to this folder, too, and return that copy.
-        allow_quarantined: digest of a quarantined version to let through all the same.
-        tell: called with every warning, one line each.
+        allow_quarantined: digest of a quarantined version to use anyway.
         progress: called while bytes come from a remote store, from several threads.
 
     Raises:
         NotFoundError: no such adapter. StatusError: its status, or an ancestor's, forbids the use.
         IntegrityError: what arrived is not what was published; every difference.
     """
-    warnings: list[str] = []
+    places = (places or Places()).opened()
+    registries, warnings = places.registries(), list[str]()
     source = parse_source(ref)
     if isinstance(source, Path):
         artifact = Artifact.open(source)
         artifact.verify()
-        warnings += judged(artifact, registries, allow_quarantined)
+        warnings += status_warnings(artifact, registries, allow_quarantined)
     else:
-        parsed, registries = open_hub_ref(source, registries, cache, tell)
-        resolved, artifact = _find(parsed, registries, cache, allow_quarantined, progress)
+        if source.hub:
+            from adapter_hub.exchange.hub_refs import open_hub_ref  # noqa: PLC0415 - folders need no client
+
+            source, places = open_hub_ref(source, places)
+            registries = places.registries()
+        resolved, artifact = _find(source, places, allow_quarantined, progress)
         warnings += resolved.warnings
     # the artifact knows of ancestors that no registry may list between it and a retired one
     verdict = judge_ancestors(artifact.ref, artifact.ancestors(), registries, allow_quarantined)
     if verdict.refusal:
         raise StatusError(verdict.refusal)
-    if tell:
-        for line in dict.fromkeys((*warnings, *verdict.warnings)):
-            tell(line)
+    for line in dict.fromkeys((*warnings, *verdict.warnings)):
+        places.warn(line)
     return artifact if to is None else copy_artifact(artifact, to)
 
 
-def judged(artifact: Artifact, registries: Sequence[Registry], allowed: str | None) -> tuple[str, ...]:
+def status_warnings(
+    artifact: Artifact, registries: Sequence[Registry], allowed: str | None
+) -> tuple[str, ...]:
     """Return what the user should know of an artifact's own status, as it is known of its bytes.
+
+    Args:
+        artifact: opened.
+        registries: asked for its status.
+        allowed: digest of a quarantined version to use anyway.
 
     Raises:
         StatusError: it forbids the use.
@@ -82,13 +83,10 @@ def judged(artifact: Artifact, registries: Sequence[Registry], allowed: str | No
 
 
 def _find(
-    ref: AdapterRef,
-    registries: Sequence[Registry],
-    cache: Cache,
-    allow_quarantined: str | None,
-    progress: Downloading | None,
+    ref: AdapterRef, places: Places, allow_quarantined: str | None, progress: Downloading | None
 ) -> tuple[Resolved, Artifact]:
-    """Resolve a reference and bring its artifact; what never changes and is here costs no request."""
+    """Resolve a reference and fetch its artifact; what never changes and is here costs no request."""
+    registries, cache = places.registries(), places.open_cache()
     if ref.version is not None or ref.digest is not None:
         for registry in registries:
             registry.settle_for_copy()
@@ -115,25 +113,15 @@ def _cached(resolved: Resolved, cache: Cache) -> Artifact | None:
 
 def _land(resolved: Resolved, cache: Cache, progress: Downloading | None) -> Artifact:
     """Fetch a version from the first location that has it whole."""
-    errors: list[AdapterHubError] = []
 
     def arrived(count: int) -> None:
         if progress:
             progress(resolved.ref, count, resolved.block.size)
 
-    listed = Listed(resolved.name, resolved.version, resolved.block.digest, resolved.block.size)
-    for location in resolved.block.locations:
-        try:
-            store = open_location(location, resolved.registry, cache=cache.folder, progress=arrived)
-            return land(listed, store, cache)
-        except AdapterHubError as error:
-            errors.append(error)
-    if errors and all(isinstance(error, UnreachableError | AccessError) for error in errors):
-        raise errors[0]  # nothing is wrong with what was published
-    places = zip(resolved.block.locations, errors, strict=True)
-    raise IntegrityError(
-        f"{resolved.ref} cannot be fetched",
-        [f"store {location.store}: {error}" for location, error in places]
-        or ["the registry lists no location"],
-        "`adapter-hub registry check` compares registry and stores",
-    )
+    expected = ExpectedVersion(resolved.name, resolved.version, resolved.block.digest, resolved.block.size)
+
+    def fetch(location: Location) -> Artifact:
+        store = open_location(location, resolved.registry, cache=cache.folder, progress=arrived)
+        return fetch_into_cache(expected, store, cache)
+
+    return from_first(f"{resolved.ref} cannot be fetched", resolved.block.locations, fetch)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapter_hub.errors import IntegrityError
-from adapter_hub.exchange.kept_statuses import keep_statuses
-from adapter_hub.exchange.places import check_place
-from adapter_hub.exchange.surveying import Survey, survey_stores
+from adapter_hub.exchange.holdings import StoreContents, contents_of
+from adapter_hub.exchange.places import check_pair
+from adapter_hub.exchange.statuses import keep_statuses
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.registry.contract import Registry, WritableRegistry
@@ -34,12 +34,12 @@ def rebuild(registry: WritableRegistry, stores: Sequence[Store], tell: Tell | No
     """Rebuild the registry's blocks from everything that the stores hold; none of them ever vanishes.
 
     A version whose bytes are lost keeps its block, and so does an entry that a newer program wrote. One that
-    cannot be read or written any more begins anew, under an id of its own.
+    cannot be read or written any more starts over, under a new id.
 
     Args:
         registry: need not exist.
         stores: all that hold versions of it; the order does not matter.
-        tell: called with a line for every status that is kept although no store has it any more.
+        tell: called with a line for every status that is kept although no store records it any more.
 
     Returns:
         Whether anything changed, and what is lost, damaged or in doubt.
@@ -48,16 +48,16 @@ def rebuild(registry: WritableRegistry, stores: Sequence[Store], tell: Tell | No
         UnreachableError: a store cannot be asked.
     """
     for store in stores:
-        check_place(registry, store)
+        check_pair(registry, store)
     remembered = _remembered(registry)
     registry.mend()
     findings: list[Finding] = []
 
     def change(adapters: Adapters) -> None:
-        survey = survey_stores(stores, registry)  # in here, so that it knows what others listed meanwhile
-        kept.update(keep_statuses(survey.adapters, registry))
-        findings[:] = _of_survey(survey, registry)
-        for name, versions in survey.adapters.items():
+        contents = contents_of(stores, registry)  # in here, so that it knows what others listed meanwhile
+        kept.update(keep_statuses(contents.adapters, registry))
+        findings[:] = _content_findings(contents, registry)
+        for name, versions in contents.adapters.items():
             listed = adapters.setdefault(name, {})
             listed.update({v: block for v, block in versions.items() if _may_replace(listed.get(v), block)})
 
@@ -86,12 +86,16 @@ def _remembered(registry: WritableRegistry) -> Mapping[str, str]:
         there = registry.memory.recall_place()
         memory = registry.memory.recall(there.registry_id) if there else None
     except IntegrityError:
-        return {}  # told when the registry is read
+        return {}  # reported when the registry is read
     return memory.versions if memory else {}
 
 
 def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
     """Compare the registry with what the stores hold; an empty list means that they agree.
+
+    Args:
+        registry: to compare.
+        stores: all that hold versions of it.
 
     Returns:
         One finding for every version and every claim that is wrong.
@@ -99,30 +103,30 @@ def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
     Raises:
         UnreachableError: a store cannot be asked.
     """
-    survey = survey_stores(stores, registry)
+    contents = contents_of(stores, registry)
     findings = [
         _error(
-            "registry-status-lost", ref, line, "restore the store's status.json, or retire the version anew"
+            "registry-status-lost", ref, line, "restore the store's status.json, or retire the version again"
         )
-        for ref, line in keep_statuses(survey.adapters, registry).items()
+        for ref, line in keep_statuses(contents.adapters, registry).items()
     ]
-    findings += _of_survey(survey, registry)
+    findings += _content_findings(contents, registry)
     told = {finding.ref for finding in findings}
-    for name, version in sorted(_versions(registry.adapters) | _versions(survey.adapters)):
+    for name, version in sorted(_versions(registry.adapters) | _versions(contents.adapters)):
         listed = registry.adapters.get(name, {}).get(version)
-        held = survey.adapters.get(name, {}).get(version)
+        held = contents.adapters.get(name, {}).get(version)
         if held is not None and listed != held and f"{name}@{version}" not in told:
             findings.append(_difference(f"{name}@{version}", listed, held))
     return sorted(findings, key=lambda finding: finding.ref)
 
 
-def _of_survey(survey: Survey, registry: Registry) -> list[Finding]:
+def _content_findings(contents: StoreContents, registry: Registry) -> list[Finding]:
     """Return what the stores could not give: lost and damaged versions and claims."""
-    findings = list(survey.findings)
-    for name, version in sorted(_versions(registry.adapters) | survey.lost.keys()):
-        ref, reasons = f"{name}@{version}", "; ".join(survey.lost.get((name, version), ()))
+    findings = list(contents.findings)
+    for name, version in sorted(_versions(registry.adapters) | contents.lost.keys()):
+        ref, reasons = f"{name}@{version}", "; ".join(contents.lost.get((name, version), ()))
         listed = registry.adapters.get(name, {}).get(version)
-        if version in survey.adapters.get(name, {}):
+        if version in contents.adapters.get(name, {}):
             if reasons:
                 message = f"one store does not have it whole, another has: {reasons}"
                 hint = "publish it again with --store naming the first"
@@ -140,7 +144,7 @@ def _lost(ref: str, reasons: str) -> Finding:
     return _error(
         "registry-without-bytes",
         ref,
-        f"listed in the registry, but in none of the stores{f': {reasons}' if reasons else ''}",
+        f"listed in the registry, but not in any of the stores{f': {reasons}' if reasons else ''}",
         "publish the same bytes again, which restores it, or name the store that has it with --store; if "
         f"they are lost, `adapter-hub retire {ref} --status withdrawn --reason TEXT`",
     )

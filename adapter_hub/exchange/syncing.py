@@ -1,6 +1,6 @@
-"""Sync: install exactly what a lock file says, from wherever it can still be had.
+"""Sync: install exactly what a lock file says, from wherever it is still available.
 
-    artifacts = sync(Path("adapters.lock"), registries=open_registries(None), cache=cache)
+    artifacts = sync(Path("adapters.lock"), Places())
 
 What is locked comes from the cache, from where the registries say, or from where it was when it was
 locked; its status is asked of the registries every time, so that a quarantine reaches every user.
@@ -22,51 +22,47 @@ from adapter_hub.errors import (
     StatusError,
     few,
 )
-from adapter_hub.exchange.landing import Listed, land
+from adapter_hub.exchange.locations import ExpectedVersion, fetch_into_cache, from_first, open_beside
 from adapter_hub.exchange.locking import (
-    Repositories,
+    RepositoryStatuses,
     closure_of,
-    listed_places,
-    once,
+    listed_locations,
     refuse_older_copies,
     within_reach,
 )
-from adapter_hub.exchange.pulling import judged
+from adapter_hub.exchange.places import Places, warning_once
+from adapter_hub.exchange.pulling import status_warnings
 from adapter_hub.files.beneath import below, remove_below
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import remove_folder, sync_folder, temporary_beside
 from adapter_hub.formats.lock_file import LockedAdapter, LockFile, read_lock
 from adapter_hub.formats.manifest import MANIFEST_FILE
+from adapter_hub.formats.registry_file import Location
 from adapter_hub.isolation import isolated
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import Verdict, judge, judge_ancestors
-from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
-from adapter_hub.stores.opening import open_store
 
 LOCK_SECONDS = 600.0
 
 
 def sync(
     path: Path,
+    places: Places,
     *,
-    registries: Sequence[Registry],
-    cache: Cache,
     to: Path | None = None,
     allow_quarantined: str | None = None,
-    tell: Tell | None = None,
     failed: Callable[[str, AdapterHubError], None] | None = None,
 ) -> list[Artifact]:
     """Install exactly what a lock file says; the file is only read.
 
     Args:
         path: the lock file.
-        registries: asked for statuses and places; they need not be those that it was locked from.
-        cache: where the adapters land; what it has already needs no registry's place and no store.
+        places: registries, asked for statuses and locations, which need not be those that it was locked
+            from; the cache where the adapters land; and who gets warnings. What is cached needs no store.
         to: copy each to a folder of its own below this one, named like the adapter; another version
             of the same adapter there is replaced.
-        allow_quarantined: digest of a quarantined version to let through all the same.
-        tell: called with every warning, one line each.
+        allow_quarantined: digest of a quarantined version to use anyway.
         failed: called with the reference and the error of each that cannot be installed.
 
     Returns:
@@ -82,25 +78,25 @@ def sync(
         raise InvalidInputError(
             f"{path}: {few(stale)}; `adapter-hub sync` without --locked brings it up to date"
         )
-    say = once(tell)
-    registries = within_reach(registries, say)
+    places = within_reach(warning_once(places.opened()))
+    registries, cache = places.registries(), places.open_cache()
     refuse_older_copies(locked, registries, path)
     if to is not None:
         _check_folders(locked, path)
     for line in _about_registries(locked, registries):
-        say(line)
+        places.warn(line)
     installed: list[Artifact] = []
     problems: dict[str, AdapterHubError] = {}
-    repositories = Repositories(cache, say)
+    repositories = RepositoryStatuses(places)
     for adapter in locked.adapters:
         with isolated(adapter.ref, partial(problems.__setitem__, adapter.ref)):
-            asked = repositories.beside(registries, adapter)
+            asked = repositories.with_own(adapter)
             _check_listing(adapter, locked, asked)
             for line in _judge(adapter, asked, allow_quarantined):
-                say(line)
-            artifact = _bring(adapter, path, asked, cache)
-            for line in judged(artifact, asked, allow_quarantined):
-                say(line)
+                places.warn(line)
+            artifact = _install(adapter, path, asked, cache)
+            for line in status_warnings(artifact, asked, allow_quarantined):
+                places.warn(line)
             installed.append(artifact if to is None else _place(artifact, to))
         if failed and adapter.ref in problems:
             failed(adapter.ref, problems[adapter.ref])
@@ -117,12 +113,12 @@ def _about_registries(locked: LockFile, registries: Sequence[Registry]) -> Itera
     for before in locked.registries:
         if before.registry_id not in asked:
             yield (
-                f"registry {before.label}, from which this was locked, is not asked; what it says of "
-                f"statuses since its sequence {before.sequence} is not known"
+                f"registry {before.label}, from which this was locked, is not asked; its "
+                f"statuses since sequence {before.sequence} are not known"
             )
 
 
-def _bring(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
+def _install(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
     artifact = cache.get(adapter.digest) or _fetch(adapter, path, registries, cache)
     artifact.expect(adapter.name, adapter.version, str(path))
     if differences := _differences(adapter, artifact):
@@ -168,15 +164,13 @@ def _judge(adapter: LockedAdapter, registries: Sequence[Registry], allowed: str 
 
 
 def _fetch(adapter: LockedAdapter, path: Path, registries: Sequence[Registry], cache: Cache) -> Artifact:
-    places = (*listed_places(adapter.digest, registries, path), *adapter.locations)
-    listed = Listed(adapter.name, adapter.version, adapter.digest)
-    reasons = []
-    for location in dict.fromkeys(places):
-        try:
-            return land(listed, open_store(location.store, path, cache=cache.folder), cache)
-        except AdapterHubError as error:
-            reasons.append(f"store {location.store}: {error}")
-    raise IntegrityError(f"{adapter.ref} cannot be fetched", reasons or ["no place is known"])
+    locations = (*listed_locations(adapter.digest, registries, path), *adapter.locations)
+    expected = ExpectedVersion(adapter.name, adapter.version, adapter.digest)
+
+    def fetch(location: Location) -> Artifact:
+        return fetch_into_cache(expected, open_beside(location, path, str(path), cache.folder), cache)
+
+    return from_first(f"{adapter.ref} cannot be fetched", dict.fromkeys(locations), fetch, hint="")
 
 
 def _differences(adapter: LockedAdapter, artifact: Artifact) -> list[str]:
@@ -206,26 +200,27 @@ def _check_folders(locked: LockFile, path: Path) -> None:
 
 
 def _place(artifact: Artifact, root: Path) -> Artifact:
-    """Copy an artifact below `root`; another version of the same adapter there gives way, nothing else does.
+    """Copy an artifact below `root`; another version of the same adapter there is replaced, nothing else.
 
     Raises:
-        ConflictError: something else is there, or files that are nobody's beside the other version's.
+        ConflictError: something else is there, or the other version's folder holds files that are not its
+            own.
         IntegrityError: the same version is, and was changed. InvalidInputError: a folder there is a link.
     """
     name = artifact.manifest.name
     folder = below(root, name)
-    if not _gives_way(folder, artifact):
+    if not _is_replaceable(folder, artifact):
         return copy_artifact(artifact, folder)
-    with held(root / ".lock", LOCK_SECONDS, str(folder)):  # nobody removes what another one just put there
+    with held(root / ".lock", LOCK_SECONDS, str(folder)):  # no process removes what another just put there
         folder = below(root, name)
-        if _gives_way(folder, artifact):
+        if _is_replaceable(folder, artifact):
             new, old = temporary_beside(folder), temporary_beside(folder)
             copy_artifact(artifact, new)
-            _exchange(Artifact.open(folder), new, old, root)
+            _swap(Artifact.open(folder), new, old, root)
     return copy_artifact(artifact, folder)
 
 
-def _exchange(there: Artifact, new: Path, old: Path, root: Path) -> None:
+def _swap(there: Artifact, new: Path, old: Path, root: Path) -> None:
     """Let the folder `new` take the place of an artifact's, of which every file is removed under `old`.
 
     For a moment neither is there; what another process puts there in that moment stays.
@@ -234,7 +229,7 @@ def _exchange(there: Artifact, new: Path, old: Path, root: Path) -> None:
     others = strangers(there.path, listed)
     if not others:
         there.path.rename(old)
-        others = strangers(old, listed)  # again, where nobody looks for it
+        others = strangers(old, listed)  # again, under a name that no other process looks for
         (old if others else new).rename(there.path)
     if others:
         remove_folder(new)
@@ -248,7 +243,7 @@ def _exchange(there: Artifact, new: Path, old: Path, root: Path) -> None:
     old.rmdir()
 
 
-def _gives_way(folder: Path, artifact: Artifact) -> bool:
+def _is_replaceable(folder: Path, artifact: Artifact) -> bool:
     try:
         there = Artifact.open(folder)
     except AdapterHubError:

@@ -1,7 +1,7 @@
-"""Which registries a user means: a file or one on the Hub, and after it the embedded catalogue.
+"""Which registry a user means: a file, or one on the Hub.
 
     registry = open_registry("hf://datasets/alice/registry")
-    resolve(AdapterRef.parse("mini/da"), open_registries(None)).block.digest
+    resolve(AdapterRef.parse("mini/da"), (open_registry(),)).block.digest
 
 `--registry`, else ADAPTER_HUB_REGISTRY, else ./registry.json if the user trusts it (see `trust`), else the
 one in the user's data folder. Opening asks nobody.
@@ -12,10 +12,9 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from adapter_hub import embedded
 from adapter_hub.formats.reference import is_address
 from adapter_hub.paths import registry_path, registry_text
-from adapter_hub.registry.contract import Registry, WritableRegistry
+from adapter_hub.registry.contract import WritableRegistry
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.trust import registry_here
 from adapter_hub.reporting import Ask, Tell
@@ -57,11 +56,3 @@ def open_registry(
 
         return HubRegistry(text, read_only=read_only, cache=cache, private=private)
     return FileRegistry(registry_path(text), read_only, cache=cache)
-
-
-def open_registries(explicit: str | None = None, *, cache: Path | None = None) -> tuple[Registry, ...]:
-    """Return the registries to ask, in order: the user's, then the embedded catalogue (read-only)."""
-    own = open_registry(explicit, cache=cache)
-    if own.is_embedded:
-        return (own,)
-    return (own, FileRegistry(embedded.registry_path(), read_only=True, cache=cache))

@@ -7,10 +7,10 @@
 
 A stamp holds size, times of modification and of change, and inode of every file as verified. While they
 agree, getting an adapter costs a look at each file's entry and no hashing; otherwise it is verified again,
-and dropped if it is damaged, so that the next pull brings it anew.
+and dropped if it is damaged, so that the next pull fetches it again.
 
-What that promises: whoever is not this user (or root) cannot make this program take bytes for verified that
-are not. A stamp is believed only where nobody else can write, from the root of the disk down to the cache
+What that promises: nobody but this user (and root) can make this program take bytes for verified that are
+not. A stamp is believed only where nobody else can write, from the root of the disk down to the cache
 (`is_private`), if it and every file that it speaks of are this user's own; in any other cache, like one that
 a group shares, everything is hashed on every use. A cache that this program makes is closed to others.
 Programs of this user can do what this one can, and no stamp keeps them from it; `cache verify` hashes all.
@@ -88,7 +88,11 @@ class Cache:
         self._opened: dict[str, tuple[list[Row], Artifact]] = {}  # with the entries that it was opened with
 
     def place(self, digest: str) -> Path:
-        """Return the folder that the adapter with this digest has or will have."""
+        """Return the folder that the adapter with this digest has or will have.
+
+        Args:
+            digest: of the adapter's manifest.
+        """
         return self.folder / "artifacts" / hex_of(digest)
 
     def _stamp(self, digest: str) -> Path:
@@ -96,6 +100,9 @@ class Cache:
 
     def get(self, digest: str) -> Artifact | None:
         """Return the adapter with this digest, or None if it is not there (any more).
+
+        Args:
+            digest: of the adapter's manifest.
 
         Raises:
             InvalidInputError: the folder of artifacts is a link.
@@ -167,13 +174,21 @@ class Cache:
         return artifact
 
     def add(self, artifact: Artifact) -> Artifact:
-        """Copy an artifact into the cache, verified, and return the copy."""
+        """Copy an artifact into the cache, verified, and return the copy.
+
+        Args:
+            artifact: from elsewhere.
+        """
         if found := self.get(artifact.digest):
             return found
         return self.land(artifact.digest, lambda folder: copy_artifact(artifact, folder))
 
     def land(self, digest: str, fetch: Callable[[Path], Artifact]) -> Artifact:
-        """Let `fetch` bring the adapter with this digest, whole and verified, to its place.
+        """Let `fetch` put the adapter with this digest, whole and verified, in its place.
+
+        Args:
+            digest: of the adapter's manifest.
+            fetch: writes the artifact to the folder that it is given, verified.
 
         Raises:
             InvalidInputError: the folder of artifacts is a link. OSError: the cache cannot be written.
@@ -220,6 +235,10 @@ class Cache:
     def prune(self, unused_days: float = 30.0, keep: Collection[str] = ()) -> list[CacheEntry]:
         """Remove what was not asked for in `unused_days`, except the digests in `keep`.
 
+        Args:
+            unused_days: how long an entry may have been unused.
+            keep: digests of adapters that stay.
+
         Returns:
             The entries that were removed.
         """
@@ -239,7 +258,7 @@ class Cache:
         return gone
 
     def _prune_downloads(self, limit: float) -> None:
-        """Remove unfinished ones that nobody went on with."""
+        """Remove unfinished downloads that were not resumed."""
         place = self.folder / "downloads"
         for path in place.glob("*") if not place.is_symlink() else ():
             status = path.lstat()

@@ -16,7 +16,7 @@ from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.canonical import explain, hex_of, read_json, sha256_hex
 from adapter_hub.formats.claims import EvaluationReport, StatusEntry
 from adapter_hub.formats.times import is_ahead, utc_now
-from adapter_hub.stores.contract import Claims, Heard
+from adapter_hub.stores.contract import Claims, ReadableClaims
 
 EVALUATIONS, STATUS_FILE, CARD_FILE = "evaluations", "status.json", "README.md"
 MAXIMUM_STATUSES = 10_000  # entries of one name
@@ -26,6 +26,10 @@ _ENTRIES = TypeAdapter(tuple[StatusEntry, ...])
 
 def parse_statuses(raw: bytes, where: str) -> tuple[StatusEntry, ...]:
     """Read a status file.
+
+    Args:
+        raw: the file's bytes.
+        where: for messages.
 
     Raises:
         IntegrityError: damaged; it never counts as `active`.
@@ -45,7 +49,7 @@ def parse_statuses(raw: bytes, where: str) -> tuple[StatusEntry, ...]:
 
 
 def _about_entry(entries: list[object], number: int | str, where: str) -> str:
-    """Return what is wrong with the first entry that cannot be read; of thousands one is told."""
+    """Return what is wrong with the first entry that cannot be read; of thousands only one is reported."""
     assert isinstance(number, int)
     try:
         StatusEntry.parse(json.dumps(entries[number]).encode(), f"{where}, entry {number + 1}")
@@ -56,6 +60,10 @@ def _about_entry(entries: list[object], number: int | str, where: str) -> str:
 
 def statuses_with(entries: Sequence[StatusEntry], new: Sequence[StatusEntry]) -> bytes | None:
     """Return the status file with more entries, in order of time, or None if they say nothing new.
+
+    Args:
+        entries: of the file.
+        new: to add.
 
     Raises:
         InvalidInputError: more entries than a status file may hold.
@@ -118,6 +126,11 @@ def parse_report(raw: bytes, path: str, where: str) -> EvaluationReport:
 def check_about(name: str, entry: StatusEntry, digest: str) -> None:
     """Refuse a status of another digest than the version has, or one that is dated ahead of this clock.
 
+    Args:
+        name: of the adapter, `namespace/name`.
+        entry: the status.
+        digest: of the version's manifest.
+
     Raises:
         IntegrityError: with both digests. InvalidInputError: with both times.
     """
@@ -130,7 +143,7 @@ def check_about(name: str, entry: StatusEntry, digest: str) -> None:
         raise IntegrityError(f"{name}@{entry.version} has digest {digest}, the claim is about {entry.digest}")
 
 
-def read_claims(files: Mapping[str, Path], where: str) -> Heard:
+def read_claims(files: Mapping[str, Path], where: str) -> ReadableClaims:
     """Read what claims can be read.
 
     Args:
@@ -151,4 +164,4 @@ def read_claims(files: Mapping[str, Path], where: str) -> Heard:
                 status_problem = str(error)
             else:
                 problems.append(str(error))
-    return Heard(Claims(tuple(reports), statuses), tuple(problems), status_problem)
+    return ReadableClaims(Claims(tuple(reports), statuses), tuple(problems), status_problem)

@@ -31,7 +31,7 @@ class Claims:
 
     Attributes:
         reports: by their file's name, which is the sha256 of its bytes.
-        statuses: in order of time, whatever order they were given in; of one time, as given. One that is
+        statuses: in order of time, not in the order given; those of one time, as given. One that is
             dated ahead of this clock has the place of the one before it.
     """
 
@@ -51,7 +51,11 @@ class Claims:
         return found
 
     def with_statuses(self, entries: Iterable[StatusEntry]) -> Claims:
-        """Return the claims with more status entries, but those that say what was so at their time."""
+        """Return the claims with more status entries, but those that say what was so at their time.
+
+        Args:
+            entries: to add.
+        """
         old, idle = set(self.statuses), set()
         new = [entry for entry in dict.fromkeys(entries) if entry not in old]
         merged = Claims(self.reports, (*self.statuses, *new))
@@ -68,6 +72,9 @@ class Claims:
         """Return the entry that counts for a version: the latest, or its withdrawal, which is final.
 
         One that is dated ahead of this clock counts only where it is stricter than those before it.
+
+        Args:
+            version: like `1.2.0`.
         """
         counts: StatusEntry | None = None
         for entry in self.by_version.get(version, ()):
@@ -75,12 +82,20 @@ class Claims:
         return counts
 
     def published(self, version: str) -> str | None:
-        """Return the time of a version's first entry, which publishing adds."""
+        """Return the time of a version's first entry, which publishing adds.
+
+        Args:
+            version: like `1.2.0`.
+        """
         entries = self.by_version.get(version, ())
         return next((entry.time for entry in entries if not is_ahead(entry.time)), None)
 
     def reports_on(self, function_digest: str) -> tuple[EvaluationReport, ...]:
-        """Return the reports on what has this function digest."""
+        """Return the reports on what has this function digest.
+
+        Args:
+            function_digest: of a version.
+        """
         return tuple(r for r in self.reports if r.subject.function_digest == function_digest)
 
 
@@ -106,7 +121,7 @@ def _says(entry: StatusEntry) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReadableClaims:
     """The claims about a name that could be read, and what could not.
 
     Attributes:
@@ -121,6 +136,9 @@ class Heard:
 
     def all_sound(self, where: str) -> Claims:
         """Return the claims, if every one is sound.
+
+        Args:
+            where: for the message.
 
         Raises:
             IntegrityError: with every problem.
@@ -139,10 +157,18 @@ class Store(Protocol):
         """Return the names of all adapters, sorted."""
 
     def versions(self, name: str) -> list[str]:
-        """Return the versions of an adapter from oldest to newest, withdrawn ones included."""
+        """Return the versions of an adapter from oldest to newest, withdrawn ones included.
+
+        Args:
+            name: of the adapter, `namespace/name`.
+        """
 
     def manifest(self, name: str, version: str) -> tuple[Manifest, str]:
         """Return the manifest of a version and its digest.
+
+        Args:
+            name: of the adapter, `namespace/name`.
+            version: of it, like `1.2.0`.
 
         Raises:
             NotFoundError: the store does not have it. IntegrityError: another version is in its place.
@@ -155,7 +181,7 @@ class Store(Protocol):
             artifact: it goes in as it is.
             card: the README.md of this version, for stores that keep one with every version.
             restore: this is what was published under its version, so damaged or other bytes in its place
-                give way; a folder keeps them beside it, a Hub in its history.
+                are replaced; a folder keeps them beside it, a Hub in its history.
 
         Returns:
             Whether it had to be written; False if all of it was there.
@@ -185,6 +211,10 @@ class Store(Protocol):
     def attach(self, name: str, claim: Claim) -> None:
         """Add a report or a status entry; adding the same again does nothing.
 
+        Args:
+            name: of the adapter, `namespace/name`.
+            claim: about one of its versions.
+
         Raises:
             NotFoundError: the store has no version that the claim is about.
         """
@@ -195,7 +225,7 @@ class Store(Protocol):
         Args:
             name: of the adapter.
             entries: about its versions.
-            known: the versions are known from a registry, whatever became of their bytes here.
+            known: the versions are known from a registry, even if their bytes here are lost.
 
         Raises:
             NotFoundError, IntegrityError: about no version, or about other bytes. InvalidInputError: dated
@@ -205,25 +235,52 @@ class Store(Protocol):
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`.
 
+        Args:
+            name: of the adapter, `namespace/name`.
+
         Raises:
             IntegrityError: a claim is damaged or in a wrong place; all of them.
         """
 
-    def heard(self, name: str) -> Heard:
-        """Return the claims about the versions of `name` that can be read, and what cannot."""
+    def readable_claims(self, name: str) -> ReadableClaims:
+        """Return the claims about the versions of `name` that can be read, and what cannot.
+
+        Args:
+            name: of the adapter, `namespace/name`.
+        """
 
     def withdraw(self, name: str, version: str) -> tuple[str, ...]:
         """Remove the files that a version lists; its manifest and its ancestors' stay.
 
+        Args:
+            name: of the adapter, `namespace/name`.
+            version: of it, like `1.2.0`.
+
         Returns:
-            What else is in its place and is nobody's: it stays, too.
+            Other files in its folder, which are not part of it and stay.
         """
 
     def present(self, name: str, version: str, card: str) -> None:
-        """Make a version what people see who ask for the name alone, with its card as README.md."""
+        """Make a version what people see who ask for the name alone, with its card as README.md.
+
+        Args:
+            name: of the adapter, `namespace/name`.
+            version: of it, like `1.2.0`.
+            card: Markdown with front matter.
+        """
 
     def label(self, registry: Path) -> str:
-        """Return how a registry file names this store; `open_store` opens it by that."""
+        """Return how a registry file names this store; `open_store` opens it by that.
+
+        Args:
+            registry: path of the registry file.
+        """
 
     def location(self, name: str, version: str, registry: Path) -> Location:
-        """Return how a registry file writes down where a version is."""
+        """Return how a registry file writes down where a version is.
+
+        Args:
+            name: of the adapter, `namespace/name`.
+            version: of it, like `1.2.0`.
+            registry: path of the registry file, to which a folder's path is relative.
+        """

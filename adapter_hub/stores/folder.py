@@ -48,7 +48,7 @@ from adapter_hub.stores.claim_files import (
     report_path,
     statuses_with,
 )
-from adapter_hub.stores.contract import Claim, Claims, Heard
+from adapter_hub.stores.contract import Claim, Claims, ReadableClaims
 
 LOCK_SECONDS = 60.0
 
@@ -88,7 +88,7 @@ class FolderStore:
     def _has_versions(self, name: str) -> bool:
         try:
             return bool(self.versions(name))
-        except InvalidInputError:  # there is something, behind a link; whoever asks for it is told
+        except InvalidInputError:  # something is there, behind a link; asking for it by name raises
             return True
 
     def versions(self, name: str) -> list[str]:
@@ -127,7 +127,13 @@ class FolderStore:
         return copy_artifact(artifact, folder)
 
     def found(self, name: str, version: str, digest: str) -> Artifact:
-        """Return a version where it is, verified; see `Store.fetch` for what may be raised."""
+        """Return a version where it is, verified; see `Store.fetch` for what may be raised.
+
+        Args:
+            name: of the adapter, `namespace/name`.
+            version: of it, like `1.2.0`.
+            digest: of its manifest.
+        """
         artifact = self._expected(name, version, digest)
         artifact.verify()
         return artifact
@@ -161,10 +167,10 @@ class FolderStore:
 
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`; see `Store.claims`."""
-        return self.heard(name).all_sound(f"claims about {name} in {self.path}")
+        return self.readable_claims(name).all_sound(f"claims about {name} in {self.path}")
 
-    def heard(self, name: str) -> Heard:
-        """Return the claims about the versions of `name` that can be read; see `Store.heard`."""
+    def readable_claims(self, name: str) -> ReadableClaims:
+        """Return the claims about the versions of `name` that can be read; see `Store.readable_claims`."""
         reports, problems = [], []
         folder = self._folder(name)
         for path in sorted(self._folder(name, EVALUATIONS).glob("*/*.json")):
@@ -175,9 +181,9 @@ class FolderStore:
             except AdapterHubError as error:
                 problems.append(str(error))
         try:
-            return Heard(Claims(tuple(reports), self._statuses(name)), tuple(problems))
+            return ReadableClaims(Claims(tuple(reports), self._statuses(name)), tuple(problems))
         except AdapterHubError as error:
-            return Heard(Claims(tuple(reports)), tuple(problems), str(error))
+            return ReadableClaims(Claims(tuple(reports)), tuple(problems), str(error))
 
     def withdraw(self, name: str, version: str) -> tuple[str, ...]:
         """Remove the files of a version; see `Store.withdraw`."""

@@ -43,7 +43,7 @@ from adapter_hub.stores.claim_files import (
     report_path,
     statuses_with,
 )
-from adapter_hub.stores.contract import Claim, Claims, Heard
+from adapter_hub.stores.contract import Claim, Claims, ReadableClaims
 from adapter_hub.stores.hub_commits import (
     TAG,
     Repository,
@@ -56,8 +56,6 @@ from adapter_hub.stores.hub_downloads import Commit, download_artifact, fetch_ar
 from adapter_hub.stores.known_repos import KnownRepos
 from adapter_hub.stores.moved_repos import another_name, was_called
 
-LOCK_SECONDS = 3600.0
-
 
 class HubStore:
     """The adapters of one namespace on a Hub.
@@ -67,8 +65,8 @@ class HubStore:
         client: of the Hub.
         private: whether new repositories are only for those with access; None for the account's default.
         progress: called with the number of bytes that arrived.
-        repo: the only one to look in, whatever an adapter is called; None for the one of its name.
-        trusted: digest of a manifest that is taken whatever name it has.
+        repo: the only one to look in, for any adapter; None for the one of the adapter's name.
+        trusted: digest of a manifest that is accepted under any name.
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class HubStore:
         cache: Path | None = None,
         private: bool | None = None,
         progress: ReceivedBytes | None = None,
-        one_look: bool = False,
+        ask_once: bool = False,
     ) -> None:
         """Name a store without asking for anything.
 
@@ -89,7 +87,7 @@ class HubStore:
             cache: folder for unfinished downloads and for what was seen; the user's by default.
             private: see the attributes.
             progress: see the attributes.
-            one_look: ask for a repository's branches and tags once and answer everything from that.
+            ask_once: ask for a repository's branches and tags once and answer everything from that.
 
         Raises:
             InvalidInputError: not a namespace.
@@ -107,10 +105,10 @@ class HubStore:
         self.known = KnownRepos(self._cache, self.client.endpoint)
         self._manifests: dict[tuple[str, str], tuple[Manifest, str]] = {}  # of a commit: they never change
         self._entries: dict[tuple[str, str], tuple[StatusEntry, ...]] = {}
-        self._look: dict[str, Refs] | None = {} if one_look else None
+        self._asked: dict[str, Refs] | None = {} if ask_once else None
         self.repo: RepoId | None = None
         self.trusted: str | None = None
-        self._former: dict[tuple[str, str], bool] = {}
+        self._renamed: dict[tuple[str, str], bool] = {}
 
     def label(self, registry: Path) -> str:
         """Return `hf://namespace`."""
@@ -191,13 +189,13 @@ class HubStore:
 
     def claims(self, name: str) -> Claims:
         """Return all claims about the versions of `name`; see `Store.claims`."""
-        return self.heard(name).all_sound(f"claims about hf://{name}")
+        return self.readable_claims(name).all_sound(f"claims about hf://{name}")
 
-    def heard(self, name: str) -> Heard:
-        """Return the claims about the versions of `name` that can be read; see `Store.heard`."""
+    def readable_claims(self, name: str) -> ReadableClaims:
+        """Return the claims about the versions of `name` that can be read; see `Store.readable_claims`."""
         refs = self._refs(name)
         if "main" not in refs.branches:
-            return Heard(Claims())
+            return ReadableClaims(Claims())
         repo, head = self._repo(name), refs.branches["main"]
         tree = self.client.tree(repo, head)
         paths = [path for path in tree if path == STATUS_FILE or path.startswith(f"{EVALUATIONS}/")]
@@ -210,7 +208,11 @@ class HubStore:
             return read_claims({path: Path(scratch, path) for path in sorted(paths)}, f"{repo}")
 
     def statuses(self, name: str) -> Claims:
-        """Return the statuses of the versions of `name` alone, which costs less than all claims."""
+        """Return the statuses of the versions of `name` alone, which costs less than all claims.
+
+        Args:
+            name: of the adapter, `namespace/name`.
+        """
         return self._statuses(name, self._refs(name))
 
     def withdraw(self, name: str, version: str) -> tuple[str, ...]:
@@ -231,10 +233,10 @@ class HubStore:
         commit = self._commit(name, version)
         repository = Repository(self.client, self._repo(name), self._read_back)
 
-        def bring(folder: Path) -> Artifact:
+        def fetch(folder: Path) -> Artifact:
             return self.fetch(name, version, folder)
 
-        show_version(repository, version, commit, card, bring)
+        show_version(repository, version, commit, card, fetch)
 
     # what the public methods are made of
 
@@ -248,14 +250,14 @@ class HubStore:
     def _refs(self, name: str) -> Refs:
         if self.repo is None and check_name(name).partition("/")[0] != self.namespace:
             return Refs({}, {})  # several stores are asked for a name when a registry is rebuilt
-        if self._look is not None and name in self._look:
-            return self._look[name]
+        if self._asked is not None and name in self._asked:
+            return self._asked[name]
         try:
             refs = self.client.refs(self._repo(name))
         except NotFoundError:
             refs = Refs({}, {})
-        if self._look is not None:
-            self._look[name] = refs
+        if self._asked is not None:
+            self._asked[name] = refs
         return refs
 
     def _commit(self, name: str, version: str, refs: Refs | None = None) -> str:
@@ -285,9 +287,9 @@ class HubStore:
         if manifest.name == name or digest == self.trusted:
             return
         key = (repo.id, manifest.name)
-        if key not in self._former:
-            self._former[key] = was_called(self.client, repo, manifest.name)
-        if not self._former[key]:
+        if key not in self._renamed:
+            self._renamed[key] = was_called(self.client, repo, manifest.name)
+        if not self._renamed[key]:
             raise another_name(self.client, repo, manifest, digest)
         seen = self.known.recall(RepoId(manifest.name)).tags.get(f"v{version}")
         if seen and seen.digest != digest:
@@ -333,5 +335,5 @@ class HubStore:
         return {} if data is None else {STATUS_FILE: data}
 
     def _write(self, repo: RepoId, plan: Callable[[str], dict[str, bytes]], message: str) -> None:
-        """Add files to `main`, planned anew whenever somebody else was faster."""
+        """Add files to `main`, planned again whenever another writer was faster."""
         Repository(self.client, repo, self._read_back).write_claims(plan, message)

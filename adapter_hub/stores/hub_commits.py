@@ -1,6 +1,6 @@
 """Commits to an adapter's repository: a version, what `main` shows, claims; each planned on what is there.
 
-Two who write at once are told apart by the parent commit: the second plans anew. Nothing here trusts
+Of two that write at once the parent commit tells which was first: the second plans again. Nothing here trusts
 that a commit went through because the Hub said so: versions are read back before they get their tag.
 """
 
@@ -31,7 +31,9 @@ from adapter_hub.stores.claim_files import CARD_FILE, EVALUATIONS, STATUS_FILE
 TAG = "adapter-hub"  # of every repository that this library made, by which they are found
 PLAIN_CARD = f"---\ntags:\n- {TAG}\n---\n"  # until a rendered one takes its place
 GIT_ATTRIBUTES = ".gitattributes"  # the Hub's own: which files are in large-file storage
-RACES = 60  # how often somebody else may be faster; 8 at once need 7 rounds at worst, and claims come between
+RACES = (
+    60  # how often another writer may be faster; 8 at once need 7 rounds at worst, and claims come between
+)
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,25 @@ class Repository:
     read_back: Callable[[Artifact, str], None]
 
     def rounds(self) -> Iterator[Refs]:
-        """Yield the refs, again and again with pauses, for as long as it makes sense to plan anew.
+        """Yield the refs, again and again with pauses, for as long as it makes sense to plan again.
 
         Raises:
-            ConflictError: somebody else was faster every time.
+            ConflictError: another writer was faster every time.
         """
         for attempt in range(RACES):
             if attempt:
                 time.sleep(self.client.patience.wait(min(attempt - 1, 2)))
             yield self.client.refs(self.repo)
-        raise ConflictError(
-            f"{self.repo}: {RACES} times somebody else wrote at the same time; try again later"
-        )
+        raise ConflictError(f"{self.repo}: another writer was faster {RACES} times; try again later")
 
     def write_claims(self, plan: Callable[[str], Mapping[str, bytes]], message: str) -> None:
-        """Add files to `main`; `plan` says which, given the commit that is there."""
+        """Add files to `main`; `plan` says which, given the commit that is there.
+
+        Args:
+            plan: returns the files to add by path, given the commit on `main`; none if there is nothing to
+                add.
+            message: of the commit.
+        """
         for refs in self.rounds():
             head = main_of(self.repo, refs)
             if not (additions := plan(head)):
@@ -76,12 +82,20 @@ class Repository:
 
 
 def versions_of(refs: Refs) -> list[str]:
-    """Return the versions that have a tag, in no order."""
+    """Return the versions that have a tag, in no order.
+
+    Args:
+        refs: branches and tags of a repository.
+    """
     return [tag[1:] for tag in refs.tags if re.fullmatch(f"v{VERSION_PATTERN}", tag)]
 
 
 def main_of(repo: RepoId, refs: Refs) -> str:
     """Return the commit on `main`.
+
+    Args:
+        repo: for the message.
+        refs: its branches and tags.
 
     Raises:
         NotFoundError: there is no such branch.
@@ -102,10 +116,10 @@ def publish_version(repository: Repository, artifact: Artifact, card: str, resto
         repository: to write to.
         artifact: the version.
         card: its README.md.
-        restore: a tag that names something else, or damaged bytes, gives way.
+        restore: replace a tag that names something else, or damaged bytes.
 
     Returns:
-        Whether it had to be written; False if its tag was there, and named these bytes.
+        Whether it had to be written; False if its tag was there and named these bytes.
 
     Raises:
         ConflictError: the version is there with other bytes. IntegrityError: the Hub keeps something else.
@@ -116,7 +130,7 @@ def publish_version(repository: Repository, artifact: Artifact, card: str, resto
     side = f"publishing-{tag}-{hex_of(artifact.digest)[:12]}"
     for refs in repository.rounds():
         if tag in refs.tags:
-            if side in refs.branches:  # of somebody who was killed, or slower
+            if side in refs.branches:  # left by a publisher that was killed, or is slower
                 client.delete_branch(repo, side)
             try:
                 _check_same(repository, artifact, refs.tags[tag])
@@ -158,7 +172,7 @@ def _commit(
     branch: str,
     parent: str,
 ) -> str | None:
-    """Commit an artifact as the whole tree; return the commit, or None if somebody else was faster."""
+    """Commit an artifact as the whole tree; return the commit, or None if another writer was faster."""
     client, repo = repository.client, repository.repo
     tree = client.tree(repo, parent)
     deletions = _leftovers(tree, additions)
@@ -182,7 +196,7 @@ def _commit(
         if branch == "main":
             raise
         return None  # another publisher of the same has finished with the branch
-    # if an answer was lost, somebody else may have written before it was looked up
+    # if an answer was lost, another writer may have written before it was looked up
     return None if _leftovers(client.tree(repo, commit), additions) else commit
 
 
@@ -215,7 +229,7 @@ def show_version(
     version: str,
     commit: str,
     card: str,
-    bring: Callable[[Path], Artifact],
+    fetch: Callable[[Path], Artifact],
 ) -> None:
     """Make `main` show a version and its card; nothing is written if it does.
 
@@ -224,7 +238,7 @@ def show_version(
         version: the one to show.
         commit: that its tag names.
         card: its README.md.
-        bring: fetches the version to a folder; called if `main` holds another.
+        fetch: fetches the version to a folder; called if `main` holds another.
     """
     client, repo = repository.client, repository.repo
     for refs in repository.rounds():
@@ -235,7 +249,7 @@ def show_version(
             deletions: list[str] = []
             if tree.get(MANIFEST_FILE) != client.tree(repo, commit).get(MANIFEST_FILE):
                 try:
-                    additions = _files(bring(Path(scratch) / "artifact"), card)
+                    additions = _files(fetch(Path(scratch) / "artifact"), card)
                     deletions = _leftovers(tree, additions)
                 except StatusError:
                     pass  # withdrawn, and no other is left: the card says so

@@ -64,7 +64,12 @@ def fetch_artifact(commit: Commit, manifest: Manifest, folder: Path, cache: Path
 
 
 def download_artifact(commit: Commit, manifest: Manifest, folder: Path) -> None:
-    """Bring an artifact's files into a folder, each hashed as it lies there.
+    """Download an artifact's files to a folder, each hashed from the disk.
+
+    Args:
+        commit: that holds it.
+        manifest: with size and sha256 of every file.
+        folder: where they go.
 
     Raises:
         IntegrityError: the commit is not the manifest's; before any of it is stored, if sizes show it.

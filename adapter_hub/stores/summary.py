@@ -1,4 +1,4 @@
-"""What the registry says of a version, computed from what a store holds and from nothing else.
+"""A registry's entry of a version, computed only from what a store holds.
 
     block = version_block(manifest, digest, claims, locations)
 
@@ -65,19 +65,32 @@ def version_block(
 
 
 def version_size(manifest: Manifest, manifest_size: int | None = None) -> int:
-    """Return the bytes of a version: all its files and the manifest."""
+    """Return the bytes of a version: all its files and the manifest.
+
+    Args:
+        manifest: of the version.
+        manifest_size: bytes of `adapter.json`, if that is known already.
+    """
     own = len(manifest.to_bytes()) if manifest_size is None else manifest_size
     return sum(entry.size for entry in manifest.files) + own
 
 
 def sorted_locations(locations: Iterable[Location]) -> tuple[Location, ...]:
-    """Return each location once, in an order that does not depend on who was first."""
+    """Return each location once, in an order that does not depend on who was first.
+
+    Args:
+        locations: in any order, possibly repeated.
+    """
     unique = {item.to_bytes(): item for item in locations}
     return tuple(unique[key] for key in sorted(unique))
 
 
 def scores_of(reports: Iterable[EvaluationReport]) -> tuple[Score, ...]:
-    """Return one score for every way of measuring; of several reports the newest counts."""
+    """Return one score for every way of measuring; of several reports the newest counts.
+
+    Args:
+        reports: on one version.
+    """
     newest: dict[tuple[str, ...], Score] = {}
     for report in sorted(reports, key=lambda report: (report.created, report.value, len(report.rows))):
         score = score_of(report)
@@ -87,7 +100,11 @@ def scores_of(reports: Iterable[EvaluationReport]) -> tuple[Score, ...]:
 
 
 def score_of(report: EvaluationReport) -> Score:
-    """Return the summary of a report: its primary metric."""
+    """Return the summary of a report: its primary metric.
+
+    Args:
+        report: of an evaluation.
+    """
     return Score(
         data=report.data,
         split=report.split,
@@ -101,7 +118,11 @@ def score_of(report: EvaluationReport) -> Score:
 
 
 def describe_decoding(decoding: Decoding) -> str:
-    """Return `greedy` or `beam 5`, with `auto language` and `timestamps` where they apply."""
+    """Return `greedy` or `beam 5`, with `auto language` and `timestamps` where they apply.
+
+    Args:
+        decoding: of a report.
+    """
     parts = ["greedy" if decoding.beams == 1 else f"beam {decoding.beams}"]
     parts += ["auto language"] if decoding.language == "auto" else []
     parts += ["timestamps"] if decoding.timestamps else []

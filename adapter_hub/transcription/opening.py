@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.decoding.probe import check_probe
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.exchange import pull
+from adapter_hub.exchange import Places, pull
 from adapter_hub.files.ownership import is_ours, is_private
 from adapter_hub.files.writing import make_private, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, hex_of, sha256_hex
@@ -29,46 +27,10 @@ from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.model.memory import memory_guard
 from adapter_hub.model.residents import Residents
 from adapter_hub.model.session import Session
-from adapter_hub.paths import cache_folder
-from adapter_hub.registry.contract import Registry
-from adapter_hub.registry.opening import open_registries, registry_in_force
 from adapter_hub.reporting import Tell
-from adapter_hub.stores.cache import Cache
 from adapter_hub.transcription.candidates import find_candidates
 from adapter_hub.transcription.routing import THRESHOLD, Candidate, FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcriber import Transcriber, warn
-
-
-@dataclass(frozen=True)
-class Places:
-    """The registry's file and the cache's folder, None for the defaults; `tell` takes warnings."""
-
-    registry: str | None = None
-    cache: str | None = None
-    tell: Tell = warn
-
-    @property
-    def folder(self) -> Path:
-        """The cache's folder."""
-        return cache_folder(self.cache)
-
-    def registries(self) -> tuple[Registry, ...]:
-        """Return the registries to resolve in, in order."""
-        return open_registries(self._named, cache=self.folder)
-
-    @cached_property
-    def _named(self) -> str:
-        return registry_in_force(self.registry, self.tell)
-
-    def fetch(self, ref: str | AdapterRef, *, allow_quarantined: str | None = None) -> Artifact:
-        """Return the artifact of a reference, pulled into the cache if need be."""
-        return pull(
-            ref,
-            registries=self.registries(),
-            cache=Cache(self.folder),
-            allow_quarantined=allow_quarantined,
-            tell=self.tell,
-        )
 
 
 def load(  # noqa: PLR0913 - the options of the public face
@@ -112,8 +74,7 @@ def load(  # noqa: PLR0913 - the options of the public face
         IntegrityError: files, weights or probe are not those of the manifest.
         InvalidInputError: arguments that do not fit together, or an unknown language, device or dtype.
     """
-    places = Places(registry, cache, tell or warn)
-    device_and_dtype = device, dtype
+    places = Places(registry, cache=cache, device=device, dtype=dtype, tell=tell or warn)
     if ref != AUTO and (adapters or fallback is not None):
         raise InvalidInputError(f"{ref}: adapters to choose among, and a fallback, are for auto")
     if ref == AUTO:
@@ -121,21 +82,24 @@ def load(  # noqa: PLR0913 - the options of the public face
             raise InvalidInputError(
                 "auto identifies the language itself; name an adapter, or leave `language` out"
             )
-        base, router = _router(places, base_model, device_and_dtype, adapters, fallback)
-        return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.tell)
+        base, router = _router(places, base_model, adapters, fallback)
+        return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.warn)
     if ref == BASE_MODEL:
-        base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
+        base = load_base_model(
+            base_model or EMBEDDED_ID, device=places.device, dtype=places.dtype, cache=places.cache_folder
+        )
         if language is None and decode_language is None:
-            return Transcriber(base, LanguageRouter(base, {}, _no_adapter, threshold, languages), places.tell)
+            listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
+            return Transcriber(base, listener, places.warn)
         route = FixedRoute(base, None, language, decode_language)
     else:
-        artifact = places.fetch(ref, allow_quarantined=allow_quarantined)
-        base = _base_model_of(artifact, base_model, device_and_dtype, places)
+        artifact = pull(ref, places, allow_quarantined=allow_quarantined)
+        base = _base_model_of(artifact, base_model, places)
         route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
     if languages:
         raise InvalidInputError(f"{ref}: its language is known; the languages to choose among are for auto")
     _check_language(route)
-    return Transcriber(base, route, places.tell)
+    return Transcriber(base, route, places.warn)
 
 
 def load_model(
@@ -173,15 +137,14 @@ def load_model(
     return session.model, transcriber.base.processor
 
 
-def _base_model_of(
-    artifact: Artifact, named: str | None, device_and_dtype: tuple[str | None, str | None], places: Places
-) -> BaseModel:
-    device, dtype = device_and_dtype
+def _base_model_of(artifact: Artifact, named: str | None, places: Places) -> BaseModel:
     pin = artifact.manifest.base_model
     if named is not None:
-        return load_base_model(named, device=device, dtype=dtype, cache=places.folder)
+        return load_base_model(named, device=places.device, dtype=places.dtype, cache=places.cache_folder)
     try:
-        return load_pinned_base_model(pin, device=device, dtype=dtype, cache=places.folder)
+        return load_pinned_base_model(
+            pin, device=places.device, dtype=places.dtype, cache=places.cache_folder
+        )
     except NotFoundError as error:
         raise NotFoundError(
             f"{artifact.ref} needs its base model: {error}; or name it with --base-model"
@@ -189,22 +152,19 @@ def _base_model_of(
 
 
 def _router(
-    places: Places,
-    base_model: str | None,
-    device_and_dtype: tuple[str | None, str | None],
-    adapters: Sequence[str],
-    fallback: str | None,
+    places: Places, base_model: str | None, adapters: Sequence[str], fallback: str | None
 ) -> tuple[BaseModel, LanguageRouter]:
     """Return the base model and the router of `auto`; adapters that were named are loaded now."""
-    named = {ref: places.fetch(ref) for ref in [*adapters, *([fallback] if fallback else [])]}
+    named = {ref: pull(ref, places) for ref in [*adapters, *([fallback] if fallback else [])]}
     if named:
-        base = _base_model_of(next(iter(named.values())), base_model, device_and_dtype, places)
+        base = _base_model_of(next(iter(named.values())), base_model, places)
     else:
-        device, dtype = device_and_dtype
-        base = load_base_model(base_model or EMBEDDED_ID, device=device, dtype=dtype, cache=places.folder)
+        base = load_base_model(
+            base_model or EMBEDDED_ID, device=places.device, dtype=places.dtype, cache=places.cache_folder
+        )
 
     def load_one(ref: AdapterRef | str) -> ResidentAdapter:
-        artifact = named[ref] if isinstance(ref, str) else places.fetch(ref)
+        artifact = named[ref] if isinstance(ref, str) else pull(ref, places)
         return _resident(base, artifact, places)
 
     residents = Residents[AdapterRef | str](load_one)
@@ -215,11 +175,11 @@ def _router(
             for language in named[ref].manifest.languages
         }
     else:
-        candidates = find_candidates(places.registries(), base, Cache(places.folder), places.tell)
+        candidates = find_candidates(places.registries(), base, places.open_cache(), places.warn)
     for ref in named:
         residents.get(ref)
     last = None if fallback is None else residents.get(fallback)
-    return base, LanguageRouter(base, candidates, residents.get, fallback=last, tell=places.tell)
+    return base, LanguageRouter(base, candidates, residents.get, fallback=last, tell=places.warn)
 
 
 def _no_adapter(ref: AdapterRef | str) -> ResidentAdapter:
@@ -241,11 +201,11 @@ def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAd
     if probe is None or base.dtype != torch.float32:
         return adapter
     key = sha256_hex(canonical_bytes([base.digest, artifact.digest, torch.__version__, str(base.device)]))
-    note = places.folder / "probed" / f"{hex_of(artifact.digest)[:16]}-{key[:16]}"
+    note = places.cache_folder / "probed" / f"{hex_of(artifact.digest)[:16]}-{key[:16]}"
     if not (note.is_file() and is_ours(note.lstat()) and is_private(note.parent)):
         with memory_guard(f"{adapter.name} on {base.device}"):
             check_probe(base, adapter, probe)
         with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-            make_private(places.folder)
+            make_private(places.cache_folder)
             write_atomically(note, b"")
     return adapter

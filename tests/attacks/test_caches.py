@@ -16,9 +16,9 @@ from other_user import NOBODY, as_nobody, as_root
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import pull
+from adapter_hub.exchange.places import Places
 from adapter_hub.files.ownership import is_private
 from adapter_hub.files.writing import Stamp
-from adapter_hub.registry.opening import open_registries
 from adapter_hub.stores.cache import Cache
 
 SOMEBODY = 12345
@@ -296,8 +296,7 @@ def test_a_changed_set_of_files_is_dropped(own: Path, artifact: Artifact, what: 
 
 
 def pull_danish(cache: Path) -> str:
-    registries = open_registries(str(cache / "registry.json"), cache=cache)
-    artifact = pull("mini/da", registries=registries, cache=Cache(cache))
+    artifact = pull("mini/da", Places(cache / "registry.json", cache=cache))
     return f"{artifact.path} {dict(artifact.stamps)}"
 
 

@@ -22,6 +22,7 @@ from loopback_hub.answers import Answer
 from making import make_artifact, write_weights
 
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FileRegistry
 
@@ -53,7 +54,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store = hub_store(hub, "alice", folder / "cache")
         registry = FileRegistry(folder / "registry.json")
         artifact = make_artifact(folder / "da", "alice/da")
-        publish(artifact.path, registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
         hub.create("datasets/alice/registry")
         hub.write("datasets/alice/registry", {"registry.json": registry.path.read_bytes()})
     return folder / "hub"

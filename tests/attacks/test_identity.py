@@ -27,6 +27,7 @@ from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
 from adapter_hub.artifact.weights import lora_section
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.exchange import attach, publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.canonical import digest_of, hex_of
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import AdapterRef
@@ -44,16 +45,16 @@ def scaled(folder: Path, version: str, factor: float, **changes: Any) -> Artifac
 def test_the_same_tensors_with_another_scaling_are_no_patch(factor: float, tmp_path: Path) -> None:
     registry, store = make_places(tmp_path)
     first = make_artifact(tmp_path / "first")
-    publish(first.path, registry=registry, store=store)
-    attach(make_report(first), registry=registry, store=store)
+    publish(first.path, Places(registry, store))
+    attach(make_report(first), Places(registry, store))
     other = scaled(tmp_path / "other", "1.0.1", factor)
     assert other.manifest.weights_digest == first.manifest.weights_digest
     assert other.manifest.function_digest != first.manifest.function_digest
     with pytest.raises(
         InvalidInputError, match=r"the scaling changed between 1\.0\.0 and 1\.0\.1, .*1\.1\.0"
     ):
-        publish(other.path, registry=registry, store=store)
-    publish(scaled(tmp_path / "minor", "1.1.0", factor).path, registry=registry, store=store)
+        publish(other.path, Places(registry, store))
+    publish(scaled(tmp_path / "minor", "1.1.0", factor).path, Places(registry, store))
     assert registry.adapters["test/da"]["1.0.0"].scores
     assert registry.adapters["test/da"]["1.1.0"].scores == ()  # what was measured was another adapter
 
@@ -179,7 +180,7 @@ def test_a_pair_with_its_parents_tensors_and_another_scaling_is_refused_everywhe
     with pytest.raises(IntegrityError, match=r"scaling 60\.0 here, .*2 modules differ"):
         Artifact.open(pair).verify()
     with pytest.raises(IntegrityError, match=scaled_parent):
-        publish(pair, registry=home.registry, store=home.store)
+        publish(pair, Places(home.registry, home.store))
     assert [finding.code for finding in home.audit(str(pair))] == ["pair-differs"]
 
 
@@ -196,13 +197,13 @@ def test_a_parent_named_with_another_function_digest_is_refused(tmp_path: Path) 
 def test_a_report_belongs_to_the_function_that_it_measured(tmp_path: Path) -> None:
     registry, store = make_places(tmp_path)
     first = make_artifact(tmp_path / "first")
-    publish(first.path, registry=registry, store=store)
+    publish(first.path, Places(registry, store))
     louder = scaled(tmp_path / "louder", "1.1.0", 40)
     with pytest.raises(
         NotFoundError, match=r"no version of test/da has the function digest .*publish it first"
     ):
-        attach(make_report(louder), registry=registry, store=store)
-    attach(make_report(first), registry=registry, store=store)
+        attach(make_report(louder), Places(registry, store))
+    attach(make_report(first), Places(registry, store))
     (place,) = (tmp_path / "hub/store/test/da/evaluations").iterdir()
     assert place.name == hex_of(first.manifest.function_digest)
 
@@ -210,6 +211,6 @@ def test_a_report_belongs_to_the_function_that_it_measured(tmp_path: Path) -> No
 def test_publishing_under_another_name_keeps_the_function_digest(tmp_path: Path) -> None:
     registry, store = make_places(tmp_path)
     artifact = make_artifact(tmp_path / "a")
-    publish(artifact.path, registry=registry, store=store, rename=AdapterRef.parse("test/other@2.0.0"))
+    publish(artifact.path, Places(registry, store), rename=AdapterRef.parse("test/other@2.0.0"))
     block = registry.adapters["test/other"]["2.0.0"]
     assert block.function_digest == artifact.manifest.function_digest

@@ -11,6 +11,7 @@ from making import make_artifact, make_places
 from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.exchange import lock, publish, pull, retire, sync
+from adapter_hub.exchange.places import Places
 from adapter_hub.files.beneath import below, remove_below, write_below
 from adapter_hub.files.writing import folder_in_the_making, remove_folder, remove_stale, write_atomically
 from adapter_hub.formats.claims import Status
@@ -106,7 +107,7 @@ def test_what_other_programs_keep_under_a_temporary_name_is_not_cleared_away(tmp
 def places(tmp_path: Path) -> tuple[FileRegistry, FolderStore]:
     """A registry and a store with test/da@1.0.0."""
     registry, store = make_places(tmp_path)
-    publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "da").path, Places(registry, store))
     return registry, store
 
 
@@ -114,7 +115,7 @@ def set_status(status: Status, places: tuple[FileRegistry, FolderStore]) -> list
     told: list[str] = []
     registry, store = places
     ref = AdapterRef.parse("test/da@1.0.0")
-    retire(ref, status, "bad", registry=registry, store=store, tell=told.append)
+    retire(ref, status, "bad", Places(registry, store, tell=told.append))
     return told
 
 
@@ -144,7 +145,7 @@ def test_publishing_writes_nothing_through_a_link(
     (store.path / link).symlink_to(elsewhere)
     before = listing(elsewhere)
     with pytest.raises(AdapterHubError, match=f"{link}: a symbolic link"):
-        publish(make_artifact(tmp_path / "2", version="2.0.0", seed=3.0).path, registry=registry, store=store)
+        publish(make_artifact(tmp_path / "2", version="2.0.0", seed=3.0).path, Places(registry, store))
     assert listing(elsewhere) == before
     assert not list(elsewhere.rglob(".tmp-*"))
 
@@ -160,11 +161,11 @@ def test_a_link_in_the_place_of_what_is_published_is_replaced_or_refused(
     before = listing(elsewhere)
     newer = make_artifact(tmp_path / "newer", version="1.1.0", seed=3.0)
     if name == "README.md":
-        publish(newer.path, registry=registry, store=store)
+        publish(newer.path, Places(registry, store))
         assert not path.is_symlink()
     else:
         with pytest.raises(AdapterHubError, match=f"{name}: a symbolic link"):
-            publish(newer.path, registry=registry, store=store)
+            publish(newer.path, Places(registry, store))
     assert listing(elsewhere) == before
 
 
@@ -187,7 +188,7 @@ def test_withdrawing_removes_the_listed_files_and_tells_what_stays(
     (folder / "notes").mkdir()
     (folder / "notes/mine.txt").write_text("mine", encoding="utf-8")
     told = set_status("withdrawn", places)
-    assert told == ["test/da@1.0.0: notes/mine.txt in its folder is none of its files and stays"]
+    assert told == ["test/da@1.0.0: notes/mine.txt in its folder is not part of it and stays"]
     assert sorted(listing(folder)) == ["adapter.json", "notes", "notes/mine.txt"]
 
 
@@ -197,7 +198,7 @@ def test_a_registry_that_is_a_link_is_written_where_it_leads(
     link = tmp_path / "registry.json"
     link.symlink_to("hub/registry.json")
     newer = make_artifact(tmp_path / "newer", version="1.1.0", seed=3.0)
-    publish(newer.path, registry=FileRegistry(link), store=places[1])
+    publish(newer.path, Places(FileRegistry(link), places[1]))
     assert link.is_symlink()
     assert "1.1.0" in FileRegistry(places[0].path).adapters["test/da"]
     assert not (tmp_path / "registry.json.lock").exists()
@@ -212,16 +213,16 @@ def locked(tmp_path: Path) -> Path:
     registry, store = make_places(tmp_path)
     for version in ("1.0.0", "1.1.0"):
         artifact = make_artifact(tmp_path / version, version=version, seed=float(version[2]) + 1)
-        publish(artifact.path, registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
     copy_artifact(Artifact.open(tmp_path / "1.0.0"), tmp_path / "models/test/da")
     path = tmp_path / "adapters.lock"
-    lock(["test/da"], registries=[registry], cache=Cache(tmp_path / "cache"), path=path)
+    lock(["test/da"], Places([registry], cache=Cache(tmp_path / "cache")), path=path)
     return path
 
 
 def install(path: Path, to: Path) -> list[Artifact]:
     registry = FileRegistry(path.parent / "hub/registry.json")
-    return sync(path, registries=[registry], cache=Cache(path.parent / "cache"), to=to)
+    return sync(path, Places([registry], cache=Cache(path.parent / "cache")), to=to)
 
 
 def test_a_user_s_file_beside_an_adapter_stays_and_is_told(locked: Path) -> None:
@@ -271,7 +272,7 @@ def test_pull_does_not_write_through_a_link_nor_replace_it(locked: Path, elsewhe
     before = listing(elsewhere)
     registry = FileRegistry(locked.parent / "hub/registry.json")
     with pytest.raises(InvalidInputError, match="to: a symbolic link; name the folder that it leads to"):
-        pull("test/da", registries=[registry], cache=Cache(locked.parent / "cache"), to=target)
+        pull("test/da", Places([registry], cache=Cache(locked.parent / "cache")), to=target)
     assert target.is_symlink()
     assert listing(elsewhere) == before
     assert not (locked.parent / "missing").exists()

@@ -13,6 +13,7 @@ from other_user import as_nobody, as_root
 
 from adapter_hub.errors import AdapterHubError, ConflictError
 from adapter_hub.exchange import publish, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.files.locks import held
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
@@ -91,7 +92,7 @@ def test_something_else_in_the_place_of_a_lock_is_told_and_left_alone(
     path.parent.mkdir(parents=True, exist_ok=True)
     PLANTED[kind](path)
     with pytest.raises(AdapterHubError, match=r"lock: is no ordinary file, so it cannot be locked"):
-        publish(artifact.path, registry=registry, store=store)
+        publish(artifact.path, Places(registry, store))
     assert not (path.parent / "missing").exists()
     if (path.parent / "mine.txt").exists():
         assert (path.parent / "mine.txt").read_text(encoding="utf-8") == "mine"
@@ -111,13 +112,13 @@ def test_a_lock_does_not_empty_a_file_that_was_put_in_its_place(tmp_path: Path) 
     lock = registry.path.with_name("registry.json.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     lock.write_text("mine", encoding="utf-8")
-    publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "da").path, Places(registry, store))
     assert lock.read_text(encoding="utf-8") == "mine"
 
 
 def test_the_same_registry_under_two_names_has_one_lock(tmp_path: Path) -> None:
     registry, store = make_places(tmp_path)
-    publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "da").path, Places(registry, store))
     (tmp_path / "link.json").symlink_to(registry.path)
     with (
         FileRegistry(tmp_path / "link.json").locked(),
@@ -132,11 +133,11 @@ def test_a_store_that_a_group_shares_can_be_changed_by_its_second_user(shared: P
     before = os.umask(0)
     try:
         registry, store = make_places(shared)
-        publish(make_artifact(shared / "da").path, registry=registry, store=store)
+        publish(make_artifact(shared / "da").path, Places(registry, store))
         ref = AdapterRef.parse("test/da@1.0.0")
         cache = shared / "cache of nobody"
         own = FileRegistry(registry.path, cache=cache)
-        assert as_nobody(lambda: retire(ref, "yanked", "bad", registry=own, store=store)) == "[]"
+        assert as_nobody(lambda: retire(ref, "yanked", "bad", Places(own, store))) == "[]"
     finally:
         os.umask(before)
     assert FileRegistry(registry.path).adapters["test/da"]["1.0.0"].status == "yanked"
@@ -145,10 +146,10 @@ def test_a_store_that_a_group_shares_can_be_changed_by_its_second_user(shared: P
 @as_root
 def test_where_the_second_user_may_only_read_a_change_is_one_line(shared: Path) -> None:
     registry, store = make_places(shared)
-    publish(make_artifact(shared / "da").path, registry=registry, store=store)
+    publish(make_artifact(shared / "da").path, Places(registry, store))
     ref = AdapterRef.parse("test/da@1.0.0")
     own = FileRegistry(registry.path, cache=shared / "cache of nobody")
-    answer = as_nobody(lambda: retire(ref, "yanked", "bad", registry=own, store=store))
+    answer = as_nobody(lambda: retire(ref, "yanked", "bad", Places(own, store)))
     assert answer.startswith("PermissionError: ")
     assert "registry.json.lock" in answer
     assert FileRegistry(registry.path).adapters["test/da"]["1.0.0"].status == "active"

@@ -29,6 +29,7 @@ from adapter_hub.artifact.safetensors_file import read_header
 from adapter_hub.audit import audit
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
 from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.manifest import MAXIMUM_RANK, Manifest
 
 Q_PROJ, FC1 = MODULES
@@ -310,7 +311,7 @@ def test_thousands_of_missing_files_are_told_at_once(home: Home, tmp_path: Path)
     with within(2), pytest.raises(IntegrityError, match="missing; … and 3990 more") as caught:
         Artifact.open(tmp_path / "many").verify()
     assert len(str(caught.value)) < 2000
-    assert len(audit([str(tmp_path / "many")], registries=())) < 60
+    assert len(audit([str(tmp_path / "many")], Places(()))) < 60
 
 
 def test_a_rank_that_cannot_be_loaded_is_refused_wherever_an_adapter_comes_from(

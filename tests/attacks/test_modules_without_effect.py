@@ -21,6 +21,7 @@ from adapter_hub.audit import audit
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange import publish, pull
 from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.manifest import MAXIMUM_RANK
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
@@ -67,8 +68,8 @@ def test_an_adapter_with_a_frozen_encoder_comes_in_is_published_pulled_and_answe
     pin = base_model_pin(base_folder, base.pin.id)
     taken = import_peft(frozen.path, tmp_path / "theirs", identity, pin, base_folder)
     registry, store = FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")
-    publish(taken.path, registry=registry, store=store)
-    pulled = pull("small/theirs", registries=[registry], cache=Cache(tmp_path / "cache"))
+    publish(taken.path, Places(registry, store))
+    pulled = pull("small/theirs", Places([registry], cache=Cache(tmp_path / "cache")))
     features = features_of(base, 2)
     theirs = logits_of(peft_model(base, frozen.path), base, features)
     session = Session(base)
@@ -91,7 +92,7 @@ def test_zero_updates_add_nothing_at_all(base: BaseModel, frozen: Artifact) -> N
 def test_the_audit_tells_modules_without_effect_and_holds_them_against_nobody(
     base: BaseModel, frozen: Artifact
 ) -> None:
-    findings = audit([str(frozen.path)], registries=())
+    findings = audit([str(frozen.path)], Places(()))
     (idle,) = [finding for finding in findings if finding.code == "modules-idle"]
     assert idle.severity == "info"
     assert idle.message.startswith(

@@ -16,6 +16,7 @@ from making import make_artifact
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FileRegistry
@@ -37,7 +38,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
 def published(hub: LoopbackHub, tmp_path: Path) -> Artifact:
     artifact = make_artifact(tmp_path / "da", "alice/da")
     store = hub_store(hub, "alice", tmp_path / "publisher")
-    publish(artifact.path, registry=FileRegistry(tmp_path / "theirs.json"), store=store)
+    publish(artifact.path, Places(FileRegistry(tmp_path / "theirs.json"), store))
     return artifact
 
 
@@ -111,7 +112,7 @@ def test_a_new_version_of_a_moved_repository_has_its_new_name(
     hub.rename("alice/da", "bob/da")
     newer = make_artifact(tmp_path / "newer", "bob/da", "1.1.0", seed=3.0)
     store = hub_store(hub, "bob", tmp_path / "publisher")
-    publish(newer.path, registry=FileRegistry(tmp_path / "bobs.json"), store=store)
+    publish(newer.path, Places(FileRegistry(tmp_path / "bobs.json"), store))
     assert pulled(run, "hf://bob/da") == "bob/da@1.1.0"
     assert pulled(run, "hf://bob/da@1.0.0") == "alice/da@1.0.0"
 
@@ -140,10 +141,7 @@ def test_a_moved_adapter_transcribes(hub: LoopbackHub, run: Run, tmp_path: Path)
     real = FolderStore(embedded.store_path()).fetch("mini/da", "1.0.0", tmp_path / "real")
     store = hub_store(hub, "alice", tmp_path / "publisher")
     publish(
-        real.path,
-        registry=FileRegistry(tmp_path / "t.json"),
-        store=store,
-        rename=AdapterRef("alice/da", "1.0.0"),
+        real.path, Places(FileRegistry(tmp_path / "t.json"), store), rename=AdapterRef("alice/da", "1.0.0")
     )
     hub.rename("alice/da", "alice/danish")
     with wave.open(str(tmp_path / "a.wav"), "wb") as audio:

@@ -15,6 +15,7 @@ from adapter_hub.audit import audit
 from adapter_hub.audit.checks import CHECKS, Check, Subject
 from adapter_hub.errors import AdapterHubError, NotFoundError, UnreachableError
 from adapter_hub.exchange import lock, mirror, sync
+from adapter_hub.exchange.places import Places
 from adapter_hub.isolation import UnexpectedError, isolated
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache
@@ -115,7 +116,7 @@ def test_an_adapter_that_cannot_even_be_opened_is_a_finding(home: Home) -> None:
     path = home.place("test/pl") / "adapter.json"
     path.unlink()
     path.mkdir()
-    findings = audit((), registries=(FileRegistry(home.registry.path),))
+    findings = audit((), Places((FileRegistry(home.registry.path),)))
     assert {f.severity for f in findings if f.ref == "test/pl@1.0.0"} >= {"error"}
     assert "test/da@1.0.0" in {f.ref for f in findings}
 
@@ -142,10 +143,10 @@ def test_a_pull_of_several_brings_the_others_and_fails(home: Home, run: Run) -> 
 
 def test_a_sync_installs_the_others(home: Home, tmp_path: Path) -> None:
     registries, path = [FileRegistry(home.registry.path)], tmp_path / "adapters.lock"
-    lock(["test/pl", "test/da"], registries=registries, cache=Cache(tmp_path / "one"), path=path)
+    lock(["test/pl", "test/da"], Places(registries, cache=Cache(tmp_path / "one")), path=path)
     spoil(home, "dropout")
     failed: dict[str, AdapterHubError] = {}
-    installed = sync(path, registries=registries, cache=Cache(tmp_path / "other"), failed=failed.__setitem__)
+    installed = sync(path, Places(registries, cache=Cache(tmp_path / "other")), failed=failed.__setitem__)
     assert [artifact.ref for artifact in installed] == ["test/da@1.0.0"]
     assert list(failed) == ["test/pl@1.0.0"]
 

@@ -16,6 +16,7 @@ from making import make_artifact, make_places
 from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.exchange import publish, pull, retire
+from adapter_hub.exchange.places import Places
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock
@@ -47,11 +48,11 @@ def listing(artifact: Artifact, size: int) -> None:
 
 def test_a_file_larger_than_listed_is_not_copied(tmp_path: Path) -> None:
     registry, store = make_places(tmp_path)
-    publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
+    publish(make_artifact(tmp_path / "da").path, Places(registry, store))
     sparse(store.path / "test/da/1.0.0" / WEIGHTS, MANY)
     cache = Cache(tmp_path / "cache")
     with pytest.raises(IntegrityError, match=f"{WEIGHTS}: {MANY} bytes, expected"):
-        pull("test/da", registries=[registry], cache=cache)
+        pull("test/da", Places([registry], cache=cache))
     assert sum(path.stat().st_size for path in cache.folder.rglob("*") if path.is_file()) < 10**6
 
 
@@ -104,8 +105,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a registry, its store and a cache that test/da was pulled to."""
     monkeypatch.setenv("ADAPTER_HUB_CACHE", str(tmp_path / "cache"))
     registry, store = make_places(tmp_path)
-    publish(make_artifact(tmp_path / "da").path, registry=registry, store=store)
-    pull("test/da", registries=[FileRegistry(registry.path)], cache=Cache(tmp_path / "cache"))
+    publish(make_artifact(tmp_path / "da").path, Places(registry, store))
+    pull("test/da", Places([FileRegistry(registry.path)], cache=Cache(tmp_path / "cache")))
     return tmp_path
 
 
@@ -144,9 +145,9 @@ def test_no_reader_waits_for_ever_or_fills_the_memory(
     ref = AdapterRef.parse("test/da@1.0.0")
     cache = Cache(hub / "cache")
     errors = [
-        refuses_or_works(lambda: pull("test/da", registries=[registry], cache=cache)),
+        refuses_or_works(lambda: pull("test/da", Places([registry], cache=cache))),
         refuses_or_works(lambda: store.claims("test/da")),
-        refuses_or_works(lambda: retire(ref, "yanked", "bad", registry=registry, store=store)),
+        refuses_or_works(lambda: retire(ref, "yanked", "bad", Places(registry, store))),
     ]
     if harmless and not (place.endswith("README.md") and kind == "folder"):
         assert errors[1:] == ["", ""]
@@ -199,9 +200,9 @@ def test_few_file_descriptors_are_enough(hub: Path) -> None:
         limit = len(list(Path("/proc/self/fd").iterdir())) + 8
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         registry, store = FileRegistry(hub / "hub/registry.json"), FolderStore(hub / "hub/store")
-        pull("test/da", registries=[registry], cache=Cache(hub / "other"), to=hub / "to")
+        pull("test/da", Places([registry], cache=Cache(hub / "other")), to=hub / "to")
         ref = AdapterRef.parse("test/da@1.0.0")
-        retire(ref, "withdrawn", "bad", registry=registry, store=store)
+        retire(ref, "withdrawn", "bad", Places(registry, store))
 
     assert in_child(with_few) == 0
 
@@ -225,7 +226,7 @@ def test_a_store_that_changes_while_it_is_read_gives_the_listed_bytes_or_an_erro
             cache = Cache(hub / f"cache-{number}")
             registry = FileRegistry(hub / "hub/registry.json")
             with suppress(AdapterHubError, FileNotFoundError):
-                artifact = pull("test/da", registries=[registry], cache=cache)
+                artifact = pull("test/da", Places([registry], cache=cache))
                 assert (artifact.path / WEIGHTS).read_bytes() == genuine
     finally:
         stop.set()

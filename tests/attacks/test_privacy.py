@@ -27,6 +27,7 @@ from adapter_hub.audit import audit
 from adapter_hub.base_model.finding import public_base_model
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import attach, publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import FileRegistry
@@ -118,7 +119,7 @@ def test_no_text_takes_more_than_linear_time(piece: str) -> None:
 
 def publish_it(artifact: Artifact, folder: Path) -> tuple[FileRegistry, FolderStore]:
     registry, store = make_places(folder)
-    publish(artifact.path, registry=registry, store=store)
+    publish(artifact.path, Places(registry, store))
     return registry, store
 
 
@@ -276,7 +277,7 @@ def report_with_people(artifact: Artifact) -> EvaluationReport:
 def test_an_attached_report_has_numbers_for_speakers_and_digests_for_files(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "da")
     registry, store = publish_it(artifact, tmp_path)
-    attach(report_with_people(artifact), registry=registry, store=store)
+    attach(report_with_people(artifact), Places(registry, store))
 
     (report,) = store.claims("test/da").reports
     assert [row.id for row in report.rows] == ["b" * 64, "a" * 64, f"{'b' * 64}-2"]
@@ -290,19 +291,19 @@ def test_names_are_published_only_where_they_are_asked_for_and_the_audit_tells(t
     registry, store = publish_it(artifact, tmp_path)
     report = report_with_people(artifact)
     rows = tuple(row.model_copy(update={"id": f"{n}.wav"}) for n, row in enumerate(report.rows))
-    attach(report.model_copy(update={"rows": rows}), registry=registry, store=store, with_speakers=True)
+    attach(report.model_copy(update={"rows": rows}), Places(registry, store), with_speakers=True)
 
     assert [row.speaker for row in store.claims("test/da").reports[0].rows] == ["Ana", "Bo", "Ana"]
     assert "people-named" in codes(registry)
 
 
 def codes(registry: FileRegistry) -> set[str]:
-    return {finding.code for finding in audit(["test/da@1.0.0"], registries=[registry])}
+    return {finding.code for finding in audit(["test/da@1.0.0"], Places([registry]))}
 
 
 def test_the_audit_finds_what_others_published(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "da", recipe=f"# {HOME}/x, {SECRETS['hugging-face']}\n")
-    found = {finding.code: finding for finding in audit([str(artifact.path)], registries=[])}
+    found = {finding.code: finding for finding in audit([str(artifact.path)], Places([]))}
 
     assert found["secret-published"].severity == "error"
     assert found["machine-path"].severity == "warning"

@@ -16,6 +16,7 @@ from making import make_artifact, make_child, make_report
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import attach
+from adapter_hub.exchange.places import Places
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 
@@ -74,7 +75,7 @@ def hostile(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> str:
     assert run("publish", "pl").code == 0
     assert run("publish", "da").code == 0
     report = make_report(artifact, data=f"numbers{text}", split=f"test{text}", normaliser=f"words{text}")
-    attach(report, registry=FileRegistry(tmp_path / "registry.json"), store=FolderStore(tmp_path / "store"))
+    attach(report, Places(FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store")))
     assert run("retire", "test/pl@1.0.0", "--status", "yanked", "--reason", f"why{text}").code == 0
     return text
 

@@ -19,6 +19,7 @@ from adapter_hub.data.dataset import Dataset, read_dataset
 from adapter_hub.errors import DivergedError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.exchange import publish
+from adapter_hub.exchange.places import Places
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.reference import BASE_MODEL
@@ -174,7 +175,7 @@ def _training(place: Workplace, cell: Cell, recipe: str | None) -> Outcome:
     outcome: Outcome = {"seconds": round(seconds, 1)}
     if cell.work.system in METHODS:
         manifest = Artifact.open(out).manifest
-        publish(out, registry=place.registry, store=FolderStore(place.folder / "store"))
+        publish(out, Places(place.registry, FolderStore(place.folder / "store")))
         trained = [section.parameters for section in manifest.lora if section.role != "parent"]
         gate = manifest.gate.parameters if manifest.gate else 0
         outcome |= {"digest": made.digest, "parameters": sum(trained) + gate, "gate_parameters": gate}

@@ -12,7 +12,7 @@ from adapter_hub.formats.reference import parse_source
 
 if TYPE_CHECKING:
     from adapter_hub.formats.manifest import Manifest
-    from adapter_hub.formats.registry_file import VersionBlock
+    from adapter_hub.formats.registry_file import Location, VersionBlock
     from adapter_hub.registry.contract import Registry
     from adapter_hub.registry.resolution import Resolved
     from adapter_hub.registry.standing import Standing
@@ -46,7 +46,7 @@ def find_version(options: GlobalOptions, text: str) -> FoundVersion:
     """Find an adapter version whatever its status; its warnings go to stderr.
 
     Raises:
-        NotFoundError: no such adapter, or its manifest is at none of its locations.
+        NotFoundError: no such adapter. IntegrityError: its manifest is at none of its locations.
     """
     from adapter_hub.artifact.folder import Artifact
     from adapter_hub.registry.resolution import look_up
@@ -58,10 +58,11 @@ def find_version(options: GlobalOptions, text: str) -> FoundVersion:
         artifact = Artifact.open(source)
         standing = Standings(options.registries()).of(artifact.digest, artifact.manifest.function_digest)
         return FoundVersion(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
-    ref, registries = options.open_ref(source, options.registries())
+    ref, places = options.opened().open_ref(source)
+    registries = places.registries()
     found = look_up(ref, registries)
     echo_warnings(found.warnings)
-    manifest, claims = _read(found, options.open_cache().folder)
+    manifest, claims = _read(found, options.cache_folder)
     standing = Standings(registries).of(found.block.digest, manifest.function_digest)
     return FoundVersion(
         found.ref, found.block.digest, manifest, claims, found.registry, found.block, standing
@@ -69,21 +70,13 @@ def find_version(options: GlobalOptions, text: str) -> FoundVersion:
 
 
 def _read(found: Resolved, cache: Path) -> tuple[Manifest, Claims]:
-    from adapter_hub.errors import AdapterHubError, NotFoundError
-    from adapter_hub.exchange.places import open_location
+    """Return the manifest and the claims of a version from the first location that has it."""
+    from adapter_hub.exchange.locations import check_listed, from_first, open_location
 
-    name, version, block, registry = found.name, found.version, found.block, found.registry
-    reasons = []
-    for location in block.locations:
-        try:
-            store = open_location(location, registry, cache=cache)
-            manifest, digest = store.manifest(name, version)
-            if digest == block.digest:
-                return manifest, store.claims(name)
-            reasons.append(f"{location.store} holds {digest}")
-        except AdapterHubError as error:
-            reasons.append(str(error))
-    raise NotFoundError(
-        f"{name}@{version} is in {registry.label}, its manifest is not where that says: "
-        f"{'; '.join(reasons) or 'no location is listed'}; see `adapter-hub registry check`"
-    )
+    def read(location: Location) -> tuple[Manifest, Claims]:
+        store = open_location(location, found.registry, cache=cache)
+        manifest, digest = store.manifest(found.name, found.version)
+        check_listed(digest, found.block)
+        return manifest, store.claims(found.name)
+
+    return from_first(f"the manifest of {found.ref} cannot be read", found.block.locations, read)

@@ -6,7 +6,7 @@ Each file is read once: claims by name, base models by id, manifests by version.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit.checks import BaseModelFacts, KnownVersion, Subject
 from adapter_hub.audit.identity import ELSEWHERE, NO_BYTES
 from adapter_hub.base_model.digest import EMBEDDED_ID, base_model_digest, linear_shapes
-from adapter_hub.errors import AdapterHubError
+from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+from adapter_hub.exchange.locations import from_first, open_location
+from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest, is_safe_path
 from adapter_hub.formats.reference import is_hub, parse_source
@@ -24,46 +26,43 @@ from adapter_hub.formats.versions import sort_versions
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import look_up
 from adapter_hub.registry.standing import Standings
-from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.contract import Claims, Store
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.stores.opening import open_store
 from adapter_hub.stores.summary import version_block
 
 Probe = Callable[[Artifact], Iterator[str]]
 Recount = Callable[[EvaluationReport], Iterator[str]]
-Look = Callable[[], Subject]  # opens one adapter version
+OpenSubject = Callable[[], Subject]  # opens one adapter version
 Opened = tuple[Artifact | None, Store | None, str]
 
 
-class Gatherer:
-    """Opens what the registries point to, and remembers what it opened."""
+class Subjects:
+    """The adapter versions under audit, each opened once."""
 
     def __init__(
         self,
-        registries: Sequence[Registry],
+        places: Places,
         base_models: Mapping[str, Path] | None = None,
         probe: Probe | None = None,
-        cache: Cache | None = None,
         recount: Recount | None = None,
     ) -> None:
         """Take note of where to look; nothing is read yet.
 
         Args:
-            registries: asked in order.
+            places: the registries, and the cache, whose adapters stand for those whose store is on the Hub.
             base_models: folders of base models at hand by id, beside the embedded one.
             probe: see `Subject.probe`.
             recount: see `Subject.recount`.
-            cache: pulled adapters, which stand for those whose store is on the Hub.
         """
-        self.registries, self.probe, self.cache, self.recount = registries, probe, cache, recount
+        self.registries, self.cache = places.registries(), places.open_cache()
+        self.probe, self.recount = probe, recount
         self._ask_hub = False  # for claims of what was named; a glance at everything makes no requests
         self.base_models = _base_model_facts({EMBEDDED_ID: embedded.base_model_path(), **(base_models or {})})
         self._artifacts: dict[tuple[str, str, str], Opened] = {}
         self._claims: dict[tuple[str, str], tuple[Claims | None, tuple[str, ...]]] = {}
         self._known: dict[str, KnownVersion] | None = None
 
-    def everything(self) -> Iterator[tuple[str, Look]]:
+    def everything(self) -> Iterator[tuple[str, OpenSubject]]:
         """Yield every version of every registry; one that two registries list alike is yielded once."""
         seen = set()
         for registry in self.registries:
@@ -74,8 +73,11 @@ class Gatherer:
                         seen.add((name, version, block.digest))
                         yield f"{name}@{version}", partial(self.registered, registry, name, version)
 
-    def named(self, refs: Iterable[str]) -> Iterator[tuple[str, Look]]:
+    def named(self, refs: Iterable[str]) -> Iterator[tuple[str, OpenSubject]]:
         """Yield what the references name: registered versions, or artifacts' folders.
+
+        Args:
+            refs: references or artifacts' folders, as the user wrote them.
 
         Raises:
             NotFoundError: no such adapter.
@@ -85,14 +87,18 @@ class Gatherer:
             source = parse_source(ref)
             if isinstance(source, Path):
                 if not os.path.lexists(source / MANIFEST_FILE):
-                    Artifact.open(source)  # says what is there instead
+                    Artifact.open(source)  # raises with what is there instead
                 yield ref, partial(self.local, source)
             else:
                 found = look_up(source, self.registries)
                 yield found.ref, partial(self.registered, found.registry, found.name, found.version)
 
     def local(self, folder: Path) -> Subject:
-        """Return a folder as a subject; an unreadable manifest is a finding."""
+        """Return a folder as a subject; an unreadable manifest is a finding.
+
+        Args:
+            folder: of an artifact.
+        """
         try:
             artifact, problem = Artifact.open(folder), ""
         except AdapterHubError as error:
@@ -109,7 +115,13 @@ class Gatherer:
         )
 
     def registered(self, registry: Registry, name: str, version: str) -> Subject:
-        """Return a version of a registry as a subject, with its claims and its other versions."""
+        """Return a version of a registry as a subject, with its claims and its other versions.
+
+        Args:
+            registry: that lists the version.
+            name: of the adapter, `namespace/name`.
+            version: of it, like `1.2.0`.
+        """
         versions = registry.adapters[name]
         block = versions[version]
         artifact, store, problem = self._open(registry, name, version, block)
@@ -139,7 +151,7 @@ class Gatherer:
 
     @cached_property
     def standings(self) -> Standings:
-        """The strictest status of any version, by the registries or as this machine was told."""
+        """The strictest status of any version, by the registries or as this machine remembers it."""
         return Standings(self.registries)
 
     @property
@@ -172,36 +184,31 @@ class Gatherer:
 
     def _open_first(self, registry: Registry, name: str, version: str, block: VersionBlock) -> Opened:
         """Open the first location that has a manifest; say why there is none otherwise."""
-        tried, elsewhere = [], ""
-        for location in block.locations:
-            if is_hub(location.store):
-                if found := self._pulled(location, registry, block):
-                    return found
-                elsewhere = elsewhere or f"{ELSEWHERE}{location.store}"
-                continue
-            path = location.path or f"{name}/{version}"
-            try:
-                store = open_store(location.store, registry.path)
-            except AdapterHubError as error:
-                tried.append(str(error))
-                continue
-            if not isinstance(store, FolderStore) or not is_safe_path(path):
-                tried.append(f"{location.store} {path}, which is no folder that can be opened here")
-            elif not (store.path / path / MANIFEST_FILE).exists():
-                tried.append(str(store.path / path))
-            else:
-                try:
-                    return Artifact.open(store.path / path), store, ""
-                except AdapterHubError as error:
-                    return None, store, str(error)
-        none = f"{NO_BYTES}{', '.join(tried) or 'any location, because the registry lists none'}"
-        return None, None, elsewhere or none
+        elsewhere = [location.store for location in block.locations if is_hub(location.store)]
 
-    def _pulled(self, location: Location, registry: Registry, block: VersionBlock) -> Opened | None:
-        artifact = self.cache.get(block.digest) if self.cache else None
+        def open_at(location: Location) -> Opened:
+            if is_hub(location.store):
+                return self._pulled(location, registry, block)
+            store, path = open_location(location, registry), location.path or f"{name}/{version}"
+            if not isinstance(store, FolderStore) or not is_safe_path(path):
+                raise InvalidInputError(f"{path} is not a folder that can be opened here")
+            if not (store.path / path / MANIFEST_FILE).exists():
+                raise NotFoundError(f"nothing in {store.path / path}")
+            try:
+                return Artifact.open(store.path / path), store, ""
+            except AdapterHubError as error:
+                return None, store, str(error)
+
+        try:
+            return from_first(NO_BYTES, block.locations, open_at, hint="")
+        except AdapterHubError as error:
+            return None, None, f"{ELSEWHERE}{elsewhere[0]}" if elsewhere else str(error)
+
+    def _pulled(self, location: Location, registry: Registry, block: VersionBlock) -> Opened:
+        artifact = self.cache.get(block.digest)
         if artifact is None:
-            return None
-        return artifact, open_store(location.store, registry.path) if self._ask_hub else None, ""
+            raise NotFoundError("not in the cache")
+        return artifact, open_location(location, registry) if self._ask_hub else None, ""
 
 
 def _manifests(artifacts: Iterable[Artifact | None], name: str) -> Iterator[Manifest]:
@@ -209,7 +216,7 @@ def _manifests(artifacts: Iterable[Artifact | None], name: str) -> Iterator[Mani
 
 
 def _base_model_facts(folders: Mapping[str, Path]) -> dict[str, BaseModelFacts]:
-    """Read the base models that are there; one that is not is told as `base-model-absent`."""
+    """Read the base models that are there; one that is absent is reported as `base-model-absent`."""
     return {
         base_model_id: BaseModelFacts(base_model_digest(folder), linear_shapes(folder))
         for base_model_id, folder in folders.items()
