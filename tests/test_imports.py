@@ -56,6 +56,20 @@ def test_no_module_that_handles_adapters_as_data_imports_anything_heavy(room: st
     assert not loaded_after(program) & HEAVY
 
 
+def test_pulling_imports_neither_the_hub_s_client_nor_what_only_other_verbs_need() -> None:
+    program = (
+        "import sys; from adapter_hub.exchange import pull\n"
+        "print(*(name for name in sys.modules if name.startswith('adapter_hub.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    rooms = {tuple(name.split(".")[1:3]) for name in done.stdout.split()}
+    assert ("exchange", "pulling") in rooms
+    assert not {
+        room for room in rooms if room[0] in ("hub", "cards", "base_model") or room[-1] == "publishing"
+    }
+    assert len(rooms) < 60
+
+
 def test_importing_the_package_does_not_import_jinja_or_click() -> None:
     assert not loaded_after("import adapter_hub") & (HEAVY | {"jinja2", "click"})
 
