@@ -161,7 +161,7 @@ def test_what_does_not_go_with_sources_or_dev_is_told(tmp_path: Path, base_folde
         read_recipe(path)
     text = good.replace('dev = "data/dev"\n', "")
     path.write_text(f'{text}[[data.dev]]\nfolder = "a"\nweight = 2\n')
-    with pytest.raises(InvalidInputError, match=r"dev\[1\].weight: every row of dev is looked at once"):
+    with pytest.raises(InvalidInputError, match=r"dev\[1\].weight: every row of dev is evaluated once"):
         read_recipe(path)
     path.write_text(good.replace("[lora]", "shortest_seconds = 3\nlongest_seconds = 2\n[lora]"))
     with pytest.raises(InvalidInputError, match="longest_seconds 2 is not above shortest_seconds"):

@@ -35,7 +35,7 @@ def test_the_demo_goes_through_the_whole_life_of_an_adapter_and_ends_in_a_table(
         "Lineage",
     ):
         assert f"== {step}" in text
-    table = text[text.index("== Outcome") :]
+    table = text[text.index("== Results") :]
     assert all(row in table for row in ("base model", "LoRA from scratch", "LoRA warm start"))
     assert (out / "card.md").read_text().startswith("---\n")
 
@@ -55,5 +55,5 @@ def test_a_folder_that_is_no_demo_s_is_left_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "adapter_hub", "demo", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "exists and is no folder of a demo; choose another --out" in done.stderr
+    assert "exists and is not the folder of a demo; choose another --out" in done.stderr
     assert (tmp_path / "letter.txt").read_text() == "dear"

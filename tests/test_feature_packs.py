@@ -164,7 +164,7 @@ def test_a_full_disk_is_told_and_a_read_only_cache_is_done_without(
         monkeypatch.setattr(training_features, "write_atomically", write)
 
     refuse(errno.ENOSPC)
-    with pytest.raises(AdapterHubError, match="No space left on device; features take about 60 MB an hour"):
+    with pytest.raises(AdapterHubError, match="No space left on device; features take about 60 MB per hour"):
         prepared(data, base, FeaturePacks(tmp_path / "features", extractor(base)))
     refuse(errno.EROFS)
     tries.clear()

@@ -69,7 +69,9 @@ def test_what_cannot_be_folded_says_why(
     base: BaseModel, adapters: Sequence[Artifact], pair: Artifact, tmp_path: Path
 ) -> None:
     token = make_pair(tmp_path / "token", base, adapters[0], kind="token", seed=21)
-    with pytest.raises(InvalidInputError, match="weighs the halves anew for every token, which no single"):
+    with pytest.raises(
+        InvalidInputError, match="weighs the two LoRAs differently for every token, which no single"
+    ):
         fold(base, token, tmp_path / "out")
     with pytest.raises(InvalidInputError, match="its method is lora; only expert pairs can be folded"):
         fold(base, adapters[0], tmp_path / "out")
@@ -77,7 +79,7 @@ def test_what_cannot_be_folded_says_why(
         fold(base, pair, tmp_path / "out", AdapterRef.parse(f"{pair.manifest.name}@2.0.0"))
     with pytest.raises(InvalidInputError, match="expected NAME@VERSION"):
         fold(base, pair, tmp_path / "out", AdapterRef.parse("small/one"))
-    with pytest.raises(ConflictError, match="exists already"):
+    with pytest.raises(ConflictError, match="already exists"):
         fold(base, pair, tmp_path)
     assert not (tmp_path / "out").exists()
 

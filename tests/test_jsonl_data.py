@@ -121,7 +121,7 @@ BAD_ROWS = {
     ),
     "the home of nobody": (
         {"audio_filepath": "~nosuchuser/a.wav", "text": "en"},
-        "line 1: ~nosuchuser/a.wav: ~ is the home of no user here",
+        "line 1: ~nosuchuser/a.wav: ~ names an unknown user",
     ),
     "a path of two lines": ({"audio_filepath": "clip\n.wav", "text": "en"}, "a line break in audio_filepath"),
     "half a character": (

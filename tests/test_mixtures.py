@@ -156,7 +156,7 @@ def test_the_sampler_repeats_rows_by_weight_and_keeps_the_length(tmp_path: Path,
     for epoch in range(3):
         sampler.set_epoch(epoch)
         visits = Counter(sampler)
-        assert sum(visits.values()) == len(sampler) == prepared.rows_an_epoch == 14
+        assert sum(visits.values()) == len(sampler) == 14
         assert all(visits[row] == 2 for row in range(6))
 
 

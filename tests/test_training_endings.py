@@ -167,7 +167,7 @@ def test_checkpoints_of_other_rows_are_not_gone_on_from(
     change: Callable[[Path], None], tmp_path: Path, data: Path, base_folder: Path
 ) -> None:
     path, out = recipe(tmp_path, base_folder, epochs=1), tmp_path / "out"
-    with pytest.raises(ConflictError, match="appeared during training"):
+    with pytest.raises(ConflictError, match="was created during training"):
         trained(tmp_path, path, "out", in_the_way(out))
     shutil.rmtree(out)
     change(data)
@@ -185,7 +185,7 @@ def test_too_little_memory_to_load_is_one_line(
 
     monkeypatch.setattr(torch.nn.Module, "to", refuse)
     with pytest.raises(
-        OutOfMemoryError, match="training: not enough memory; end what else uses it"
+        OutOfMemoryError, match="training: not enough memory; end other programs that use it"
     ) as caught:
         train(recipe(tmp_path, base_folder), tmp_path / "out", **places(tmp_path))
     assert "\n" not in str(caught.value)

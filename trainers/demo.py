@@ -1,9 +1,9 @@
 """The whole life of an adapter, offline, in minutes: `adapter-hub demo`.
 
-Spanish is not in the embedded catalogue, and little of it was in the embedded base model's training: its
+Spanish is not in the embedded catalogue, and the embedded base model was trained on little of it. Spanish
 speech is synthesised, a seed is chosen by similarity, a warm start and a twin from scratch are trained,
-evaluated, published into a scratch registry, pulled back, run, and audited. Every step names the command
-that does the same by hand. The outcome is printed as it is.
+evaluated, published into a scratch registry, pulled back, run, and audited. Every step shows the command
+that does the same by hand. The results are printed whatever they are.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ MADE = (  # what a demo leaves in its folder
 
 @dataclass
 class Stage:
-    """Where the demo works, and what it found out so far."""
+    """Where the demo works, and its results so far."""
 
     out: Path
     say: Tell
@@ -111,7 +111,12 @@ class Stage:
 
     @contextmanager
     def step(self, title: str, command: str = "") -> Iterator[None]:
-        """Announce a step, and tell how long it took."""
+        """Announce a step, and say afterwards how long it took.
+
+        Args:
+            title: a heading.
+            command: what does the same by hand, without the program's name; empty for none.
+        """
         began = time.monotonic()
         self.say(f"\n== {title}")
         if command:
@@ -121,7 +126,7 @@ class Stage:
 
 
 def demonstrate(out: Path, *, say: Tell, quick: bool = False) -> None:
-    """Run the demo in folder `out`, which keeps speech and adapters for another look.
+    """Run the demo in folder `out`, where speech and adapters are kept.
 
     Args:
         out: a folder of a previous demo is replaced, anything else is left alone.
@@ -148,10 +153,10 @@ def _prepare(out: Path, say: Tell, quick: bool) -> Stage:
     marker = out / MARKER
     if out.exists():
         if not marker.is_file() or out.is_symlink():
-            raise AdapterHubError(f"{out}: exists and is no folder of a demo; choose another --out")
+            raise AdapterHubError(f"{out}: exists and is not the folder of a demo; choose another --out")
         if others := sorted({path.name for path in out.iterdir()} - set(MADE)):
             raise AdapterHubError(
-                f"{out}: holds {others[0]}, which no demo made and which would be lost; move it elsewhere, "
+                f"{out}: holds {others[0]}, which the demo did not make and would delete; move it elsewhere, "
                 "or choose another --out"
             )
         shutil.rmtree(out)
@@ -169,7 +174,7 @@ def _prepare(out: Path, say: Tell, quick: bool) -> Stage:
 
 
 def _speech(stage: Stage) -> Path:
-    """Synthesise Spanish spoken numbers: other voices and numbers for training, dev and test."""
+    """Synthesise Spanish spoken numbers, with different voices and numbers for training, dev and test."""
     sizes = QUICK_SIZES if stage.quick else SIZES
     with stage.step(f"Speech: {sum(sizes.values())} Spanish utterances by espeak-ng"):
         write_corpus(stage.out / DATA, LANGUAGE, sizes, processes=2, progress=lambda *_: None)
@@ -210,7 +215,7 @@ def _train_both(stage: Stage) -> tuple[Artifact, Artifact]:
 
 
 def _last_of_each(say: Tell) -> Tell:
-    """Show what training says; of its steps only those with a dev loss."""
+    """Return a `Tell` for training that shows of its steps only those with a dev loss."""
 
     def tell(line: str) -> None:
         if not line.startswith("step ") or "dev loss" in line:
@@ -236,13 +241,13 @@ def _pull_and_transcribe(stage: Stage, child: Artifact, data: Path) -> None:
 
 
 def _polish(stage: Stage, child: Artifact) -> None:
-    """Show invariant 6: Polish rows do not change when the child works in the row beside them."""
+    """Show that Polish rows are bit-identical when another adapter works in the rows beside them."""
     with stage.step("Polish, before and beside the child"):
         folder = write_corpus(stage.out / "spoken-numbers-pl", "pl", {"test": 4}, progress=lambda *_: None)
-        audios = [read_audio(row.path) for row in read_dataset(Path(folder), "test").rows]
+        clips = [read_audio(row.path) for row in read_dataset(Path(folder), "test").rows]
         polish = load_adapter(stage.base, pull("mini/pl", Places(stage.registries, cache=stage.cache)))
         spanish = load_adapter(stage.base, child)
-        features = torch.from_numpy(log_mel(stage.base.processor.feature_extractor, audios))
+        features = torch.from_numpy(log_mel(stage.base.processor.feature_extractor, clips))
         before = _logits(stage.base, features, [polish, None, polish, None])
         beside = _logits(stage.base, features, [polish, spanish, polish, spanish])
         same = torch.equal(before[0::2], beside[0::2])
@@ -280,7 +285,7 @@ def _account(stage: Stage, child: Artifact) -> None:
 
 
 def _table(stage: Stage, child: Artifact, twin: Artifact) -> None:
-    stage.say(f"\n== Outcome, after {time.monotonic() - stage.began:.0f} s")
+    stage.say(f"\n== Results, after {time.monotonic() - stage.began:.0f} s")
     rows: Iterable[tuple[str, str]] = (
         ("base model", "base-model"),
         ("LoRA from scratch", twin.ref),

@@ -2,12 +2,12 @@
 
     folded = fold(base, pair, Path("out/da-folded"), AdapterRef.parse("mini/da-folded@1.0.0"))
 
-A static gate has the same two shares for every token, so the pair is the LoRA
+A static gate gives every token the same two shares, so the pair equals the LoRA
 
     A = [A_p; A_c],   B = [g₀·s_p·B_p, g₁·s_c·B_c]
 
 of rank r_p + r_c, exactly; plain PEFT and vLLM load it. It is a composition without training: method
-`average` with the pair as its one component, which brings the pair's whole lineage along.
+`average` with the pair as its only component, so that the pair's whole lineage is kept.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = No
         base: the pair's base model, in float32.
         pair: an expert pair whose gate is static.
         out: a folder that does not exist yet.
-        ref: name and version of the new adapter; by default the pair's with `-folded` behind its name.
+        ref: name and version of the new adapter; by default the pair's with `-folded` appended to its name.
 
     Raises:
-        InvalidInputError: no pair, a gate that depends on the token, or the pair's own name.
-        ConflictError: `out` exists. IntegrityError: the pair is not sound.
+        InvalidInputError: not an expert pair, a gate that depends on the token, the pair's own name, or a
+            rank above the largest that can be loaded.
+        ConflictError: `out` exists. IntegrityError: the pair is damaged.
     """
     manifest = pair.manifest
     if manifest.gate is None:
@@ -52,7 +53,7 @@ def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = No
         )
     if manifest.gate.kind != "static":
         raise InvalidInputError(
-            f"{pair.ref}: its gate weighs the halves anew for every token, which no single LoRA does; "
+            f"{pair.ref}: its gate weighs the two LoRAs differently for every token, which one LoRA cannot; "
             'only a pair with gate.kind = "static" can be folded'
         )
     name, version = (ref.name, ref.version) if ref else (f"{manifest.name}-folded", manifest.version)
@@ -60,11 +61,11 @@ def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = No
         raise InvalidInputError(f"--as {name}: expected NAME@VERSION, like {name}@{manifest.version}")
     if name == manifest.name:
         raise InvalidInputError(
-            f"{name}: is the pair's own name, and a LoRA is no version of a pair; choose another"
+            f"{name}: is the pair's own name, and a LoRA is not a version of a pair; choose another name"
         )
     _check_ranks(pair)
     if out.exists():
-        raise ConflictError(f"{out}: exists already; choose another --out or remove it")
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     adapter = load_adapter(base, pair)
     try:
         with folder_in_the_making(out) as folder:
@@ -73,12 +74,12 @@ def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = No
             fields = _fields(pair, name, version) | {"probe": measure_probe(base, folder)}
             seal(folder, fields)
     except FileExistsError:
-        raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
+        raise ConflictError(f"{out}: was created meanwhile; choose another --out") from None
     return Artifact.open(out)
 
 
 def _check_ranks(pair: Artifact) -> None:
-    """One LoRA has the ranks of both halves together, and it has to be one that can be loaded."""
+    """Refuse a pair whose ranks together are more than a LoRA that can be loaded may have."""
     ranks = Counter[str]()
     for section in pair.manifest.lora:
         ranks.update({module.path: module.rank for module in section.modules})
@@ -91,7 +92,7 @@ def _check_ranks(pair: Artifact) -> None:
 
 
 def _write(folder: Path, adapter: ResidentAdapter, pair: Artifact) -> None:
-    """Write the buffer, where shares and scalings are in B already, as PEFT's two files."""
+    """Write the pair's weights as PEFT's two files; B already holds shares and scalings."""
     tensors, modules = {}, []
     for part in adapter.layout.modules:
         key = f"{PREFIX}{part.path}.lora_{{}}.weight"

@@ -1,4 +1,4 @@
-"""Write a full fine-tune: a folder that transformers opens, and the record of how it came to be.
+"""Write a full fine-tune: a folder that transformers opens, and the record of its training.
 
     record = write_full_fine_tune(folder, result, inputs)
 
@@ -24,9 +24,9 @@ def write_full_fine_tune(folder: Path, result: TrainingResult, inputs: Inputs) -
     """Write the model with its processor to `folder`, and the record last.
 
     Args:
-        folder: empty.
-        result: of method full-fine-tuning.
-        inputs: what it was trained from.
+        folder: an empty folder.
+        result: of a training by method full-fine-tuning.
+        inputs: of the training.
     """
     with quiet():
         result.trainable.whisper.save_pretrained(str(folder))

@@ -1,4 +1,4 @@
-"""What a training starts from: recipe, base model, examples and parents, gathered before the first step."""
+"""The inputs of a training: recipe, base model, examples and parents, gathered before the first step."""
 
 from __future__ import annotations
 
@@ -34,26 +34,36 @@ TELL_SECONDS = 5.0  # between two lines of progress while data is read
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that decides the outcome of a training."""
+    """Everything that decides the result of a training.
+
+    Attributes:
+        file: the recipe.
+        base: the loaded base model, which training does not change.
+        train: examples to train on.
+        dev: examples whose loss is measured after each epoch; None without.
+        parents: by role, `seed` and `expert`.
+        similarity: what was measured to choose parents.
+        cache: the cache folder.
+    """
 
     file: RecipeFile
     base: BaseModel
     train: PreparedSplit
     dev: PreparedSplit | None
-    parents: Mapping[str, Artifact]  # by role: seed, expert
+    parents: Mapping[str, Artifact]
     similarity: tuple[Similarity, ...]
     cache: Path
 
     @property
     def key(self) -> str:
-        """Names the folder of checkpoints: other inputs, other folder."""
+        """Name of the folder of checkpoints; other inputs have another one."""
         digests = [self.parents[role].digest for role in sorted(self.parents)]
         splits = [_split_key(split) for split in (self.train, self.dev) if split is not None]
         return sha256_hex(canonical_bytes([self.file.text, self.base.digest, splits, digests]))[:16]
 
 
 def _split_key(split: PreparedSplit) -> str:
-    """Return what stands for a split's rows in their order; `sha256` leaves out order and languages."""
+    """Return a digest of a split's rows in their order; `sha256` leaves out order and languages."""
     rows = [(row.id, row.language, row.tokens, row.weight, row.seconds) for row in split.examples]
     return sha256_hex(json.dumps([split.sha256, rows]).encode())
 
@@ -61,7 +71,19 @@ def _split_key(split: PreparedSplit) -> str:
 def gather(
     file: RecipeFile, registries: Sequence[Registry], cache: Cache, device: str | None, tell: Tell
 ) -> Inputs:
-    """Read the data, load the base model and find the parents of a recipe."""
+    """Read the data, load the base model and find the parents of a recipe.
+
+    Args:
+        file: the recipe.
+        registries: where parents are searched, in order.
+        cache: for features, data sets on the Hub and parents.
+        device: of the base model, torch's name; None for a GPU if there is one.
+        tell: receives lines of progress.
+
+    Raises:
+        NotFoundError, InvalidInputError: base model, data or parents that do not exist or cannot be used.
+        IntegrityError: damaged files. AccessError, UnreachableError: of the Hub.
+    """
     recipe = file.recipe
     name = recipe.base_model.id
     base = load_base_model(
@@ -70,26 +92,26 @@ def gather(
     if recipe.decode_language is not None:
         base.check_languages([recipe.decode_language])
     sources = read_sources(file, "train", cache.folder, tell)
-    watched = read_sources(file, "dev", cache.folder, tell)
+    dev_sources = read_sources(file, "dev", cache.folder, tell)
     parents, similarity = find_parents(
         file, base, rows_in_adapter_language(sources, file), registries, cache, tell
     )
     with _features(file, base, cache, tell) as features:
         train = _prepare("train", sources, base, file, features, tell)
-        dev = _prepare("dev", watched, base, file, features, tell) if watched else None
+        dev = _prepare("dev", dev_sources, base, file, features, tell) if dev_sources else None
     return Inputs(file, base, train, dev, parents, similarity, cache.folder)
 
 
 @contextlib.contextmanager
 def _features(file: RecipeFile, base: BaseModel, cache: Cache, tell: Tell) -> Iterator[FeatureStore]:
-    """Open the features on disk, after another process that computes those of the same data is done.
+    """Open the features on disk; wait while another process computes those of the same data.
 
-    ProcessGroup that train together (torchrun) would otherwise compute them all at once.
+    Processes that train together (torchrun) would otherwise all compute them.
     """
     folder = cache.folder / "features"
     data = canonical_bytes([str(file.folder.resolve()), file.recipe.data.to_json()])
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a read-only cache: each for itself
+        with contextlib.suppress(OSError):  # a read-only cache: every process computes its own
             make_private(cache.folder)
             folder.mkdir(parents=True, exist_ok=True)
             lock = lock_file(folder / f"{sha256_hex(data)[:16]}.lock", -1)
@@ -102,7 +124,7 @@ def _features(file: RecipeFile, base: BaseModel, cache: Cache, tell: Tell) -> It
         try:
             yield features
         except KeyboardInterrupt:
-            features.flush()  # what was computed until Ctrl-C need not be computed again
+            features.flush()  # what was computed before Ctrl-C is kept
             raise
 
 

@@ -1,4 +1,7 @@
-"""The parents of an adapter: named by the recipe, or the most similar language's (equation 4)."""
+"""The parents of an adapter: named by the recipe, or that of the most similar language.
+
+Similarity is LoRA-Whisper's equation 4, see `adapter_hub.trainers.similarity`.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,22 @@ def find_parents(
     cache: Cache,
     tell: Tell,
 ) -> tuple[dict[str, Artifact], tuple[Similarity, ...]]:
-    """Pull the parents that a recipe names, by role, and measure why the nearest ones are.
+    """Pull the parents that a recipe names, and measure similarity where it asks for the nearest.
+
+    Args:
+        file: the recipe.
+        base: its base model.
+        dataset: speech of the new language.
+        registries: searched in order.
+        cache: where parents are pulled to.
+        tell: receives lines of progress.
+
+    Returns:
+        The parents by role (`seed`, `expert`), and the similarities that were measured.
 
     Raises:
         NotFoundError: no such adapter, or none that could be the nearest.
-        InvalidInputError: one for another base model, or an expert that is no ordinary LoRA.
+        InvalidInputError: a parent for another base model, or an expert that is not an ordinary LoRA.
     """
     search = _Search(file, base, dataset, registries, cache, tell)
     recipe, parents = file.recipe, {}
@@ -50,7 +64,7 @@ def find_parents(
 
 @dataclass
 class _Search:
-    """Where parents are looked for, and what was measured on the way."""
+    """Where parents are searched, and what was measured for it."""
 
     file: RecipeFile
     base: BaseModel
@@ -61,7 +75,12 @@ class _Search:
     measured: dict[tuple[object, ...], Similarity] = field(default_factory=dict)
 
     def find(self, role: str, table: ParentTable) -> Artifact:
-        """Return the parent of a role."""
+        """Return the parent of a role.
+
+        Args:
+            role: `seed` or `expert`.
+            table: the recipe's.
+        """
         parent = pull(self._ref(role, table), Places(self.registries, cache=self.cache))
         pin = parent.manifest.base_model
         if pin.digest != self.base.digest:
@@ -69,10 +88,10 @@ class _Search:
                 f"{role} {parent.ref}: made for base model {pin.id}, digest {pin.digest}, "
                 f"not {self.base.digest}"
             )
-        if parent.manifest.created > (now := utc_now()):  # sealing what was trained would refuse it then
+        if parent.manifest.created > (now := utc_now()):  # sealing would refuse it after the training
             raise InvalidInputError(
                 f"{role} {parent.ref}: created {parent.manifest.created}, this machine's clock says {now}; "
-                "a parent is older than its child: set the clock, or train later"
+                "a parent must be older than its child: set the clock, or train later"
             )
         self.tell(f"{role}: {parent.ref}")
         return parent

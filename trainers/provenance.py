@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def code_revision() -> tuple[str | None, bool | None]:
-    """Return the commit of this code and whether it was changed since; None outside of its checkout."""
+    """Return the commit of this code and whether files differ from it; None outside of a checkout."""
     file = Path(__file__).resolve()
     here = file.parent
     try:
-        # installed in an environment inside of somebody's checkout, it is no part of that
+        # installed in an environment inside another checkout, it is not a part of that checkout
         subprocess.run(
             ["git", "ls-files", "--error-unmatch", file.name],
             cwd=here,

@@ -1,9 +1,9 @@
-"""A recipe as the manifest holds it: what it says, without its comments and without paths of a machine.
+"""A recipe as the manifest holds it: without comments and without paths of this machine.
 
     published_recipe(read_recipe(Path("es.toml")))     # TOML that `train` reads again
 
-Comments are for its writer, and tokens were found in them. A path stands for something: data for the
-name of the data set, a folder of a base model or of an adapter for what that is called in public.
+Comments are for the author, and may hold secrets such as tokens. A path is replaced by a name: the folder of
+a data set by the data set's name, the folder of a base model or an adapter by its public name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from adapter_hub.trainers.recipe import TABLES, RecipeFile
 def published_recipe(file: RecipeFile) -> str:
     """Return normalised TOML: the keys that the recipe gives, tables and keys in one order.
 
-    Two recipes that differ in comments, order, spelling or the place of their folders give the same text.
+    Two recipes that differ in comments, order, notation or the location of their folders give the same text.
+
+    Args:
+        file: the recipe, with the folder that its paths are relative to.
     """
     given = file.recipe.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
     tables = {name: dict(sorted(given[name].items())) for name in TABLES if name in given}

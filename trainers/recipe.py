@@ -1,4 +1,4 @@
-"""Recipes: the only input of training, a TOML file that is embedded verbatim in the manifest.
+"""Recipes: the only input of training, a TOML file; its keys become part of the manifest.
 
     recipe = read_recipe(Path("recipes/mini/da.toml")).recipe
 
@@ -27,10 +27,21 @@ from adapter_hub.formats.manifest import MAXIMUM_RANK, Name, VersionText
 from adapter_hub.formats.reference import check_name
 from adapter_hub.hub.names import check_pin
 
+# the linears that LoRA-Whisper adapts (arXiv 2406.06619, section 4.2)
 PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 NEAREST = "nearest"
 EXPERT = "expert"  # as a seed: the pair's own parent
 FULL_FINE_TUNING = "full-fine-tuning"
+RECIPE_BYTES = 2**20  # at most
+SHOWN, SHOWN_CHARACTERS = 5, 60  # unknown keys in one error, and characters of each
+KEY_PARTS = 32  # of a dotted key: reading one takes time quadratic in its parts
+# strings and comments, which may hold dots without being a key
+_NO_KEYS = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*"""|' + r"'''(?:[^']|'(?!''))*'''|"
+    r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'|#[^\n]*",
+    re.DOTALL,
+)
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){{{KEY_PARTS}}}")
 
 Positive = Annotated[int, Field(ge=1)]
 Rank = Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
@@ -40,52 +51,52 @@ RandomSeed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy's and torch's g
 class AdapterTable(Record):
     """`[adapter]`: what the adapter is called and what it is for.
 
-    Method `full-fine-tuning` trains every weight of the base model: a baseline of the papers, whose
-    outcome is a Whisper folder and never an adapter.
+    Method `full-fine-tuning` trains every weight of the base model: a baseline of the papers. Its result is
+    a Whisper folder, not an adapter.
     """
 
     name: Name  # namespace/name, as in `adapter-hub pull namespace/name`
     version: VersionText  # MAJOR.MINOR.PATCH
     method: Literal["lora", "warm-start", "expert-pair", "full-fine-tuning"]  # how it is trained
-    language: Text | None = None  # BCP 47; adapters need it, a full fine-tune takes its data's languages
-    decode_language: Text | None = None  # Whisper's language to borrow, where it has no token for `language`
+    language: Text | None = None  # BCP 47; a full fine-tune uses its data's languages instead
+    decode_language: Text | None = None  # whose token to use where Whisper has none for `language`
     task: Literal["transcribe", "translate"] = "transcribe"  # which of Whisper's tasks it is trained for
-    timestamps: bool = False  # with timestamp tokens; clips have no times, so only false is taken
-    authors: tuple[Text, ...] = ()  # who trains it
-    license: Text  # SPDX expression of what is trained
+    timestamps: bool = False  # with timestamp tokens; clips have no word times, so only false is accepted
+    authors: tuple[Text, ...] = ()  # who trained it
+    license: Text  # SPDX expression, of the adapter
 
 
 class BaseModelTable(Record):
     """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model."""
 
-    id: Text = EMBEDDED_ID  # like openai/whisper-small, or a folder
-    revision: Text | None = None  # of a model on the Hub: a branch, a tag or a commit
+    id: Text = EMBEDDED_ID  # such as openai/whisper-small, or a folder
+    revision: Text | None = None  # of a model on the Hub: branch, tag or commit
 
 
 class ParentTable(Record):
-    """A parent: a reference, or `nearest` for the most similar base language (equation 4).
+    """A parent: a reference, or `nearest` for that of the most similar base language (equation 4).
 
     The seed of an expert pair's child may also be `expert`: the pair's own parent.
     """
 
-    adapter: Text  # a reference like mini/it@1.0.0, a folder, or `nearest`
-    among: tuple[Text, ...] = ()  # base languages to choose among; empty: all that the registries offer
-    segments: Positive = 200  # training utterances whose language is identified
-    random_seed: RandomSeed = 1  # draws them
+    adapter: Text  # a reference such as mini/it@1.0.0, a folder, or `nearest`
+    among: tuple[Text, ...] = ()  # base languages to choose among; by default all that the registries have
+    segments: Positive = 200  # training utterances whose language is identified, at most
+    random_seed: RandomSeed = 1  # decides which
 
 
 class GateTable(Record):
-    """`[gate]`, for expert pairs; the paper defines none, these are our readings.
+    """`[gate]`, for expert pairs; the paper does not define the gate, these are our readings.
 
     `token`: softmax of a linear map of each token, per adapted linear. `static`: one learned pair of
     weights per adapted linear; `adapter-hub fold` turns such a pair into one ordinary LoRA.
     """
 
-    kind: Literal["token", "static"] = "token"  # weights for each token, or the same for all
+    kind: Literal["token", "static"] = "token"  # weights that differ by token, or the same for all tokens
 
 
 class SourceTable(Record):
-    """One source of a mixture, `[[data.train]]` or `[[data.dev]]`: exactly one of the first three keys.
+    """One source of a mixture, `[[data.train]]` or `[[data.dev]]`; needs exactly one of the first three keys.
 
     `folder` holds `metadata.jsonl` or `.csv` beside its audio; `manifest` is a JSONL file with
     `audio_filepath`, `duration` and `text`; `dataset` is a data set on the Hub, read at `revision`.
@@ -93,18 +104,18 @@ class SourceTable(Record):
 
     folder: Text | None = None  # with metadata.jsonl or .csv and audio
     manifest: Text | None = None  # a JSONL file
-    dataset: Text | None = None  # on the Hub, like google/fleurs
-    config: Text | None = None  # of `dataset`: a configuration, "da_dk"
-    split: Text | None = None  # of `dataset`
+    dataset: Text | None = None  # on the Hub, such as google/fleurs
+    config: Text | None = None  # of `dataset`: a configuration, such as "da_dk"
+    split: Text | None = None  # of `dataset`, such as "train"
     revision: Text | None = None  # of `dataset`: a commit, 40 hexadecimal digits
-    audio_column: Text = "audio"  # of `dataset`
-    text_column: Text = "transcription"  # of `dataset`
-    language: Text | None = None  # of rows that do not name one; by default the adapter's
-    decode_language: Text | None = None  # of rows, where Whisper has no token for their language
-    weight: Annotated[float, Field(gt=0, le=100)] = 1.0  # how often a row is seen in an epoch
-    hours: Annotated[float, Field(gt=0)] | None = None  # at most so much audio, chosen by random_seed
-    id: Text | None = None  # what the manifest calls it
-    license: Text | None = None  # of this source
+    audio_column: Text = "audio"  # of `dataset`, with the audio files
+    text_column: Text = "transcription"  # of `dataset`, with the references
+    language: Text | None = None  # BCP 47, of rows that do not state one; by default the adapter's
+    decode_language: Text | None = None  # whose token to use, as in [adapter]
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0  # how often a row is visited per epoch
+    hours: Annotated[float, Field(gt=0)] | None = None  # of audio, at most; rows are chosen by random_seed
+    id: Text | None = None  # its name in the manifest
+    license: Text | None = None  # SPDX expression, of this source
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -125,15 +136,15 @@ Sources = Text | Annotated[tuple[SourceTable, ...], Field(min_length=1)]
 
 
 class DataTable(Record):
-    """`[data]`: a folder, or a list of sources; `dev` is watched, never trained on."""
+    """`[data]`: a folder, or a list of sources; `dev` is evaluated after each epoch, never trained on."""
 
     train: Sources  # a folder, or a list of sources
-    dev: Sources | None = None  # the same; its loss is measured after each epoch
-    id: Text | None = None  # what the manifest calls the data, if it is one folder
-    revision: Text | None = None  # which state of it
-    license: Text | None = None  # of the data, for sources that name none
-    shortest_seconds: Annotated[float, Field(ge=0)] = 0.0  # shorter rows are dropped, and reported
-    longest_seconds: Annotated[float, Field(gt=0)] | None = None  # default: the base model's chunk
+    dev: Sources | None = None  # a folder, or a list of sources; its loss is measured after each epoch
+    id: Text | None = None  # name of the data in the manifest, if it is one folder
+    revision: Text | None = None  # version of that folder, in the manifest
+    license: Text | None = None  # SPDX expression, of the data; of sources that do not state one
+    shortest_seconds: Annotated[float, Field(ge=0)] = 0.0  # shorter rows are dropped and reported
+    longest_seconds: Annotated[float, Field(gt=0)] | None = None  # by default the base model's chunk
 
     @model_validator(mode="after")
     def _fits_its_sources(self) -> Self:
@@ -141,7 +152,7 @@ class DataTable(Record):
             raise ValueError("id and revision go with one folder; give them to the sources instead")
         for number, source in enumerate(self.dev or () if not isinstance(self.dev, str) else (), 1):
             if source.weight != 1:
-                raise ValueError(f"dev[{number}].weight: every row of dev is looked at once; leave it out")
+                raise ValueError(f"dev[{number}].weight: every row of dev is evaluated once; leave it out")
         if self.longest_seconds is not None and self.longest_seconds <= self.shortest_seconds:
             raise ValueError(f"longest_seconds {self.longest_seconds:g} is not above shortest_seconds")
         return self
@@ -151,8 +162,8 @@ class LoraTable(Record):
     """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2)."""
 
     rank: Rank = 32  # r, of B (outputs x r) and A (r x inputs)
-    alpha: Annotated[float, Field(gt=0)] | None = None  # default: twice the rank
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of what goes into A
+    alpha: Annotated[float, Field(gt=0)] | None = None  # by default twice the rank
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the input of A
     modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES  # linears, in every layer
     rank_pattern: dict[str, Rank] = Field(default_factory=dict)  # PEFT's: module name or pattern to rank
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the published weights
@@ -163,16 +174,16 @@ class TrainingTable(Record):
 
     epochs: Positive = 10  # passes over the training data
     steps: Positive | None = None  # optimiser steps, instead of epochs
-    batch_size: Positive = 16  # rows of a step, or of each accumulated part; processes share them
-    gradient_accumulation: Positive = 1  # batches whose gradients make one step
-    gradient_checkpointing: bool = False  # less memory, more time
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the arithmetic (autocast)
-    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # of AdamW, at the end of the warm-up
+    batch_size: Positive = 16  # rows of a batch; several processes share them
+    gradient_accumulation: Positive = 1  # batches per step
+    gradient_checkpointing: bool = False  # uses less memory and more time
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the computation (autocast)
+    peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # of AdamW, reached at the end of the warm-up
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of all steps
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropy
     early_stopping: Positive | None = None  # epochs without a lower dev loss; the best epoch is kept
-    spec_augment: bool = False  # mask bands of time and of mel channels
+    spec_augment: bool = False  # mask bands of time and of mel channels (arXiv 1904.08779)
     audio_length: Literal["batch", "chunk"] = "chunk"  # pad to the longest clip of a batch, or to the chunk
     random_seed: RandomSeed = 1  # of initialisation, order, masks and dropout
 
@@ -190,13 +201,24 @@ TABLES: Mapping[str, type[Record]] = {
 
 
 class Recipe(Record):
-    """A whole recipe; see `adapter_hub.trainers.recipe`."""
+    """A whole recipe.
+
+    Attributes:
+        adapter: what it is called and how it is trained.
+        data: what it is trained on.
+        base_model: what it adapts.
+        seed: where a warm start, or the child of an expert pair, starts from.
+        expert: the frozen parent of an expert pair.
+        gate: of an expert pair.
+        lora: rank, modules and dtype.
+        training: of the optimiser.
+    """
 
     adapter: AdapterTable
     data: DataTable
     base_model: BaseModelTable = BaseModelTable()
-    seed: ParentTable | None = None  # warm-start; expert-pair, for the child
-    expert: ParentTable | None = None  # expert-pair: the frozen parent
+    seed: ParentTable | None = None
+    expert: ParentTable | None = None
     gate: GateTable | None = None
     lora: LoraTable = LoraTable()
     training: TrainingTable = TrainingTable()
@@ -228,7 +250,7 @@ class Recipe(Record):
 
     @property
     def decode_language(self) -> str | None:
-        """The Whisper token's language: the adapter's own unless the recipe borrows one."""
+        """The language whose token is used: the adapter's own unless the recipe borrows another one."""
         return self.adapter.decode_language or self.adapter.language
 
     @property
@@ -237,36 +259,33 @@ class Recipe(Record):
         return self.lora.alpha if self.lora.alpha is not None else 2.0 * self.lora.rank
 
 
-MAXIMUM_RECIPE = 2**20  # bytes
-SHOWN, SHOWN_CHARACTERS = 5, 60  # unknown keys in one error, and of each
-KEY_PARTS = 32  # of a dotted key, whose reading takes the square of their number
-# what may hold dots without being a key: strings and comments
-_NO_KEYS = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*"""|' + r"'''(?:[^']|'(?!''))*'''|"
-    r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'|#[^\n]*",
-    re.DOTALL,
-)
-_LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){{{KEY_PARTS}}}")
-
-
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe with its text and the folder that its paths are relative to."""
+    """A recipe that was read from a file.
+
+    Attributes:
+        recipe: what it says.
+        text: the file's text.
+        folder: the file's folder, which its paths are relative to.
+    """
 
     recipe: Recipe
     text: str
     folder: Path
 
     def resolve(self, path: str) -> Path:
-        """Return a path of the recipe as one that can be opened.
+        """Return a path of the recipe relative to the recipe's folder.
+
+        Args:
+            path: as in the recipe; absolute ones and `~` are allowed.
 
         Raises:
-            InvalidInputError: `~` of no user here, or a NUL in it.
+            InvalidInputError: `~` of an unknown user, or a NUL character.
         """
         try:
             whole = self.folder / Path(path).expanduser()
         except RuntimeError:
-            raise InvalidInputError(f"recipe: {shown(path)}: ~ is the home of no user here") from None
+            raise InvalidInputError(f"recipe: {shown(path)}: ~ names an unknown user") from None
         if "\0" in path:
             raise InvalidInputError(f"recipe: {shown(path)}: a NUL character in a path")
         return whole
@@ -276,13 +295,14 @@ def read_recipe(path: Path) -> RecipeFile:
     """Read and check a recipe.
 
     Raises:
-        NotFoundError: no such file. InvalidInputError: not TOML, an unknown key (with the one that
-            was probably meant), a value out of range, an impossible combination.
+        NotFoundError: no such file.
+        InvalidInputError: not TOML, an unknown key (with the one that was probably meant), a value out of
+            range, keys that do not go together.
     """
     if not path.is_file():
         raise NotFoundError(f"{path}: no such recipe; `adapter-hub recipe new lora` writes one")
     try:
-        text = read_bounded(path, MAXIMUM_RECIPE, where=f"{path} (a TOML recipe)").decode("utf-8")
+        text = read_bounded(path, RECIPE_BYTES, where=f"{path} (a TOML recipe)").decode("utf-8")
         tables = _toml(text)
     except AdapterHubError:
         raise
@@ -307,11 +327,11 @@ def _toml(text: str) -> dict[str, Any]:
     """Return the tables of a TOML text.
 
     Raises:
-        TOMLDecodeError: not TOML; a key of so many parts that reading it would take hours.
-        ValueError, RecursionError: more than Python can hold.
+        TOMLDecodeError: not TOML, or a key of so many parts that reading it would take hours.
+        ValueError, RecursionError: numbers or nesting that Python cannot read.
     """
     if _LONG_KEY.search(_NO_KEYS.sub("s", text)):
-        raise tomllib.TOMLDecodeError(f"a key of {KEY_PARTS} parts or more, which no recipe needs")
+        raise tomllib.TOMLDecodeError(f"a dotted key of {KEY_PARTS} parts or more")
     return tomllib.loads(text)
 
 
@@ -331,21 +351,21 @@ def _unknown_keys(table: Mapping[str, Any], model: type[Record], place: str) -> 
 
 
 def _tuples(value: Any) -> Any:
-    """TOML has arrays only; records hold tuples."""
+    """Return TOML's arrays as tuples, which records hold."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-TEMPLATE = """\
-# A recipe of adapter-hub: everything that decides how the adapter is trained. Paths are relative to it.
+_TEMPLATE = """\
+# A recipe of adapter-hub: all that decides how the adapter is trained. Paths are relative to this file.
 
 [adapter]
 name = "{namespace}/{language}{suffix}"
 version = "1.0.0"
 method = "{method}"
 language = "{language}"        # BCP 47; if Whisper has no token for it, add decode_language = "…"
-license = "CC-BY-4.0"          # of what is trained (an SPDX expression); check your data's
+license = "CC-BY-4.0"          # of the adapter (an SPDX expression); check your data's licence
 authors = ["Your Name"]
 
 [base_model]
@@ -390,7 +410,7 @@ dtype = "float16"              # of the published weights; training is in float3
 
 
 def new_recipe(method: str, *, language: str, namespace: str, base_model: str) -> str:
-    """Return the text of a recipe to start from.
+    """Return the text of a new recipe, with comments.
 
     Args:
         method: one of `adapter_hub.trainers.methods.table.METHODS`.
@@ -399,7 +419,7 @@ def new_recipe(method: str, *, language: str, namespace: str, base_model: str) -
         base_model: the embedded model's id, a Hub id or a folder.
     """
     mini, full = base_model == EMBEDDED_ID, method == FULL_FINE_TUNING
-    return TEMPLATE.format(
+    return _TEMPLATE.format(
         method=method,
         language=language,
         namespace=namespace,

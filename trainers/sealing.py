@@ -1,4 +1,4 @@
-"""Write what was trained as an artifact: weights in PEFT's format, the ancestors, the manifest."""
+"""Write a trained adapter as an artifact: weights in PEFT's format, ancestors' manifests, manifest."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from adapter_hub.trainers.provenance import code_revision
 from adapter_hub.trainers.published_recipe import published_recipe
 from adapter_hub.trainers.recipe import GateTable
 
-HALVES: tuple[Role, Role] = ("parent", "child")
+PAIR_ROLES: tuple[Role, Role] = ("parent", "child")
 
 
 def write_adapter(folder: Path, result: TrainingResult, inputs: Inputs) -> Artifact:
-    """Write what was trained to `folder` and seal it.
+    """Write a trained adapter to `folder` and seal it.
 
     Args:
-        folder: empty.
-        result: of any method that makes an adapter.
-        inputs: what it was trained from.
+        folder: an empty folder.
+        result: of a training by any method but full-fine-tuning.
+        inputs: of the training.
 
     Raises:
         DivergedError: the weights are too large for the recipe's dtype.
@@ -72,22 +72,22 @@ def _write_tensors(path: Path, state: State, dtype: str) -> None:
 
 
 def _write_pair(folder: Path, trainable: TrainableModel, inputs: Inputs, fields: dict[str, Any]) -> Artifact:
-    """Write both halves, the parent's byte for byte, and the gate."""
+    """Write both LoRAs, the parent's byte for byte, and the gate."""
     expert, recipe = inputs.parents["expert"], inputs.file.recipe
     child, gate = split_state(trainable.state())
-    parent_folder, child_folder = (folder / ROLE_FOLDERS[role] for role in HALVES)
+    parent_folder, child_folder = (folder / ROLE_FOLDERS[role] for role in PAIR_ROLES)
     parent_folder.mkdir(parents=True)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(expert.path / name, parent_folder / name)
     _write_lora(child_folder, child, inputs)
     _write_tensors(folder / GATE_FILE, gate, recipe.lora.dtype)
     fields |= {
-        "lora": [lora_section(folder / ROLE_FOLDERS[role], role) for role in HALVES],
+        "lora": [lora_section(folder / ROLE_FOLDERS[role], role) for role in PAIR_ROLES],
         "gate": GateSection(
             kind=(recipe.gate or GateTable()).kind, parameters=sum(tensor.numel() for tensor in gate.values())
         ),
     }
-    # the probe runs what users will run, and a pair is loaded by its manifest: sealed, measured, sealed
+    # the probe runs what users run, and a pair is loaded by its manifest: so seal, measure, seal again
     draft = seal(folder, fields)
     probe = measure_probe(inputs.base, load_adapter(inputs.base, draft))
     (folder / MANIFEST_FILE).unlink()
@@ -129,7 +129,12 @@ def _parent(role: str, parent: Artifact) -> Parent:
 
 
 def training_record(inputs: Inputs, result: TrainingResult) -> Training:
-    """Return how a training ran."""
+    """Return the manifest's record of how a training ran.
+
+    Args:
+        inputs: of the training.
+        result: of the training.
+    """
     revision, dirty = code_revision()
     device = inputs.base.device
     hardware = (

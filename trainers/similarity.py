@@ -1,11 +1,11 @@
-"""How near new speech is to the languages of a base model (LoRA-Whisper, equation 4).
+"""How similar new speech is to the languages of a base model (LoRA-Whisper, arXiv 2406.06619, equation 4).
 
     measured = measure_similarity(base, dataset, among=("pl", "pt", "it", "zh"))
-    measured.scores           # {"pl": 0.12, "pt": 0.71, …}: share of segments whose argmax it is
+    measured.scores           # {"pl": 0.12, "pt": 0.71, …}: the share of segments for which it is the argmax
 
-Candidates are the base languages that have an adapter to start from. The mean probabilities over all
-languages of the base model are kept beside the scores: equation 4 throws them away, and they tell a
-clear case from a close one.
+Candidates are the base languages that have an adapter to start from. Equation 4 counts how often each is
+the most probable one. The mean probabilities over all languages of the base model are kept beside the
+scores, since they distinguish a clear case from a close one.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from adapter_hub.reporting import Progress
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.features import log_mel
 
-BATCH = 16
-# equal inputs give equal outcomes: a process that trains many adapters on the same data measures once
+BATCH = 16  # segments in a forward pass
+# equal inputs give equal results: a process that trains many adapters on the same data measures once
 _measured: dict[tuple[object, ...], Similarity] = {}
 
 
@@ -46,12 +46,12 @@ def measure_similarity(
     """Measure equation 4 on randomly chosen utterances of `dataset`.
 
     Args:
-        base: the base model; no adapter takes part.
+        base: the base model, without any adapter.
         dataset: speech of the new language.
         among: Whisper languages of the candidates (k of equation 4).
         segments: M of equation 4; fewer if the data set is smaller.
         random_seed: decides which utterances.
-        progress: called with segments done and to do.
+        progress: called with the segments that are done and their total.
 
     Raises:
         InvalidInputError: no candidates, a candidate unknown to the base model, no usable audio.
@@ -78,7 +78,7 @@ def measure_similarity(
         if len(audios) == segments:
             break
     if not audios:
-        raise InvalidInputError(f"{dataset.folder}: no utterance of at most {base.chunk_seconds:g} s in it")
+        raise InvalidInputError(f"{dataset.folder}: it has no utterance of at most {base.chunk_seconds:g} s")
     batches = []
     for start in range(0, len(audios), BATCH):
         features = log_mel(base.processor.feature_extractor, audios[start : start + BATCH])
@@ -88,7 +88,7 @@ def measure_similarity(
     probabilities = np.concatenate(batches)
     if not np.isfinite(probabilities).all():
         raise InvalidInputError(
-            f"{base.id}: the probabilities of languages are not finite in {base.dtype}; use float32"
+            f"{base.id}: language probabilities are not finite in {base.dtype}; use float32"
         )
     columns = [base.decode_languages.index(language) for language in among]
     winners = probabilities[:, columns].argmax(axis=1)
@@ -119,9 +119,12 @@ def candidates(
     """Return the newest `lora` adapter of every language on this base model.
 
     Args:
-        registries: searched in order; the first that has a language wins.
-        base: only adapters of this base model, for languages that it knows itself, can be seeds.
-        leave_out: the language of the new adapter itself.
+        registries: searched in order; the first that has an adapter for a language decides.
+        base: only adapters of this base model, for languages that it has tokens for, can be seeds.
+        leave_out: the decode language of the new adapter itself.
+
+    Returns:
+        References by decode language.
     """
     found: dict[str, AdapterRef] = {}
     for name in sorted({name for registry in registries for name in registry.adapters}):

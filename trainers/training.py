@@ -2,10 +2,10 @@
 
     artifact = train(Path("recipes/mini/da.toml"), Path("out/da"), registries=…, cache=…)
 
-A recipe of method full-fine-tuning gives a Whisper folder and its `FullFineTune` record instead. What
-was trained appears at once and whole. Until then everything lives in `<out>.training`, in a folder
-named after recipe, data, base model and parents: the same command goes on after an interruption, and
-changed inputs start anew.
+A recipe of method full-fine-tuning gives a Whisper folder and its `FullFineTune` record instead. The output
+folder appears complete or not at all. Until then checkpoints are in `<out>.training`, in a folder named
+after recipe, data, base model and parents: the same command resumes after an interruption, and changed
+inputs start from scratch.
 """
 
 from __future__ import annotations
@@ -51,39 +51,39 @@ def train(
 ) -> Artifact | FullFineTune:
     """Train what `recipe` describes and write the artifact, or the full fine-tune, to `out`.
 
-    Started by torchrun or `accelerate launch`, the processes share every step's rows, so the outcome is
-    that of one process but for rounding; all of them have to see `out`.
+    Started by torchrun or `accelerate launch`, the processes share every step's rows, so the result is
+    that of one process except for rounding; all of them need access to `out`.
 
     Args:
         recipe: a TOML file, see `adapter_hub.trainers.recipe`.
         out: a folder that does not exist yet; `<out>.training` holds checkpoints meanwhile.
-        registries: where a seed is looked up, and the candidates of `seed.adapter = "nearest"`.
-        cache: where a seed is pulled to.
+        registries: where parents are searched, also the candidates of `adapter = "nearest"`.
+        cache: for features, data sets on the Hub and parents.
         device: torch's name; None for a GPU if there is one.
         tell: receives lines of progress.
         tensorboard: a folder for event files, in a sub-folder named like `out`; None for none.
 
     Raises:
-        InvalidInputError: recipe, data or seed cannot be used.
+        NotFoundError, InvalidInputError: recipe, data or parents do not exist or cannot be used.
         DivergedError: the loss or the trained model is not finite.
         OutOfMemoryError: of the machine or its GPU.
-        ConflictError: `out` exists and is something else.
-        TrainingInterruptedError: Ctrl-C; run it again to go on.
+        ConflictError: `out` exists and was not made by this recipe, or another training uses its folder.
+        TrainingInterruptedError: Ctrl-C; run the same command to resume.
         OtherProcessError: another process raised one of these.
     """
     transformers_logging.set_verbosity_error()
     processes = ProcessGroup.join(use_gpu=device != "cpu" and torch.cuda.is_available())
-    tell = tell if processes.is_main else _silent
+    tell = tell if processes.is_main else _ignore
     try:
         with processes.explain_lost_peer():
             with processes.synchronised():
                 refuse_link(out)  # hours before anything is written there
                 file = read_recipe(recipe)
-                device = _own_device(device, processes)
+                device = _device_of_this_process(device, processes)
                 events = _events(tensorboard, out)
             if processes.from_main(out.exists):
                 with processes.synchronised():
-                    return _finished(out, file, tell)
+                    return _already_trained(out, file, tell)
             with processes.synchronised(), explain_out_of_memory(SMALLER_MODEL):
                 inputs = gather(file, registries, cache, device, tell)
             return _train(inputs, out, processes, events, tell)
@@ -110,11 +110,11 @@ def _train(
                     write_adapter(folder, result, inputs)
         except FileExistsError:
             raise ConflictError(
-                f"{out}: appeared during training; move it away and run the same command, "
+                f"{out}: was created during training; move it away and run the same command, "
                 "which then only writes what was trained"
             ) from None
 
-    with _alone(work, processes), explain_full_disk(work):
+    with _exclusively(work, processes), explain_full_disk(work):
         notes = inputs.cache / "trainings"
         result = fit(inputs, work / inputs.key, tell, processes=processes, events=events, notes=notes)
         processes.from_main(write)
@@ -124,27 +124,27 @@ def _train(
     return FullFineTune.read(out) if full else Artifact.open(out)
 
 
-def _silent(_: str) -> None:
-    """Only the first process talks."""
+def _ignore(_: str) -> None:
+    """Report nothing: only the main process reports."""
 
 
-def _own_device(device: str | None, processes: ProcessGroup) -> str | None:
-    """Return the device of this process."""
+def _device_of_this_process(device: str | None, processes: ProcessGroup) -> str | None:
+    """Return the device of this process, and refuse a choice that cannot be kept."""
     kind, _, index = (device or "").partition(":")
     if processes.world_size == 1:
         if kind == "cuda" and index not in ("", "0"):
             raise InvalidInputError(
-                f"--device {device}: training takes the first GPU that it sees; "
-                f"say --device cuda and set CUDA_VISIBLE_DEVICES={index}"
+                f"--device {device}: training uses the first visible GPU; "
+                f"use --device cuda and set CUDA_VISIBLE_DEVICES={index}"
             )
         return device
     if index or kind not in ("", "cpu", "cuda"):
-        raise InvalidInputError(f"--device {device}: every process takes a GPU of its own; say cuda, or cpu")
+        raise InvalidInputError(f"--device {device}: every process uses a GPU of its own; use cuda or cpu")
     return f"cuda:{processes.local_rank}" if kind != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _events(tensorboard: Path | None, out: Path) -> Path | None:
-    """Return the folder of event files, which no artifact may hold."""
+    """Return the folder of event files, which must not be in an artifact."""
     if tensorboard is None:
         return None
     folder, artifact = tensorboard.absolute() / out.name, out.absolute()
@@ -157,8 +157,8 @@ def _events(tensorboard: Path | None, out: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _alone(work: Path, processes: ProcessGroup) -> Iterator[None]:
-    """Keep a second training out of the same folder of checkpoints."""
+def _exclusively(work: Path, processes: ProcessGroup) -> Iterator[None]:
+    """Lock the folder of checkpoints against a second training."""
     with contextlib.ExitStack() as stack:
         with processes.synchronised():
             if processes.is_main:
@@ -167,24 +167,32 @@ def _alone(work: Path, processes: ProcessGroup) -> Iterator[None]:
                     stack.enter_context(lock_file(work / "lock", 0.0).acquire())
                 except Timeout:
                     raise ConflictError(
-                        f"{work}: another training is running there; wait for it, or start one of your own "
-                        "from the beginning with another --out"
+                        f"{work}: another training is running there; wait for it, or start another one "
+                        "from scratch with another --out"
                     ) from None
         yield
 
 
 def clear(work: Path) -> None:
-    """Remove the checkpoints, of earlier inputs, too, and nothing that somebody else put beside them."""
+    """Remove the checkpoints, those of earlier inputs too, and no other files.
+
+    Args:
+        work: the folder `<out>.training`.
+    """
     for path in work.iterdir():
         if re.fullmatch(r"[0-9a-f]{16}", path.name) and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
     (work / "lock").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty, or a link that its user put there
+    with contextlib.suppress(OSError):  # not empty, or a link that the user made
         work.rmdir()
 
 
-def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTune:
-    """What this very recipe gave is the answer already."""
+def _already_trained(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTune:
+    """Return what this recipe has already produced in `out`.
+
+    Raises:
+        ConflictError: `out` is something else.
+    """
     found: Artifact | FullFineTune
     with contextlib.suppress(AdapterHubError):
         if file.recipe.adapter.method == FULL_FINE_TUNING:
@@ -194,6 +202,6 @@ def _finished(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTun
             found = Artifact.open(out)
             same = found.manifest.recipe == published_recipe(file)
         if same:
-            tell(f"{out}: trained by this recipe already, as its record says; remove it to train again")
+            tell(f"{out}: already trained by this recipe, according to its record; remove it to train again")
             return found
     raise ConflictError(f"{out}: exists and was not made by this recipe; choose another --out or remove it")

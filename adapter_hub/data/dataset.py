@@ -216,7 +216,7 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     try:
         path = place / Path(name).expanduser()
     except (RuntimeError, ValueError):
-        return f"{shown(name)}: ~ is the home of no user here"
+        return f"{shown(name)}: ~ names an unknown user"
     row_id = Path(os.path.relpath(path, place)).as_posix()  # reports carry it: no path of this machine
     seconds, offset = record.get("duration"), record.get("offset")
     if problem := _text_problem(text):

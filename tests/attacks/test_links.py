@@ -311,6 +311,6 @@ def test_what_somebody_put_beside_checkpoints_or_a_demo_s_folders_stays(tmp_path
     demo = tmp_path / "demo"
     for name in (".adapter-hub-demo", "store/x", "mine.txt"):
         write_atomically(demo / name, b"x")
-    with pytest.raises(AdapterHubError, match=r"demo: holds mine\.txt, which no demo made"):
+    with pytest.raises(AdapterHubError, match=r"demo: holds mine\.txt, which the demo did not make"):
         demonstrate(demo, say=lambda _: None)
     assert (demo / "store/x").exists()

@@ -1,1 +1,1 @@
-"""What a training listens to: sources of several kinds, mixed, featurised once and kept."""
+"""The data of a training: sources of several kinds, mixed, with features that are computed once and kept."""

@@ -1,4 +1,4 @@
-"""Look over a data set before training on it: what will be used, what will not, and why.
+"""Check a data set before training on it: what will be used, what will not, and why.
 
 sources, rules = sources_at(Path("data/da"), cache_folder())       # or a JSONL file, or a recipe
 report = check_data(sources, base, rules)
@@ -24,7 +24,21 @@ from adapter_hub.trainers.recipe import read_recipe
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one split holds; seconds are of the usable utterances."""
+    """What one split holds.
+
+    Attributes:
+        split: its name in the report.
+        place: its folder or file.
+        utterances: rows, those that cannot be used included.
+        usable: rows that training would use.
+        hours: of usable audio.
+        shortest_seconds: of the usable rows, as the next two.
+        median_seconds: of the usable rows.
+        longest_seconds: of the usable rows.
+        longest_tokens: the longest target sequence, prompt included.
+        speakers: the number of different ones that rows name.
+        dropped: rows that cannot be used, with reasons.
+    """
 
     split: str
     place: str
@@ -41,7 +55,13 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """All splits, and what they share."""
+    """All splits, and what they share.
+
+    Attributes:
+        splits: in the order of the sources.
+        shared_speakers: by pair of splits, "train and dev": speakers who are in both.
+        shared_transcripts: by pair of splits: how many texts are in both.
+    """
 
     splits: tuple[SplitReport, ...]
     shared_speakers: dict[str, list[str]]
@@ -61,12 +81,12 @@ def check_data(sources: Mapping[str, Source], base: ProcessorAndModel, rules: Ro
     """Read every row of every source, as training would.
 
     Args:
-        sources: by what the report calls them, such as `train` and `dev`.
+        sources: by their names in the report, such as `train` and `dev`.
         base: the base model, for its chunk, tokenizer and decoder length.
-        rules: of the recipe; where none is given, any language that the base model has a token for.
+        rules: of the recipe, or of `sources_at`.
 
     Raises:
-        NotFoundError, InvalidInputError: audio that vanished meanwhile.
+        IntegrityError: a cached data set is damaged.
     """
     reader = RowProcessor(base, rules)
     return DataReport(
@@ -85,15 +105,15 @@ def check_data(sources: Mapping[str, Source], base: ProcessorAndModel, rules: Ro
 
 
 def sources_at(place: Path, cache: Path) -> tuple[dict[str, Source], RowRules]:
-    """Return what `data check` is to look at, and the rules for it.
+    """Return the sources that `data check` reads at a place, by name, and the rules for their rows.
 
     Args:
         place: a data set's folder, with or without sub-folders for its splits; a JSONL file; or a
-            recipe, of which all sources are meant.
+            recipe, all of whose sources are returned.
         cache: the cache folder, for data sets on the Hub.
 
     Raises:
-        NotFoundError: nothing is there. InvalidInputError: metadata that cannot be read.
+        NotFoundError: no such folder or file. InvalidInputError: metadata that cannot be read.
     """
     if place.suffix == ".toml":
         file = read_recipe(place)
@@ -113,7 +133,7 @@ def _split(name: str, source: Source, reader: RowProcessor) -> SplitReport:
     longest, seconds = 0, []
     dropped = [DroppedRow(*item) for item in source.dataset.unusable]
 
-    def look(row: Utterance) -> tuple[int, float] | DroppedRow:
+    def check_row(row: Utterance) -> tuple[int, float] | DroppedRow:
         try:
             tokenised = reader.tokenise(row, source)
             audio = reader.read(row)
@@ -125,7 +145,7 @@ def _split(name: str, source: Source, reader: RowProcessor) -> SplitReport:
             return DroppedRow(row.id, str(error))
         return len(tokenised.tokens), audio.seconds
 
-    for found in map_in_order(look, source.dataset.rows):
+    for found in map_in_order(check_row, source.dataset.rows):
         if isinstance(found, DroppedRow):
             dropped.append(found)
         else:

@@ -1,4 +1,4 @@
-"""Training examples: features and tokens of one row each, and batches of them.
+"""Training examples, the features and tokens of one row each, and the arrays of a batch of them.
 
 features, (inputs, labels) = pad(examples, frames), targets(examples, end)
 
@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from adapter_hub.data.dataset import Dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import DataSource
-from adapter_hub.trainers.data.mixture import epoch_length
 
-IGNORED = -100  # a label that does not count
+IGNORED = -100  # a label that does not count, as in torch's cross-entropy
 
 
 class ProcessorAndModel(Protocol):
-    """What of a `BaseModel` decides which rows can be used."""
+    """The part of a `BaseModel` that decides which rows can be used."""
 
     @property
     def processor(self) -> Any:
@@ -46,7 +45,7 @@ class Example:
         seconds: of audio.
         prompt: how many tokens at its start are given, not predicted.
         language: the decode language, whose token is in the prompt.
-        weight: how often the row is seen in an epoch.
+        weight: how often the row is visited in an epoch.
     """
 
     id: str
@@ -74,8 +73,8 @@ class PreparedSplit:
     Attributes:
         examples: in the order of the sources and of their rows.
         dropped: rows that are not used.
-        sources: what the manifest says of every source: hours and utterances used, content, licence.
-        sha256: binds the content of all sources, dropped rows included.
+        sources: the manifest's record of every source: hours and utterances used, content, licence.
+        sha256: of the content of all sources, dropped rows included.
     """
 
     examples: tuple[Example, ...]
@@ -85,17 +84,18 @@ class PreparedSplit:
 
     @property
     def hours(self) -> float:
-        """Of the audio that is used, each row once."""
+        """Hours of the audio that is used, each row once."""
         return sum(example.seconds for example in self.examples) / 3600
-
-    @property
-    def rows_an_epoch(self) -> int:
-        """How many rows an epoch visits; a row of weight 2 counts twice."""
-        return epoch_length([example.weight for example in self.examples])
 
 
 def prompt_ids(tokenizer: Any, language: str, task: str, *, timestamps: bool = False) -> list[int]:
     """Return the tokens that a transcript starts with: start, language, task and no-timestamps.
+
+    Args:
+        tokenizer: a `WhisperTokenizer`.
+        language: of Whisper's token, such as `da`.
+        task: `transcribe` or `translate`.
+        timestamps: leave out the no-timestamps token.
 
     Raises:
         InvalidInputError: the base model has no token for `language`; borrow one with decode_language.
@@ -113,23 +113,44 @@ def prompt_ids(tokenizer: Any, language: str, task: str, *, timestamps: bool = F
 
 
 def encode_text(tokenizer: Any, text: str, prompt: Sequence[int]) -> tuple[int, ...]:
-    """Return the target sequence of a text; Whisper's transcripts begin with a space."""
+    """Return the target sequence of a text; Whisper's transcripts begin with a space.
+
+    Args:
+        tokenizer: a `WhisperTokenizer`.
+        text: the reference.
+        prompt: from `prompt_ids`.
+
+    Returns:
+        The prompt, the text's tokens and end-of-text.
+    """
     ids = tokenizer.encode(" " + text.strip(), add_special_tokens=False)
     return (*prompt, *ids, tokenizer.convert_tokens_to_ids("<|endoftext|>"))
 
 
 def check_tokens(count: int, limit: int) -> None:
-    """Refuse a text that the decoder has no room for.
+    """Refuse a text that is too long for the decoder.
+
+    Args:
+        count: tokens of the whole sequence.
+        limit: positions of the decoder.
 
     Raises:
-        InvalidInputError: with both numbers.
+        InvalidInputError: the sequence is longer.
     """
     if count > limit:
         raise InvalidInputError(f"text of {count} tokens, the decoder holds {limit}; split the utterance")
 
 
 def pad(examples: Sequence[Example], frames: int) -> NDArray[np.float32]:
-    """Return features `[batch, mels, frames]`, each followed by its own silence."""
+    """Return the features of a batch, each followed by its own value of digital silence.
+
+    Args:
+        examples: of the batch.
+        frames: of every row; longer features are cut.
+
+    Returns:
+        `[batch, mels, frames]` float32.
+    """
     features = np.empty((len(examples), examples[0].features.shape[0], frames), np.float32)
     for row, example in zip(features, examples, strict=True):
         length = min(example.features.shape[1], frames)
@@ -139,10 +160,18 @@ def pad(examples: Sequence[Example], frames: int) -> NDArray[np.float32]:
 
 
 def targets(examples: Sequence[Example], end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return decoder inputs and labels `[batch, tokens]`; each row's prompt and the padding do not count.
+    """Return decoder inputs and labels; each row's prompt and the padding do not count.
 
     The mask follows the lengths, never the padding id: Whisper pads with the end-of-text token,
     which has to be learned.
+
+    Args:
+        examples: of the batch.
+        end: id of the end-of-text token, which pads the inputs.
+
+    Returns:
+        Inputs and labels, both `[batch, tokens]` int64; labels are the inputs shifted by one, `IGNORED`
+        where they do not count.
     """
     longest = max(len(example.tokens) for example in examples) - 1
     inputs = np.full((len(examples), longest), end, np.int64)
@@ -155,6 +184,14 @@ def targets(examples: Sequence[Example], end: int) -> tuple[NDArray[np.int64], N
 
 
 def speakers_in_both(one: Dataset, other: Dataset) -> Iterator[str]:
-    """Yield the speakers that two splits share: scores on one are then no scores on new voices."""
+    """Yield the speakers that two splits share: error rates on one are then not those on new voices.
+
+    Args:
+        one: a split.
+        other: another split.
+
+    Yields:
+        Their names, sorted.
+    """
     known = {row.speaker for row in one.rows}
     yield from sorted({row.speaker for row in other.rows if row.speaker and row.speaker in known})

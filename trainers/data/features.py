@@ -40,9 +40,9 @@ from adapter_hub.speech.audio import SAMPLE_RATE, Audio
 from adapter_hub.speech.features import log_mel
 
 SAMPLES_PER_FRAME = 160  # 10 ms at 16 kHz
-RULE = 1  # of what is kept of a clip; a change of `compute_features` changes it
+RULE = 1  # the version of `compute_features`; raised when what it keeps of a clip changes
 PACK_BYTES = 128 * 2**20  # features that wait in memory to be written, about 40 minutes of audio
-# what decides features, and nothing else: another version of PEFT must not cost the features again
+# only what decides features: after an update of PEFT they need not be computed again
 DECIDING = ("numpy", "torch", "transformers", "soxr", "soundfile")
 INDEX = ("checksum", "samples", "silence")  # tensors beside the clips': one value per clip, in their order
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -50,12 +50,12 @@ READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """The encoder input of some audio.
+    """The encoder input of one clip.
 
     Attributes:
         features: `[mels, frames]` float16 log-mel, up to where the audio ends.
         silence: the value that the extractor gives to digital silence after it.
-        samples: of audio, at 16 kHz.
+        samples: the number of audio samples, at 16 kHz.
     """
 
     features: NDArray[np.float16]
@@ -64,12 +64,17 @@ class ClipFeatures:
 
     @property
     def seconds(self) -> float:
-        """The duration."""
+        """The duration of the audio."""
         return self.samples / SAMPLE_RATE
 
 
 def compute_features(extractor: Any, audio: Audio) -> ClipFeatures:
-    """Return the features of some audio that fits the base model's chunk."""
+    """Return the features of a clip.
+
+    Args:
+        extractor: a `WhisperFeatureExtractor`.
+        audio: not longer than the base model's chunk.
+    """
     features = log_mel(extractor, [audio])[0]
     frames = min(features.shape[1], -(-len(audio.samples) // SAMPLES_PER_FRAME) + 2)
     kept = np.ascontiguousarray(features[:, :frames], dtype=np.float16)
@@ -77,27 +82,34 @@ def compute_features(extractor: Any, audio: Audio) -> ClipFeatures:
 
 
 class FeatureStore(Protocol):
-    """Features by the sha256 of the audio's bytes; safe to ask from several threads."""
+    """Features by the sha256 of the audio's bytes; several threads may use it."""
 
     def get(self, sha256: str) -> ClipFeatures | None:
-        """Return them, or None if they have to be computed."""
+        """Return the features of a clip, or None if they have to be computed."""
 
     def __setitem__(self, sha256: str, clip: ClipFeatures) -> None:
-        """Keep them."""
+        """Keep the features of a clip."""
 
     def flush(self) -> None:
-        """Put what was added where it stays."""
+        """Store what was added permanently."""
 
 
 class MemoryFeatures(dict[str, ClipFeatures]):
     """Features in the memory of this process."""
 
     def flush(self) -> None:
-        """Do nothing: memory is where they stay."""
+        """Do nothing: features stay in memory."""
 
 
 def settings_key(extractor: Any) -> str:
-    """Return what stands for everything that decides a clip's features but its audio."""
+    """Return a key of everything but the audio that decides a clip's features.
+
+    Args:
+        extractor: a `WhisperFeatureExtractor`.
+
+    Returns:
+        16 hexadecimal digits, of the extractor's settings and the versions of packages.
+    """
     settings = {
         "rule": RULE,
         "extractor": {
@@ -122,6 +134,9 @@ class _Pack:
     def features(self, sha256: str) -> ClipFeatures:
         """Return a clip's features, compared with their checksum the first time.
 
+        Args:
+            sha256: of the audio's bytes, a key of `rows`.
+
         Raises:
             IntegrityError: they are not what was written.
         """
@@ -131,7 +146,7 @@ class _Pack:
             if zlib.crc32(raw) != checksum:
                 raise IntegrityError(f"{self.path}: the features of {sha256[:12]}… changed since written")
             if not self.checked:
-                with suppress(OSError):  # a read-only cache does not note when it was used
+                with suppress(OSError):  # a read-only cache cannot record when it was used
                     os.utime(self.path)
             self.checked.add(sha256)
         return ClipFeatures(np.frombuffer(raw, np.float16).reshape(entry.shape), silence, samples)
@@ -141,7 +156,7 @@ def _open(path: Path) -> _Pack:
     """Map a pack.
 
     Raises:
-        IntegrityError: half a file, or none of ours. OSError: gone.
+        IntegrityError: not a whole pack. OSError: it is gone.
     """
     entries = read_header(path)
     with path.open("rb") as file:
@@ -164,10 +179,14 @@ def _open(path: Path) -> _Pack:
 
 
 class FeaturePacks:
-    """Features in packs on disk; what is new waits in memory until there is enough for a pack."""
+    """Features in packs on disk; new features stay in memory until there are enough for a pack.
+
+    Args:
+        folder: of all packs; those of this extractor are opened, and damaged ones removed.
+        extractor: a `WhisperFeatureExtractor`.
+    """
 
     def __init__(self, folder: Path, extractor: Any) -> None:
-        """Open the packs of this extractor; damaged ones are removed."""
         self.folder = folder / settings_key(extractor)
         self._lock = threading.RLock()
         self._packs: dict[str, _Pack] = {}  # by clip
@@ -180,7 +199,11 @@ class FeaturePacks:
                 self._take(path)
 
     def get(self, sha256: str) -> ClipFeatures | None:
-        """Return the features of a clip, or None if there are none, or not as they were written."""
+        """Return the features of a clip, or None if there are none or they are damaged.
+
+        Args:
+            sha256: of the audio's bytes.
+        """
         with self._lock:
             if sha256 in self._waiting:
                 return self._waiting[sha256]
@@ -193,7 +216,12 @@ class FeaturePacks:
                 return None
 
     def __setitem__(self, sha256: str, clip: ClipFeatures) -> None:
-        """Keep the features of a clip; they are on disk after the next `flush` at the latest."""
+        """Keep the features of a clip; they are on disk at the latest after the next `flush`.
+
+        Args:
+            sha256: of the audio's bytes.
+            clip: its features.
+        """
         with self._lock:
             self._waiting[sha256] = clip
             self._waiting_bytes += clip.features.nbytes
@@ -201,12 +229,12 @@ class FeaturePacks:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what waits in memory as a pack.
+        """Write the features that are only in memory as a pack.
 
-        Where the cache cannot be written to, it stays in memory.
+        Where the cache is read-only, they stay in memory.
 
         Raises:
-            AdapterHubError: no room on the disk.
+            AdapterHubError: the disk is full.
         """
         with self._lock:
             if not self._waiting or self._read_only:
@@ -216,10 +244,10 @@ class FeaturePacks:
                 write_atomically(path, _packed(self._waiting))
             except OSError as error:
                 if error.errno in READ_ONLY:
-                    self._read_only = True  # or all that waits would be packed again for every clip
+                    self._read_only = True  # or everything in memory would be packed again for every clip
                     return
                 raise AdapterHubError(
-                    f"{self.folder}: {error.strerror}; features take about 60 MB an hour of audio: free "
+                    f"{self.folder}: {error.strerror}; features take about 60 MB per hour of audio: free "
                     "some space, or choose another folder with --cache"
                 ) from None
             self._waiting, self._waiting_bytes = {}, 0
@@ -236,7 +264,7 @@ class FeaturePacks:
             self._packs[sha256] = pack
 
     def _drop(self, pack: _Pack) -> None:
-        """Forget a damaged pack, but for the clips in it that were looked at and are in use."""
+        """Forget a damaged pack, except for the clips in it that were verified and may be in use."""
         self._packs = {
             sha256: other
             for sha256, other in self._packs.items()

@@ -1,4 +1,4 @@
-"""From sources to training examples, with every row that is not used accounted for.
+"""From sources to training examples; every row that is not used is listed with the reason.
 
 prepared = prepare([Source(dataset)], base, RowRules(language="da"))
 prepared.dropped      # (DroppedRow("clip7.flac", "9.1 s of audio, …"), …)
@@ -39,19 +39,19 @@ def prepare(
 ) -> PreparedSplit:
     """Read, check and featurise the rows of all sources.
 
-    Rows that the base model cannot hear whole or spell within its decoder, that are outside the recipe's
-    lengths, or that cannot be read are dropped and listed; the others are kept in order.
+    Rows whose audio is longer than the base model's chunk or outside the recipe's lengths, whose text is
+    longer than its decoder, or that cannot be read are dropped and listed; the others are kept in order.
 
     Args:
         sources: in the order of the recipe.
         base: the base model, for its chunk, tokenizer and decoder length.
-        rules: what holds for all rows.
-        features: where features are kept; None for this process's memory.
-        progress: called with rows done and all rows.
+        rules: of the recipe, for all rows.
+        features: where features are kept; None for the memory of this process.
+        progress: called with the rows that are done and their total.
 
     Raises:
-        InvalidInputError: a row's language is not known or has no token, or a source without one
-            usable row.
+        InvalidInputError: a row's language is not known or has no token, or a source has no usable row.
+        IntegrityError: a cached data set is damaged.
     """
     reader = _SplitBuilder(base, rules, MemoryFeatures() if features is None else features)
     total, before = sum(len(source.dataset.rows) for source in sources), 0
@@ -69,7 +69,7 @@ def prepare(
 
 
 def combined(parts: Sequence[PreparedSplit]) -> PreparedSplit:
-    """Return the parts as one; a single part stays as it is."""
+    """Return the examples of several sources as one split; a single part stays as it is."""
     if len(parts) == 1:
         return parts[0]
     return PreparedSplit(
@@ -81,13 +81,17 @@ def combined(parts: Sequence[PreparedSplit]) -> PreparedSplit:
 
 
 class _SplitBuilder:
-    """Makes examples of sources, one after the other."""
+    """Makes the examples of one source after another."""
 
     def __init__(self, base: ProcessorAndModel, rules: RowRules, features: FeatureStore) -> None:
         self.rows, self.features = RowProcessor(base, rules), features
 
     def source(self, source: Source, tell: Callable[[int], None]) -> PreparedSplit:
         """Return the examples of one source.
+
+        Args:
+            source: with its rows.
+            tell: called with the number of rows that are done.
 
         Raises:
             InvalidInputError: as `prepare`.
@@ -122,7 +126,7 @@ class _SplitBuilder:
     def _tokenised(self, source: Source, dropped: dict[str, str]) -> Iterator[TokenisedRow]:
         """Yield the rows whose text fits the decoder, each with the prompt of its language."""
         for row in source.dataset.rows:
-            self.rows.prompt(row, source)  # a language that is not known is a mistake in the recipe
+            self.rows.prompt(row, source)  # an unknown language is a mistake in the recipe
             try:
                 yield self.rows.tokenise(row, source)
             except InvalidInputError as error:
@@ -131,7 +135,7 @@ class _SplitBuilder:
     def _chosen(
         self, source: Source, tokenised: dict[str, TokenisedRow], dropped: dict[str, str]
     ) -> list[Utterance]:
-        """Return the rows that stand for a source with `hours`; rows known to be unusable never do."""
+        """Return the rows that are used of a source with `hours`, chosen among the usable ones."""
         rows: list[Utterance] = []
         seconds: list[float] = []
         for item in tokenised.values():
@@ -148,9 +152,10 @@ class _SplitBuilder:
         return [rows[i] for i in chosen]
 
     def _ensure_features(self, row: Utterance, wanted: bool) -> tuple[Utterance, str, str | None]:
-        """See to it that a row's features are there; return its content, and why it cannot be used.
+        """Compute a row's features unless they are stored.
 
-        The content of a file that cannot be read is empty.
+        Returns:
+            The row; the sha256 of its audio, empty if that cannot be read; why it cannot be used, or None.
         """
         try:
             sha256 = row.clip.sha256()
@@ -164,7 +169,9 @@ class _SplitBuilder:
                 audio = self.rows.read(row)
                 check_seconds(audio.seconds, chunk_seconds(self.rows.extractor), row.id)
                 if audio.sha256 != sha256:
-                    raise InvalidInputError(f"{row.path}: changed while it was read; leave the data alone")
+                    raise InvalidInputError(
+                        f"{row.path}: changed while it was read; do not change the data during training"
+                    )
                 clip = compute_features(self.rows.extractor, audio)
                 self.features[sha256] = clip
             self.rows.check(clip.seconds, row.id)
@@ -177,7 +184,7 @@ class _SplitBuilder:
 
     def _example(self, item: TokenisedRow, sha256: str, weight: float) -> Example:
         clip = self.features.get(sha256)
-        assert clip is not None  # kept by _ensure_features a moment ago
+        assert clip is not None  # stored by _ensure_features a moment ago
         return Example(
             item.row.id,
             clip.features,
@@ -193,7 +200,11 @@ class _SplitBuilder:
 def map_in_order(work: Callable[[Row], Result], rows: Iterable[Row]) -> Iterator[Result]:
     """Yield `work(row)` for every row, in order, computed by as many threads as torch uses.
 
-    Decoding and featurising leave Python free most of the time, so that threads are enough.
+    Decoding audio and computing features release Python's lock most of the time, so threads are enough.
+
+    Args:
+        work: called in one of the threads.
+        rows: taken as they are needed.
     """
     threads = torch.get_num_threads()
     waiting: deque[Future[Result]] = deque()

@@ -1,4 +1,4 @@
-"""What decides whether a row can be trained on, and as what: its language, its text, its length.
+"""Whether a row can be trained on, and as which tokens: its language, its text, its length.
 
 reader = RowProcessor(base, RowRules(language="da"))
 tokenised = reader.tokenise(row, source)       # or an error that says why not
@@ -21,7 +21,7 @@ from adapter_hub.trainers.recipe import Recipe
 
 @dataclass(frozen=True)
 class RowRules:
-    """What a recipe says about all rows.
+    """The settings of a recipe that hold for all rows.
 
     Attributes:
         language: BCP 47 tag of rows for which neither they nor their source name one.
@@ -29,7 +29,7 @@ class RowRules:
         task: `transcribe` or `translate`.
         shortest_seconds: shorter rows are dropped.
         longest_seconds: longer rows are dropped; None for the base model's chunk.
-        random_seed: decides which rows stand for a source with `hours`.
+        random_seed: decides which rows of a source with `hours` are used.
     """
 
     language: str | None = None
@@ -54,7 +54,14 @@ class RowRules:
 
 @dataclass(frozen=True)
 class TokenisedRow:
-    """A row whose text the decoder can hold: decode language, whole target sequence, length of the prompt."""
+    """A row whose text fits the decoder.
+
+    Attributes:
+        row: with its audio.
+        language: the decode language, whose token is in the prompt.
+        tokens: the whole target sequence, start-of-transcript to end-of-text.
+        prompt: how many tokens at its start are given, not predicted.
+    """
 
     row: Utterance
     language: str
@@ -63,19 +70,28 @@ class TokenisedRow:
 
 
 class RowProcessor:
-    """Applies the rules of a recipe and the limits of a base model to rows."""
+    """Applies the rules of a recipe and the limits of a base model to rows.
+
+    Args:
+        base: the base model.
+        rules: of the recipe.
+    """
 
     def __init__(self, base: ProcessorAndModel, rules: RowRules) -> None:
         self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
-        self.room = int(base.model.config.max_target_positions)  # tokens
+        self.positions = int(base.model.config.max_target_positions)  # of the decoder, one per token
         self.rules = rules
         self._prompts: dict[str, list[int]] = {}
 
     def prompt(self, row: Utterance, source: Source) -> tuple[str, list[int]]:
         """Return the decode language of a row and the tokens that its transcript starts with.
 
+        Args:
+            row: of the source.
+            source: may name the language of its rows.
+
         Raises:
-            InvalidInputError: nobody says what language it is, or the base model has no token for it.
+            InvalidInputError: the language is not stated, or the base model has no token for it.
         """
         language = row_language(row, source, self.rules)
         if language not in self._prompts:
@@ -86,18 +102,22 @@ class RowProcessor:
         return language, self._prompts[language]
 
     def tokenise(self, row: Utterance, source: Source) -> TokenisedRow:
-        """Return the row as tokens.
+        """Return the row with the tokens of its text.
+
+        Args:
+            row: of the source.
+            source: may name the language of its rows.
 
         Raises:
-            InvalidInputError: as `prompt`, or more tokens than the decoder holds.
+            InvalidInputError: as `prompt`, or more tokens than the decoder has positions.
         """
         language, prompt = self.prompt(row, source)
         tokens = encode_text(self.tokenizer, row.text, prompt)
-        check_tokens(len(tokens), self.room)
+        check_tokens(len(tokens), self.positions)
         return TokenisedRow(row, language, tokens, len(prompt))
 
     def read(self, row: Utterance) -> Audio:
-        """Return a row's audio; what its header says is too long is not decoded.
+        """Return a row's audio; a file whose header states too long a duration is not decoded.
 
         Raises:
             InvalidInputError, NotFoundError: as `check`, and as `Clip.read`.
@@ -106,7 +126,11 @@ class RowProcessor:
         return row.clip.read(chunk_seconds(self.extractor) + ROUNDING)
 
     def check(self, seconds: float, where: str) -> None:
-        """Refuse audio that the base model cannot hear whole, or outside of the recipe's lengths.
+        """Refuse audio that is longer than the base model's chunk or outside the recipe's lengths.
+
+        Args:
+            seconds: of audio.
+            where: its name in the error.
 
         Raises:
             InvalidInputError: with the limit.
@@ -124,10 +148,15 @@ class RowProcessor:
 def row_language(row: Utterance, source: Source, rules: RowRules) -> str:
     """Return the decode language of a row: of its own tag, else its source's, else the recipe's.
 
-    Where source or recipe borrow a token, rows of that very language borrow it too.
+    Where source or recipe borrow the token of another language, rows in their language use that token.
+
+    Args:
+        row: may carry a tag of its own.
+        source: may name the language of its rows.
+        rules: name the adapter's language.
 
     Raises:
-        InvalidInputError: nobody says what language it is.
+        InvalidInputError: the language is not stated anywhere.
     """
     tag = row.language or source.language or rules.language
     if tag is None:

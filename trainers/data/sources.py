@@ -1,4 +1,4 @@
-"""The sources that a recipe names, opened: rows, languages, weights, where they came from.
+"""The data sources that a recipe names: their rows, languages, weights and origin.
 
     sources = read_sources(file, "train", cache)
     sources[0].dataset.rows, sources[0].weight
@@ -24,16 +24,16 @@ from adapter_hub.trainers.recipe import RecipeFile, SourceTable
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as a recipe wants it used.
+    """A data set and how a recipe uses it.
 
     Attributes:
         dataset: the rows.
-        id: what the manifest calls it; None for the data set's own name.
+        id: its name in the manifest; None for the data set's own name.
         revision: of a data set on the Hub, or as the recipe says.
         license: an SPDX expression.
         language: BCP 47 tag of rows that name none; None for the adapter's.
         decode_language: the Whisper language whose token stands for it.
-        weight: how often a row is seen in an epoch.
+        weight: how often a row is visited in an epoch.
         hours: at most so much audio, randomly chosen; None for all of it.
     """
 
@@ -47,7 +47,13 @@ class Source:
     hours: float | None = None
 
     def record(self, *, hours: float, utterances: int, sha256: str) -> DataSource:
-        """Return what the manifest says of it, with what of it was used."""
+        """Return the manifest's record of the source.
+
+        Args:
+            hours: of audio that were used.
+            utterances: that were used.
+            sha256: of the content, see `adapter_hub.data.dataset.content_sha256`.
+        """
         return DataSource(
             id=self.id or self.dataset.name,
             revision=self.revision,
@@ -62,16 +68,16 @@ class Source:
 def read_sources(
     file: RecipeFile, split: Literal["train", "dev"], cache: Path, tell: Tell = lambda _: None
 ) -> tuple[Source, ...]:
-    """Open every source that the recipe names for training or for watching it.
+    """Open every source of a split that the recipe names.
 
     Args:
         file: the recipe.
-        split: which of its sources.
+        split: `train`, or `dev`, which may be missing.
         cache: the cache folder, for data sets on the Hub.
         tell: receives lines of progress.
 
     Raises:
-        NotFoundError, InvalidInputError: a source that is not there or cannot be read.
+        NotFoundError, InvalidInputError: a source that does not exist or cannot be read.
         IntegrityError, AccessError, UnreachableError, MissingExtraError: a data set on the Hub.
     """
     data = file.recipe.data
@@ -120,9 +126,13 @@ def _dataset(file: RecipeFile, table: SourceTable, cache: Path, tell: Tell) -> D
 
 
 def rows_in_adapter_language(sources: Sequence[Source], file: RecipeFile) -> Dataset:
-    """Return the rows of the adapter's own language, whose similarity to base languages counts.
+    """Return the rows of the adapter's own language, whose similarity to base languages is measured.
 
-    A full fine-tune, which has no language of its own, gets all rows.
+    A full fine-tune has no language of its own: all rows are returned.
+
+    Args:
+        sources: of the training data.
+        file: the recipe, which names the adapter's language.
     """
     if len(sources) == 1:
         return sources[0].dataset

@@ -1,4 +1,4 @@
-"""What watches a training: progress, event files, and the reasons to stop before its last step."""
+"""Callbacks of the trainer: progress, event files, and the reasons to stop before the last step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from adapter_hub.reporting import Tell
 
-ONE_PRESS = 1.0  # seconds; torchrun passes on the interrupt that the terminal has sent to everybody
+ONE_PRESS = 1.0  # seconds; torchrun passes on the interrupt that the terminal has sent to every process
 SCALARS = {
     "loss": "loss",
     "eval_loss": "dev_loss",
@@ -26,7 +26,7 @@ SCALARS = {
 
 
 class SeedSteps(TrainerCallback):
-    """Seeds dropout by step, so that it needs no record of what was drawn before."""
+    """Seeds dropout by step, so that a resumed training draws the same without any saved state."""
 
     def __init__(self, random_seed: int, rank: int) -> None:
         self.random_seed, self.rank = random_seed, rank
@@ -37,7 +37,7 @@ class SeedSteps(TrainerCallback):
 
 
 class StopEarly(TrainerCallback):
-    """Ends the training after so many epochs without a lower dev loss.
+    """Ends the training after `patience` epochs without a lower dev loss.
 
     Counted from the log, which a checkpoint holds: a resumed run stops where an uninterrupted one does.
     """
@@ -48,14 +48,19 @@ class StopEarly(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Ask for the end."""
+        """Ask transformers to stop."""
         if stops_early(state.log_history, self.patience):
             control.should_training_stop = True
         return control
 
 
 def stops_early(log: Iterable[Mapping[str, Any]], patience: int) -> bool:
-    """Tell whether the last `patience` dev losses in transformers' log history are no new lowest one."""
+    """Tell whether the lowest dev loss is at least `patience` epochs old.
+
+    Args:
+        log: `TrainerState.log_history`.
+        patience: epochs without a lower dev loss.
+    """
     losses = [row["eval_loss"] for row in log if "eval_loss" in row]
     return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
@@ -63,7 +68,9 @@ def stops_early(log: Iterable[Mapping[str, Any]], patience: int) -> bool:
 class StopOnInterrupt(TrainerCallback):
     """Ctrl-C ends the step, saves a checkpoint and stops; a second one stops at once.
 
-    `pressed` is what this process knows, `interrupted` what all agreed on: they stop after the same step.
+    Attributes:
+        pressed: Ctrl-C reached this process.
+        interrupted: all processes have agreed on it; they stop after the same step.
     """
 
     def __init__(self) -> None:
@@ -72,7 +79,7 @@ class StopOnInterrupt(TrainerCallback):
         self._when = 0.0
 
     def __enter__(self) -> StopOnInterrupt:
-        if threading.current_thread() is threading.main_thread():  # no other is told of signals
+        if threading.current_thread() is threading.main_thread():  # no other thread receives signals
             self._before = signal.signal(signal.SIGINT, self._note)
         return self
 
@@ -89,7 +96,7 @@ class StopOnInterrupt(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Ask for the end; the checkpoint comes after it, as at the end of every epoch."""
+        """Ask transformers to stop; it writes a checkpoint first, as at the end of every epoch."""
         if self.interrupted:
             control.should_training_stop = True
         return control
@@ -97,7 +104,7 @@ class StopOnInterrupt(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Leave out the dev loss of an epoch that was cut short: its end comes after the resumption."""
+        """Leave out the dev loss of an epoch that was cut short: it ends after training is resumed."""
         over = state.global_step >= state.max_steps  # within an epoch, where the recipe counts steps
         if self.interrupted and not over and state.epoch is not None and state.epoch != int(state.epoch):
             control.should_evaluate = False
@@ -105,7 +112,7 @@ class StopOnInterrupt(TrainerCallback):
 
 
 class ReportProgress(TrainerCallback):
-    """Tells step, loss and time left, about every two seconds and at the end of each epoch."""
+    """Reports step, loss and time left, about every two seconds and at the end of each epoch."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
@@ -117,7 +124,7 @@ class ReportProgress(TrainerCallback):
         self._began, self._first = time.monotonic(), state.global_step
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
-        """Tell the losses (nats a token) that transformers logs."""
+        """Report the losses that transformers logs, in nats per token."""
         names = {"loss": "loss", "eval_loss": "dev loss"}
         losses = [f"{name} {float(logs[key]):.4f}" for key, name in names.items() if key in (logs or {})]
         now = time.monotonic()
@@ -131,9 +138,9 @@ class ReportProgress(TrainerCallback):
 
 
 class WriteEvents(TrainerCallback):
-    """Writes TensorBoard's event files: losses (nats a token), learning rate, norm of the gradient.
+    """Writes TensorBoard's event files: losses (nats per token), learning rate, norm of the gradient.
 
-    A resumed run goes on in the same folder, and what was written after its checkpoint does not count.
+    A resumed run continues in the same folder, and what was written after its checkpoint is discarded.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -142,7 +149,7 @@ class WriteEvents(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Open a file of events."""
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # a second that most need not pay
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # takes a second
 
         self._writer = SummaryWriter(str(self.folder), purge_step=state.global_step + 1)
 
@@ -155,7 +162,7 @@ class WriteEvents(TrainerCallback):
                 self._writer.add_scalar(name, float((logs or {})[key]), state.global_step)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Let the events be seen."""
+        """Flush the events to the file."""
         self._writer.flush()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -1,13 +1,13 @@
-"""Which checkpoints a training may go on from: those that this user's trainings wrote, as they wrote them.
+"""Which checkpoints a training may resume from: those that this user's trainings wrote, unchanged.
 
     kept = Checkpoints(work, cache / "trainings")
     kept.note(work / "checkpoint-5")        # once it is written
-    kept.newest(tell)                       # the newest that is still so; None: start anew
+    kept.newest(tell)                       # the newest unchanged one; None: start from scratch
 
-The folder of a training lies where its outcome will: anybody who hands over a folder can put a "finished"
-checkpoint there, which would be sealed as trained by this recipe. So what was written is noted by content
-elsewhere, in the user's own cache. The notes are no proof to others: who can write to the cache can forge
-them, and a published adapter says of its training what its author says.
+The checkpoints of a training are beside its output folder: anybody who passes on such a folder can put a
+"finished" checkpoint into it, which would be sealed as trained by this recipe. So what was written is noted
+by content elsewhere, in the user's own cache. The notes prove nothing to others: whoever can write to the
+cache can forge them, and what a published adapter says about its training is its author's word.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.reporting import Tell
 from adapter_hub.trainers.loop.process_group import ProcessGroup
 
-TRUST = "ADAPTER_HUB_TRUST_CHECKPOINTS"  # 1: go on from checkpoints without notes, written elsewhere
+TRUST = "ADAPTER_HUB_TRUST_CHECKPOINTS"  # 1: resume from checkpoints without notes, written elsewhere
 NOTE_BYTES = 2**20
 STATE = "trainer_state.json"
 STATE_BYTES = 2**28  # at most: losses of millions of steps
@@ -49,10 +49,13 @@ class Checkpoints:
         self.path = notes / f"{sha256_hex(canonical_bytes(str(self.work)))[:32]}.json"
 
     def newest(self, tell: Tell = lambda _: None) -> Path | None:
-        """Return the newest checkpoint that is as it was noted; others, half-written or changed, are removed.
+        """Return the newest checkpoint that is as it was noted; half-written or changed ones are removed.
+
+        Args:
+            tell: receives a line for each checkpoint that is removed.
 
         Raises:
-            ConflictError: there are checkpoints, and no notes of a training here.
+            ConflictError: there are checkpoints, but no notes of a training here.
         """
         found = sorted(
             (path for path in self.work.glob("checkpoint-*") if _step(path)), key=_step, reverse=True
@@ -60,14 +63,14 @@ class Checkpoints:
         known = self._read()
         if known is None and found and os.environ.get(TRUST) != "1":
             raise ConflictError(
-                f"{self.work}: {found[0].name} was not written by a training of yours on this machine, as "
-                f"far as {self.path.parent} knows; remove {self.work} to start anew, or set {TRUST}=1 to go "
-                "on from it if you wrote it elsewhere"
+                f"{self.work}: {found[0].name} was not written by a training of yours on this machine, "
+                f"according to {self.path.parent}; remove {self.work} to start from scratch, or set "
+                f"{TRUST}=1 to resume from it if you wrote it elsewhere"
             )
         for path in found:
             if known is None or known.get(path.name) == _digest(path):
                 return path
-            state = "is not as it was written" if path.name in known else "was not written to its end"
+            state = "was changed since it was written" if path.name in known else "was not written completely"
             tell(f"{path} {state}; it is removed")
             _remove(path)
         if known is None:
@@ -75,7 +78,11 @@ class Checkpoints:
         return None
 
     def note(self, checkpoint: Path) -> None:
-        """Note a checkpoint that was just written; those that are gone are forgotten."""
+        """Note a checkpoint that was just written; notes of those that are gone are removed.
+
+        Args:
+            checkpoint: a folder in `work`.
+        """
         known = {name: value for name, value in (self._read() or {}).items() if (self.work / name).is_dir()}
         self._write(known | {checkpoint.name: _digest(checkpoint)})
 
@@ -98,14 +105,14 @@ class Checkpoints:
 
 
 def last_checkpoint(work: Path, kept: Checkpoints | None = None, tell: Tell = lambda _: None) -> Path | None:
-    """Return the newest whole checkpoint in `work`; remove what a killed training left half-written.
+    """Return the newest complete checkpoint in `work`; remove what a killed training left half-written.
 
-    transformers writes `trainer_state.json` last: a checkpoint without a readable one is not whole.
+    transformers writes `trainer_state.json` last: a checkpoint without a readable one is not complete.
 
     Args:
         work: the folder.
-        kept: knows which of them were written here; None takes any.
-        tell: told which are removed because they changed.
+        kept: the notes of what was written here; None to accept any checkpoint.
+        tell: receives a line for each checkpoint that is removed because it changed.
 
     Raises:
         ConflictError: as `Checkpoints.newest`.
@@ -143,7 +150,7 @@ def _step(path: Path) -> int:
 
 
 def _digest(checkpoint: Path) -> str:
-    """Return what stands for all files of a checkpoint; a file that cannot be read makes it another."""
+    """Return a digest of all files of a checkpoint; it matches no other if a file cannot be read."""
     rows = []
     for path in sorted(checkpoint.rglob("*")):
         if path.is_dir() and not path.is_symlink():

@@ -1,11 +1,11 @@
-"""What training minimises: the cross-entropy of the text, of one batch, as a module.
+"""What training minimises: the summed cross-entropy of a batch's text, as a module.
 
     objective = Objective(trainable, label_smoothing=0.0)
     loss = objective(input_features, decoder_input_ids, labels)      # the sum over text tokens, in nats
 
-A module because that is what data-parallel training wraps: gradients are averaged over processes only for
-what went through its `forward`. The sum, because only the caller knows how many tokens a step has in all
-accumulated parts and processes; a mean of means would weigh the tokens of short texts more.
+It is a module because data-parallel training wraps modules: gradients are averaged over processes only for
+what went through its `forward`. It is a sum because only the caller knows how many tokens a step has in all
+its batches and processes; a mean of means would give the tokens of short texts more weight.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from adapter_hub.trainers.methods.trainable import TrainableModel
 
 
 class Objective(nn.Module):
-    """The loss of a trainable on a batch.
+    """The loss of a model on a batch.
 
     Args:
-        trainable: its model is a submodule here, so that its weights are found.
+        trainable: its model becomes a submodule, so that its weights are found.
         label_smoothing: share of the probability that is spread over the whole vocabulary, in training.
     """
 
@@ -34,7 +34,7 @@ class Objective(nn.Module):
         self._whisper = (trainable.whisper,)  # in a tuple: the model above holds it as a submodule already
 
     def forward(self, input_features: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
-        """Return the summed cross-entropy over the labels that count (nats, scalar).
+        """Return the summed cross-entropy over the labels that count, in nats, a float32 scalar.
 
         Args:
             input_features: `[batch, mels, frames]` float.
@@ -42,13 +42,13 @@ class Objective(nn.Module):
             labels: `[batch, tokens]` int64; `IGNORED` does not count.
         """
         (whisper,) = self._whisper
-        heard = encode(whisper.get_encoder(), input_features.to(whisper.dtype)).last_hidden_state
-        said = whisper.get_decoder()(
-            input_ids=decoder_input_ids, encoder_hidden_states=heard, use_cache=False
+        encoder_output = encode(whisper.get_encoder(), input_features.to(whisper.dtype)).last_hidden_state
+        decoder_output = whisper.get_decoder()(
+            input_ids=decoder_input_ids, encoder_hidden_states=encoder_output, use_cache=False
         ).last_hidden_state
         # the vocabulary is Whisper's widest layer: only for positions whose label counts
         counted = labels != IGNORED
-        logits = whisper.proj_out(said[counted]).float()
+        logits = whisper.proj_out(decoder_output[counted]).float()
         return nn.functional.cross_entropy(
             logits,
             labels[counted],
@@ -58,5 +58,9 @@ class Objective(nn.Module):
 
 
 def text_tokens(labels: Tensor) -> Tensor:
-    """Return how many labels count (int64, scalar)."""
+    """Return how many labels count, an int64 scalar.
+
+    Args:
+        labels: of any shape, int64.
+    """
     return torch.count_nonzero(labels != IGNORED)

@@ -1,4 +1,4 @@
-"""What to say when memory or disk are not enough for a training: one line, with what needs less.
+"""Errors for a lack of memory or disk space in a training: one line, with settings that need less.
 
     with explain_full_disk(work), explain_out_of_memory(SMALLER_STEPS):
         trainer.train()
@@ -21,15 +21,15 @@ SMALLER_STEPS = (
     "lower training.batch_size and raise training.gradient_accumulation by as much, "
     "or set training.gradient_checkpointing = true"
 )
-SMALLER_MODEL = "end what else uses it, or take a smaller base model or --device cpu"
+SMALLER_MODEL = "end other programs that use it, or choose a smaller base model or --device cpu"
 
 
 @contextlib.contextmanager
 def explain_out_of_memory(advice: str) -> Iterator[None]:
-    """Turn what is raised for a lack of memory into one line; advice for other commands does not help here.
+    """Turn any error for a lack of memory into one line, with advice that fits training.
 
     Args:
-        advice: what needs less of it.
+        advice: which settings need less memory.
 
     Raises:
         OutOfMemoryError: of the machine or its GPU.
@@ -44,13 +44,13 @@ def explain_out_of_memory(advice: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explain_full_disk(work: Path) -> Iterator[None]:
-    """Turn what torch and safetensors raise for a full disk into one line.
+    """Turn the errors of torch and safetensors for a full disk into one line.
 
     Args:
         work: where checkpoints are written.
 
     Raises:
-        AdapterHubError: with what to do.
+        AdapterHubError: a checkpoint could not be written.
     """
     try:
         yield

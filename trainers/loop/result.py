@@ -1,4 +1,4 @@
-"""What a training gave: the trainable, and how it went."""
+"""The result of a training: the trained model, and how the training went."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from adapter_hub.formats.manifest import CurvePoint
 from adapter_hub.trainers.methods.trainable import TrainableModel
 
-POINTS = 100  # of a curve's losses, at most; a manifest is read often
+POINTS = 100  # losses in a curve, at most: manifests should stay small
 DIGITS = 4
 
 
@@ -18,12 +18,12 @@ class TrainingResult:
     """A finished training.
 
     Attributes:
-        trainable: with the weights to keep.
+        trainable: the model, with the weights to keep.
         steps: of the optimiser.
-        seconds: of wall-clock time, those before an interruption included.
-        best_step: whose weights were kept, with early stopping.
-        curve: the losses on the way.
-        processes: that trained together.
+        seconds: of wall-clock time, including those before an interruption.
+        best_step: whose weights were kept, with early stopping; else None.
+        curve: losses by step.
+        processes: how many trained together.
     """
 
     trainable: TrainableModel
@@ -35,9 +35,13 @@ class TrainingResult:
 
 
 def training_curve(log: Iterable[Mapping[str, Any]]) -> tuple[CurvePoint, ...]:
-    """Return the curve in transformers' log history.
+    """Return the losses in transformers' log history as a curve of at most `POINTS` training losses.
 
-    Losses are means since the point before; where there are more than fit, of as many of them as needed.
+    Args:
+        log: `TrainerState.log_history`; a `loss` is the mean, in nats per token, since the one before it.
+
+    Returns:
+        Points by step; where there are too many losses, means of several of them.
     """
     rows = list(log)
     losses = [(int(row["step"]), float(row["loss"])) for row in rows if "loss" in row]

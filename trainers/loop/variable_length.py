@@ -1,8 +1,8 @@
-"""Whisper's encoder on audio shorter than its chunk, for training.
+"""Whisper's encoder on inputs shorter than its chunk, for training.
 
-transformers insists on features of the whole chunk. A base model that was trained on inputs that end
-where their audio ends (the embedded one was) can be adapted on such inputs too, at a fraction of the
-cost; everything outside training pads to the chunk as Whisper does.
+transformers requires features of the whole chunk. A base model that was trained on inputs that end where
+their audio ends (as the embedded one was) can be adapted on such inputs too, at a fraction of the cost;
+everywhere else inputs are padded to the chunk, as Whisper does.
 """
 
 from __future__ import annotations
