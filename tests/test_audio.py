@@ -64,7 +64,7 @@ def bad_file(folder: Path, kind: str) -> Path:
     [
         ("missing", r"bad\.wav: no such audio file"),
         ("empty", r"bad\.wav: an empty file \(0 bytes\); expected audio"),
-        ("no samples", r"bad\.wav: no samples in it; expected at least 0\.1 s"),
+        ("no samples", r"bad\.wav: it holds no samples; expected at least 0\.1 s"),
         ("text", r"bad\.wav: cannot be read as audio \(.*\); expected WAV, FLAC, MP3 or OGG"),
         ("NaN", r"bad\.wav: sample 7 is NaN or infinite"),
         ("folder", r"bad\.wav: a folder; expected an audio file"),

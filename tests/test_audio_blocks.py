@@ -78,7 +78,7 @@ def test_a_bad_sample_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
 
 def test_no_samples_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 44_100)
-    with pytest.raises(AdapterHubError, match=r"a\.wav: no samples in it"):
+    with pytest.raises(AdapterHubError, match=r"a\.wav: it holds no samples"):
         list(audio_blocks(tmp_path / "a.wav"))
 
 

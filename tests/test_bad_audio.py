@@ -58,7 +58,7 @@ def bad_file(folder: Path, kind: str) -> Path:
     [
         ("missing", "bad.wav: no such audio file"),
         ("zero length", "bad.wav: an empty file (0 bytes); expected audio"),
-        ("no samples", "bad.wav: no samples in it; expected at least 0.1 s"),
+        ("no samples", "bad.wav: it holds no samples; expected at least 0.1 s"),
         ("text", "bad.wav: cannot be read as audio ("),
         ("unsupported", "bad.m4a: cannot be read as audio ("),
         ("corrupt header", "bad.wav: cannot be read as audio ("),

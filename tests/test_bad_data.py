@@ -95,7 +95,7 @@ METADATA: dict[str, tuple[str, str, str]] = {
     "a quote left open": (
         "metadata.csv",
         'file_name,text\n0.wav,"tre\n' + "1.wav,tre\n" * 20_000,
-        "line 2: no CSV .*; is a quote left open",
+        "line 2: not CSV .*; is a quote left open",
     ),
     "half a character": (
         "metadata.jsonl",

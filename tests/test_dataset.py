@@ -75,12 +75,12 @@ def test_splits_are_sub_folders_and_can_be_named_either_way(tmp_path: Path) -> N
         ({"file_name": "b.wav", "text": "  "}, r"line 2: b\.wav: an empty reference"),
         ({"file_name": "b.wav", "text": "to\ntre"}, r"line 2: b\.wav: a line break"),
         ({"file_name": "c.wav", "text": "to"}, r"line 2: c\.wav: no such audio file"),
-        ({"file_name": "../b.wav", "text": "to"}, r"line 2: file_name '\.\./b\.wav' leaves the folder"),
-        ({"file_name": "/etc/passwd", "text": "to"}, "line 2: file_name '/etc/passwd' leaves the folder"),
+        ({"file_name": "../b.wav", "text": "to"}, r"line 2: file_name '\.\./b\.wav' is outside the folder"),
+        ({"file_name": "/etc/passwd", "text": "to"}, "line 2: file_name '/etc/passwd' is outside the folder"),
         ({"file_name": "a.wav", "text": "to"}, r"line 2: a\.wav again \(first in line 1\)"),
-        ("{broken", r"line 2: no JSON \("),
-        ("[1]", "line 2: no JSON object"),
-        ("[" * 200_000, r"line 2: no JSON \(nested too deeply\)"),
+        ("{broken", r"line 2: not JSON \("),
+        ("[1]", "line 2: not a JSON object"),
+        ("[" * 200_000, r"line 2: not JSON \(nested too deeply\)"),
         (
             r'{"file_name": "b.wav", "text": "t\ud800o"}',
             r"line 2: b\.wav: a lone surrogate \('\\ud800', character 2\) in the text",
@@ -92,7 +92,7 @@ def test_splits_are_sub_folders_and_can_be_named_either_way(tmp_path: Path) -> N
         (r'{"file_name": "b.wav", "text": "to", "language": "\udc80"}', "a lone surrogate .* in language"),
         (r'{"file_name": "\udc80.wav", "text": "to"}', r"line 2: a lone surrogate .* in file_name"),
         ({"file_name": "b.wav\nc.wav", "text": "to"}, "line 2: a line break in file_name"),
-        ({"file_name": "b" * 300, "text": "to"}, "line 2: b+: (cannot be looked at|no such audio file)"),
+        ({"file_name": "b" * 300, "text": "to"}, "line 2: b+: (cannot be accessed|no such audio file)"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
@@ -125,7 +125,7 @@ def test_all_bad_rows_are_told_at_once_and_the_many_as_a_number(tmp_path: Path) 
             lambda folder: (folder / "metadata.csv").write_text(
                 'file_name,text\na.wav,"to\n' + "b.wav,tre\n" * 20_000
             ),
-            r"metadata\.csv: .*line 2: no CSV \(field larger .*\); is a quote left open\?",
+            r"metadata\.csv: .*line 2: not CSV \(field larger .*\); is a quote left open\?",
         ),
     ],
 )

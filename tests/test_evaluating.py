@@ -139,7 +139,7 @@ def test_nothing_is_reported_as_the_base_model_but_the_base_model(
     dataset, options = read_dataset(write_data(tmp_path / "data")), EvaluationOptions("da", beams=1)
     falling_back = LanguageRouter(base, {}, pytest.fail, fallback=load_adapter(base, adapters[1]))
     for routed in (adapter_hub.load("auto", **where), Transcriber(base, falling_back)):
-        with pytest.raises(InvalidInputError, match="`auto` is no adapter; name one, or base-model"):
+        with pytest.raises(InvalidInputError, match="`auto` is not an adapter; name one, or base-model"):
             evaluate(routed, dataset, options)
     nameless = load_weights(base, write_peft(tmp_path / "nameless", base, seed=1))
     with pytest.raises(InvalidInputError, match=r"nameless has no manifest, so no report can name it; make"):
@@ -185,7 +185,7 @@ def test_transcribe_goes_on_after_a_broken_file_and_exits_with_1(
     [
         (["transcribe", "base-model"], 2, "Missing argument 'AUDIO...'"),
         (["transcribe", "small/absent", "a.wav"], 1, "error: .*small/absent"),
-        (["evaluate", "auto", "--data", "."], 1, "error: evaluate: `auto` is no adapter"),
+        (["evaluate", "auto", "--data", "."], 1, "error: evaluate: `auto` is not an adapter"),
         (["evaluate", "base-model", "--data", "absent"], 1, "error: absent: no such folder"),
         (["evaluate", "base-model", "--data", ".", "--attach"], 1, "has no place for reports"),
         (["transcribe", "base-model", "a", "b", "--format", "srt"], 2, "need --out FOLDER"),

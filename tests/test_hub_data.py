@@ -189,11 +189,13 @@ def test_wrong_names_list_what_there_is(tmp_path: Path, hub: LoopbackHub, commit
         read_hub_dataset(
             HubSplit(repo, commit, "train", "da_dk", text_column="sentence"), tmp_path, reader(hub)
         )
-    with pytest.raises(InvalidInputError, match=r"column 'sound' is not there; there are .*audio \(struct\)"):
+    with pytest.raises(
+        InvalidInputError, match=r"column 'sound' does not exist; there are .*audio \(struct\)"
+    ):
         read_hub_dataset(
             HubSplit(repo, commit, "train", "da_dk", audio_column="sound"), tmp_path, reader(hub)
         )
-    with pytest.raises(InvalidInputError, match="column 'gender' holds no audio as {bytes, path}"):
+    with pytest.raises(InvalidInputError, match="column 'gender' does not hold audio as {bytes, path}"):
         read_hub_dataset(
             HubSplit(repo, commit, "train", "da_dk", audio_column="gender"), tmp_path, reader(hub)
         )
@@ -221,7 +223,9 @@ def test_a_branch_is_refused_with_the_way_to_its_commit(revision: str) -> None:
 def test_an_address_names_repository_and_commit() -> None:
     split = HubSplit.parse(f"hf://datasets/google/fleurs@{'a' * 40}", split="test", config="da_dk")
     assert (split.repo.id, split.commit, split.name) == ("google/fleurs", "a" * 40, "google/fleurs:da_dk")
-    with pytest.raises(InvalidInputError, match="a model; expected hf://datasets/namespace/name@commit"):
+    with pytest.raises(
+        InvalidInputError, match="not a data set; expected hf://datasets/namespace/name@commit"
+    ):
         HubSplit.parse(f"hf://openai/whisper-small@{'a' * 40}", split="test")
     with pytest.raises(InvalidInputError, match="expected a commit"):
         HubSplit.parse("hf://datasets/google/fleurs", split="test")
@@ -282,7 +286,9 @@ def test_unpacked_files_that_are_damaged_are_noticed(
     raw = bytearray((place / "audio").read_bytes())
     raw[200] ^= 1
     (place / "audio").write_bytes(raw)
-    with pytest.raises(IntegrityError, match=r"audio: damaged at byte 0; remove .*00000 to get it anew"):
+    with pytest.raises(
+        IntegrityError, match=r"audio: damaged at byte 0; remove .*00000 to download it again"
+    ):
         prepare([Source(dataset)], base, RowRules(language="da"))
 
 

@@ -136,12 +136,12 @@ BAD_ROWS = {
         {"audio_filepath": "clip.wav", "offset": -0.5, "duration": 1, "text": "en"},
         "offset -0.5, duration 1, expected seconds in both, offset from 0",
     ),
-    "a language that is no text": (
+    "a language that is not text": (
         {"audio_filepath": "clip.wav", "text": "a", "lang": 3},
-        "language is no text",
+        "language is not text",
     ),
-    "a list": ("[1, 2]", "line 1: no JSON object"),
-    "no JSON": ("clip.wav\ten", r"line 1: no JSON \(Expecting value"),
+    "a list": ("[1, 2]", "line 1: not a JSON object"),
+    "not JSON": ("clip.wav\ten", r"line 1: not JSON \(Expecting value"),
 }
 
 
@@ -174,7 +174,7 @@ def test_other_encodings_and_no_rows_and_no_file_are_told(tmp_path: Path) -> Non
     with pytest.raises(NotFoundError, match="expected JSONL with audio_filepath, duration and text"):
         read_dataset(tmp_path / "gone.jsonl")
     (tmp_path / "clips.txt").write_text(text)
-    with pytest.raises(InvalidInputError, match=r"clips.txt: a file; expected a data set's folder, or JSONL"):
+    with pytest.raises(InvalidInputError, match=r"clips.txt: not a data set; expected a folder, or JSONL"):
         read_dataset(tmp_path / "clips.txt")
 
 
@@ -200,7 +200,8 @@ def test_durations_that_are_not_the_files_are_dropped_and_told(
     assert [example.id for example in prepared.examples] == ["clip.wav", "c.wav@0.5+0.5"]
     reasons = {row.id: row.reason for row in prepared.dropped}
     assert (
-        "duration 2.5 s is stated, but the file holds 1.00 s; correct it, or add offset" in reasons["b.wav"]
+        "duration 2.5 s is stated, but the file holds 1.00 s; correct it, or add an offset"
+        in reasons["b.wav"]
     )
     assert "0.8 s from 0.5 s on, but it ends after 1.00 s" in reasons["c.wav@0.5+0.8"]
     sources, rules = sources_at(path, tmp_path)

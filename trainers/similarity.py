@@ -66,25 +66,25 @@ def measure_similarity(
     if key in _measured:
         return _measured[key]
     rows = random.Random(random_seed).sample(dataset.rows, len(dataset.rows))
-    audios: list[Audio] = []
+    clips: list[Audio] = []
     for row in rows:
         try:
             check_seconds(row.clip.seconds(), base.chunk_seconds, row.id)  # before the work of decoding
             audio = row.clip.read(base.chunk_seconds + ROUNDING)
             check_seconds(audio.seconds, base.chunk_seconds, row.id)
-            audios.append(audio)
+            clips.append(audio)
         except (AdapterHubError, OSError):
             continue  # unusable rows are reported by `data check` and dropped by training
-        if len(audios) == segments:
+        if len(clips) == segments:
             break
-    if not audios:
+    if not clips:
         raise InvalidInputError(f"{dataset.folder}: it has no utterance of at most {base.chunk_seconds:g} s")
     batches = []
-    for start in range(0, len(audios), BATCH):
-        features = log_mel(base.processor.feature_extractor, audios[start : start + BATCH])
+    for start in range(0, len(clips), BATCH):
+        features = log_mel(base.processor.feature_extractor, clips[start : start + BATCH])
         batches.append(language_probabilities(base, torch.from_numpy(features)).double().numpy())
         if progress is not None:
-            progress(min(start + BATCH, len(audios)), len(audios))
+            progress(min(start + BATCH, len(clips)), len(clips))
     probabilities = np.concatenate(batches)
     if not np.isfinite(probabilities).all():
         raise InvalidInputError(
@@ -99,7 +99,7 @@ def measure_similarity(
             language: round(float(mean), 6)
             for language, mean in zip(base.decode_languages, probabilities.mean(axis=0), strict=True)
         },
-        segments=len(audios),
+        segments=len(clips),
         random_seed=random_seed,
         data_sha256=data,
         base_model_digest=base.digest,

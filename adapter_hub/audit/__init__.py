@@ -75,7 +75,7 @@ def audit(
             user's by default.
         base_models: folders of base models at hand by id, beside the embedded one.
         probe: runs the model, see `adapter_hub.decoding.probe`; None leaves that check out.
-        recount: recounts a report's errors, see `adapter_hub.evaluation.recounting`; None leaves that out.
+        recount: recounts a report's errors, see `adapter_hub.evaluation.scoring`; None leaves that out.
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.

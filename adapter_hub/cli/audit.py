@@ -125,7 +125,7 @@ def _explain(code: str, as_json: bool) -> None:
 
 
 def _recount(report: EvaluationReport) -> Iterator[str]:
-    from adapter_hub.evaluation.recounting import recount
+    from adapter_hub.evaluation.scoring import recount
 
     return recount(report)
 

@@ -116,7 +116,7 @@ def evaluate(
     from adapter_hub.formats.reference import AUTO, BASE_MODEL
 
     if ref == AUTO:
-        raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
+        raise InvalidInputError("evaluate: `auto` is not an adapter; name one, or base-model")
     if with_speakers and not attach:
         raise InvalidInputError(
             "evaluate --with-speakers: goes with --attach; the file of --out has all names"
@@ -140,7 +140,7 @@ def evaluate(
         normaliser=normaliser,
     )
     bar = Bar("evaluating", len(dataset.rows))
-    report = run(transcriber, dataset, wanted, lambda done, _, seconds: bar.at(done, seconds))
+    report = run(transcriber, dataset, wanted, bar.add)
     bar.close()
     if out is not None:
         write_atomically(out, report.to_bytes())

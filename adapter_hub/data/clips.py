@@ -1,9 +1,9 @@
-"""Where an utterance's audio lies, behind the same three questions whatever it lies in.
+"""The audio of one utterance, wherever it is stored: a file, a part of a file, or a row of a data set.
 
 clip = FileClip(Path("clip.flac"))
 clip.seconds(), clip.sha256(), clip.read().samples
 
-So that data sets of any kind look alike to training, evaluation and similarity.
+Data sets of any kind look the same to training, evaluation and similarity.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.speech.audio import Audio, audio_seconds, decode_audio, read_audio, read_audio_part
 from adapter_hub.speech.limits import FILE_BYTES, RECORDING_BYTES, check_duration
 
-END_SECONDS = 0.05  # that a part may reach beyond the end: offsets are rounded
+END_SECONDS = 0.05  # by which a part may exceed the end of its file: offsets are rounded
 
 
 class Clip(Protocol):
@@ -30,27 +30,28 @@ class Clip(Protocol):
 
     @property
     def path(self) -> Path:
-        """The file that holds it, alone or among others."""
+        """The file that holds it, alone or with other clips."""
 
     def seconds(self) -> float:
-        """Return the duration that the header states, without decoding.
+        """Return the duration in seconds that the header states, without decoding.
 
         Raises:
             NotFoundError, InvalidInputError: as `adapter_hub.speech.audio.audio_seconds`.
         """
 
     def sha256(self) -> str:
-        """Return what identifies the content: for a file, the sha256 of its bytes.
+        """Return a sha256 that identifies the content: for a file, that of its bytes.
 
         Raises:
-            NotFoundError: it is not there.
+            OSError: it cannot be read. InvalidInputError: it is not an ordinary file, or too large.
         """
 
     def read(self, longest: float | None = None) -> Audio:
-        """Return it decoded; `Audio.sha256` is `sha256()` of the very bytes that were decoded.
+        """Return the decoded audio; its `sha256` is `sha256()` of the bytes that were decoded.
 
         Args:
-            longest: seconds that the caller has a use for; None for `limits.longest_seconds()`.
+            longest: the longest duration in seconds that the caller accepts; None for
+                `limits.longest_seconds()`.
 
         Raises:
             NotFoundError, InvalidInputError: as `adapter_hub.speech.audio.read_audio`.
@@ -64,7 +65,7 @@ class FileClip:
     path: Path
 
     def seconds(self) -> float:
-        """Return what the header states."""
+        """Return the duration in seconds that the header states."""
         return audio_seconds(self.path)
 
     def sha256(self) -> str:
@@ -72,7 +73,7 @@ class FileClip:
         return _hashed(self.path)
 
     def read(self, longest: float | None = None) -> Audio:
-        """Read and decode the file, once."""
+        """Read and decode the file."""
         return read_audio(self.path, longest=longest)
 
 
@@ -85,7 +86,7 @@ class SegmentClip:
     duration: float
 
     def seconds(self) -> float:
-        """Return the duration, after a look at the header: the recording has to be long enough."""
+        """Return the duration in seconds; the recording must be long enough according to its header."""
         whole = audio_seconds(self.path)
         if self.offset + self.duration > whole + END_SECONDS:
             raise InvalidInputError(
@@ -94,7 +95,7 @@ class SegmentClip:
         return self.duration
 
     def sha256(self) -> str:
-        """Return the sha256 of what names the part: the file's content, offset and duration."""
+        """Return the sha256 of what identifies the part: the file's content, offset and duration."""
         status = self.path.stat()
         whole = _file_sha256(self.path, status.st_size, status.st_mtime_ns)
         part = {"file": whole, "offset": self.offset, "duration": self.duration}
@@ -108,14 +109,14 @@ class SegmentClip:
 
 @dataclass(frozen=True)
 class PackedClip:
-    """An audio file among others in one large file, which holds their bytes one after another.
+    """An audio file inside a large file that holds the bytes of many, one after another.
 
     Attributes:
         path: the large file.
-        start: where its bytes begin.
-        size: how many there are.
-        content: their sha256 when they were written.
-        stated_seconds: the duration that its header stated then; None if it could not be read.
+        start: offset of its first byte.
+        size: in bytes.
+        content: sha256 of the bytes when they were written.
+        stated_seconds: the duration that its header stated then; None if that could not be read.
     """
 
     path: Path
@@ -125,7 +126,7 @@ class PackedClip:
     stated_seconds: float | None
 
     def seconds(self) -> float:
-        """Return what the header states."""
+        """Return the duration in seconds that the header states."""
         return self.stated_seconds if self.stated_seconds is not None else self.read().seconds
 
     def sha256(self) -> str:
@@ -136,7 +137,7 @@ class PackedClip:
         """Decode the bytes.
 
         Raises:
-            IntegrityError: they are not what was written. InvalidInputError: no audio.
+            IntegrityError: the bytes have changed since they were written. InvalidInputError: not audio.
         """
         if self.size > FILE_BYTES:
             raise InvalidInputError(f"{self.path}: {self.size} bytes of audio; expected up to {FILE_BYTES}")
@@ -146,22 +147,24 @@ class PackedClip:
         audio_sha256 = sha256_hex(data)
         if audio_sha256 != self.content:
             raise IntegrityError(
-                f"{self.path}: damaged at byte {self.start}", (), f"remove {self.path.parent} to get it anew"
+                f"{self.path}: damaged at byte {self.start}",
+                (),
+                f"remove {self.path.parent} to download it again",
             )
         return decode_audio(data, self.path, longest=longest)
 
 
 @lru_cache(maxsize=1024)
 def _file_sha256(path: Path, size: int, modified: int) -> str:
-    """Hash a recording once for all of its parts, as long as it stays as it is."""
+    """Hash a recording once for all of its parts, as long as size and modification time stay the same."""
     return _hashed(path)
 
 
 def _hashed(path: Path) -> str:
-    """Return the sha256 of an ordinary file that no header could fill with sound.
+    """Return the sha256 of an ordinary file that is not larger than any recording.
 
     Raises:
-        InvalidInputError: something else is in its place, or it is larger. OSError: it cannot be read.
+        InvalidInputError: not an ordinary file, or a larger one. OSError: it cannot be read.
     """
     digest, left = hashlib.sha256(), RECORDING_BYTES
     with open_regular(path) as file:

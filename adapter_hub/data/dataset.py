@@ -4,11 +4,11 @@
     dataset = read_dataset(Path("lists/train.jsonl"))
     dataset.rows[0].text, data_sha256(dataset)
 
-Columns of a folder: `file_name` and `text`, optionally `language` (BCP 47) and `speaker`; others are left
-alone, so that a Hub "audio folder" works as it is. A folder may hold its splits as sub-folders (train, dev,
-test). A JSONL file is what NeMo and others call a manifest: `audio_filepath` (absolute, or relative to the
-file), `text` and `duration` in seconds, optionally `offset` for a part of a long recording, `language` or
-`lang`, and `speaker`.
+Columns of a folder: `file_name` and `text`, optionally `language` (BCP 47) and `speaker`; others are
+ignored, so that a Hub "audio folder" can be used unchanged. A folder may hold its splits as sub-folders
+(train, dev, test). A JSONL file is what NeMo and others call a manifest: `audio_filepath` (absolute, or
+relative to the file), `text` and `duration` in seconds, optionally `offset` for a part of a long recording,
+`language` or `lang`, and `speaker`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from adapter_hub.speech.limits import RECORDING_BYTES
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 SPLITS = ("train", "dev", "validation", "test")
-LIST_SUFFIXES = (".jsonl", ".json", ".ndjson")  # of files that name audio
+LIST_SUFFIXES = (".jsonl", ".json", ".ndjson")  # of files that list audio files
 LONGEST_LABEL = 1_000  # characters of a language or speaker
-MOST_BAD = 10_000  # rows, after which the rest is not looked at
+MOST_BAD = 10_000  # rows; after so many the rest is not read
 SHOWN = 5  # problems listed in one error
-STATED = 0.1, 0.01  # seconds, and share of the duration, that a stated duration may be off
+STATED = 0.1, 0.01  # seconds, and share of the duration, by which a stated duration may be wrong
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Utterance:
         text: the reference, never blank.
         language: BCP 47 tag, or None.
         speaker: any name, or None.
-        line: where the row stands in the metadata file, from 1.
+        line: of the metadata file, from 1.
         stated_seconds: the duration that the row states, or None.
     """
 
@@ -63,6 +63,9 @@ class Utterance:
     def check_stated(self, seconds: float) -> None:
         """Compare the duration of the audio with the stated one.
 
+        Args:
+            seconds: of the audio.
+
         Raises:
             InvalidInputError: they differ by more than 0.1 s and 1 %.
         """
@@ -70,7 +73,7 @@ class Utterance:
         if stated is not None and abs(seconds - stated) > STATED[0] + STATED[1] * stated:
             raise InvalidInputError(
                 f"{self.id}: duration {stated:g} s is stated, but the file holds {seconds:.2f} s; "
-                "correct it, or add offset if a part is meant"
+                "correct it, or add an offset if a part is meant"
             )
 
     @property
@@ -86,9 +89,9 @@ class Dataset:
     Attributes:
         name: the folder's name, without the path.
         split: `train`, `test`, …, or `all`.
-        folder: where it is, for messages; of a JSONL file, the file.
+        folder: the folder, or the JSONL file; for messages.
         rows: in order.
-        unusable: rows of a foreign data set without audio or text: id, and what is missing.
+        unusable: rows of a data set on the Hub without audio or text: id, and what is missing.
     """
 
     name: str
@@ -126,7 +129,7 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     if not found:
         raise NotFoundError(f"{place}: no {' or '.join(METADATA)}; {_splits_of(folder)}")
     if len(found) > 1:
-        raise InvalidInputError(f"{place}: both {' and '.join(METADATA)}; keep the one that is right")
+        raise InvalidInputError(f"{place}: both {' and '.join(METADATA)} exist; remove one of them")
     rows = _read_rows(found[0], _utterance)
     here = place.resolve()
     if split is None and here.name in SPLITS:
@@ -137,10 +140,10 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
 def _read_list(file: Path, split: str | None) -> Dataset:
     if file.suffix not in LIST_SUFFIXES:
         raise InvalidInputError(
-            f"{file}: a file; expected a data set's folder, or JSONL ({', '.join(LIST_SUFFIXES)})"
+            f"{file}: not a data set; expected a folder, or JSONL ({', '.join(LIST_SUFFIXES)})"
         )
     if split not in (None, file.stem):
-        raise InvalidInputError(f"{file}: one file is one split; leave out the split {split!r}")
+        raise InvalidInputError(f"{file}: one file is one split; omit the split {split!r}")
     rows = _read_rows(file, _listed_utterance)
     if file.stem in SPLITS:
         return Dataset(file.resolve().parent.name, file.stem, file, rows)
@@ -162,12 +165,12 @@ def _read_rows(
     for line, record in records(metadata):
         row = record if isinstance(record, str) else read(metadata.parent, line, record)
         if not isinstance(row, str) and row.id in seen:
-            row = f"{shown(row.id)} again (first in line {seen[row.id]})"
+            row = f"{shown(row.id)} is listed twice (first in line {seen[row.id]})"
         if isinstance(row, str):
             bad += 1
             problems += [f"line {line}: {row}"] if bad <= SHOWN else []
             if bad == MOST_BAD:
-                break  # this is no list of audio
+                break  # not a list of audio files
             continue
         seen[row.id] = line
         rows.append(row)
@@ -181,13 +184,18 @@ def _read_rows(
 
 
 def listed(problems: Sequence[str], count: int | None = None) -> str:
-    """Return problems as one line, the first few in full and the rest as a number; `count` is of all."""
+    """Return problems as one line, the first few in full and the rest as a number.
+
+    Args:
+        problems: the first ones, or all.
+        count: of all problems; None for the length of `problems`.
+    """
     left = (len(problems) if count is None else count) - SHOWN
     return "; ".join(problems[:SHOWN]) + (f"; and {left} more" if left > 0 else "")
 
 
 def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
-    """Return the row, or what is wrong with it."""
+    """Return the row of a folder's metadata, or what is wrong with it."""
     name, text = record.get("file_name"), record.get("text")
     if not isinstance(name, str) or not name:
         return "no file_name"
@@ -195,7 +203,7 @@ def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance |
         return f"{problem} in file_name"
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        return f"file_name {shown(name)!r} leaves the folder"
+        return f"file_name {shown(name)!r} is outside the folder"
     if problem := _text_problem(text):
         return f"{shown(name)}: {problem}"
     if problem := _file_problem(place / path):
@@ -217,7 +225,7 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
         path = place / Path(name).expanduser()
     except (RuntimeError, ValueError):
         return f"{shown(name)}: ~ names an unknown user"
-    row_id = Path(os.path.relpath(path, place)).as_posix()  # reports carry it: no path of this machine
+    row_id = Path(os.path.relpath(path, place)).as_posix()  # it appears in reports: no path of this machine
     seconds, offset = record.get("duration"), record.get("offset")
     if problem := _text_problem(text):
         return f"{shown(name)}: {problem}"
@@ -250,12 +258,12 @@ def _text_problem(text: object) -> str | None:
 
 
 def _line_problem(text: str) -> str | None:
-    """Return what keeps a text from being one line of an error or a report."""
+    """Return why a text cannot be one line of an error or a report."""
     return "a line break" if "\n" in text or "\r" in text else _character_problem(text)
 
 
 def _character_problem(text: str) -> str | None:
-    """Return what keeps a text from being written at all: JSON can spell half of a surrogate pair."""
+    """Return why a text cannot be encoded at all: JSON can hold half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -266,9 +274,9 @@ def _character_problem(text: str) -> str | None:
 def _label_problem(language: object, speaker: object) -> str | None:
     """Return what is wrong with a row's language or speaker."""
     if language is not None and not isinstance(language, str):
-        return "language is no text"
+        return "language is not text"
     if isinstance(speaker, (dict, list)):
-        return "speaker is neither a text nor a number"
+        return "speaker is neither text nor a number"
     for label, value in (("language", language), ("speaker", _text(speaker))):
         if value is not None and len(value) > LONGEST_LABEL:
             return f"{label} of more than {LONGEST_LABEL} characters"
@@ -284,10 +292,10 @@ def _file_problem(path: Path) -> str | None:
         return "a NUL character in its name"
     except FileNotFoundError:
         return "no such audio file"
-    except OSError as error:  # a name too long, a folder that may not be entered
-        return f"cannot be looked at ({error.strerror})"
+    except OSError as error:  # a name that is too long, a folder without permission
+        return f"cannot be accessed ({error.strerror})"
     if not stat.S_ISREG(status.st_mode):
-        return "no such audio file, but a folder, pipe or device"
+        return "a folder, pipe or device, not an audio file"
     return f"larger than {RECORDING_BYTES} bytes" if status.st_size > RECORDING_BYTES else None
 
 
@@ -309,7 +317,7 @@ def _text(value: object) -> str | None:
 
 
 def data_sha256(dataset: Dataset) -> str:
-    """Return what binds a claim to the content of a data set; reads every audio file's bytes."""
+    """Return the digest of a data set's content, to which claims are bound; reads every audio file."""
     return content_sha256((row.clip.sha256(), row.text) for row in dataset.rows)
 
 

@@ -1,4 +1,4 @@
-"""Data sets on the Hub, at a commit: parquet with audio inside, as FLEURS, MLS and most others are.
+"""Data sets on the Hub at a commit: parquet files with audio, as FLEURS, MLS and most others have them.
 
     split = HubSplit(RepoId("google/fleurs", "dataset"), commit, "test", config="da_dk")
     dataset = read_hub_dataset(split, cache_folder())
@@ -6,9 +6,10 @@
     <cache>/datasets/<key>/dataset.json       which files of which commit
     <cache>/datasets/<key>/00000/…            the first of them, unpacked
 
-One file is fetched, compared with the Hub's sha256, unpacked and removed before the next one; a process
-that is killed goes on with the file that it was at. What is there costs no request. Audio is decoded by
-soundfile: neither the `datasets` package nor ffmpeg is needed, and nothing of the repository is run.
+One file is downloaded, compared with the Hub's sha256, unpacked and removed before the next one; after a
+process was killed, the next one continues with the same file. What is in the cache needs no request. Audio
+is decoded by soundfile: neither the `datasets` package nor ffmpeg is needed, and no code of the repository
+is run.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ from adapter_hub.hub import HubClient, RepoId, Wanted, check_pin
 from adapter_hub.reporting import Tell
 
 CARD = "README.md"
-CARD_LIMIT = 16 * 2**20  # bytes; cards of data sets with hundreds of configurations are large
-METADATA_LIMIT = 2**20  # characters of the metadata in it
+CARD_LIMIT = 16 * 2**20  # bytes; the cards of data sets with hundreds of configurations are large
+METADATA_LIMIT = 2**20  # characters of the metadata in a card
 METADATA_DEPTH = 50
-SPEAKERS = ("speaker_id", "speaker", "client_id")  # columns that name who speaks, the first one counts
+SPEAKERS = (
+    "speaker_id",
+    "speaker",
+    "client_id",
+)  # columns that name the speaker; the first that exists is used
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,10 @@ class HubSplit:
     Attributes:
         repo: of kind `dataset`.
         commit: 40 hexadecimal digits.
-        split: as the data set calls it: `train`, `validation`, …
+        split: its name in the data set: `train`, `validation`, …
         config: of a data set with several, such as `da_dk`; None where there is only one.
-        audio_column: of structs {bytes, path}.
-        text_column: of texts.
+        audio_column: column of structs {bytes, path}.
+        text_column: column of references.
     """
 
     repo: RepoId
@@ -63,40 +68,48 @@ class HubSplit:
 
     @classmethod
     def parse(cls, address: str, **options: Any) -> HubSplit:
-        """Read `hf://datasets/namespace/name@commit`; `options` are the other attributes.
+        """Parse `hf://datasets/namespace/name@commit`.
+
+        Args:
+            address: of the data set.
+            options: the other attributes.
 
         Raises:
-            InvalidInputError: something else, or no commit.
+            InvalidInputError: not a data set, or without a commit.
         """
         place, _, revision = address.partition("@")
         repo = RepoId.parse(place)
         if repo.kind != "dataset":
-            raise InvalidInputError(f"{address}: a model; expected hf://datasets/namespace/name@commit")
+            raise InvalidInputError(
+                f"{address}: not a data set; expected hf://datasets/namespace/name@commit"
+            )
         return cls(repo, check_pin(repo.id, revision), **options)
 
     @property
     def name(self) -> str:
-        """Like `google/fleurs:da_dk`."""
+        """The data set with its configuration, such as `google/fleurs:da_dk`."""
         return f"{self.repo.id}:{self.config}" if self.config else self.repo.id
 
 
 def read_hub_dataset(
     wanted: HubSplit, cache: Path, client: HubClient | None = None, tell: Tell = lambda _: None
 ) -> Dataset:
-    """Return the rows of a split; what is not in the cache is fetched.
+    """Return the rows of a split; what is not in the cache is downloaded.
 
-    Rows without audio or text are kept apart, as `Dataset.unusable`.
+    Rows without audio or text are listed in `Dataset.unusable`.
 
     Args:
         wanted: the split.
         cache: the cache folder.
-        client: the Hub; None for the user's.
+        client: of the Hub; None for a new one with the user's settings.
         tell: receives lines of progress.
 
     Raises:
-        NotFoundError: no such data set, commit, configuration, split or column; those there are listed.
-        InvalidInputError: no parquet with audio. IntegrityError: other bytes than the Hub says it has.
-        MissingExtraError: pyarrow is not installed. AccessError, UnreachableError.
+        NotFoundError: no such data set, commit, configuration, split or column; the message lists those
+            that exist.
+        InvalidInputError: not parquet with audio. IntegrityError: the download has another sha256 than on
+            the Hub.
+        MissingExtraError: pyarrow is not installed. AccessError, UnreachableError: of the Hub.
     """
     key = [wanted.repo.id, wanted.commit, wanted.config, wanted.split, wanted.audio_column]
     folder = cache / "datasets" / sha256_hex(canonical_bytes(key))[:32]
@@ -104,9 +117,9 @@ def read_hub_dataset(
     with FileLock(f"{folder}.lock"):
         plan = _plan(wanted, folder, client)
         for number, shard in enumerate(plan["shards"]):
-            if _whole(folder / f"{number:05d}") is None:
+            if _unpacked(folder / f"{number:05d}") is None:
                 tell(f"{wanted.name} {wanted.split}: file {number + 1} of {len(plan['shards'])}")
-                _bring(wanted, folder, number, shard, client)
+                _fetch(wanted, folder, number, shard, client)
         with suppress(OSError):
             shutil.rmtree(folder / "download", ignore_errors=True)
             os.utime(folder / "dataset.json")
@@ -114,7 +127,7 @@ def read_hub_dataset(
 
 
 def _plan(wanted: HubSplit, folder: Path, client: HubClient | None) -> dict[str, Any]:
-    """Return which files make up the split, from the cache or from the Hub."""
+    """Return which files the split consists of, from the cache or from the Hub."""
     with suppress(OSError, ValueError):
         plan = json.loads((folder / "dataset.json").read_bytes())
         if isinstance(plan, dict) and isinstance(plan.get("shards"), list):
@@ -141,7 +154,7 @@ def _plan(wanted: HubSplit, folder: Path, client: HubClient | None) -> dict[str,
 
 
 def _card(text: str) -> dict[str, Any]:
-    """Return the metadata at the top of a card; nothing where it cannot be read, or not in a few seconds."""
+    """Return the metadata at the top of a card; empty if it cannot be read, or not in a few seconds."""
     import yaml  # noqa: PLC0415 - of the extra [data]; the Hub's client brings it, too
 
     matter = text.removeprefix("---").split("\n---", 1)[0]
@@ -150,7 +163,7 @@ def _card(text: str) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         depth = 0
-        for event in yaml.parse(matter, Loader=loader):  # a step down in C for each level ends the process
+        for event in yaml.parse(matter, Loader=loader):  # its recursion in C would crash on deep nesting
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > METADATA_DEPTH:
                 return {}
@@ -160,8 +173,8 @@ def _card(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _whole(folder: Path) -> tuple[list[str], list[dict[str, Any]]] | None:
-    """Return an unpacked file's columns and rows; a damaged one is removed."""
+def _unpacked(folder: Path) -> tuple[list[str], list[dict[str, Any]]] | None:
+    """Return an unpacked file's columns and rows, or None; a damaged file is removed."""
     try:
         return read_rows(folder)
     except FileNotFoundError:
@@ -171,10 +184,10 @@ def _whole(folder: Path) -> tuple[list[str], list[dict[str, Any]]] | None:
     return None
 
 
-def _bring(
+def _fetch(
     wanted: HubSplit, folder: Path, number: int, shard: dict[str, Any], client: HubClient | None
 ) -> None:
-    """Fetch one file and unpack it."""
+    """Download one file and unpack it."""
     download, path = folder / "download", shard["path"]
     expected = Wanted(shard["size"], shard["sha256"]) if shard["sha256"] else None
     (client or HubClient()).download(wanted.repo, wanted.commit, {path: expected}, download)
@@ -202,7 +215,7 @@ def _dataset(wanted: HubSplit, folder: Path, plan: dict[str, Any]) -> Dataset:
             clip = PackedClip(place / AUDIO, row["start"], row["size"], row["sha256"], row["seconds"])
             rows.append(Utterance(row_id, clip, " ".join(text.split()), None, speaker, len(seen)))
     if not rows:
-        raise NotFoundError(f"{wanted.name} {wanted.split}: no row with audio and text")
+        raise NotFoundError(f"{wanted.name} {wanted.split}: it has no row with audio and text")
     name = f"{wanted.repo.id}:{plan['config']}" if wanted.config else wanted.repo.id
     return Dataset(name, wanted.split, folder, tuple(rows), tuple(unusable))
 

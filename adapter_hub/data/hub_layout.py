@@ -1,9 +1,9 @@
-"""Which parquet files of a data set's repository are which configuration and split.
+"""Which parquet files of a data set's repository belong to which configuration and split.
 
     shards = find_shards("google/fleurs", paths, card, config="da_dk", split="test")
 
-The card's `configs` decide where there are any. Else names do, in the forms that the Hub's own converter
-and the `datasets` library write: `da_dk/test/0000.parquet` (branch refs/convert/parquet),
+The card's `configs` decide if there are any. Otherwise file names decide, in the forms that the Hub's own
+converter and the `datasets` library write: `da_dk/test/0000.parquet` (branch refs/convert/parquet),
 `data/da_dk/test-00000-of-00001.parquet`, `da_dk/test-….parquet`, `data/test-….parquet`.
 """
 
@@ -21,8 +21,8 @@ DEFAULT = "default"  # what the `datasets` library calls the only configuration
 SHOWN = 12  # names listed in one error
 _NUMBERED = re.compile(r"(?P<split>.+?)-\d{4,6}-of-\d{4,6}(-[0-9a-f]{8,})?")
 _CONVERTED = re.compile(r"\d{4,6}")
-MOST_COMPARED = 5_000_000  # patterns times files: some seconds
-_CONTAINERS = ("data", "parquet-data")  # folders that stand for no configuration
+MOST_COMPARED = 5_000_000  # patterns times files: a few seconds
+_CONTAINERS = ("data", "parquet-data")  # folders that do not name a configuration
 
 Layout = dict[str, dict[str, list[str]]]  # paths by configuration and split
 
@@ -33,21 +33,21 @@ def find_shards(
     """Return the configuration and the parquet files of a split, in order.
 
     Args:
-        where: what to call the data set in errors.
+        where: the name of the data set in errors.
         paths: of all files in the repository.
         card: metadata of its card.
-        config: None where there is only one, or a default.
+        config: the configuration; None if there is only one, or a default.
         split: `train`, `test`, …
 
     Raises:
-        NotFoundError: no parquet, or no such configuration or split; the message lists those there are.
-        InvalidInputError: a card that is no help but work.
+        NotFoundError: no parquet, or no such configuration or split; the message lists those that exist.
+        InvalidInputError: a card with too many patterns.
     """
     parquet = sorted(path for path in paths if path.endswith(".parquet"))
     if not parquet:
         raise NotFoundError(
             f"{where}: no parquet files at this commit; many data sets have them on the branch "
-            "refs/convert/parquet, name a commit of that one as revision"
+            "refs/convert/parquet: use a commit of that branch as revision"
         )
     layout = _from_card(card, parquet) or _from_names(parquet)
     chosen = config or next((name for name in layout if len(layout) == 1 or name == DEFAULT), None)
@@ -61,7 +61,7 @@ def find_shards(
 
 
 def _from_card(card: Mapping[str, Any], parquet: Sequence[str]) -> Layout:
-    """Return what the card's `configs` say, as far as they name parquet files that are there.
+    """Return the layout in the card's `configs`, as far as they name existing parquet files.
 
     Raises:
         InvalidInputError: more patterns than can be compared with these files.
@@ -103,7 +103,7 @@ def _data_files(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    """Return a name, which YAML may have taken for a number; nothing for what is none."""
+    """Return a name, which YAML may have read as a number; empty for anything else."""
     return str(value) if isinstance(value, str | int | float | bool) else ""
 
 

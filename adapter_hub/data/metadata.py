@@ -1,11 +1,11 @@
-"""The rows of `metadata.jsonl`, `metadata.csv` and other lists of audio, read one after another.
+"""The rows of `metadata.jsonl`, `metadata.csv` and other lists of audio files, read one after another.
 
     for line, record in records(folder / "metadata.jsonl"):      # a mapping, or what is wrong with the line
         ...
 
-Whoever wrote such a file need not have been careful, or friendly: it is an ordinary file, nothing of it is
-kept in memory but a row, and a row is bounded in bytes. A bad line is a complaint in its place; the lines
-after it are read.
+The author of such a file need not have been careful, or well-meaning: only an ordinary file is read, only one
+row at a time is in memory, and a row is limited in bytes. A bad line yields a problem in its place, and the
+lines after it are read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from adapter_hub.files.reading import open_regular
 
 METADATA_BYTES = 2**30  # of a file: some millions of rows
 MOST_ROWS = 5_000_000  # about 3 GB of memory
-LINE_BYTES = 2**20  # of a line: many hours of speech as text
+LINE_BYTES = 2**20  # of a line: the text of many hours of speech
 COLUMNS = 1_000  # of a table
 
 Record = Mapping[str, Any]
 
 
 def records(metadata: Path) -> Iterator[tuple[int, Record | str]]:
-    """Yield the line number and the record, or a complaint in its place.
+    """Yield each line's number and its record, or the problem with it.
+
+    Args:
+        metadata: a file of CSV with a header, or of JSON objects, one per line.
 
     Raises:
-        InvalidInputError: no ordinary file, not UTF-8, or larger than `METADATA_BYTES`.
+        InvalidInputError: not an ordinary file, not UTF-8, or larger than `METADATA_BYTES`.
         OSError: it cannot be read.
     """
     with open_regular(metadata) as raw, io.BufferedReader(raw) as file:
@@ -41,7 +44,7 @@ def records(metadata: Path) -> Iterator[tuple[int, Record | str]]:
 
 
 def _lines(metadata: Path, file: BinaryIO) -> Iterator[str | None]:
-    """Yield every line with its end, None for one that is too long."""
+    """Yield every line with its line end, or None if it is too long."""
     place = count = 0
     while raw := file.readline(LINE_BYTES + 1):
         start = place
@@ -72,14 +75,14 @@ def _json_record(text: str) -> Record | str:
     try:
         value = json.loads(text)
     except ValueError as error:
-        return f"no JSON ({error})"
+        return f"not JSON ({error})"
     except RecursionError:
-        return "no JSON (nested too deeply)"
-    return value if isinstance(value, dict) else "no JSON object"
+        return "not JSON (nested too deeply)"
+    return value if isinstance(value, dict) else "not a JSON object"
 
 
 def _csv_records(lines: Iterator[str | None]) -> Iterator[tuple[int, Record | str]]:
-    long: list[int] = []  # lines left out: the table goes on without them
+    long: list[int] = []  # numbers of the lines that are skipped
 
     def short() -> Iterator[str]:
         for line, text in enumerate(lines, 1):
@@ -98,8 +101,8 @@ def _csv_records(lines: Iterator[str | None]) -> Iterator[tuple[int, Record | st
             yield reader.line_num + len(long), record
             long.clear()
         yield from ((line, _too_long()) for line in long)
-    except csv.Error as error:  # a field without end, above all
-        yield reader.line_num + 1, f"no CSV ({error}); is a quote left open?"
+    except csv.Error as error:  # usually a field without end
+        yield reader.line_num + 1, f"not CSV ({error}); is a quote left open?"
 
 
 def _too_long() -> str:

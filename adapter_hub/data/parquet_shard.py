@@ -3,10 +3,10 @@
     unpack(parquet, folder, "audio", where=parquet.name)       # writes folder/audio, folder/rows.jsonl
     columns, rows = read_rows(folder)
 
-Only one row group is in memory at a time, whatever the file's size, and what a file may become is bounded
-by its size: a thousand bytes can say the same megabyte a thousand times. Unpacked audio can be read in any
-order at no cost, which a parquet file cannot; it takes as much room. The list ends with a line that holds
-its checksum, and every clip's sha256 is in its row.
+Only one row group is in memory at a time, whatever the file's size, and the size of what is unpacked is
+limited by the size of the file: a thousand bytes can repeat the same megabyte a thousand times. Unpacked
+audio takes as much space, and unlike a parquet file it can be read in any order at no cost. The list ends
+with a line that holds its checksum, and every clip's sha256 is in its row.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from adapter_hub.escaping import shown
 from adapter_hub.formats.canonical import sha256_hex
 
 AUDIO, ROWS = "audio", "rows.jsonl"
-BATCH = 1  # rows decoded from parquet at a time: one value may be repeated at no cost to the file
+BATCH = 1  # rows decoded at a time: a small file may repeat one large value many times
 PLAIN = (str, int, float, bool)
 SHOWN = 12  # columns named in an error
 MOST_ROWS = 2_000_000  # of a file
-SMALLEST_ROOM = 2**26  # bytes that any file may become
-UNPACKED = 20  # times its size that a larger one may
+SMALLEST_ROOM = 2**26  # bytes that any file may unpack to
+UNPACKED = 20  # times its size, for larger files
 LARGEST_ROOM = 2**36
-# what pyarrow raises, beside its own, about types and values that do not fit
+# what pyarrow raises, besides its own exceptions, about types and values
 ODD = (TypeError, ValueError, KeyError, IndexError, OverflowError, NotImplementedError, RecursionError)
 
 
@@ -43,12 +43,12 @@ def unpack(parquet: Path, folder: Path, audio_column: str, where: str) -> None:
     Args:
         parquet: the file.
         folder: an empty one.
-        audio_column: of structs {bytes, path}, as the Hub's audio data sets have it.
-        where: what to call the file in errors.
+        audio_column: column of structs {bytes, path}, as in audio data sets on the Hub.
+        where: the name of the file in errors.
 
     Raises:
-        InvalidInputError: no parquet; more than such a file may hold (`room_for`); no such column, the
-            message lists those there are.
+        InvalidInputError: not parquet; more content than such a file may have (`room_for`); no such column,
+            the message lists those that exist.
         MissingExtraError: pyarrow is not installed.
     """
     start, lines, taken, room = 0, list[bytes](), 0, 0
@@ -71,8 +71,8 @@ def unpack(parquet: Path, folder: Path, audio_column: str, where: str) -> None:
             taken += len(data) + len(lines[-1])
             if taken > room:
                 raise InvalidInputError(
-                    f"{where}: {parquet.stat().st_size} bytes that become more than {room}; no data set of "
-                    "speech packs so well"
+                    f"{where}: {parquet.stat().st_size} bytes that unpack to more than {room}; no speech "
+                    "compresses so well"
                 )
             file.write(data)
     text = b"".join(lines)
@@ -80,7 +80,10 @@ def unpack(parquet: Path, folder: Path, audio_column: str, where: str) -> None:
 
 
 def room_for(size: int) -> int:
-    """Return how many bytes a parquet file of `size` bytes may become: compressed sound hardly packs."""
+    """Return how many bytes a parquet file of `size` bytes may unpack to.
+
+    Compressed audio hardly compresses further.
+    """
     return min(max(SMALLEST_ROOM, UNPACKED * size), LARGEST_ROOM)
 
 
@@ -89,7 +92,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 def _seconds(data: bytes) -> float | None:
-    """Return the duration that the header states; None where it cannot be read, which is told later."""
+    """Return the duration that the header states; None if it cannot be read, which is reported later."""
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             return round(file.frames / file.samplerate, 6)
@@ -98,7 +101,7 @@ def _seconds(data: bytes) -> float | None:
 
 
 def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Yield the names of all columns, and a row."""
+    """Yield, for every row, the names of all columns and the row's values."""
     try:
         import pyarrow  # noqa: PLC0415 - an extra
         from pyarrow import parquet as reader  # noqa: PLC0415
@@ -110,7 +113,7 @@ def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[lis
             names = list(schema.names)
             holds = names.count(audio_column) == 1 and _holds_audio(schema.field(audio_column).type)
             if not holds:
-                what = "holds no audio as {bytes, path}" if audio_column in names else "is not there"
+                what = "does not hold audio as {bytes, path}" if audio_column in names else "does not exist"
                 raise InvalidInputError(
                     f"{where}: column {shown(audio_column)!r} {what}; there are {_columns(schema)}: "
                     'name the right one with audio_column = "…"'
@@ -130,17 +133,17 @@ def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[lis
 
 
 def _check_stated(metadata: Any, where: str, room: int) -> None:
-    """Refuse what the footer alone gives away.
+    """Refuse what the footer alone shows to be too large.
 
     Raises:
-        InvalidInputError: more rows, columns or bytes than are taken in.
+        InvalidInputError: too many rows, columns or bytes.
     """
     if metadata.num_rows > MOST_ROWS or metadata.num_columns > COLUMNS:
         raise InvalidInputError(
             f"{where}: {metadata.num_rows} rows, {metadata.num_columns} columns; expected up to {MOST_ROWS} "
             f"and {COLUMNS}"
         )
-    # not of single columns: a damaged footer ends the whole process when pyarrow is asked for one
+    # not of single columns: asked for one, pyarrow crashes the process if the footer is damaged
     sizes = [metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)]
     if min(sizes, default=0) < 0 or sum(sizes) > room:
         raise InvalidInputError(f"{where}: states {sum(sizes)} bytes of content; expected up to {room}")
@@ -153,7 +156,7 @@ def _row(batch: Any, place: int, plain: Sequence[str], audio_column: str) -> dic
 
 
 def _value(scalar: Any) -> Any:
-    """Return a text or number of a row; None for what cannot be one, which is that row's loss."""
+    """Return a text or number of a row; None for any other value, which is left out."""
     try:
         value = scalar.as_py()
     except ODD:
@@ -163,7 +166,7 @@ def _value(scalar: Any) -> Any:
 
 
 def _sound(scalar: Any) -> tuple[bytes, str]:
-    """Return the audio file of a row and its name, empty where there is none."""
+    """Return the audio file of a row and its name, both empty if there is none."""
     try:
         audio = scalar.as_py() or {}
     except ODD:
@@ -182,7 +185,7 @@ def _holds_audio(kind: Any) -> bool:
 
 
 def _path_leaf(field: Any) -> list[str]:
-    """Return the column of the audio's names, if there is one of texts."""
+    """Return the column of the audio's names, if it exists and holds texts."""
     index = field.type.get_field_index("path")
     return [f"{field.name}.path"] if index >= 0 and _is_text(field.type[index].type) else []
 
@@ -194,7 +197,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _is_plain(kind: Any) -> bool:
-    """Tell whether a column may be kept beside the audio: texts and numbers."""
+    """Tell whether a column is kept beside the audio: texts and numbers."""
     from pyarrow import types  # noqa: PLC0415
 
     if types.is_dictionary(kind):
@@ -213,7 +216,7 @@ def read_rows(folder: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the names of all columns, and the rows of an unpacked file.
 
     Raises:
-        IntegrityError: not as it was written, or not all of it there. OSError: not there.
+        IntegrityError: changed since it was written, or incomplete. OSError: it does not exist.
     """
     raw = (folder / ROWS).read_bytes()
     text, _, last = raw.rstrip(b"\n").rpartition(b"\n")

@@ -1,15 +1,15 @@
-"""Running a transcriber over a data set, and the report of it.
+"""Evaluates a transcriber on a data set and reports the error rates.
 
     report = evaluate(load("mini/da"), read_dataset(Path("danish"), "test"))
 
-Nothing is left out in silence: audio that cannot be read, a reference that is empty, a language that
-is not known are errors that name the rows, found before hours of decoding wherever possible.
+No row is left out silently: audio that cannot be read, an empty reference or an unknown language is an error
+that names the rows, found before hours of decoding wherever possible.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from adapter_hub.data.dataset import Dataset, Utterance, content_sha256, listed
@@ -24,11 +24,8 @@ from adapter_hub.speech.languages import primary_metric
 from adapter_hub.speech.limits import check_duration, longest_seconds
 from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, decode_language_of
-from adapter_hub.transcription.transcriber import Transcriber
+from adapter_hub.transcription.transcriber import BatchProgress, Transcriber
 from adapter_hub.transcription.transcript import Transcript
-
-# called after every batch with the utterances done, all of them, and the seconds of audio done
-Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,11 @@ class EvaluationOptions:
 
     Attributes:
         language: BCP 47 tag of rows without one of their own; by default the adapter's only language.
-        beams: 1 is greedy.
-        timestamps: decode with timestamp tokens, as the adapter may have been trained.
+        beams: of the beam search; 1 is greedy.
+        timestamps: decode with timestamp tokens, if the adapter was trained with them.
         batch_size: utterances decoded together.
-        normaliser: what counts as the same word.
-        random_seed: of the interval's resampling.
+        normaliser: decides what counts as the same word, see `adapter_hub.speech.normalisers`.
+        random_seed: of the resampling for the interval.
     """
 
     language: str | None = None
@@ -56,19 +53,19 @@ def evaluate(
     transcriber: Transcriber,
     dataset: Dataset,
     options: EvaluationOptions | None = None,
-    progress: Progress | None = None,
+    progress: BatchProgress | None = None,
 ) -> EvaluationReport:
     """Transcribe every utterance and count the errors.
 
     Args:
         transcriber: for one adapter, or for the base model alone.
-        dataset: the rows; a row's own language goes before `options.language`.
-        options: how; None for the defaults.
-        progress: told after every batch.
+        dataset: the rows; a row's own language takes precedence over `options.language`.
+        options: how to evaluate; None for the defaults.
+        progress: called after every batch with its number of utterances and their seconds of audio.
 
     Raises:
-        InvalidInputError: rows that cannot be evaluated, each named; what a report has no name for: `auto`,
-            and adapters without a manifest.
+        InvalidInputError: rows that cannot be evaluated, each named; or a transcriber that a report cannot
+            name: `auto`, or an adapter without a manifest.
     """
     options = options or EvaluationOptions()
     started = time.monotonic()
@@ -76,17 +73,16 @@ def evaluate(
     plan = _plan(transcriber, dataset, options)
     results: dict[str, UtteranceRow] = {}
     problems: list[str] = []
-    done, seconds = 0, 0.0
     for batch in _batches(plan, options.batch_size):
-        for outcome in _run(transcriber, batch, options):
-            if isinstance(outcome, str):
-                problems.append(outcome)
+        seconds = 0.0
+        for row in _run(transcriber, batch, options):
+            if isinstance(row, str):
+                problems.append(row)
             else:
-                results[outcome.id] = outcome
-                seconds += outcome.seconds
-        done += len(batch)
+                results[row.id] = row
+                seconds += row.seconds
         if progress:
-            progress(done, len(plan), seconds)
+            progress(len(batch), seconds)
     if problems:
         raise InvalidInputError(f"{dataset.folder}: {listed(problems)}; repair or remove these rows")
     ordered = [results[row.id] for row in dataset.rows]
@@ -103,7 +99,7 @@ class _Planned:
 
 
 def _batches(plan: Sequence[_Planned], size: int) -> Iterator[Sequence[_Planned]]:
-    """Yield up to `size` utterances at a time, and no more sound than may be decoded at once."""
+    """Yield up to `size` utterances at a time, with no more audio than may be decoded at once."""
     batch: list[_Planned] = []
     for planned in plan:
         full = sum(item.seconds for item in batch) + planned.seconds > longest_seconds()
@@ -116,19 +112,19 @@ def _batches(plan: Sequence[_Planned], size: int) -> Iterator[Sequence[_Planned]
 
 
 def _check_subject(transcriber: Transcriber) -> None:
-    """Refuse what a report would pass off as the base model alone, which it says by naming no adapter."""
+    """Refuse what a report cannot name; a report without an adapter is of the base model alone."""
     router, adapter = transcriber.router, transcriber.adapter
     if isinstance(router, LanguageRouter) and (router.candidates or router.fallback is not None):
-        raise InvalidInputError("evaluate: `auto` is no adapter; name one, or base-model")
+        raise InvalidInputError("evaluate: `auto` is not an adapter; name one, or base-model")
     if adapter is not None and adapter.manifest is None:
         raise InvalidInputError(
-            f"evaluate: {adapter.name} has no manifest, so no report can name it; make it an artifact with "
-            "`adapter-hub import`"
+            f"evaluate: {adapter.name} has no manifest, so no report can name it; use "
+            "`adapter-hub import` first"
         )
 
 
 def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions) -> list[_Planned]:
-    """Return the rows by length, after finding what headers and texts give away."""
+    """Return the rows by duration, after checking their headers and texts."""
     check_normaliser(options.normaliser)
     if options.batch_size < 1 or options.beams < 1:
         raise InvalidInputError(
@@ -179,28 +175,28 @@ def _decode_language(transcriber: Transcriber, tag: str) -> str:
 def _run(
     transcriber: Transcriber, batch: Sequence[_Planned], options: EvaluationOptions
 ) -> list[UtteranceRow | str]:
-    """Return the row of every utterance, or why there is none."""
-    outcomes: list[UtteranceRow | str] = []
+    """Return the report's row of every utterance, or why there is none."""
+    rows: list[UtteranceRow | str] = []
     readable: list[tuple[_Planned, Audio]] = []
     for planned in batch:
         try:
             readable.append((planned, planned.row.clip.read()))
         except (AdapterHubError, OSError) as error:
-            outcomes.append(f"line {planned.row.line}: {error}")
+            rows.append(f"line {planned.row.line}: {error}")
     if not readable:
-        return outcomes
+        return rows
     transcripts = transcriber.transcribe(
         [audio for _, audio in readable],
         beams=options.beams,
         timestamps=options.timestamps,
         languages=[planned.tag for planned, _ in readable],
         batch_size=len(readable),
-        window_seconds=transcriber.base.chunk_seconds,  # an utterance is heard whole, where it fits
+        window_seconds=transcriber.base.chunk_seconds,  # an utterance is not cut where it fits
         no_speech=None,
     )
     for (planned, audio), transcript in zip(readable, transcripts, strict=True):
-        outcomes.append(_row(planned, audio, transcript, options.normaliser))
-    return outcomes
+        rows.append(_row(planned, audio, transcript, options.normaliser))
+    return rows
 
 
 def _row(planned: _Planned, audio: Audio, transcript: Transcript, normaliser: str) -> UtteranceRow | str:

@@ -1,4 +1,4 @@
-"""How sure an error rate is: 95 % intervals by resampling speakers or utterances.
+"""The uncertainty of an error rate: 95 % intervals by resampling speakers or utterances.
 
 interval_of([row.words for row in rows], [row.speaker for row in rows])
 """
@@ -12,7 +12,7 @@ import numpy as np
 from adapter_hub.formats.claims import ErrorCounts, Interval
 
 RESAMPLES = 10_000
-DRAWS_AT_ONCE = 2_000_000  # resampled blocks held in memory at a time
+DRAWS_AT_ONCE = 2_000_000  # drawn blocks in memory at a time
 
 
 def interval_of(
@@ -22,16 +22,17 @@ def interval_of(
     random_seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Return a 95 % percentile interval of the pooled rate, by resampling speakers with replacement.
+    """Return a 95 % percentile interval of the pooled error rate, by bootstrap resampling.
 
-    Utterances of one speaker are not independent, so whole speakers are drawn; where a speaker is not
-    known for every utterance, or there is only one, utterances are.
+    Utterances of one speaker are not independent, so whole speakers are drawn with replacement (the
+    blockwise bootstrap of Liu and Peng, arXiv 1912.09508). If speakers are not known for all utterances, or
+    there is only one, utterances are drawn.
 
     Args:
         counts: of every utterance.
-        speakers: of every utterance.
+        speakers: of every utterance; None where unknown.
         random_seed: equal seeds give equal intervals.
-        resamples: the number of draws.
+        resamples: the number of resamples.
     """
     by_speaker = None not in speakers and len(set(speakers)) > 1
     blocks = list(speakers) if by_speaker else list(range(len(counts)))

@@ -1,22 +1,26 @@
 """Counting errors: words and characters of one utterance, after a named normaliser, aligned by jiwer.
 
     words, characters = count_errors("et hundrede", "et hundred", "basic/1", "da")
+    differences = list(recount(report))     # of a report's counts from its texts
 
 Counts, not rates: rates of different utterances cannot be averaged, counts can be summed. Characters are
-code points, with spaces where the language separates words by them and without where it does not. Without
-numpy, since the audit counts anew, too.
+code points; spaces count only in languages that separate words by them. Nothing here needs numpy, since the
+audit counts again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jiwer
 
-from adapter_hub.errors import InvalidInputError
-from adapter_hub.formats.claims import ErrorCounts
+from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.escaping import shown
+from adapter_hub.formats.claims import ErrorCounts, EvaluationReport, UtteranceRow
 from adapter_hub.speech.languages import has_word_spaces
 from adapter_hub.speech.normalisers import normalise
+
+SHOWN = 3  # rows whose counts differ; the others are only counted
 
 
 def count_errors(
@@ -25,13 +29,13 @@ def count_errors(
     """Return the word errors and the character errors of one utterance.
 
     Args:
-        reference: what was said.
-        hypothesis: what was heard; may be empty.
+        reference: the correct text.
+        hypothesis: the transcript; may be empty.
         normaliser: a key of `normalisers.NORMALISERS`.
         language: BCP 47 tag.
 
     Raises:
-        InvalidInputError: nothing is left of the reference after normalising; a rate would have no meaning.
+        InvalidInputError: the reference is empty after normalisation, so that no rate is defined.
     """
     wanted, got = (normalise(normaliser, text, language) for text in (reference, hypothesis))
     if not wanted.strip():
@@ -54,13 +58,48 @@ def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
 
 
 def pooled(counts: Sequence[ErrorCounts]) -> ErrorCounts:
-    """Return the sum of counts.
+    """Return the sum of counts, whose rate is the pooled error rate.
 
     >>> one = ErrorCounts(hits=3, substitutions=1, deletions=0, insertions=0)
     >>> pooled([one, one]).rate
     0.25
+
+    Args:
+        counts: of every utterance, at least one.
     """
     total = counts[0]
     for item in counts[1:]:
         total = total + item
     return total
+
+
+def recount(report: EvaluationReport) -> Iterator[str]:
+    """Yield the rows whose counts of words or characters do not follow from reference and hypothesis.
+
+    Args:
+        report: with its rows.
+
+    Yields:
+        One line per difference, at most `SHOWN`, and a line with the number of the others.
+    """
+    wrong = []
+    for row in report.rows:
+        if difference := _difference(row, report.normaliser):
+            wrong.append(f"row {shown(row.id, 60)}: {difference}")
+    yield from wrong[:SHOWN]
+    if len(wrong) > SHOWN:
+        yield f"{len(wrong) - SHOWN} more rows"
+
+
+def _difference(row: UtteranceRow, normaliser: str) -> str:
+    try:
+        words, characters = count_errors(row.reference, row.hypothesis, normaliser, row.language)
+    except AdapterHubError as error:
+        return shown(error)
+    for name, stated, counted in (("words", row.words, words), ("characters", row.characters, characters)):
+        if (stated.errors, stated.reference_length) != (counted.errors, counted.reference_length):
+            return (
+                f"{name} {stated.errors} errors of {stated.reference_length}, but its texts give "
+                f"{counted.errors} of {counted.reference_length}"
+            )
+    return ""

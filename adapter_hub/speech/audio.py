@@ -4,8 +4,8 @@
     audio.samples, audio.seconds, audio.sha256
     for samples in audio_blocks(Path("three_hours.flac")):      # memory of one block
 
-WAV, FLAC, MP3, OGG and whatever else libsndfile reads, at any rate and number of channels; no ffmpeg.
-`read_audio` reads the file once: what is hashed is what is decoded.
+WAV, FLAC, MP3, OGG and the other formats of libsndfile, at any sample rate and number of channels, without
+ffmpeg. `read_audio` reads the file once: the bytes that are hashed are the bytes that are decoded.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from adapter_hub.files.reading import open_regular, read_bounded
 from adapter_hub.formats.canonical import sha256_hex
 from adapter_hub.speech.limits import FILE_BYTES, check_duration, check_header
 
-SAMPLE_RATE = 16_000  # samples a second
-MINIMUM_SECONDS = 0.1  # less holds no word; Whisper then invents one
-ROUNDING = 0.1  # seconds that sound may be longer than its header says, to be refused for its true length
+SAMPLE_RATE = 16_000  # samples per second
+MINIMUM_SECONDS = 0.1  # shorter audio holds no word, and Whisper would invent one
+ROUNDING = 0.1  # seconds beyond a limit that are still decoded, so that an error can state the true length
 BLOCK_SECONDS = 10
-LARGE = 2**24  # bytes of a file whose header is looked at before the rest is read
-BLOCK_VALUES = 2**23  # of all channels in a block, at most: 32 MB
+LARGE = 2**24  # bytes; the header of a larger file is checked before the rest is read
+BLOCK_VALUES = 2**23  # samples of all channels in a block, at most: 32 MB
 UNKNOWN_SIZE = 0x7FFF_F000  # programs that write to a pipe put this size or more into a header
 DECLARED = re.compile(r":\s*(\d+) \(should be (\d+)\)")  # what libsndfile says of a header and the file
 EXTENSIONS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf"})
@@ -46,8 +46,8 @@ class Audio:
 
     Attributes:
         samples: `[n]` float32, usually within -1 to 1.
-        sample_rate: samples a second, always 16 000.
-        sha256: of the file's bytes (of the samples' bytes, where there was no file).
+        sample_rate: samples per second, always 16 000.
+        sha256: of the file's bytes, or of the samples' bytes if there was no file.
     """
 
     samples: NDArray[np.float32]
@@ -56,7 +56,7 @@ class Audio:
 
     @property
     def seconds(self) -> float:
-        """The duration."""
+        """The duration in seconds."""
         return len(self.samples) / self.sample_rate
 
 
@@ -65,18 +65,19 @@ def read_audio(path: Path, *, longest: float | None = None) -> Audio:
 
     Args:
         path: the file.
-        longest: seconds that the caller has a use for; None for `limits.longest_seconds()`. What is longer
-            is refused by its header, or as soon as that turns out to be wrong.
+        longest: the longest duration in seconds that the caller accepts; None for
+            `limits.longest_seconds()`. Longer audio is refused because of its header or, if that is wrong,
+            during decoding.
 
     Raises:
         NotFoundError: no such file.
-        InvalidInputError: a folder, a pipe, empty, no audio, truncated, no samples, NaN or infinite samples,
-            longer than `longest`, a rate or channels that nobody records.
+        InvalidInputError: a folder or a pipe; an empty or truncated file, or not audio; no samples, NaN or
+            infinite ones; longer than `longest`; an implausible sample rate or number of channels.
     """
     _check_file(path)
     if path.stat().st_size > LARGE:
         with _opened(path) as file:
-            check_duration(str(path), _stated_seconds(file), longest)  # before its bytes are in memory
+            check_duration(str(path), _stated_seconds(file), longest)  # before it is read into memory
     return decode_audio(read_bounded(path, FILE_BYTES), path, longest=longest)
 
 
@@ -85,7 +86,7 @@ def decode_audio(data: bytes, path: Path, *, longest: float | None = None) -> Au
 
     Args:
         data: the whole file.
-        path: what to call it in an error.
+        path: its name in errors.
         longest: as in `read_audio`.
 
     Raises:
@@ -110,10 +111,10 @@ def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) 
         path: the file.
         offset: where the part begins, in seconds.
         duration: of the part in seconds; it may end with the file.
-        sha256: what identifies the part.
+        sha256: of what identifies the part.
 
     Raises:
-        NotFoundError, InvalidInputError: as `read_audio`; or the file ends before the part begins.
+        NotFoundError, InvalidInputError: as `read_audio`, or the file ends before the part begins.
     """
     _check_file(path)
     check_duration(f"{path} from {offset:g} s", duration, None)
@@ -134,10 +135,16 @@ def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) 
 
 
 def audio_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
-    """Yield the samples of an audio file as `read_audio` gives them, a few seconds at a time.
+    """Yield the samples of an audio file as `read_audio` returns them, a few seconds at a time.
+
+    Args:
+        path: the file, of any duration.
+
+    Yields:
+        `[n]` float32 at 16 kHz, about `BLOCK_SECONDS` each.
 
     Raises:
-        NotFoundError, InvalidInputError: as `read_audio`, when the place in the file is reached.
+        NotFoundError, InvalidInputError: as `read_audio`, once the damaged part is reached.
     """
     _check_file(path)
     with _opened(path) as file:
@@ -160,9 +167,9 @@ def audio_from_samples(
 
     Args:
         samples: `[n]` or `[n, channels]`, real numbers.
-        sample_rate: samples a second of `samples`.
-        where: what to call it in an error.
-        sha256: of the file that the samples came from.
+        sample_rate: of `samples`, in samples per second.
+        where: their name in errors.
+        sha256: of the file that the samples came from; None for that of the samples.
 
     Raises:
         InvalidInputError: no samples, a wrong shape or rate, NaN or infinite samples.
@@ -174,7 +181,9 @@ def audio_from_samples(
             "expected floats of shape [n] or [n, channels]"
         )
     if sample_rate < 1:
-        raise InvalidInputError(f"{where}: sample rate {sample_rate}; expected samples a second")
+        raise InvalidInputError(
+            f"{where}: sample rate {sample_rate}; expected samples per second, at least 1"
+        )
     if array.shape[0] == 0:
         raise _no_samples(where)
     mono = _mono(array, where)
@@ -185,10 +194,10 @@ def audio_from_samples(
 
 
 def audio_seconds(path: Path) -> float:
-    """Return the duration that a file's header states, without decoding it.
+    """Return the duration in seconds that a file's header states, without decoding it.
 
     Raises:
-        NotFoundError, InvalidInputError: as `read_audio`, but for the values of the samples.
+        NotFoundError, InvalidInputError: as `read_audio`, except for errors in the samples.
     """
     _check_file(path)
     with _opened(path) as file:
@@ -197,6 +206,11 @@ def audio_seconds(path: Path) -> float:
 
 def check_seconds(seconds: float, maximum: float, where: str) -> None:
     """Refuse audio that is too short to hold speech or longer than the base model's chunk.
+
+    Args:
+        seconds: its duration.
+        maximum: of the base model, in seconds.
+        where: its name in errors.
 
     Raises:
         InvalidInputError: with the limit.
@@ -211,10 +225,10 @@ def check_seconds(seconds: float, maximum: float, where: str) -> None:
 
 
 def find_audio(path: Path) -> list[Path]:
-    """Return the audio files that `path` stands for: itself, or those inside a folder, sorted.
+    """Return `path` itself, or the audio files anywhere inside a folder, sorted.
 
     Raises:
-        NotFoundError: nothing is there, or a folder without audio files.
+        NotFoundError: a folder without audio files.
     """
     if not path.is_dir():
         return [path]
@@ -236,7 +250,7 @@ def _check_file(path: Path) -> None:
 
 
 class _Bytes(io.BytesIO):
-    """Bytes as a file; a damaged header that leads before their beginning is no exception inside of C."""
+    """Bytes as a file; seeking before their beginning raises nothing, since the caller is C code."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         try:
@@ -247,9 +261,9 @@ class _Bytes(io.BytesIO):
 
 @contextmanager
 def _opened(path: Path, data: io.BytesIO | None = None) -> Iterator[Any]:
-    """Open a file, or what was read of it: its header promises no more than the file holds, or than we take.
+    """Open an audio file, or its bytes, and check its header against its size and the limits.
 
-    By its descriptor: no pipe or device in its place, and its name need not be UTF-8.
+    It is opened by its descriptor: never a pipe or device, and its name need not be UTF-8.
     """
     source = open_regular(path) if data is None else data
     with source:
@@ -273,14 +287,14 @@ def _stated_seconds(file: Any) -> float:
 
 
 def _decoded(path: Path, file: Any) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks of `[some, channels]` samples until the end that the header states."""
+    """Yield blocks of samples, `[n, channels]` float32, until the end that the header states."""
     size = min(BLOCK_SECONDS * file.samplerate, BLOCK_VALUES // file.channels)
     done = 0
     while True:
         try:
             block = file.read(size, dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, TypeError):
-            block = np.zeros((0, 1), dtype=np.float32)  # as if it ended here: said below
+            block = np.zeros((0, 1), dtype=np.float32)  # treated as the end, which is checked below
         if not len(block):
             break
         done += len(block)
@@ -294,7 +308,7 @@ def _decoded(path: Path, file: Any) -> Iterator[NDArray[np.float32]]:
 
 
 def _mono(samples: NDArray[np.floating], where: str, first: int = 0) -> NDArray[np.float32]:
-    """Return finite samples mixed to one channel; `first` is the number of the first one."""
+    """Return samples mixed to one channel, all finite; `first` is the index of the first one."""
     mono = (
         samples.astype(np.float32, copy=False)
         if samples.ndim == 1
@@ -307,11 +321,11 @@ def _mono(samples: NDArray[np.floating], where: str, first: int = 0) -> NDArray[
 
 
 def _no_samples(where: str) -> InvalidInputError:
-    return InvalidInputError(f"{where}: no samples in it; expected at least {MINIMUM_SECONDS} s of audio")
+    return InvalidInputError(f"{where}: it holds no samples; expected at least {MINIMUM_SECONDS} s of audio")
 
 
 def _unreadable(path: Path, error: Exception) -> InvalidInputError:
-    # what libsndfile says, without how it was given the file
+    # libsndfile's reason, without the way in which it was given the file
     reason = shown(" ".join(str(getattr(error, "error_string", error)).split()).rstrip("."))
     return InvalidInputError(
         f"{path}: cannot be read as audio ({reason}); expected WAV, FLAC, MP3 or OGG, convert other formats"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from adapter_hub.formats.claims import MetricName
 
-# words cannot be told apart by spaces, so a word error rate would measure the writer's habits
+# spaces do not separate words, so a word error rate would measure how the writer uses spaces
 WITHOUT_WORD_SPACES = frozenset({"zh", "cmn", "yue", "ja", "th", "lo", "my", "km", "bo"})
 
 
@@ -29,5 +29,5 @@ def has_word_spaces(tag: str) -> bool:
 
 
 def primary_metric(tags: Iterable[str]) -> MetricName:
-    """Return the error rate to lead with: `cer` as soon as one language has no word spaces."""
+    """Return the main error rate: `cer` if one of the languages has no word spaces, else `wer`."""
     return "wer" if all(map(has_word_spaces, tags)) else "cer"

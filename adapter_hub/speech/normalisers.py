@@ -2,9 +2,10 @@
 
     normalise("basic/1", "L’été, c'est fini!", "fr")     # "l'été c'est fini"
 
-A score means nothing without the name of its normaliser, so every report carries it; a rule never
-changes under a name, a new version gets a new one. Combining marks are never dropped: Whisper's own
-normaliser replaces them by spaces, which makes different words of Hindi, Thai or Arabic equal.
+An error rate means nothing without the name of its normaliser, so every report holds it. The rules under a
+name never change; new rules get a new name. Combining marks are never dropped: Whisper's basic normaliser
+(arXiv 2212.04356, appendix C) replaces them by spaces, which splits words of Hindi, Thai or Arabic and makes
+different words equal.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _keep(character: str) -> str:
     if character in APOSTROPHES:
         return "'"
     category = unicodedata.category(character)
-    if category == "Cf":  # soft hyphens, joiners, direction marks: they are not heard
+    if category == "Cf":  # soft hyphens, joiners, direction marks: they have no sound
         return ""
     return " " if category[0] in "PSZC" else character
 
@@ -57,7 +58,7 @@ def _in_word(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
-# name: the function, and what it does in one line
+# by name: the function, and what it does in one line
 NORMALISERS: Mapping[str, tuple[Callable[[str, str], str], str]] = {
     "basic/1": (
         _basic,
@@ -80,11 +81,14 @@ def check_normaliser(name: str) -> str:
 
 
 def normalise(name: str, text: str, language: str) -> str:
-    """Return `text` as the normaliser `name` writes it.
+    """Return a text after normalisation.
+
+    >>> normalise("basic/1", "L’été, c'est fini!", "fr")
+    "l'été c'est fini"
 
     Args:
         name: a key of `NORMALISERS`.
-        text: a transcript.
+        text: a reference or a transcript.
         language: BCP 47 tag of the text.
 
     Raises:

@@ -1,12 +1,12 @@
-"""Cutting audio of any length at its pauses.
+"""Splits audio of any length into phrases, at its pauses.
 
     for piece in phrases(audio_blocks(path), longest=30.0):
         piece.start, piece.samples
 
-A model hears a window of at most its chunk. A word must not be cut, so audio is cut where it is quietest:
-in every pause, and where a speaker makes none for a whole chunk, at the quietest place of its last third.
-Nothing is left out but samples that are zero: what is quiet may still be speech, and telling the two apart
-is the work of `adapter_hub.transcription.voice_activity`.
+A model encodes windows of at most its chunk. No word should be cut, so audio is split where it is quietest:
+in every pause, and if a speaker makes none for a whole chunk, at the quietest place of its last third. Only
+digital silence is left out: quiet audio may still be speech, and to tell the two apart is the task of
+`adapter_hub.transcription.voice_activity`.
 """
 
 from __future__ import annotations
@@ -20,44 +20,49 @@ from numpy.typing import NDArray
 
 from adapter_hub.speech.audio import SAMPLE_RATE
 
-FRAME = 320  # samples whose loudness is one number: 20 ms
+FRAME = 320  # samples whose loudness is measured together: 20 ms
 PAUSE = 0.5  # seconds of quiet that end a phrase; a pause within one is shorter
-SHORT_PAUSE = 0.2  # between words, longer than any sound has
-QUIET = 0.05  # of the loudness of speech around it: -26 dB
-SILENCE = 1 / 65536  # half of the least step of a 16-bit file: below it there is no sound
-MARGIN = 0.1  # seconds of quiet that stay before sound
+SHORT_PAUSE = 0.2  # seconds between words; longer than the silence within any speech sound
+QUIET = 0.05  # of the loudness of the speech around it: -26 dB
+SILENCE = 1 / 65536  # half the smallest step of a 16-bit file: digital silence is below it
+MARGIN = 0.1  # seconds of quiet that are kept before sound
 
 Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Phrase:
-    """A stretch of a recording: `start` in samples from its beginning, at 16 kHz."""
+    """A part of a recording.
+
+    Attributes:
+        start: in samples from the beginning of the recording, at 16 kHz.
+        samples: `[n]` float32.
+    """
 
     start: int
     samples: Samples
 
     @property
     def end(self) -> int:
-        """Where it ends, in samples."""
+        """Its end in samples from the beginning of the recording."""
         return self.start + len(self.samples)
 
     @property
     def seconds(self) -> float:
-        """Its duration."""
+        """Its duration in seconds."""
         return len(self.samples) / SAMPLE_RATE
 
 
 def phrases(
     blocks: Iterable[Samples], longest: float, usual: float | None = None, *, whole: float = 0.0
 ) -> Iterator[Phrase]:
-    """Yield the phrases of a recording in order; only one of `longest` seconds is in memory.
+    """Yield the phrases of a recording in order; about `longest` seconds are in memory at a time.
 
     Args:
-        blocks: the recording's samples, a block at a time.
-        longest: seconds of a piece, at most.
-        usual: seconds from which on a phrase is cut at its short pauses, too; by default it is not.
-        whole: seconds up to which a recording is not cut at all.
+        blocks: the recording's samples at 16 kHz, one block after another, `[n]` float32 each.
+        longest: the longest phrase, in seconds.
+        usual: phrases longer than this many seconds are also split at their short pauses; None for never.
+        whole: a recording of up to this many seconds is not split at all.
     """
     size, start = round(longest * SAMPLE_RATE), 0
     usual = longest if usual is None else usual
@@ -75,10 +80,14 @@ def phrases(
 
 
 def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
-    """Return where every pause between sounds ends, in samples; not the quiet at either end of all.
+    """Return the ends of all pauses between sounds, in samples; quiet at the beginning or end is no pause.
 
-    A pause belongs to the phrase before it but for its last moment: models have learned that speech starts
-    at once and that quiet follows.
+    A pause belongs to the phrase before it except for its last moment: models have learned that speech
+    starts at once and that quiet follows.
+
+    Args:
+        samples: `[n]` float32 at 16 kHz.
+        pause: the shortest pause, in seconds.
     """
     levels = loudness(samples)
     quiet = levels <= QUIET * speech_level(samples)
@@ -91,20 +100,20 @@ def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
 
 
 def quietest(samples: Samples) -> int:
-    """Return the quietest place of the last third, in samples."""
+    """Return the quietest position in the last third, in samples."""
     levels = loudness(samples)
     first = len(levels) * 2 // 3
-    # a fifth of a second: less finds the stop within a consonant
+    # smoothed over a fifth of a second: less would find the closure within a consonant
     smooth = np.convolve(levels[first:], np.ones(10) / 10, mode="valid")
     return (first + 5 + int(np.argmin(smooth))) * FRAME
 
 
 def audible_span(samples: Samples, level: float | None = None) -> tuple[int, int]:
-    """Return from where to where there is more than quiet, in samples; all, where there is nothing else.
+    """Return the begin and end of the audible part, in samples; the whole if all is quiet.
 
     Args:
-        samples: to look at.
-        level: what loud is, where they are a part of something longer.
+        samples: `[n]` float32 at 16 kHz.
+        level: the level of speech in the whole recording; None to measure it here.
     """
     level = speech_level(samples) if level is None else level
     loud = np.flatnonzero(loudness(samples) > QUIET * level)
@@ -114,19 +123,19 @@ def audible_span(samples: Samples, level: float | None = None) -> tuple[int, int
 
 
 def speech_level(samples: Samples) -> float:
-    """Return how loud speech is in a recording: what one frame in twenty exceeds."""
+    """Return how loud speech is in a recording: the level that one frame in twenty exceeds."""
     levels = loudness(samples)
     return float(np.quantile(levels, 0.95)) if len(levels) else 0.0
 
 
 def loudness(samples: Samples) -> Samples:
-    """Return the root mean square of every whole frame."""
+    """Return the root mean square of every complete frame of 20 ms."""
     frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
     return np.sqrt(np.mean(np.square(frames), axis=1))
 
 
 def _pieces(buffer: Samples, start: int, cuts: list[int], usual: float) -> Iterator[Phrase]:
-    """Yield what is between cuts, without digital silence on either side."""
+    """Yield the parts between the cuts, without digital silence at either end."""
     places = [0]
     for first, last in zip([0, *cuts], cuts, strict=False):
         long = last - first > usual * SAMPLE_RATE
@@ -138,7 +147,7 @@ def _pieces(buffer: Samples, start: int, cuts: list[int], usual: float) -> Itera
 
 
 def without_silence(piece: Phrase) -> Phrase | None:
-    """Return a piece without long digital silence before and behind its sound; None without any sound."""
+    """Return a phrase without long digital silence at either end; None if it is nothing but silence."""
     sound = np.flatnonzero(np.abs(piece.samples) > SILENCE)
     if not len(sound):
         return None

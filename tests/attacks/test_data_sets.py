@@ -20,19 +20,19 @@ from adapter_hub.trainers.recipe import RecipeFile, read_recipe
 
 ROWS: dict[str, tuple[bytes, str]] = {
     "an absolute path": (b'{"file_name":"/etc/passwd","text":"a"}', "line 1: file_name '/etc/passwd' leaves"),
-    "a path upwards": (b'{"file_name":"x/../../y","text":"a"}', "leaves the folder"),
+    "a path upwards": (b'{"file_name":"x/../../y","text":"a"}', "is outside the folder"),
     "a NUL": (b'{"file_name":"a\\u0000.wav","text":"a"}', "a NUL character in its name"),
     "an escape": (b'{"file_name":"\\u001b[2J","text":"a"}', r"line 1: \\x1b\[2J: no such audio file"),
     "a line of 3 MB": (b'{"file_name":"' + b"a" * 3_000_000 + b'"}', "line 1: longer than 1048576 bytes"),
-    "deep nesting": (b"[" * 100_000, "line 1: no JSON .nested too deeply"),
+    "deep nesting": (b"[" * 100_000, "line 1: not JSON .nested too deeply"),
     "a deep speaker": (
         b'{"file_name":"a.wav","text":"a","speaker":' + b"[" * 500 + b"]" * 500 + b"}",
-        "line 1: a.wav: speaker is neither a text nor a number",
+        "line 1: a.wav: speaker is neither text nor a number",
     ),
-    "5000 digits": (b'{"file_name":"a.wav","text":"a","speaker":' + b"1" * 5000 + b"}", "line 1: no JSON"),
+    "5000 digits": (b'{"file_name":"a.wav","text":"a","speaker":' + b"1" * 5000 + b"}", "line 1: not JSON"),
     "a number as text": (b'{"file_name":"a.wav","text":1}', "line 1: a.wav: no text"),
-    "a list as language": (b'{"file_name":"a.wav","text":"a","language":[1]}', "language is no text"),
-    "a folder": (b'{"file_name":".","text":"a"}', "no such audio file, but a folder, pipe or device"),
+    "a list as language": (b'{"file_name":"a.wav","text":"a","language":[1]}', "language is not text"),
+    "a folder": (b'{"file_name":".","text":"a"}', "a folder, pipe or device, not an audio file"),
 }
 
 

@@ -59,11 +59,11 @@ def device(path: Path) -> None:
 
 
 HOSTILE: dict[Callable[[Path], None], str] = {
-    low_rate: "1 samples a second; expected 1000 to 768000",
-    highest_rate: "2147483647 samples a second",
+    low_rate: "1 samples per second; expected 1000 to 768000",
+    highest_rate: "2147483647 samples per second",
     many_channels: "1024 channels; expected up to 256",
     two_hours: "7200.0 s of audio; at most 3600 s are read at once: cut it into pieces, or allow more with",
-    unknown_length: "its header does not state how long it is",
+    unknown_length: "its header does not state its duration",
     stated_hours: "4294967.3 s of audio; at most 3600 s",
     pipe: "not an ordinary file",
     device: "not an ordinary file",

@@ -260,7 +260,7 @@ def test_a_report_whose_counts_are_not_those_of_its_texts_is_found(
     assert outcome.code == 1
     lines = [line for line in outcome.out.splitlines() if "report-miscounted" in line]
     assert 0 < len(lines) <= 4
-    assert "its texts give" in lines[0]
+    assert "but its texts give" in lines[0]
 
 
 # namespaces

@@ -18,6 +18,7 @@ from adapter_hub.trainers.methods.trainable import TrainableModel, trainable_lor
 from adapter_hub.trainers.recipe import FULL_FINE_TUNING, GateTable, Recipe
 
 Parents = Mapping[str, Artifact]  # by role: seed, expert
+# what every method is: a function of base model, recipe and parents, as in `make_trainable`
 MakeTrainable = Callable[[Any, Recipe, Parents], TrainableModel]
 
 
