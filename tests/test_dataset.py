@@ -77,7 +77,7 @@ def test_splits_are_sub_folders_and_can_be_named_either_way(tmp_path: Path) -> N
         ({"file_name": "c.wav", "text": "to"}, r"line 2: c\.wav: no such audio file"),
         ({"file_name": "../b.wav", "text": "to"}, r"line 2: file_name '\.\./b\.wav' is outside the folder"),
         ({"file_name": "/etc/passwd", "text": "to"}, "line 2: file_name '/etc/passwd' is outside the folder"),
-        ({"file_name": "a.wav", "text": "to"}, r"line 2: a\.wav again \(first in line 1\)"),
+        ({"file_name": "a.wav", "text": "to"}, r"line 2: a\.wav is listed twice \(first in line 1\)"),
         ("{broken", r"line 2: not JSON \("),
         ("[1]", "line 2: not a JSON object"),
         ("[" * 200_000, r"line 2: not JSON \(nested too deeply\)"),

@@ -158,7 +158,9 @@ def test_a_wrong_row_is_named_with_its_line(sentence: str, tmp_path: Path, clip:
 def test_all_wrong_rows_are_told_at_once_and_doubles_are_wrong(tmp_path: Path, clip: Path) -> None:
     row = {"audio_filepath": "clip.wav", "text": "en"}
     path = write_list(tmp_path / "train.jsonl", row, {"text": "to"}, row)
-    with pytest.raises(InvalidInputError, match=r"line 2: no audio_filepath; line 3: clip.wav again"):
+    with pytest.raises(
+        InvalidInputError, match=r"line 2: no audio_filepath; line 3: clip.wav is listed twice"
+    ):
         read_dataset(path)
 
 
