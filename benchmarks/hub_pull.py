@@ -40,8 +40,7 @@ from transformers import logging as transformers_logging
 
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact, seal
-from adapter_hub.exchange import publish, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, pull
 from adapter_hub.hub import HubClient, RepoId
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter

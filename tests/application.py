@@ -11,8 +11,7 @@ from typing import Any
 from making import make_artifact, make_child, make_places
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.exchange import lock, publish, retire, sync, update_lock
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, lock, publish, retire, sync, update_lock
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.lock_file import LockFile
 from adapter_hub.formats.reference import AdapterRef

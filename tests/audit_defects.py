@@ -28,8 +28,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.safetensors_file import weights_digest
 from adapter_hub.audit import audit
 from adapter_hub.base_model.digest import base_model_digest
-from adapter_hub.exchange import attach, publish, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach, publish, retire
 from adapter_hub.formats.canonical import digest_of
 from adapter_hub.formats.claims import Finding
 from adapter_hub.formats.reference import AdapterRef

@@ -22,8 +22,7 @@ from making import make_artifact
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
-from adapter_hub.exchange import check, publish, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, check, publish, pull
 from adapter_hub.hub import HubClient, Patience
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.stores.cache import Cache

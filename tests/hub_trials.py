@@ -17,8 +17,7 @@ from loopback_hub import LoopbackHub
 from making import make_artifact, make_child
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.exchange import check, publish, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, check, publish, pull
 from adapter_hub.formats.canonical import digest_of, sha256_hex
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.hub import HubClient, Patience

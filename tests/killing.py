@@ -22,6 +22,7 @@ from making import make_artifact, make_child, make_places, make_report
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import (
+    Places,
     attach,
     check,
     lock,
@@ -32,7 +33,6 @@ from adapter_hub.exchange import (
     sync,
     update_lock,
 )
-from adapter_hub.exchange.places import Places
 from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry

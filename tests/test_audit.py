@@ -14,8 +14,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit import EXPLANATIONS, audit
 from adapter_hub.audit.checks import CHECKS
 from adapter_hub.errors import NotFoundError
-from adapter_hub.exchange import publish, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, retire
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.registry.file import FileRegistry

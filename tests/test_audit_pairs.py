@@ -24,8 +24,7 @@ from making import (
 from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
 from adapter_hub.artifact.weights import lora_section
 from adapter_hub.errors import IntegrityError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 
 ONE, OTHER = MODULES  # the parent adapts both, the child the first
 GATE = "gate.safetensors"

@@ -16,8 +16,7 @@ from making import make_artifact, make_child, make_report
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.cli.terminal.tables import size_text
-from adapter_hub.exchange import attach
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.speech.normalisers import NORMALISERS
 from adapter_hub.stores.folder import FolderStore

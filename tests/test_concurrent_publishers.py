@@ -11,8 +11,7 @@ from making import make_artifact, make_places
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
-from adapter_hub.exchange import check, publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, check, publish
 from adapter_hub.registry.file import FileRegistry
 
 PUBLISHERS = 8

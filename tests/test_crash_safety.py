@@ -12,8 +12,7 @@ from killing import in_child
 from making import make_artifact, make_places
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.files.writing import write_atomically
 
 KILLING = Path(__file__).with_name("killing.py")

@@ -17,8 +17,7 @@ from adapter_hub import embedded
 from adapter_hub.audit import audit
 from adapter_hub.cards import render_card
 from adapter_hub.decoding.probe import check_probe
-from adapter_hub.exchange import check, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, check, pull
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session

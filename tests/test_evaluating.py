@@ -16,8 +16,7 @@ from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import without_controls
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter, load_weights

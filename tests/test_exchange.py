@@ -16,8 +16,7 @@ from adapter_hub.errors import (
     InvalidInputError,
     StatusError,
 )
-from adapter_hub.exchange import publish, pull, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, pull, retire
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache

@@ -12,8 +12,7 @@ from making import OTHER_BASE, make_artifact, make_child, make_places, make_repo
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
-from adapter_hub.exchange import attach, check, publish, rebuild, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach, check, publish, rebuild, retire
 from adapter_hub.formats.claims import StatusEntry
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import second_after

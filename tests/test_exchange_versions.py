@@ -9,8 +9,7 @@ import pytest
 from making import MODULES, OTHER_BASE, make_artifact, make_places
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.versions import check_version_step, sort_versions
 
 OTHER_MODEL = {"id": "test/tiny", "architecture": "WhisperForConditionalGeneration", "digest": OTHER_BASE}

@@ -15,8 +15,7 @@ from transformers import WhisperForConditionalGeneration
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter

@@ -12,8 +12,7 @@ from small_training import places, recipe
 from transformers import WhisperForConditionalGeneration
 
 from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.registry.file import FileRegistry

@@ -21,8 +21,7 @@ from adapter_hub.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from adapter_hub.exchange import publish, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, pull
 from adapter_hub.hub import HubClient, RepoId, check_commit, check_revision
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry

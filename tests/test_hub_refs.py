@@ -17,8 +17,7 @@ from making import make_artifact, make_child, make_report
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.privacy import without_names
 from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, UnreachableError
-from adapter_hub.exchange import attach, publish, pull, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach, publish, pull, retire
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId

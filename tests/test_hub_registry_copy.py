@@ -17,8 +17,7 @@ from loopback_hub import LoopbackHub
 from making import make_artifact, make_places
 
 from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, UnreachableError
-from adapter_hub.exchange import publish, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, pull
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters, Location, parse_registry
 from adapter_hub.hub import HubClient, Patience

@@ -14,8 +14,8 @@ from making import make_artifact, make_child, make_places, make_report
 
 from adapter_hub.cli import main
 from adapter_hub.errors import ConflictError, InvalidInputError, StatusError
-from adapter_hub.exchange import attach, check, publish, pull, rebuild, retire
-from adapter_hub.exchange.places import Places, open_location
+from adapter_hub.exchange import Places, attach, check, publish, pull, rebuild, retire
+from adapter_hub.exchange.locations import open_location
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Location
 from adapter_hub.registry.file import FileRegistry

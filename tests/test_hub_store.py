@@ -19,8 +19,7 @@ from making import make_artifact
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AccessError, ConflictError, InvalidInputError, NotFoundError
-from adapter_hub.exchange import check, publish, rebuild, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, check, publish, rebuild, retire
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FileRegistry

@@ -10,8 +10,7 @@ import pytest
 from making import make_artifact, make_child, make_places
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.exchange import publish, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, retire
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.lineage import Graph, Node, lineage_graph, lineage_json, render_mermaid, render_tree

@@ -13,8 +13,7 @@ from making import make_artifact, make_report
 
 from adapter_hub.cli import main
 from adapter_hub.errors import ConflictError, IntegrityError, StatusError
-from adapter_hub.exchange import attach
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.lock_file import read_lock
 from adapter_hub.registry.file import FileRegistry

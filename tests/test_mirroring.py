@@ -18,8 +18,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.cli import main
 from adapter_hub.embedded import store_path
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.exchange import Mirrored, check, mirror, publish, rebuild, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Mirrored, Places, check, mirror, publish, rebuild, retire
 from adapter_hub.formats.claims import Status, StatusEntry
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry

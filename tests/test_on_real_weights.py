@@ -21,8 +21,7 @@ from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.decoding.probe import check_probe, measure_probe
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.model.assembling import assemble
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter

@@ -11,8 +11,7 @@ from making import make_artifact, make_places
 
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters
 from adapter_hub.paths import cache_folder, registry_path, store_path

@@ -9,8 +9,7 @@ from making import make_artifact, make_child, make_places
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
-from adapter_hub.exchange import publish, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, retire
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry

@@ -15,8 +15,7 @@ from test_concurrent_publishers import all_at_once
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError
-from adapter_hub.exchange import publish, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, retire
 from adapter_hub.formats.claims import Status
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry

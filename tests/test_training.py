@@ -20,8 +20,7 @@ from transformers import WhisperForConditionalGeneration
 
 from adapter_hub.artifact.folder import seal
 from adapter_hub.errors import ConflictError, DivergedError, InvalidInputError, NotFoundError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore

@@ -14,8 +14,7 @@ from small_whisper import make_adapter, write_speech
 
 from adapter_hub.data.dataset import data_sha256, read_dataset
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore

@@ -18,8 +18,7 @@ from transformers import WhisperForConditionalGeneration
 from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.audit import audit
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.exchange import publish, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, pull
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session

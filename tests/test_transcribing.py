@@ -12,8 +12,7 @@ from small_whisper import make_adapter, speech, write_speech
 import adapter_hub
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter

@@ -24,8 +24,7 @@ from adapter_hub.cards import render_card
 from adapter_hub.data.dataset import read_dataset
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
-from adapter_hub.exchange import attach, publish, pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach, publish, pull
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter

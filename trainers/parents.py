@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.data.dataset import Dataset
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.exchange import pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, pull
 from adapter_hub.formats.manifest import Similarity
 from adapter_hub.formats.reference import is_local
 from adapter_hub.formats.times import utc_now

@@ -15,8 +15,7 @@ from other_user import NOBODY, as_nobody, as_root
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.exchange import pull
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, pull
 from adapter_hub.files.ownership import is_private
 from adapter_hub.files.writing import Stamp
 from adapter_hub.stores.cache import Cache

@@ -21,8 +21,7 @@ from loopback_hub import LoopbackHub
 from loopback_hub.answers import Answer
 from making import make_artifact, write_weights
 
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FileRegistry
 

@@ -26,8 +26,7 @@ from making import (
 from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
 from adapter_hub.artifact.weights import lora_section
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
-from adapter_hub.exchange import attach, publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach, publish
 from adapter_hub.formats.canonical import digest_of, hex_of
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import AdapterRef

@@ -10,8 +10,7 @@ from making import make_artifact, make_places
 
 from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import AdapterHubError, InvalidInputError
-from adapter_hub.exchange import lock, publish, pull, retire, sync
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, lock, publish, pull, retire, sync
 from adapter_hub.files.beneath import below, remove_below, write_below
 from adapter_hub.files.writing import folder_in_the_making, remove_folder, remove_stale, write_atomically
 from adapter_hub.formats.claims import Status

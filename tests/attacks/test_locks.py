@@ -12,8 +12,7 @@ from making import make_artifact, make_places
 from other_user import as_nobody, as_root
 
 from adapter_hub.errors import AdapterHubError, ConflictError
-from adapter_hub.exchange import publish, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, retire
 from adapter_hub.files.locks import held
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry

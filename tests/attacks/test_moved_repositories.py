@@ -15,8 +15,7 @@ from making import make_artifact
 
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FileRegistry

@@ -14,8 +14,7 @@ from making import make_artifact
 from adapter_hub.audit import audit
 from adapter_hub.audit.checks import CHECKS, Check, Subject
 from adapter_hub.errors import AdapterHubError, NotFoundError, UnreachableError
-from adapter_hub.exchange import lock, mirror, sync
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, lock, mirror, sync
 from adapter_hub.isolation import UnexpectedError, isolated
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.cache import Cache

@@ -15,8 +15,7 @@ from making import make_artifact, make_places
 
 from adapter_hub.artifact.folder import Artifact, copy_artifact
 from adapter_hub.errors import AdapterHubError, IntegrityError
-from adapter_hub.exchange import publish, pull, retire
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish, pull, retire
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.lock_file import LockFile, read_lock, write_lock

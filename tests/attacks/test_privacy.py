@@ -26,8 +26,7 @@ from adapter_hub.artifact.safetensors_file import copy_without_notes, read_metad
 from adapter_hub.audit import audit
 from adapter_hub.base_model.finding import public_base_model
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.exchange import attach, publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, attach, publish
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.file import FileRegistry

@@ -18,8 +18,7 @@ from adapter_hub.base_model.finding import find_base_model
 from adapter_hub.data.dataset import Dataset, read_dataset
 from adapter_hub.errors import DivergedError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
-from adapter_hub.exchange import publish
-from adapter_hub.exchange.places import Places
+from adapter_hub.exchange import Places, publish
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.reference import BASE_MODEL
