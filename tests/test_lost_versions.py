@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
 from command_line import Outcome, Run
 from making import make_artifact, make_child
+from sampling import sampled
 
 from adapter_hub.artifact.folder import Artifact
 
@@ -136,8 +138,13 @@ def test_other_versions_can_be_published_and_the_rule_of_versions_holds(two: Two
 EL = {"tag": "el", "decode_language": "el"}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("status", ["yanked", "quarantined", "withdrawn", "deprecated"])
+@pytest.mark.parametrize(
+    ("damage", "status"),
+    sampled(
+        product(DAMAGES, ["yanked", "quarantined", "withdrawn", "deprecated"]),
+        lambda damage, status: status == "withdrawn" or damage is remove,
+    ),
+)
 def test_a_lost_version_can_be_retired(two: Two, damage: Damage, status: str) -> None:
     damage(two.place())
     told = fine(two.retire(status))
@@ -151,7 +158,8 @@ def test_a_lost_version_can_be_retired(two: Two, damage: Damage, status: str) ->
         fine(two.run("registry", "rebuild"))
         if damage in (remove, empty, lose_manifest):
             fine(two.run("registry", "check"))
-            fine(two.run("audit"))
+        if damage is remove:
+            fine(two.run("audit"))  # of the shipped catalogue, too: seconds
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -169,7 +177,12 @@ def test_a_rebuild_keeps_the_entry_of_what_is_lost_and_says_so(two: Two, damage:
     assert "unchanged, 2 versions" in rebuilt.out
 
 
-@pytest.mark.parametrize("damage", [d for d in DAMAGES if d is not cut_weights])
+AUDITED = (remove, cut_manifest, replace)  # gone, unreadable, another's: the audit takes seconds
+
+
+@pytest.mark.parametrize(
+    "damage", sampled([d for d in DAMAGES if d is not cut_weights], lambda damage: damage in AUDITED)
+)
 def test_the_hints_of_check_and_audit_work(two: Two, damage: Damage) -> None:
     damage(two.place())
     checked = two.run("registry", "check")
@@ -178,9 +191,9 @@ def test_the_hints_of_check_and_audit_work(two: Two, damage: Damage) -> None:
     (command,) = re.findall(
         r"`adapter-hub (retire test/da@1\.0\.0 --status withdrawn --reason) TEXT`", checked.out
     )
-    audited = two.run("audit", "--json").json
-    assert [f["ref"] for f in audited if f["severity"] == "error"].count("test/da@1.0.0") >= 1
-    assert two.run("audit").code == 1
+    audited = two.run("audit", "--json")
+    assert audited.code == 1
+    assert [f["ref"] for f in audited.json if f["severity"] == "error"].count("test/da@1.0.0") >= 1
     fine(two.run(*command.split(), "lost"))
     fine(two.run("registry", "rebuild"))
 
