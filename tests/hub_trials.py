@@ -27,7 +27,7 @@ from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
 USER = "test"
-BESIDE = {".gitattributes", "README.md", "status.json"}  # what is no part of an artifact
+BESIDE = {".gitattributes", "README.md", "status.json"}  # what is not part of an artifact
 
 
 class Hub(Protocol):

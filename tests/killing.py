@@ -1,10 +1,10 @@
 """Run an operation in child processes that are killed at every write to the disk, and judge what is left.
 
-    python tests/killing.py publish FOLDER
+    python tests/killing.py publish FOLDER [STRIDE]
 
-The n-th child kills itself (SIGKILL) just before its n-th fsync, rename, unlink or mkdir, for n from 1
-until one survives. After each, the parent checks the invariants and lets a retry finish. It prints
-how many children were killed.
+A child kills itself (SIGKILL) just before its n-th fsync, rename, unlink or mkdir, for n from 1 until one
+survives; with a stride of 5, for n = 1, 6, 11 and so on. After each, the parent checks the invariants and
+lets a retry finish. It prints how many places there are to be killed at.
 """
 
 from __future__ import annotations
@@ -176,20 +176,21 @@ def in_child(action: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def main(operation: str, folder: Path) -> None:
+def main(operation: str, folder: Path, stride: int) -> None:
     os.fsync = lambda descriptor: None  # a killed process loses nothing that it wrote; the calls still count
     start = folder / "start"
     World.build(start)
     os.environ["ADAPTER_HUB_CACHE"] = str(folder / "memory")
     os.environ["TMPDIR"] = str(folder)
-    for number in range(1, 1000):
+    for number in range(1, 1000, stride):
         shutil.copytree(start, folder / "now")
         shutil.rmtree(folder / "memory", ignore_errors=True)
         world = World(folder / "now")
 
         def action(world: World = world, number: int = number) -> None:
-            kill_before(number)
+            places = kill_before(number)
             getattr(world, operation)()
+            (folder / "places").write_text(str(places()))
 
         status = in_child(action)
         survived = status == 0
@@ -198,11 +199,11 @@ def main(operation: str, folder: Path) -> None:
         getattr(World(folder / "now"), operation)()  # saying it again finishes what was begun
         world.judge_finished()
         if survived:
-            print(number - 1)  # noqa: T201
+            print((folder / "places").read_text())  # noqa: T201
             return
         shutil.rmtree(folder / "now")
     raise AssertionError("never survived")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1)

@@ -146,10 +146,10 @@ def make_report(artifact: Artifact, errors: int = 1, **changes: Any) -> Evaluati
     from adapter_hub.evaluation.scoring import count_errors
 
     wanted = ["en", "to", "tre", "ni", "seks", "syv", "otte", "fem", "ti", "elve"]
-    heard = [*wanted[: 10 - errors], *("x" for _ in range(errors))]
+    recognised = [*wanted[: 10 - errors], *("x" for _ in range(errors))]
     if errors:
-        heard[2:3], heard[-1:] = ["fire"], wanted[-1:]
-    texts = {"reference": " ".join(wanted), "hypothesis": " ".join(heard)}
+        recognised[2:3], recognised[-1:] = ["fire"], wanted[-1:]
+    texts = {"reference": " ".join(wanted), "hypothesis": " ".join(recognised)}
     words, characters = count_errors(*texts.values(), "basic/1", "da")
     row = {
         "id": "1",

@@ -41,7 +41,7 @@ NAMES = {"string": "string", "integer": "integer", "number": "number", "boolean"
 
 
 def with_tables(page: str) -> str:
-    """Return the page with what is between the two markers rendered anew."""
+    """Return the page with what is between the two markers rendered again."""
     head, _, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     assert end, f"docs/recipe.md needs {BEGIN} and, below it, {END}"

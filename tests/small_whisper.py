@@ -34,7 +34,7 @@ ALL = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 def make_base_model(folder: Path, seed: int = 1) -> Path:
-    """Write an untrained base model whose outputs vary with what it hears."""
+    """Write an untrained base model whose outputs vary with the audio."""
     from adapter_hub.trainers.makers.base_model.architecture import build_model, build_processor, save
 
     torch.manual_seed(seed)

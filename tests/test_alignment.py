@@ -49,8 +49,8 @@ def test_the_median_is_transformers_own(length: int) -> None:
 
 @pytest.fixture(scope="module")
 def encoder_output(base: BaseModel) -> torch.Tensor:
-    audios = [audio_from_samples(speech(2.0, seed), 16_000) for seed in range(3)]
-    return encode(base, torch.from_numpy(log_mel(base.processor.feature_extractor, audios)))
+    recordings = [audio_from_samples(speech(2.0, seed), 16_000) for seed in range(3)]
+    return encode(base, torch.from_numpy(log_mel(base.processor.feature_extractor, recordings)))
 
 
 def test_the_attention_is_transformers_own_for_every_row_and_its_adapter(

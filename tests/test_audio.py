@@ -46,7 +46,7 @@ def bad_file(folder: Path, kind: str) -> Path:
         case "no samples":
             soundfile.write(path, np.zeros(0, dtype=np.float32), 16_000)
         case "text":
-            path.write_text("this is no audio\n")
+            path.write_text("this is not audio\n")
         case "NaN":
             samples = speech(0.5, 1)
             samples[7] = np.nan

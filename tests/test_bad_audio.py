@@ -29,7 +29,7 @@ def bad_file(folder: Path, kind: str) -> Path:
         case "no samples":
             soundfile.write(path, np.zeros(0), RATE)
         case "text":
-            path.write_text("Dear diary, this is no audio.\n" * 40)
+            path.write_text("Dear diary, this is not audio.\n" * 40)
         case "unsupported":
             path = folder / "bad.m4a"
             path.write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(range(200)))
@@ -114,7 +114,7 @@ def test_odd_audio_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["--device", "cpu", "transcribe", "mini/da", str(path)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    # above 4 kHz there is nothing left of 8 kHz audio: it need not be heard as well
+    # above 4 kHz there is nothing left of 8 kHz audio: it may be recognised less well
     assert out.strip() == "firetusind trehundrede og otteogtredive" or kind == "8 kHz"
     assert out.strip()
 

@@ -38,7 +38,7 @@ def nothing_but_silence_of_no_length(data: Path, _: Path) -> None:
 
 def text_files_named_wav(data: Path, _: Path) -> None:
     for path in (data / "train").glob("*.wav"):
-        path.write_text("this is no audio")
+        path.write_text("this is not audio")
 
 
 def texts_longer_than_the_decoder(data: Path, _: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_card_is_the_golden_text(seed: Manifest, tmp_path: Path) -> None:
     card = render_card(seed, [report_on(tmp_path / "again")])
     if not GOLDEN.exists():  # delete the file to accept a new rendering
         GOLDEN.write_text(card, encoding="utf-8")
-        pytest.fail(f"{GOLDEN} was written anew: read the difference, and run again")
+        pytest.fail(f"{GOLDEN} was written again: read the difference, and run again")
     assert card == GOLDEN.read_text(encoding="utf-8")
 
 

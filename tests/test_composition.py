@@ -24,8 +24,8 @@ from adapter_hub.speech.features import log_mel
 
 
 def features_of(base: BaseModel, count: int) -> torch.Tensor:
-    audios = [audio_from_samples(speech(1.0 + i / 4, i), 16_000) for i in range(count)]
-    return torch.from_numpy(log_mel(base.processor.feature_extractor, audios))
+    recordings = [audio_from_samples(speech(1.0 + i / 4, i), 16_000) for i in range(count)]
+    return torch.from_numpy(log_mel(base.processor.feature_extractor, recordings))
 
 
 def prompt_of(base: BaseModel, count: int) -> torch.Tensor:
@@ -192,7 +192,7 @@ def test_audios_that_are_done_leave_without_a_trace(
         assert [item.tokens for item in kept] == [item.tokens for item in left]
         assert [item.score for item in kept] == pytest.approx([item.score for item in left], abs=1e-4)
         lengths.add(len({len(item.tokens) for item in left}))
-    assert max(lengths) >= 3  # audios of one batch ended at different times
+    assert max(lengths) >= 3  # recordings of one batch ended at different times
 
 
 def test_a_pair_of_experts_adds_the_weighted_updates(

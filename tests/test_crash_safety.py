@@ -18,6 +18,7 @@ from adapter_hub.files.writing import write_atomically
 KILLING = Path(__file__).with_name("killing.py")
 
 
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("operation", "least"),
     [
@@ -32,9 +33,9 @@ KILLING = Path(__file__).with_name("killing.py")
     ],
 )
 def test_killed_at_every_write_nothing_is_half_done_and_a_retry_finishes(
-    tmp_path: Path, operation: str, least: int
+    tmp_path: Path, operation: str, least: int, stride: int
 ) -> None:
-    command = [sys.executable, str(KILLING), operation, str(tmp_path)]
+    command = [sys.executable, str(KILLING), operation, str(tmp_path), str(stride)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= least  # so many places to be killed at

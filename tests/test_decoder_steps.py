@@ -29,7 +29,7 @@ def steps_of(session: Session, rows: Sequence[RowAdapters], beams: int) -> Decod
 
 @torch.inference_mode()
 def test_every_beam_sees_its_own_history_and_no_other(base: BaseModel, adapters: list[Artifact]) -> None:
-    """Beams that cross, audios that leave and prompts of two lengths, against whole forward passes."""
+    """Beams that cross, recordings that end and prompts of two lengths, against whole forward passes."""
     adapter, random = load_adapter(base, adapters[0]), torch.Generator().manual_seed(3)
     session = Session(base)
     steps = steps_of(session, [adapter, None, None], 3)

@@ -29,8 +29,8 @@ def adapter(base: BaseModel, adapters: list) -> ResidentAdapter:
 
 @pytest.fixture(scope="module")
 def features(base: BaseModel) -> torch.Tensor:
-    audios = [audio_from_samples(speech(1.5, i), 16_000) for i in range(3)]
-    return torch.from_numpy(log_mel(base.processor.feature_extractor, audios))
+    recordings = [audio_from_samples(speech(1.5, i), 16_000) for i in range(3)]
+    return torch.from_numpy(log_mel(base.processor.feature_extractor, recordings))
 
 
 def run(base: BaseModel, features: torch.Tensor, adapter: ResidentAdapter | None, **options: int):
@@ -44,11 +44,11 @@ def run(base: BaseModel, features: torch.Tensor, adapter: ResidentAdapter | None
 
 
 def test_features_are_padded_to_the_chunk_and_do_not_depend_on_the_batch(base: BaseModel) -> None:
-    audios = [audio_from_samples(speech(0.5 + i, i), 16_000) for i in range(3)]
+    recordings = [audio_from_samples(speech(0.5 + i, i), 16_000) for i in range(3)]
     extractor = base.processor.feature_extractor
-    together = log_mel(extractor, audios)
+    together = log_mel(extractor, recordings)
     assert together.shape == (3, 80, 400)
-    assert all((log_mel(extractor, [a])[0] == row).all() for a, row in zip(audios, together, strict=True))
+    assert all((log_mel(extractor, [a])[0] == row).all() for a, row in zip(recordings, together, strict=True))
 
 
 @pytest.mark.parametrize("beams", [1, 5])

@@ -157,8 +157,8 @@ def test_rebuilding_gives_the_same_registry(artifact: Artifact, places: Pair, tm
     assert not rebuild(registry, [store]).changed
     lost = json.loads(registry.path.read_text())["adapters"]
     registry.path.unlink()
-    anew = FileRegistry(registry.path)
-    assert rebuild(anew, [store]).changed
+    rebuilt = FileRegistry(registry.path)
+    assert rebuild(rebuilt, [store]).changed
     assert json.loads(registry.path.read_text())["adapters"] == lost
 
 

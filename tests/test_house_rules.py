@@ -43,10 +43,10 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [path for path in sources() if path.stem in VAGUE or path.parent.name in VAGUE]
 
 
-def test_every_module_of_the_library_says_what_it_is_for() -> None:
+def test_every_module_says_what_it_is_for() -> None:
     silent = [
         str(path.relative_to(ROOT))
-        for path in sources("adapter_hub", "trainers", "cards")
+        for path in sources()
         if path.read_text(encoding="utf-8").strip()
         and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
@@ -108,7 +108,7 @@ def test_commands_print_through_the_one_module_that_escapes() -> None:
     assert not found, "print with adapter_hub.cli.terminal.echo, which escapes what is not ours"
 
 
-# where files are ours alone or somebody's own choice, and why reading them needs no limit
+# where files are ours alone or the user's own choice, and why reading them needs no limit
 READ_FREELY = {
     "adapter_hub/cli/reproduce.py": "results that this very command has just written",
     "adapter_hub/formats/schemas/__init__.py": "part of this package",

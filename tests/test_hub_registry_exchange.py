@@ -1,4 +1,4 @@
-"""Publishing into a registry on the Hub: what goes with it, races, and making it anew from the Hub."""
+"""Publishing into a registry on the Hub: what goes with it, races, and rebuilding it from the Hub."""
 
 from __future__ import annotations
 

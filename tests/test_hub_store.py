@@ -129,25 +129,25 @@ def test_a_repository_with_something_else_in_it_is_left_alone(
     assert registry.adapters == {}
 
 
-def test_a_registry_is_made_anew_from_the_hub_s_own_listing(
+def test_a_registry_is_rebuilt_from_the_hub_s_own_listing(
     registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     for version, seed in (("1.0.0", 1.0), ("1.1.0", 2.0)):
         publish(made(tmp_path, version, seed).path, Places(registry, store))
-    anew = FileRegistry(tmp_path / "anew.json")
-    rebuild(anew, [store])
-    assert anew.adapters == registry.adapters
+    rebuilt = FileRegistry(tmp_path / "anew.json")
+    rebuild(rebuilt, [store])
+    assert rebuilt.adapters == registry.adapters
 
 
-def test_a_registry_is_made_anew_from_the_stores_of_several_namespaces(
+def test_a_registry_is_rebuilt_from_the_stores_of_several_namespaces(
     hub: LoopbackHub, registry: FileRegistry, store: HubStore, tmp_path: Path
 ) -> None:
     other = hub_store(hub, "bob")
     publish(made(tmp_path, "1.0.0").path, Places(registry, store))
     publish(make_artifact(tmp_path / "el", "bob/el").path, Places(registry, other))
-    anew = FileRegistry(tmp_path / "anew.json")
-    rebuild(anew, [other, store])
-    assert anew.adapters == registry.adapters
+    rebuilt = FileRegistry(tmp_path / "anew.json")
+    rebuild(rebuilt, [other, store])
+    assert rebuilt.adapters == registry.adapters
     assert check(registry, [store, other]) == []
 
 

@@ -1,4 +1,4 @@
-"""Taking in somebody's PEFT adapter: what is plain LoRA on this base model comes in, the rest does not."""
+"""Importing a third-party PEFT adapter: what is plain LoRA on this base model comes in, the rest does not."""
 
 from __future__ import annotations
 

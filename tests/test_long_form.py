@@ -124,13 +124,13 @@ def test_a_stream_of_what_cannot_be_read_raises_after_what_could_be(
     samples = recording(20)
     samples[-1000] = np.nan
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    heard: list[Segment] = []
+    streamed: list[Segment] = []
     with pytest.raises(InvalidInputError, match=r"a\.wav: sample \d+ is NaN"):
-        heard.extend(danish.stream(tmp_path / "a.wav", beams=1))
-    assert heard
+        streamed.extend(danish.stream(tmp_path / "a.wav", beams=1))
+    assert streamed
     (found,) = danish.transcribe(tmp_path / "a.wav", beams=1)
     assert found.error is not None
-    assert facts(found.segments) == facts(heard)
+    assert facts(found.segments) == facts(streamed)
     assert found.to_json()["error"] == found.error
     assert found.to_json()["text"]
 

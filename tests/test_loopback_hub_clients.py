@@ -85,7 +85,7 @@ def test_a_client_can_be_killed_at_any_exchange(hub: LoopbackHub, tmp_path: Path
     with subprocess.Popen([str(HF), "upload", "alice/pl", str(source)], env=environment) as process:
         assert process.wait(timeout=60) == -signal.SIGKILL
     end()
-    assert set(hub.files("alice/pl")) > {"adapter_config.json"}  # carried out, though nobody heard of it
+    assert set(hub.files("alice/pl")) > {"adapter_config.json"}  # carried out, though the client was not told
     before = hub.refs("alice/pl")
     run(hub, HF, "upload", "alice/pl", source)
     assert hub.refs("alice/pl") == before

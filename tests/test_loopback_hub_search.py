@@ -1,4 +1,4 @@
-"""What the loopback Hub tells about repositories: tags made of the card, searches, users, datasets."""
+"""What the loopback Hub says about repositories: tags made of the card, searches, users, datasets."""
 
 from __future__ import annotations
 

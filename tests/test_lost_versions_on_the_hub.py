@@ -34,11 +34,11 @@ def delete_repository(hub: LoopbackHub, folder: Path) -> None:
     hub.delete(NAME)
 
 
-def make_it_anew(hub: LoopbackHub, folder: Path) -> None:
+def create_it_again(hub: LoopbackHub, folder: Path) -> None:
     hub.recreate(NAME)
 
 
-DAMAGES = [delete_tag, move_tag, move_tag_to_other_bytes, delete_repository, make_it_anew]
+DAMAGES = [delete_tag, move_tag, move_tag_to_other_bytes, delete_repository, create_it_again]
 
 
 class There:
@@ -109,7 +109,7 @@ def test_a_lost_version_can_be_retired(there: There, damage: Damage, status: str
     assert there.run("pull", f"{NAME}@1.0.0").code == 1
 
 
-# a repository without a registry: what is in the cache is no other entry than what is asked for
+# a repository without a registry: what is in the cache is the same entry as what is asked for
 
 
 @pytest.mark.parametrize("cached", [False, True])

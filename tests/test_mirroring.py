@@ -251,12 +251,12 @@ def test_a_registry_made_from_a_mirror_says_what_the_first_one_says(tmp_path: Pa
     retire(AdapterRef.parse("test/pl@1.0.0"), "quarantined", "bad", Places(registry, store))
     target = FolderStore(tmp_path / "airgap")
     mirror(source=store, target=target)
-    anew = FileRegistry(tmp_path / "airgap" / "registry.json")
-    rebuild(anew, [target])
-    assert check(anew, [target]) == []
+    rebuilt = FileRegistry(tmp_path / "airgap" / "registry.json")
+    rebuild(rebuilt, [target])
+    assert check(rebuilt, [target]) == []
     for name, versions in registry.adapters.items():
         for version, block in versions.items():
-            assert anew.adapters[name][version].model_copy(update={"locations": block.locations}) == block
+            assert rebuilt.adapters[name][version].model_copy(update={"locations": block.locations}) == block
 
 
 def test_processes_that_mirror_at_once_all_succeed(folders: Pair) -> None:

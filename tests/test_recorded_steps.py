@@ -110,7 +110,7 @@ def test_recorded_steps_go_on_when_audios_leave(
         same(recorded, texts(Session(ending), rows, beams=beams))
         assert session.recorded_steps is not None
         lengths.add((len({len(text.tokens) for text in recorded}), len(session.recorded_steps._known)))
-    assert max(lengths)[0] >= 2  # audios of one batch ended at different times
+    assert max(lengths)[0] >= 2  # recordings of one batch ended at different times
     assert max(shapes for _, shapes in lengths) >= 2  # and smaller batches went on
 
 
@@ -279,15 +279,18 @@ def test_calls_one_after_another_share_what_was_recorded_and_calls_at_once_do_no
         return tapes[-1]
 
     plain = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
-    audios = [speech(1.0, seed) for seed in range(3)]
-    wanted = [item.text for item in plain.transcribe(audios, beams=2)]
+    recordings = [speech(1.0, seed) for seed in range(3)]
+    wanted = [item.text for item in plain.transcribe(recordings, beams=2)]
     monkeypatch.setattr("adapter_hub.model.session.recorder_for", recorder)
     transcriber = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
     for _ in range(3):
-        assert [item.text for item in transcriber.transcribe(audios, beams=2)] == wanted
+        assert [item.text for item in transcriber.transcribe(recordings, beams=2)] == wanted
     assert len(tapes) == 1
     assert tapes[0].recorded == 2
-    first, second = transcriber.transcribe_each(audios, beams=2), transcriber.transcribe_each(audios, beams=2)
+    first, second = (
+        transcriber.transcribe_each(recordings, beams=2),
+        transcriber.transcribe_each(recordings, beams=2),
+    )
     assert [next(first).text, next(second).text] == wanted[:1] * 2
     assert [item.text for item in first] == [item.text for item in second] == wanted[1:]
     assert len(tapes) == 2

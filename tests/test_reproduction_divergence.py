@@ -43,7 +43,7 @@ def make_up(folder: Path, diverges: Callable[[Cell], bool]) -> tuple[Run, Queue]
 
 
 def strict(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def test_a_rate_at_which_one_language_diverged_is_not_chosen_and_the_run_goes_on(tmp_path: Path) -> None:

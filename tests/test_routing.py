@@ -105,8 +105,8 @@ def test_a_router_that_cannot_work_is_refused(base: BaseModel, options: dict, me
 
 
 def test_probabilities_are_the_same_from_features_and_from_the_encoder_output(base: BaseModel) -> None:
-    audios = [audio_from_samples(speech(1.0, seed), 16_000) for seed in range(3)]
-    features = torch.from_numpy(log_mel(base.processor.feature_extractor, audios))
+    recordings = [audio_from_samples(speech(1.0, seed), 16_000) for seed in range(3)]
+    features = torch.from_numpy(log_mel(base.processor.feature_extractor, recordings))
     direct = language_probabilities(base, features)
     torch.testing.assert_close(language_probabilities(base, encoder_output=encode(base, features)), direct)
     torch.testing.assert_close(direct.sum(1), torch.ones(3))

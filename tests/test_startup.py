@@ -21,7 +21,7 @@ from test_imports import HEAVY
 from adapter_hub import embedded
 from adapter_hub.formats.canonical import digest_of
 
-COUNTING = {"jiwer"}  # light by itself; the audit counts the errors of reports anew with it
+COUNTING = {"jiwer"}  # light by itself; the audit counts the errors of reports again with it
 
 PROGRAM = """
 import json, sys

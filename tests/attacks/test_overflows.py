@@ -63,8 +63,8 @@ def test_a_row_that_overflows_has_no_text_and_its_neighbours_are_bit_identical(
     factor = 1e4 if precise.dtype == torch.float16 else 1e19
     bad = load_adapter(precise, overflowing(tmp_path / "bad", precise, factor))
     good = load_adapter(precise, make_adapter(tmp_path / "good", precise, seed=2))
-    audios = [audio_from_samples(speech(1.0, seed), 16_000) for seed in range(4)]
-    features = torch.from_numpy(log_mel(precise.processor.feature_extractor, audios))
+    recordings = [audio_from_samples(speech(1.0, seed), 16_000) for seed in range(4)]
+    features = torch.from_numpy(log_mel(precise.processor.feature_extractor, recordings))
     options = DecodingOptions(**SEARCHES[search], shrink=False)
 
     def run(*rows: Any) -> list[Any]:

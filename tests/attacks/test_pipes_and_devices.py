@@ -67,7 +67,7 @@ def test_gigabytes_that_a_manifest_lists_are_refused_by_their_size(tmp_path: Pat
     assert not (tmp_path / "copy").exists()
 
 
-# what is no file
+# what is not a file
 
 
 def link_to(target: str) -> Callable[[Path], None]:
@@ -124,11 +124,11 @@ def refuses_or_works(action: Callable[[], object]) -> str:
     [
         ("hub/registry.json", False),
         ("hub/store/test/da/status.json", False),
-        ("hub/store/test/da/README.md", True),  # it is written anew from what is known
+        ("hub/store/test/da/README.md", True),  # it is written again from what is known
         ("hub/store/test/da/evaluations/{0:064}/{0:064}.json", False),
         ("hub/store/test/da/1.0.0/adapter.json", True),  # a version that the store has lost
         ("cache/stamps/*.json", True),  # then everything is hashed
-        ("cache/artifacts/*/adapter.json", True),  # then it is fetched anew
+        ("cache/artifacts/*/adapter.json", True),  # then it is fetched again
         ("cache/artifacts/*/adapter_model.safetensors", True),
     ],
 )

@@ -48,7 +48,7 @@ class LoopbackHub:
     # --- running
 
     def start(self, port: int | None = None) -> Self:
-        """Serve the folder, read anew; on any free port, or the given one (`hub.port`: the one before)."""
+        """Serve the folder, read again; on any free port, or the given one (`hub.port`: the one before)."""
         self.world = World(self.folder, self.page_size, self.redirect, self.xet)
         self._server = Server(
             self._first_port if port is None else port, self.world, self.log, self.faults, self._notify
@@ -177,7 +177,7 @@ class LoopbackHub:
         place.write_bytes(spoilt(place.read_bytes()))
 
     def recreate(self, repo_id: str) -> Repository:
-        """Delete a repository and make it anew, empty, as somebody else would."""
+        """Delete a repository and create it again, empty, as somebody else would."""
         repo = self.repository(repo_id)
         private = repo.meta["private"]
         self.delete(repo_id)

@@ -1,4 +1,4 @@
-"""What the Hub tells about a repository, and which ones a search finds."""
+"""What the Hub says about a repository, and which ones a search finds."""
 
 from __future__ import annotations
 

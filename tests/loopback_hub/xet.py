@@ -36,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What a shard tells of one file."""
+    """What a shard says about one file."""
 
     hash: str
     segments: tuple[Segment, ...]
