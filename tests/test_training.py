@@ -206,7 +206,7 @@ train(Path(sys.argv[2]), folder / sys.argv[3], registries=(FileRegistry(folder /
 """
 
 
-@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("way", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     way: signal.Signals, tmp_path: Path, data: Path, base_folder: Path
 ) -> None:
@@ -263,15 +263,16 @@ sys.exit(main(["train", sys.argv[1], "--out", sys.argv[2]]))
 """
 
 
+# within the checkpoint's weights, within its optimiser state
+@pytest.mark.parametrize("limit", [pytest.param(4_000, marks=pytest.mark.slow), 40_000])
 def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
-    tmp_path: Path, data: Path, base_folder: Path
+    limit: int, tmp_path: Path, data: Path, base_folder: Path
 ) -> None:
     path, out = recipe(tmp_path, base_folder), tmp_path / "out"
-    for limit in (4_000, 40_000):  # within the checkpoint's weights, within its optimiser state
-        command = [sys.executable, "-c", FULL_DISK, str(path), str(out), str(limit)]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert outcome.returncode == 1, outcome.stderr
-        assert "Traceback" not in outcome.stderr
-        assert outcome.stderr.splitlines()[-1].startswith("error: ")
-        assert not out.exists()
+    command = [sys.executable, "-c", FULL_DISK, str(path), str(out), str(limit)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 1, outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert outcome.stderr.splitlines()[-1].startswith("error: ")
+    assert not out.exists()
     train(path, out, **places(tmp_path)).verify()

@@ -100,31 +100,23 @@ LOOKING = [
 ]
 
 
-def test_no_command_prints_what_acts_on_the_terminal(hostile: str, run: Run) -> None:
+def test_no_command_prints_what_acts_on_the_terminal_or_begins_a_line(hostile: str, run: Run) -> None:
     assert hostile
-    found = {}
-    for words in LOOKING:
-        outcome = run(*words)
-        if bad := dangerous(outcome.out) | dangerous(outcome.err):
-            found[" ".join(words)] = bad
-    assert not found
-
-
-def test_no_command_prints_a_line_that_the_text_of_others_began(hostile: str, run: Run) -> None:
-    assert hostile
+    acting, began = {}, {}
     forged = ("error: all", "warning: run this", "evil", "is lost")
     for words in LOOKING:
         outcome = run(*words)
+        if bad := dangerous(outcome.out) | dangerous(outcome.err):
+            acting[" ".join(words)] = bad
         lines = (outcome.out + outcome.err).splitlines()
-        assert not [line for line in lines if line.lstrip().startswith(forged)], words
+        if bad_lines := [line for line in lines if line.lstrip().startswith(forged)]:
+            began[" ".join(words)] = bad_lines
+    assert not acting
+    assert not began
 
 
-def test_json_holds_the_very_text_all_the_same(hostile: str, run: Run) -> None:
+def test_json_holds_the_very_text_and_trees_have_a_line_for_every_adapter(hostile: str, run: Run) -> None:
     assert run("show", "./pl", "--json").json["manifest"]["license"] == f"MIT{hostile}"
-
-
-def test_a_tree_and_a_chart_have_one_line_for_every_adapter(hostile: str, run: Run) -> None:
-    assert hostile
     assert len(run("lineage", "test/da").out.splitlines()) == 2
     chart = run("lineage", "test/da", "--format", "mermaid").out.splitlines()
     assert [line.split("[")[0].split(" -->")[0].strip() for line in chart] == [
@@ -179,7 +171,8 @@ def test_a_stream_of_few_letters_gets_escapes_and_json_stays_json(
     changes: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
     make_artifact(tmp_path / "pl", "test/pl", authors=["Bjørn 北 😀"])
-    for words in (["show", "./pl"], ["--help"], ["card", "./pl"], ["lineage", "./pl"]):
+    commands = [["show", "./pl"], ["--help"], ["card", "./pl"], ["lineage", "./pl"]]
+    for words in commands if "PYTHONUTF8" in changes else commands[:1]:  # a process each
         done = subprocess.run(
             [*COMMAND, *words], capture_output=True, cwd=tmp_path, env=environment(**changes), check=False
         )
