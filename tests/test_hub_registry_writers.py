@@ -171,7 +171,7 @@ def test_a_writer_that_is_killed_at_any_request_leaves_the_state_before_or_after
 QUICK = {("lose", name) for name in ("refs", "commit", "create-repo")} | {("status", "commit")}
 EVERYWHERE = [
     pytest.param(kind, endpoint, marks=[] if (kind, endpoint) in QUICK else pytest.mark.slow)
-    for endpoint in ("refs", "tree", "preupload", "commit", "resolve", "resolve-head", "create-repo")
+    for endpoint in ("refs", "tree", "preupload", "commit", "resolve", "create-repo")
     for kind in ("status", "drop", "lose", "reset", "stall", "stale")
 ]
 
