@@ -29,7 +29,7 @@ test: $(INSTALLED)
 	$(PYTEST) -m slow -n 0 tests/test_wheel.py tests/test_demo.py
 
 test-slow: $(INSTALLED)
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --timeout=1800 # those that say so have longer
 
 # what holds of the embedded model has to hold of a real one, like a folder with openai/whisper-base
 test-real: $(INSTALLED)
