@@ -12,6 +12,7 @@ import pytest
 from hub_places import hub_store
 from loopback_hub import LoopbackHub
 from making import make_artifact, make_child, make_places, make_report
+from sampling import sampled
 from test_concurrent_publishers import all_at_once
 
 from adapter_hub.artifact.folder import Artifact
@@ -60,17 +61,29 @@ class Pair:
         return last.status if last else None
 
 
+def stores_of(kinds: str, folder: Path, stack: ExitStack) -> list[Store]:
+    stores: list[Store] = []
+    for number, kind in enumerate(kinds.split(" to ")):
+        if kind == "folder":
+            stores.append(FolderStore(folder / f"store{number}"))
+        else:
+            hub = stack.enter_context(LoopbackHub(folder / f"hub{number}"))
+            stores.append(hub_store(hub))
+    return stores
+
+
 @pytest.fixture(params=PAIRS)
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+def every_pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    """Each kind of source and target, in `make test`, too."""
     with ExitStack() as stack:
-        stores: list[Store] = []
-        for number, kind in enumerate(request.param.split(" to ")):
-            if kind == "folder":
-                stores.append(FolderStore(tmp_path / f"store{number}"))
-            else:
-                hub = stack.enter_context(LoopbackHub(tmp_path / f"hub{number}"))
-                stores.append(hub_store(hub))
-        yield Pair(tmp_path, *stores)
+        yield Pair(tmp_path, *stores_of(request.param, tmp_path, stack))
+
+
+@pytest.fixture(params=sampled(PAIRS, lambda kinds: kinds == "folder to folder"))
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    """Two folders; in the slow suite each kind of source and target."""
+    with ExitStack() as stack:
+        yield Pair(tmp_path, *stores_of(request.param, tmp_path, stack))
 
 
 @pytest.fixture
@@ -78,7 +91,8 @@ def folders(tmp_path: Path) -> Pair:
     return Pair(tmp_path, FolderStore(tmp_path / "store0"), FolderStore(tmp_path / "store1"))
 
 
-def test_everything_is_in_the_target_afterwards_with_its_claims(pair: Pair) -> None:
+def test_everything_is_in_the_target_afterwards_with_its_claims(every_pair: Pair) -> None:
+    pair = every_pair
     for day, status in ((2, "quarantined"), (3, "active"), (4, "yanked")):
         pair.say(pair.source, pair.child, status, day)  # type: ignore[arg-type]
     assert dict(pair.outcomes()) == dict.fromkeys(
@@ -115,7 +129,8 @@ def test_there_and_back_changes_nothing_at_the_source(pair: Pair) -> None:
     assert pair.source.claims("test/da") == before
 
 
-def test_mirroring_never_undoes_a_quarantine_made_at_the_target(pair: Pair) -> None:
+def test_mirroring_never_undoes_a_quarantine_made_at_the_target(every_pair: Pair) -> None:
+    pair = every_pair
     pair.mirror()
     pair.say(pair.target, pair.child, "quarantined", 5)
     pair.say(pair.source, pair.child, "deprecated", 3)
@@ -159,7 +174,8 @@ def test_other_bytes_at_the_target_are_an_error_for_that_version_and_its_descend
     assert pair.target.manifest("test/pl", "1.0.0")[1] == other.digest
 
 
-def test_what_was_withdrawn_is_not_copied_and_with_the_option_withdrawn_where_it_is(pair: Pair) -> None:
+def test_what_was_withdrawn_is_not_copied_and_with_the_option_withdrawn_where_it_is(every_pair: Pair) -> None:
+    pair = every_pair
     pair.mirror("test/da@1.0.0")
     for artifact in (pair.child, pair.newer):
         pair.say(pair.source, artifact, "withdrawn", 4, "licence")

@@ -209,7 +209,7 @@ def test_a_folder_whose_name_is_no_utf_8_is_shown_escaped(encoding: str, tmp_pat
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m adapter_hub audit --json | head -c 1; echo ${{PIPESTATUS[0]}}",
+        f"{sys.executable} -m adapter_hub list --json | head -c 1; echo ${{PIPESTATUS[0]}}",
         executable="/bin/bash",
         shell=True,
         capture_output=True,
