@@ -60,7 +60,7 @@ def test_the_base_model_hears_what_fits_its_chunk_whole_pauses_and_all(tmp_path:
 
 
 def test_an_adapter_that_was_trained_on_single_utterances_loses_none_behind_a_pause() -> None:
-    """Transcribed whole, it stops at the first long pause; so what is longer than its utterances is cut there."""
+    """As a whole, it stops at the first long pause; so what is longer than its utterances is cut there."""
     transcriber = adapter_hub.load("mini/pl", device="cpu")
     clip = read_audio(CLIPS / "pl.flac").samples
     (alone,) = transcriber.transcribe(audio_from_samples(clip, RATE), beams=1)
