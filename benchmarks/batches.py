@@ -21,7 +21,8 @@ from pages import page
 from random_whisper import merged, peft_model, random_adapter, random_base
 from timing import Row, against, in_turns, machine, ratio
 
-from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.decoding.decode import search
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.quiet import quiet
 from adapter_hub.model.session import RowAdapters, Session
 

@@ -34,8 +34,9 @@ from timing import Row, against, in_turns, machine, peer_line, ratio
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_outputs import BaseModelOutput
 
-from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.decoding.decode import search
 from adapter_hub.decoding.decoder import DecoderSteps
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.quiet import quiet

@@ -38,7 +38,8 @@ from random_whisper import (
     random_base,
 )
 
-from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.decoding.decode import search
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.quiet import quiet

@@ -42,7 +42,8 @@ from random_whisper import (
 )
 from timing import Row, machine
 
-from adapter_hub.decoding.decode import DecodingOptions, search
+from adapter_hub.decoding.decode import search
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.base_model import DTYPES, BaseModel
 from adapter_hub.model.cuda_graphs import SWITCH
 from adapter_hub.model.loading import ResidentAdapter

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
-from adapter_hub.decoding.decode import DecodingOptions, prompt_tokens, search
+from adapter_hub.decoding.decode import prompt_tokens, search
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.session import Session
 

@@ -22,8 +22,9 @@ from adapter_hub.decoding.alignment import (
     median_filter,
     word_spans,
 )
-from adapter_hub.decoding.decode import DecodingOptions, prompt_tokens
+from adapter_hub.decoding.decode import prompt_tokens
 from adapter_hub.decoding.language import encode
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session

@@ -158,7 +158,7 @@ def test_what_cannot_be_used_is_one_line(
     "words",
     [
         ["--threshold", "2"],
-        ["--window", "0"],
+        ["--window-seconds", "0"],
         ["--task", "sing"],
         ["--temperatures", "warm"],
         ["--temperatures", "0,-1"],

@@ -118,7 +118,7 @@ def test_diff_lists_the_fields_that_differ(published: Run) -> None:
     assert fields["method"] == ["lora", "warm-start"]
     assert fields["parents[seed].name"] == [None, "test/pl"]
     assert "license" not in fields
-    assert "are the same" in published("diff", "test/pl", "./pl").err
+    assert "are identical" in published("diff", "test/pl", "./pl").err
 
 
 def test_lineage_goes_up_and_down_in_three_formats(published: Run) -> None:
@@ -182,7 +182,7 @@ def test_audit_explains_a_code_and_lists_the_codes_for_an_unknown_one(run: Run) 
     assert run("audit", "--explain", "lineage").out.startswith("lineage: A parent's manifest is missing")
     outcome = run("audit", "--explain", "nonsense")
     assert outcome.code == 1
-    assert "error: no check has the code 'nonsense'; there are ancestor-quarantined" in outcome.err
+    assert "error: no check has the code 'nonsense'; the codes are ancestor-quarantined" in outcome.err
 
 
 def test_a_warning_fails_the_audit_only_when_it_is_strict(run: Run, tmp_path: Path) -> None:

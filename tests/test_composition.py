@@ -14,7 +14,8 @@ import torch
 from small_whisper import make_adapter, speech
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode
+from adapter_hub.decoding.decode import DecodingResult, decode
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter

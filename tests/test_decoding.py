@@ -9,8 +9,9 @@ import pytest
 import torch
 from small_whisper import speech
 
-from adapter_hub.decoding.decode import DecodingOptions, decode, first_timestamp
+from adapter_hub.decoding.decode import decode, first_timestamp
 from adapter_hub.decoding.language import language_probabilities
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.decoding.probe import _convolve_in_float64, check_probe, measure_probe, probe_audio
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.model.base_model import BaseModel, load_base_model

@@ -10,7 +10,8 @@ import pytest
 import torch
 from test_composition import ending_with, features_of
 
-from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode, prompt_tokens
+from adapter_hub.decoding.decode import DecodingResult, decode, prompt_tokens
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter

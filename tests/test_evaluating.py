@@ -186,7 +186,11 @@ def test_transcribe_goes_on_after_a_broken_file_and_exits_with_1(
         (["transcribe", "small/absent", "a.wav"], 1, "error: .*small/absent"),
         (["evaluate", "auto", "--data", "."], 1, "error: evaluate: `auto` is not an adapter"),
         (["evaluate", "base-model", "--data", "absent"], 1, "error: absent: no such folder"),
-        (["evaluate", "base-model", "--data", ".", "--attach"], 1, "has no place for reports"),
+        (
+            ["evaluate", "base-model", "--data", ".", "--attach"],
+            1,
+            "a report on the base model alone cannot be published",
+        ),
         (["transcribe", "base-model", "a", "b", "--format", "srt"], 2, "need --out FOLDER"),
         (["transcribe", "base-model", "a", "--temperatures", "0,nan"], 2, "'0,nan': expected numbers from 0"),
         (["transcribe", "base-model", "a", "--temperatures", "inf"], 2, "'inf': expected numbers from 0 on"),

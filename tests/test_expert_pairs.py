@@ -14,7 +14,8 @@ from test_composition import features_of, logits_of, same_bits
 from test_loading import relisted
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import DecodingOptions, decode
+from adapter_hub.decoding.decode import decode
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import IntegrityError
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import ResidentAdapter, load_adapter

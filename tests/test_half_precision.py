@@ -11,7 +11,8 @@ from small_whisper import make_adapter, make_pair
 from test_composition import features_of, prompt_of
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import DecodingOptions, decode
+from adapter_hub.decoding.decode import decode
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.packing import pack

@@ -174,7 +174,7 @@ def test_a_registry_and_its_adapters_live_on_the_hub(
     monkeypatch.setenv("ADAPTER_HUB_REGISTRY", "hf://datasets/alice/registry")
     assert "the first publish makes it" in run("list").err
     assert run("publish", "da", "--as", "alice/da@1.0.0", "--private").code == 0
-    assert "was published already" in run("publish", "da", "--as", "alice/da@1.0.0").err
+    assert "was already published" in run("publish", "da", "--as", "alice/da@1.0.0").err
     assert hub_client(hub, "alice").state(RepoId("alice/registry", "dataset")).private
     assert hub_client(hub, "alice").state(RepoId("alice/da")).private
     codes = [item["code"] for item in json.loads(run("audit", "--json").out)]

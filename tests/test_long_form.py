@@ -13,7 +13,8 @@ from small_whisper import make_adapter, speech
 from step_tape import Tape
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import DecodingOptions, decode
+from adapter_hub.decoding.decode import decode
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import InvalidInputError, OutOfMemoryError
 from adapter_hub.formats.manifest import DataSource
 from adapter_hub.model.base_model import BaseModel, load_base_model

@@ -14,7 +14,8 @@ from step_tape import CaptureError, Tape
 from test_composition import ending_with, features_of
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode
+from adapter_hub.decoding.decode import DecodingResult, decode
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.decoding.static_steps import StaticSteps, decoder_steps, padded_slots
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel, load_base_model

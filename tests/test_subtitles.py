@@ -112,4 +112,4 @@ def test_a_minute_of_audio_is_told_with_its_speed(
     )
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("68 s of audio, ")
-    assert line.endswith(" s of audio a second")
+    assert line.endswith(" s of audio per second")

@@ -1,4 +1,4 @@
-"""`audit`: every promise checked, from the bytes up."""
+"""`audit`: every promise checked."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("refs", metavar="[REF]...", type=PLACE, nargs=-1)
-@click.option("--explain", metavar="CODE", help="Say what a finding's code means, and stop.")
-@click.option("--probe", is_flag=True, help="Run the model too, and compare with what was published.")
+@click.option("--explain", metavar="CODE", help="Print what the code of a finding means, and exit.")
+@click.option(
+    "--probe", is_flag=True, help="Also run the models, and compare the outputs with the published ones."
+)
 @click.option(
     "--base-model",
     "base_models",
     metavar="ID|FOLDER",
     type=PLACE,
     multiple=True,
-    help="A base model to compare with, beside the embedded one; may be repeated.",
+    help="A base model to check against, besides the embedded one; may be repeated.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
 @json_option
 @click.pass_obj
 def audit(
@@ -48,10 +50,10 @@ def audit(
     strict: bool,
     as_json: bool,
 ) -> int:
-    """Check adapters from the bytes up: digests, files, weights, lineage, base model, scores, licences.
+    """Check adapters: digests, files, weights, lineage, base model, scores and licences.
 
-    Without REF, everything that the registries list; of adapters on the Hub, those that were pulled. A named
-    one is fetched first. Exits with 1 if there is an error.
+    Without REF, everything in the registries is checked; of the adapters on the Hub, those that were pulled.
+    One that is named is fetched first. Exits with 1 if there is an error.
     """
     from adapter_hub.audit import audit as find
     from adapter_hub.base_model.finding import find_base_model
@@ -79,7 +81,7 @@ def audit(
 def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], Places]:
     """Fetch what is named and on the Hub into the cache; return references and the places that know them.
 
-    What cannot be fetched (withdrawn, quarantined, out of reach) is left to the checks.
+    What cannot be fetched (withdrawn, quarantined, unreachable) is left to the checks.
     """
     from contextlib import suppress
 
@@ -117,7 +119,9 @@ def _explain(code: str, as_json: bool) -> None:
     from adapter_hub.errors import NotFoundError
 
     if code not in EXPLANATIONS:
-        raise NotFoundError(f"no check has the code {code!r}; there are {', '.join(sorted(EXPLANATIONS))}")
+        raise NotFoundError(
+            f"no check has the code {code!r}; the codes are {', '.join(sorted(EXPLANATIONS))}"
+        )
     if as_json:
         echo_json({"code": code, "explanation": EXPLANATIONS[code]})
     else:
@@ -158,7 +162,7 @@ def _runner(options: GlobalOptions, folders: dict[str, Path]) -> Probe:
             with memory_guard(f"{artifact.ref} on {base.device}"):
                 check_probe(base, load_adapter(base, artifact), probe)
         except OutOfMemoryError:
-            raise  # says nothing of the artifact
+            raise  # says nothing about the artifact
         except AdapterHubError as error:
             yield str(error)
 

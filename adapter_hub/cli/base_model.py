@@ -13,18 +13,18 @@ from adapter_hub.cli.terminal.global_options import GlobalOptions
 
 @click.group("base-model")
 def base_model() -> None:
-    """Fetch a base model from the Hub, or show which one a folder holds."""
+    """Fetch a base model from the Hub, or identify one by its digest."""
 
 
 @base_model.command(short_help="Fetch a base model from the Hub.")
 @click.argument("repo_id", metavar="ID", type=PLACE)
-@click.option("--revision", metavar="COMMIT", help="Branch, tag or commit. Default: the newest.")
+@click.option("--revision", metavar="REVISION", help="Branch, tag or commit. Default: the newest commit.")
 @json_option
 @click.pass_obj
 def fetch(options: GlobalOptions, repo_id: str, revision: str | None, as_json: bool) -> None:
-    """Fetch a base model like openai/whisper-small into the cache, every file hashed.
+    """Fetch a base model, like openai/whisper-small, into the cache, and verify every file.
 
-    One that the Hub's own client has in its cache, as it is on the Hub now, is used from there.
+    If the Hub's own client has the same commit in its cache, that copy is used.
     """
     from adapter_hub.base_model.fetching import fetch_base_model
     from adapter_hub.cli.terminal.progress import DownloadBar
@@ -35,15 +35,15 @@ def fetch(options: GlobalOptions, repo_id: str, revision: str | None, as_json: b
     _show(options, repo_id, folder, commit, as_json)
 
 
-@base_model.command(short_help="Show a base model's digest.")
+@base_model.command(short_help="Show the digest of a base model.")
 @click.argument("id_or_folder", metavar="ID|FOLDER", type=PLACE)
-@click.option("--revision", metavar="COMMIT", help="Of a model on the Hub.")
+@click.option("--revision", metavar="REVISION", help="Branch, tag or commit of a model on the Hub.")
 @json_option
 @click.pass_obj
 def show(options: GlobalOptions, id_or_folder: str, revision: str | None, as_json: bool) -> None:
-    """Show a base model's digest: equal for a re-saved or re-sharded copy, another for other weights.
+    """Show the digest of a base model: the same for a re-saved copy, different for other weights.
 
-    A folder whose name looks like an ID is written ./namespace/name.
+    A folder whose name looks like an id is written ./namespace/name.
     """
     from adapter_hub.base_model.finding import find_base_model
 

@@ -14,7 +14,7 @@ from adapter_hub.cli.terminal.global_options import GlobalOptions
 @json_option
 @click.pass_obj
 def card(options: GlobalOptions, ref: str, as_json: bool) -> None:
-    """Print an adapter's model card, rendered from its manifest, reports and status."""
+    """Print the model card of an adapter version, rendered from its manifest, reports and status."""
     from adapter_hub.cards import render_card
     from adapter_hub.cli.terminal.version_lookup import find_version
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Look at data sets before training on them."""
+    """Check data sets before training on them."""
 
 
 @data.command("check", short_help="Report what can be trained on.")
@@ -28,9 +28,9 @@ def data() -> None:
 @json_option
 @click.pass_obj
 def data_check(options: GlobalOptions, place: Path, base_model: str, as_json: bool) -> int:
-    """Report what of some data can be trained on, and why the rest cannot.
+    """Report what part of a data set can be trained on, and why the rest cannot.
 
-    Reads every file of a folder (one split, or sub-folders train, dev and test), of a JSONL file or of
+    Reads every file of a folder (one split, or the sub-folders train, dev and test), of a JSONL file or of
     all sources of a recipe, as training would. Exits with 1 if a row would be dropped.
     """
     from adapter_hub.model.base_model import load_base_model
@@ -82,7 +82,7 @@ def _print_report(report: DataReport) -> None:
     for pair, speakers in report.shared_speakers.items():
         echo_line(
             f"{pair} share {counted(len(speakers), 'speaker')} ({', '.join(speakers[:5])}): "
-            "no scores for new voices"
+            "scores are not on new voices"
         )
     for pair, count in report.shared_transcripts.items():
         echo_line(f"{pair} share {counted(count, 'transcript')}")

@@ -11,14 +11,17 @@ from adapter_hub.cli.terminal.echo import echo_text
 
 
 @click.command()
-@click.option("--out", type=PATH, default=Path("demo"), show_default=True, help="Folder to work in.")
-@click.option("--quick", is_flag=True, help="A fraction of the data and steps; the numbers mean little.")
+@click.option(
+    "--out", metavar="FOLDER", type=PATH, default=Path("demo"), show_default=True, help="Folder to work in."
+)
+@click.option(
+    "--quick", is_flag=True, help="Use a fraction of the data and steps; the scores then mean little."
+)
 def demo(out: Path, quick: bool) -> None:
-    """Live through the whole life of an adapter, offline, in under five minutes.
+    """Walk through the life of an adapter, offline, in under five minutes.
 
-    Spanish, which the catalogue does not hold: speech, similarity, training, evaluation, publishing,
-    pulling, transcription, lineage and audit. Needs the extra `demo`: `pip install '.[demo]'` in the
-    project's checkout.
+    A new language, Spanish: speech, similarity, training, evaluation, publishing, pulling, transcription,
+    lineage and audit. Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
     """
     from adapter_hub.trainers.demo import demonstrate
 

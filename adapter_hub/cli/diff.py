@@ -19,7 +19,7 @@ from adapter_hub.cli.terminal.tables import table
 @json_option
 @click.pass_obj
 def diff(options: GlobalOptions, first: str, second: str, as_json: bool) -> None:
-    """Show in which fields two adapter versions differ."""
+    """Show the fields in which the manifests of two adapter versions differ."""
     from adapter_hub.cli.terminal.version_lookup import find_version
 
     one, other = find_version(options, first), find_version(options, second)
@@ -31,7 +31,7 @@ def diff(options: GlobalOptions, first: str, second: str, as_json: bool) -> None
         rows = [[_short(name), *(_short(side.get(name)) for side in (left, right))] for name in names]
         echo_text(table(["field", one.ref, other.ref], rows))
     else:
-        echo_note(f"{one.ref} and {other.ref} are the same")
+        echo_note(f"{one.ref} and {other.ref} are identical")
 
 
 def _short(value: Any) -> str:

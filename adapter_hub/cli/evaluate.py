@@ -15,11 +15,11 @@ from adapter_hub.cli.terminal.arguments import (
     base_model_option,
     decode_language_option,
 )
+from adapter_hub.cli.terminal.decoding_options import decoding_options
 from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.cli.terminal.tables import counted, table
-from adapter_hub.cli.terminal.transcription_options import batch_size_option, beams_option, timestamps_option
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 
@@ -40,16 +40,30 @@ def data_options(command: Command) -> Command:
                 required=True,
                 metavar="PLACE",
                 type=PLACE,
-                help="Folder with metadata and audio, JSONL file, or hf://datasets/NAMESPACE/NAME@COMMIT.",
+                help="A folder with metadata and audio, a JSONL file, or hf://datasets/NAMESPACE/NAME@COMMIT.",
             ),
             click.option(
-                "--split", help="Split of the data. Default: `test`, unless PLACE is one split itself."
+                "--split",
+                metavar="NAME",
+                help="Split of the data. Default: test, unless PLACE is a single split.",
             ),
-            click.option("--config", help="Configuration of a data set on the Hub, such as da_dk."),
             click.option(
-                "--text-column", default="transcription", show_default=True, help="Its column of references."
+                "--config", metavar="NAME", help="On the Hub: the configuration of the data set, like da_dk."
             ),
-            click.option("--audio-column", default="audio", show_default=True, help="Its column of audio."),
+            click.option(
+                "--text-column",
+                metavar="NAME",
+                default="transcription",
+                show_default=True,
+                help="On the Hub: the column with the reference transcripts.",
+            ),
+            click.option(
+                "--audio-column",
+                metavar="NAME",
+                default="audio",
+                show_default=True,
+                help="On the Hub: the column with the audio.",
+            ),
         )
     ):
         command = option(command)
@@ -59,31 +73,36 @@ def data_options(command: Command) -> Command:
 @click.command()
 @click.argument("ref", metavar="REF", type=PLACE)
 @data_options
-@click.option("--language", metavar="TAG", help="BCP 47 tag of rows that name none. Default: the adapter's.")
+@click.option(
+    "--language",
+    metavar="TAG",
+    help="BCP 47 tag of rows without a language of their own. Default: the adapter's.",
+)
 @decode_language_option
 @base_model_option
 @allow_quarantined_option
-@beams_option
-@batch_size_option
-@timestamps_option
+@decoding_options("beams", "batch_size", "timestamps")
 @click.option(
     "--normaliser",
     metavar="NAME",
     default="basic/1",
     show_default=True,
-    help="What counts as the same word: basic/1 ignores case and punctuation, none/1 nothing.",
+    help="How texts are compared: basic/1 ignores case and punctuation, none/1 ignores nothing.",
 )
-@click.option("--out", type=PATH, help="Write the report with every utterance there.")
-@click.option("--attach", is_flag=True, help="Publish the report beside the adapter it is about.")
+@click.option(
+    "--out", metavar="FILE", type=PATH, help="Write the report, with every utterance, to this file."
+)
+@click.option("--attach", is_flag=True, help="Publish the report with the adapter.")
 @click.option(
     "--with-speakers",
     is_flag=True,
-    help="Attach the names of speakers and files as they are, not numbers and digests.",
+    help="Publish the names of speakers and files, which are numbers and digests otherwise.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
 def evaluate(
     options: GlobalOptions,
+    /,
     ref: str,
     data: str,
     split: str | None,
@@ -94,21 +113,20 @@ def evaluate(
     decode_language: str | None,
     base_model: str | None,
     allow_quarantined: str | None,
-    beams: int,
-    batch_size: int,
-    timestamps: bool,
     normaliser: str,
     out: Path | None,
     attach: bool,
     with_speakers: bool,
     as_json: bool,
+    **decoding: Any,
 ) -> None:
-    """Measure the error rates of the adapter REF, or of `base-model`, on a data set.
+    """Measure the word and character error rates of the adapter REF, or of `base-model`, on a data set.
 
     The data set is a folder with metadata.jsonl or metadata.csv (file_name, text, optionally language and
     speaker) and audio, a JSONL file (audio_filepath, duration, text), or parquet on the Hub at a commit.
-    Rates are pooled over all utterances, with a 95 % interval by resampling speakers. CER leads for
-    languages written without word spaces; their spaces do not count as characters.
+
+    Rates are pooled over all utterances, with a 95 % interval from resampling speakers. CER is the primary
+    rate for languages written without spaces between words; their spaces are not counted.
     """
     from adapter_hub.evaluation.evaluating import EvaluationOptions
     from adapter_hub.evaluation.evaluating import evaluate as run
@@ -119,10 +137,12 @@ def evaluate(
         raise InvalidInputError("evaluate: `auto` is not an adapter; name one, or base-model")
     if with_speakers and not attach:
         raise InvalidInputError(
-            "evaluate --with-speakers: goes with --attach; the file of --out has all names"
+            "evaluate --with-speakers: needs --attach; the file that --out writes has all names anyway"
         )
     if attach and ref == BASE_MODEL:
-        raise InvalidInputError("evaluate --attach: the base model has no place for reports; name an adapter")
+        raise InvalidInputError(
+            "evaluate --attach: a report on the base model alone cannot be published; name an adapter"
+        )
     columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
     dataset = _open_data(options, data, split, **columns)
     transcriber = options.load(
@@ -132,13 +152,7 @@ def evaluate(
         base_model=base_model,
         allow_quarantined=allow_quarantined,
     )
-    wanted = EvaluationOptions(
-        language=language,
-        beams=beams,
-        timestamps=timestamps,
-        batch_size=batch_size,
-        normaliser=normaliser,
-    )
+    wanted = EvaluationOptions(language=language, normaliser=normaliser, **decoding)
     bar = Bar("evaluating", len(dataset.rows))
     report = run(transcriber, dataset, wanted, bar.add)
     bar.close()

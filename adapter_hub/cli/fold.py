@@ -16,10 +16,13 @@ from adapter_hub.cli.terminal.training_options import out_artifact_option
 @click.argument("ref", metavar="REF", type=PLACE)
 @out_artifact_option
 @click.option(
-    "--as", "as_ref", metavar="NAME@VERSION", help="What to call it. Default: the pair's name with -folded."
+    "--as",
+    "as_ref",
+    metavar="NAME@VERSION",
+    help="Name of the artifact. Default: the pair's name with -folded.",
 )
 @click.option(
-    "--base-model", metavar="ID|FOLDER", type=PLACE, help="A copy of the base model. Default: the pair's own."
+    "--base-model", metavar="ID|FOLDER", type=PLACE, help="The base model. Default: the pair's own."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @click.pass_obj
@@ -28,8 +31,8 @@ def fold(
 ) -> None:
     """Turn an expert pair with a static gate into one ordinary LoRA, exactly.
 
-    REF is a registered pair or its folder. The LoRA's rank is the sum of both halves'; plain PEFT loads
-    it. A gate that weighs every token anew has no such form, and is refused.
+    REF is an expert pair. The rank of the LoRA is the sum of the ranks of both halves, and plain PEFT can
+    load it. A gate that weights every token differently has no such form and is refused.
     """
     from adapter_hub.exchange import pull
     from adapter_hub.formats.reference import AdapterRef

@@ -20,26 +20,46 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("source", metavar="PEFT_FOLDER|HF", type=PLACE)
+@click.argument("source", metavar="SOURCE", type=PLACE)
 @click.option(
-    "--language", "languages", metavar="TAG", multiple=True, help="BCP 47. Default: what its card says."
+    "--language",
+    "languages",
+    metavar="TAG",
+    multiple=True,
+    help="BCP 47 tag of what it transcribes; may be repeated. Default: as its card says.",
 )
 @click.option(
     "--decode-language",
     "decode_languages",
     metavar="CODE",
     multiple=True,
-    help="Whisper's token for the language, where it is not the tag's first part.",
+    help="Whisper's code for the language, where it is not the first part of the tag; may be repeated.",
 )
 @click.option(
-    "--base-model", metavar="ID|FOLDER", type=PLACE, help="What it was trained on. Default: what it says."
+    "--base-model",
+    metavar="ID|FOLDER",
+    type=PLACE,
+    help="The base model it was trained on. Default: as its configuration says.",
 )
-@click.option("--as", "name", metavar="NAME@VERSION", help="Its name. Default: imported/<folder>@1.0.0.")
-@click.option("--out", metavar="FOLDER", type=PATH, help="Default: <folder>-adapter.")
-@click.option("--license", "licence", metavar="SPDX", help="Its licence. Default: what its card says.")
-@click.option("--author", "authors", metavar="NAME", multiple=True, help="Who made it; may be repeated.")
 @click.option(
-    "--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", help="What it does."
+    "--as", "name", metavar="NAME@VERSION", help="Name of the artifact. Default: imported/FOLDER@1.0.0."
+)
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    type=PATH,
+    help="Folder of the artifact; must not exist. Default: SOURCE's name with -adapter.",
+)
+@click.option(
+    "--license", "licence", metavar="SPDX", help="SPDX identifier of its licence. Default: as its card says."
+)
+@click.option("--author", "authors", metavar="NAME", multiple=True, help="Author; may be repeated.")
+@click.option(
+    "--task",
+    type=click.Choice(["transcribe", "translate"]),
+    default="transcribe",
+    show_default=True,
+    help="What it was trained for.",
 )
 @click.option("--timestamps", is_flag=True, help="It was trained with timestamp tokens.")
 @json_option
@@ -58,10 +78,11 @@ def import_(
     timestamps: bool,
     as_json: bool,
 ) -> None:
-    """Make an artifact of somebody's PEFT adapter, checked against the base model; publish it afterwards.
+    """Import a third-party PEFT adapter.
 
-    From a folder, or hf://namespace/name@revision. Plain LoRA on linears only, as safetensors. What it was
-    trained on stays unknown, and the audit says so.
+    SOURCE is a folder, or hf://namespace/name@revision. The adapter is checked against its base model and
+    written as an artifact, which `adapter-hub publish` publishes. It must be a plain LoRA on linear layers,
+    in safetensors. What it was trained on remains unknown, and the audit says so.
     """
     import tempfile
 
@@ -102,7 +123,7 @@ def import_(
 
 @dataclass(frozen=True)
 class _PeftSource:
-    """Somebody's PEFT adapter on this machine, and what was found out or said about it."""
+    """A PEFT adapter on this machine, with what is known about it."""
 
     label: str
     folder: Path
@@ -136,9 +157,11 @@ def _peft_source(
         found = PeftSource(None, base_model=read_peft_config(folder).base_model_name_or_path)
     wanted = base_model or found.base_model
     if not (languages or found.languages):
-        raise InvalidInputError(f"{source}: says no language; name it with --language, like --language da")
+        raise InvalidInputError(
+            f"{source}: does not say its language; name it with --language, like --language da"
+        )
     if not wanted:
-        raise InvalidInputError(f"{source}: says no base model; name it with --base-model")
+        raise InvalidInputError(f"{source}: does not say its base model; name it with --base-model")
     base_folder, commit = _base_model(cache, wanted, None if base_model else found, bool(found.source))
     return _PeftSource(
         label,
@@ -179,8 +202,8 @@ def _base_model(
         repo = None
     if said is not None and repo is None:
         raise InvalidInputError(
-            f"the adapter says that its base model is {shown(wanted, 120)}, which is none of the Hub's; name "
-            "it with --base-model"
+            f"the adapter's base model is {shown(wanted, 120)}, which is not the id of a model on the Hub; "
+            "name a copy with --base-model"
         )
     revision = None if said is None else said.base_model_revision
     if not may_fetch or repo in (None, EMBEDDED_ID):

@@ -1,4 +1,4 @@
-"""`lineage`: what an adapter came from, and what came from it."""
+"""`lineage`: what an adapter was made from, and what was made from it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @ref_argument
-@click.option("--descendants", is_flag=True, help="What was made from it, instead of what it was made from.")
+@click.option(
+    "--descendants", is_flag=True, help="Show what was made from it, instead of what it was made from."
+)
 @click.option(
     "--format",
     "form",
     type=click.Choice(["tree", "json", "mermaid"]),
     default="tree",
     show_default=True,
-    help="How to print it.",
+    help="Format of the output.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.pass_obj
 def lineage(options: GlobalOptions, ref: str, descendants: bool, form: str, as_json: bool) -> None:
-    """Show what an adapter came from, or what came from it, across all registries."""
+    """Show what an adapter was made from, or what was made from it, across all registries."""
     from adapter_hub.artifact.folder import Artifact
     from adapter_hub.registry.lineage import lineage_graph, lineage_json, render_mermaid, render_tree
     from adapter_hub.registry.resolution import look_up
@@ -57,7 +59,7 @@ def lineage(options: GlobalOptions, ref: str, descendants: bool, form: str, as_j
 
 
 def _ancestors_at_hand(found: Resolved, options: GlobalOptions) -> dict[str, Manifest]:
-    """Return the manifests that the artifact carries, where its bytes can be seen without a request."""
+    """Return the ancestors' manifests in the artifact, where it can be read without a request."""
     from adapter_hub.artifact.folder import read_ancestors
     from adapter_hub.stores.folder import FolderStore
     from adapter_hub.stores.opening import open_store

@@ -23,11 +23,11 @@ STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
 
 @click.command("list")
 @click.option("--language", metavar="TAG", help="Only adapters for this language, like da or pt-BR.")
-@click.option("--base-model", metavar="ID", help="Only adapters of this base model, by id or digest.")
-@click.option("--method", type=click.Choice(METHODS), help="Only adapters made by this method.")
-@click.option("--status", type=click.Choice(STATUSES), help="Only versions of this status.")
+@click.option("--base-model", metavar="ID|DIGEST", help="Only adapters of this base model: its id or digest.")
+@click.option("--method", type=click.Choice(METHODS), help="Only adapters made with this method.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only versions with this status.")
 @click.option("--sort", type=click.Choice(["wer", "cer"]), help="Best score first; needs --data.")
-@click.option("--data", metavar="ID", help="The data set whose test score is shown and sorted by.")
+@click.option("--data", metavar="ID", help="Show, and sort by, the test score on this data set.")
 @json_option
 @click.pass_obj
 def list_(
@@ -40,9 +40,9 @@ def list_(
     data: str | None,
     as_json: bool,
 ) -> None:
-    """List every version that the registries know: yours, then the embedded catalogue."""
+    """List all versions in the registry, then those of the embedded catalogue."""
     if sort and not data:
-        raise click.UsageError("--sort needs --data ID: scores on different data do not compare")
+        raise click.UsageError("--sort needs --data ID: scores on different data are not comparable")
     everything = list(_versions(options))
     rows = [
         row
@@ -59,7 +59,7 @@ def list_(
         echo_json(rows)
         return
     if not rows:
-        echo_note("no adapter fits; `adapter-hub list` without options shows all")
+        echo_note("no adapter matches; `adapter-hub list` without options shows all")
         return
     names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in everything}
     echo_text(
@@ -71,7 +71,7 @@ def list_(
 
 
 def _versions(options: GlobalOptions) -> Iterator[dict[str, Any]]:
-    """Yield every version as plain data; one that several registries hold is yielded once."""
+    """Yield every version as plain data; one that is in several registries is yielded once."""
     from packaging.version import Version
 
     from adapter_hub.registry.standing import Standings
@@ -100,7 +100,7 @@ def _versions(options: GlobalOptions) -> Iterator[dict[str, Any]]:
 
 
 def _strictest(standing: Standing | None, block: VersionBlock) -> dict[str, str]:
-    """Return the status and its reason where another registry, or this machine's memory, is stricter."""
+    """Return status and reason where another registry, or what this machine remembers, is stricter."""
     if standing is None or standing.status == block.status:
         return {}
     return {"status": standing.status, "reason": str(standing)}

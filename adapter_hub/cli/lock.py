@@ -18,10 +18,11 @@ from adapter_hub.cli.terminal.lock_options import lock_file_option
 @json_option
 @click.pass_obj
 def lock(options: GlobalOptions, refs: tuple[str, ...], path: Path, as_json: bool) -> None:
-    """Write down to the byte which adapters an application uses, for `adapter-hub sync --locked`.
+    """Write a lock file that pins the adapters of an application to the byte.
 
-    REFs are what it asks for, like 'mini/da~=1.0'; exactly these are locked. Without REFs, those that the
-    file holds are resolved again, which brings newer versions. Every version is pulled and verified.
+    REFs are its requirements, like 'mini/da~=1.0', and replace those in the file. Without REFs, the
+    requirements in the file are resolved again, which brings newer versions. Every version is pulled and
+    verified. `adapter-hub sync --locked` installs what the file pins.
     """
     from adapter_hub.exchange import lock as lock_adapters
     from adapter_hub.files.reading import read_bounded

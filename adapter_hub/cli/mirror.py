@@ -22,24 +22,29 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("refs", metavar="[REF]...", type=PLACE, nargs=-1)
 @click.option(
-    "--from", "source", metavar="STORE", type=PLACE, required=True, help="Where from; it is only read."
+    "--from",
+    "source",
+    metavar="STORE",
+    type=PLACE,
+    required=True,
+    help="Store to copy from; it is only read.",
 )
-@click.option("--to", "target", metavar="STORE", type=PLACE, required=True, help="Where to.")
+@click.option("--to", "target", metavar="STORE", type=PLACE, required=True, help="Store to copy to.")
 @click.option(
     "--withdraw",
     is_flag=True,
-    help="Remove from TO, too, the files of versions that FROM says are withdrawn.",
+    help="Also remove the files of versions that were withdrawn in the source.",
 )
 @json_option
 @click.pass_obj
 def mirror(
     options: GlobalOptions, refs: tuple[str, ...], source: str, target: str, withdraw: bool, as_json: bool
 ) -> int:
-    """Copy versions with their ancestors, reports and statuses from store to store, verified.
+    """Copy versions, with their ancestors, reports and statuses, from one store to another.
 
-    A STORE is a folder, `embedded`, or hf://namespace. A name means all its versions; without REFs,
-    everything is copied. A status of FROM never loosens the one in TO. The same command resumes after an
-    interruption; exits with 1 if any failed.
+    A STORE is a folder, `embedded`, or hf://namespace. A name without a version means all its versions;
+    without REFs, everything is copied. A status in the source never loosens one in the target. After an
+    interruption, the same command resumes. Exits with 1 if a version could not be copied.
     """
     from adapter_hub.exchange import mirror as mirror_versions
 
@@ -91,14 +96,17 @@ def _open(options: GlobalOptions, text: str, must_exist: bool = False) -> Store:
         return open_store(text, here, cache=options.cache_folder)
     folder = Path(text).expanduser()
     if must_exist and not folder.is_dir():
-        raise NotFoundError(f"store {text}: no such folder; expected namespace/name/version/… in it")
+        raise NotFoundError(
+            f"store {text}: there is no such folder; expected one with namespace/name/version/… in it"
+        )
     return open_store(str(folder.absolute()), here)
 
 
 def _next_step(options: GlobalOptions, target: str) -> str:
-    """Return how to list in a registry what is in the target now."""
+    """Return how to make a registry of what is now in the target."""
     if is_address(target):
         registry = "hf://datasets/NAMESPACE/NAME"
     else:
         registry = shlex.quote(str(Path(target) / "registry.json"))
-    return f"list it with `adapter-hub --registry {registry} --store {shlex.quote(target)} registry rebuild`"
+    places = f"--registry {registry} --store {shlex.quote(target)}"
+    return f"make a registry of it with `adapter-hub {places} registry rebuild`"

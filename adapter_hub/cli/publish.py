@@ -13,13 +13,13 @@ from adapter_hub.cli.terminal.global_options import GlobalOptions
 
 
 @click.command()
-@click.argument("folder", type=PATH)
+@click.argument("folder", metavar="FOLDER", type=PATH)
 @click.option("--as", "rename", metavar="NAME@VERSION", help="Publish the same weights under another name.")
 @click.option("--private", is_flag=True, help="On the Hub: make new repositories private.")
 @click.option(
     "--allow-quarantined",
     metavar="DIGEST",
-    help="Publish what does the same as this quarantined version, or was made from it, all the same.",
+    help="Digest of a quarantined version; publish anyway what has the same effect, or was made from it.",
 )
 @json_option
 @click.pass_obj
@@ -31,10 +31,10 @@ def publish(
     allow_quarantined: str | None,
     as_json: bool,
 ) -> None:
-    """Publish the artifact in FOLDER: verified, its bytes into the store, then its entry into the registry.
+    """Publish the artifact in FOLDER: verify it, copy it to the store, then enter it in the registry.
 
-    A published version never changes. Publishing the same bytes again does nothing. To the Hub: with
-    --store hf://NAMESPACE, after `hf auth login`.
+    A published version never changes; publishing the same bytes again does nothing. To publish on the Hub,
+    log in with `hf auth login` and use --store hf://NAMESPACE.
     """
     from adapter_hub.exchange import publish as publish_artifact
     from adapter_hub.formats.reference import AdapterRef
@@ -51,6 +51,8 @@ def publish(
     else:
         echo_line(f"{published.ref}  {published.digest}")
         if published.is_written and not published.is_new:
-            echo_note("was published already, and the store did not have its bytes: they are there again")
+            echo_note(
+                "was already published, but its files were missing from the store; they have been restored"
+            )
         elif not published.is_new:
-            echo_note("was published already, nothing changed")
+            echo_note("was already published; nothing changed")

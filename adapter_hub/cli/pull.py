@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("refs", metavar="REF...", type=PLACE, nargs=-1, required=True)
-@click.option("--to", metavar="FOLDER", type=PATH, help="Copy it to this folder too.")
-@allow_quarantined_option
 @click.option(
-    "--with-base-model", is_flag=True, help="Fetch its base model, too, and check that it is the one."
+    "--to",
+    metavar="FOLDER",
+    type=PATH,
+    help="Also copy it to this folder; several go into sub-folders named like the adapters.",
 )
+@allow_quarantined_option
+@click.option("--with-base-model", is_flag=True, help="Also fetch the base model, and check its digest.")
 @json_option
 @click.pass_obj
 def pull(
@@ -34,10 +37,9 @@ def pull(
     with_base_model: bool,
     as_json: bool,
 ) -> int:
-    """Fetch adapters into the cache, verified from the bytes up, and print where they are.
+    """Fetch adapters into the cache, verify every byte, and print where they are.
 
-    hf://namespace/name goes past the registry to its repository. With several REFs and --to, each goes to a
-    folder of its own below it, named like the adapter.
+    hf://namespace/name is fetched from its repository on the Hub, whether or not a registry lists it.
     """
     from adapter_hub.cli.terminal.progress import DownloadBar
     from adapter_hub.exchange import pull as pull_adapter
@@ -82,7 +84,7 @@ def pull(
 
 
 def _check_target(folder: Path | None) -> None:
-    """Refuse a folder that holds something else before anything is fetched for it."""
+    """Refuse a folder with other content before anything is fetched."""
     from adapter_hub.errors import ConflictError
     from adapter_hub.formats.manifest import MANIFEST_FILE
 
@@ -93,7 +95,7 @@ def _check_target(folder: Path | None) -> None:
 
 
 def _base_model(pin: BaseModelPin, cache: Path) -> Path:
-    """Return the folder of the base model that an adapter pins; fetched if it is not here."""
+    """Return the folder of the base model that an adapter pins, fetched if this machine does not have it."""
     from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest
     from adapter_hub.base_model.fetching import fetch_base_model
     from adapter_hub.base_model.finding import find_pinned_base_model
@@ -116,7 +118,7 @@ def _base_model(pin: BaseModelPin, cache: Path) -> Path:
         folder, commit = fetch_base_model(repo.id, pin.revision, cache=cache, progress=arrivals.add)
     if (digest := stamped_digest(folder, cache)) != pin.digest:
         raise IntegrityError(
-            f"base model {repo.id} at {commit} in {folder}: has digest {digest}, the adapter was made for "
-            f"{pin.digest}; name a copy of the right one with --base-model when you use it"
+            f"base model {repo.id} at {commit} in {folder}: has the digest {digest}, the adapter was made "
+            f"for {pin.digest}; name a copy of the right one with --base-model when you use it"
         )
     return folder

@@ -19,17 +19,21 @@ def recipe() -> None:
     """Write recipes, the input of `train`."""
 
 
-@recipe.command("new")
+@recipe.command("new", short_help="Write a commented recipe.")
 @click.argument("method", type=click.Choice(METHODS))
-@click.option("--language", default="da", show_default=True, help="BCP 47 tag of the new adapter.")
-@click.option("--namespace", default="my-name", show_default=True, help="First half of its name.")
+@click.option(
+    "--language", metavar="TAG", default="da", show_default=True, help="BCP 47 tag of the new adapter."
+)
+@click.option(
+    "--namespace", metavar="NAME", default="my-name", show_default=True, help="Namespace of the new adapter."
+)
 @base_model_option
-@click.option("--out", type=PATH, help="The file to write. Default: stdout.")
+@click.option("--out", metavar="FILE", type=PATH, help="File to write. Default: stdout.")
 def recipe_new(method: str, language: str, namespace: str, base_model: str, out: Path | None) -> None:
     """Write a commented recipe to start from.
 
     METHOD is lora (from scratch), warm-start (from the adapter of a similar language), expert-pair (a
-    frozen adapter of a similar language beside a new one, weighed by a gate) or full-fine-tuning (a
+    frozen adapter of a similar language beside a new one, weighted by a gate) or full-fine-tuning (a
     baseline: every weight of the base model, nothing to publish).
     """
     from adapter_hub.files.writing import write_atomically
@@ -40,6 +44,6 @@ def recipe_new(method: str, language: str, namespace: str, base_model: str, out:
         echo_text(text)
         return
     if out.exists():
-        raise InvalidInputError(f"{out}: exists already; choose another --out or remove it")
+        raise InvalidInputError(f"{out}: already exists; choose another --out or remove it")
     write_atomically(out, text.encode())
     echo_note(f"wrote {out}; next: adapter-hub train {out} --out FOLDER")

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @click.group()
 def registry() -> None:
-    """Check the registry against its stores, or rebuild it from them."""
+    """Check a registry against its stores, rebuild it from them, or trust it."""
 
 
 @registry.command(short_help="Compare the registry with its stores.")
 @json_option
 @click.pass_obj
 def check(options: GlobalOptions, as_json: bool) -> int:
-    """Compare every entry with what the stores hold; exits with 1 if they differ."""
+    """Compare every entry of the registry with what is in its stores; exit with 1 if they differ."""
     from adapter_hub.exchange import check as compare
 
     own = options.own_registry()
@@ -45,10 +45,10 @@ def check(options: GlobalOptions, as_json: bool) -> int:
 @json_option
 @click.pass_obj
 def rebuild(options: GlobalOptions, as_json: bool) -> int:
-    """Rebuild the registry's entries from the manifests, reports and statuses in its stores.
+    """Rebuild the entries of the registry from the manifests, reports and statuses in its stores.
 
-    A version whose bytes are lost keeps its entry. Exits with 1 if the stores could not give everything. A
-    registry that cannot be read or written any more begins anew, under an id of its own.
+    A version whose files are lost keeps its entry. A registry that can no longer be read or written is
+    started from scratch, with a new id. Exits with 1 if the stores did not have everything.
     """
     from adapter_hub.exchange import rebuild as rebuild_registry
 
@@ -77,23 +77,23 @@ def _about_renewal(own: WritableRegistry, reason: str) -> str:
 
     kept = "its history has it" if own.is_on_hub else f"it is kept as {damaged_path(own.path)}"
     return (
-        f"registry {own.label} began anew, with the id {own.registry_id}: {reason}; {kept}; whoever saw it "
-        "is told once that this is another registry, and how to accept it"
+        f"registry {own.label} was started from scratch, with the id {own.registry_id}: {reason}; {kept}; "
+        "other machines that know it will refuse it once, and say how to accept it"
     )
 
 
-@registry.command(short_help="Let a registry count in its folder without being named.")
-@click.argument("file", type=PATH, default=Path("registry.json"))
+@registry.command(short_help="Trust the registry of the current folder.")
+@click.argument("file", metavar="[FILE]", type=PATH, default=Path("registry.json"))
 @click.option(
     "--namespace",
     metavar="NAME",
-    help="Instead: let the registry that --registry names list adapters of this namespace, too.",
+    help="Instead, allow the registry that --registry names to list adapters in this namespace.",
 )
 @click.pass_obj
 def trust(options: GlobalOptions, file: Path, namespace: str | None) -> None:
-    """Let the registry FILE (./registry.json) count whenever a command is run in its folder.
+    """Trust the registry FILE (./registry.json): commands that run in its folder then use it.
 
-    It decides where adapters come from, so trust only what you would name with --registry.
+    A registry decides where adapters come from, so trust only one that you would name with --registry.
     """
     from adapter_hub.registry.trust import registry_id_of, trust_file, trust_registry
 
@@ -102,7 +102,7 @@ def trust(options: GlobalOptions, file: Path, namespace: str | None) -> None:
 
         own = options.own_registry()
         trust_namespace(namespace, own)
-        echo_note(f"{own.label}: trusted with {namespace}; remembered in {trust_file()}")
+        echo_note(f"{own.label}: trusted with the namespace {namespace}; remembered in {trust_file()}")
         return
     registry_id = registry_id_of(file)
     trust_registry(file, registry_id)
@@ -112,7 +112,7 @@ def trust(options: GlobalOptions, file: Path, namespace: str | None) -> None:
 def _stores(options: GlobalOptions, own: WritableRegistry) -> list[Store]:
     """Return the stores that the registry's entries name, and the one that is configured.
 
-    One that cannot be opened is told; its versions are among the findings unless another store has them.
+    One that cannot be opened is a warning; its versions are findings unless another store has them.
     """
     from adapter_hub.errors import AdapterHubError
     from adapter_hub.exchange.locations import open_location

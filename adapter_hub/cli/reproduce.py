@@ -30,22 +30,30 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     type=click.Choice(["mini", "paper"]),
     default="mini",
     show_default=True,
-    help="In miniature, on two cores and synthesised speech, or at the paper's size.",
+    help="In miniature, on two cores and synthesised speech, or at the size of the paper.",
 )
-@click.option("--settings", "file", type=PATH, help="GlobalOptions of your own, TOML.")
-@click.option("--out", type=PATH, help="Folder of the run; kept, and resumed.")
+@click.option("--settings", "file", metavar="FILE", type=PATH, help="Your own settings, a TOML file.")
+@click.option("--out", metavar="FOLDER", type=PATH, help="Folder of the run, which can be resumed.")
 @click.option(
     "--jobs",
+    metavar="N",
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="Cells at a time; each has one GPU, if any.",
+    help="Number of cells to run at a time, each on one GPU, if there are GPUs.",
 )
-@click.option("--tables", help="Some of 2,3,4,5. Default: all that the settings name.")
-@click.option("--minutes", type=Number(0), help="Begin no further cell after that; gaps are marked.")
-@click.option("--dry-run", is_flag=True, help="Print the cells and their sizes, run nothing.")
-@click.option("--report-only", is_flag=True, help="Write the report again from what is finished.")
-@click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
+@click.option(
+    "--tables", metavar="LIST", help="Tables to reproduce, of 2,3,4,5. Default: all that the settings name."
+)
+@click.option(
+    "--minutes",
+    metavar="N",
+    type=Number(0),
+    help="Start no further cell after this many minutes; the report marks what is missing.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the cells and how long they take, and run nothing.")
+@click.option("--report-only", is_flag=True, help="Only write the report again, from what is finished.")
+@click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
 @click.pass_obj
 def reproduce(
     options: GlobalOptions,
@@ -60,10 +68,10 @@ def reproduce(
     report_only: bool,
     as_json: bool,
 ) -> None:
-    """Train and evaluate every system of a paper, and print its tables next to the paper's numbers.
+    """Train and evaluate every system of a paper, and print its tables beside the paper's numbers.
 
-    PAPER is lora-whisper. Kill it whenever you like: the same command resumes with what is not finished.
-    Needs the extra `demo`: `pip install '.[demo]'` in the project's checkout.
+    PAPER is lora-whisper. The run can be killed at any time: the same command resumes with what is not
+    finished. Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
     """
     from adapter_hub.trainers.reproduction import reproducing
 
@@ -87,7 +95,9 @@ def reproduce(
         echo_note(f"{chosen.name}: {len(cells)} cells, about {hours:.1f} h with {jobs} at a time")
         return
     if out is None:
-        raise InvalidInputError("--out is missing: the folder of the run")
+        raise InvalidInputError(
+            "--out is missing: expected the folder of the run, like --out runs/lora-whisper"
+        )
     if report_only:
         report = reproducing.rebuild_report(out, wanted.tables, tell=echo_note)
     else:

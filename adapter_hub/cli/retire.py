@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     "--status",
     type=click.Choice(["yanked", "deprecated", "quarantined", "withdrawn", "active"]),
     required=True,
-    help="yanked: no new use; deprecated: warns; quarantined: refused, descendants too; "
-    "withdrawn: its files are removed; active: back in use.",
+    help="deprecated: works with a warning; yanked: only exact references find it; quarantined: refused, "
+    "with all descendants; withdrawn: its files are removed; active: in use again.",
 )
-@click.option("--reason", metavar="TEXT", required=True, help="Why; shown to everybody who asks for it.")
+@click.option(
+    "--reason", metavar="TEXT", required=True, help="Why; shown to everyone who asks for the version."
+)
 @json_option
 @click.pass_obj
 def retire(options: GlobalOptions, ref: str, status: Status, reason: str, as_json: bool) -> None:
-    """Change the status of one published version, and print which descendants that affects."""
+    """Change the status of a published version, and print the descendants that this affects."""
     from adapter_hub.exchange import retire as retire_version
     from adapter_hub.formats.reference import AdapterRef
 

@@ -19,16 +19,25 @@ SPEECH = "automatic-speech-recognition"
 
 
 @click.command()
-@click.argument("text", required=False)
-@click.option("--language", metavar="TAG", help="Only adapters for this language, like da.")
+@click.argument("text", metavar="[TEXT]", required=False)
+@click.option("--language", metavar="TAG", help="Only adapters for this language, like da or pt-BR.")
 @click.option(
     "--base-model", metavar="ID", help="Only adapters of this base model, like openai/whisper-small."
 )
-@click.option("--author", metavar="NAMESPACE", help="Only this user's or organisation's.")
+@click.option("--author", metavar="NAMESPACE", help="Only adapters of this user or organisation.")
 @click.option(
-    "--peft", is_flag=True, help="Every PEFT adapter for speech, not only this library's: to import."
+    "--peft",
+    is_flag=True,
+    help="All PEFT adapters for speech recognition, which `import` takes, not only those of this library.",
 )
-@click.option("--limit", type=click.IntRange(min=1), default=30, show_default=True, help="At most so many.")
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Maximum number of results.",
+)
 @json_option
 @click.pass_obj
 def search(
@@ -41,9 +50,10 @@ def search(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Search the Hub for adapters, whether or not a registry lists them; most downloaded first.
+    """Search the Hub for adapters, whether or not a registry lists them; the most downloaded come first.
 
-    What it finds is pulled as hf://namespace/name. It asks HF_ENDPOINT, by default huggingface.co.
+    The results can be pulled as hf://namespace/name. HF_ENDPOINT names the Hub; the default is
+    https://huggingface.co.
     """
     from adapter_hub.hub import HubClient
     from adapter_hub.stores.hub_commits import TAG
@@ -61,7 +71,7 @@ def search(
         if len(rows) == limit:
             echo_note(f"these are the first {limit}; --limit shows more")
     else:
-        echo_note(f"nothing on {client.endpoint} fits; --peft searches adapters of other tools, too")
+        echo_note(f"nothing on {client.endpoint} matches; --peft also searches adapters of other tools")
 
 
 def _row(item: RepoState) -> dict[str, Any]:

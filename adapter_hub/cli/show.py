@@ -1,4 +1,4 @@
-"""`show`: everything that is known of one version."""
+"""`show`: everything that is known about one version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def show(options: GlobalOptions, ref: str, as_json: bool) -> None:
-    """Show everything that is known of one adapter version."""
+    """Show everything that is known about one adapter version."""
     from adapter_hub.cli.terminal.version_lookup import find_version
 
     found = find_version(options, ref)
@@ -47,7 +47,7 @@ def show(options: GlobalOptions, ref: str, as_json: bool) -> None:
 
 
 def _facts(found: FoundVersion) -> Iterator[tuple[str, str]]:
-    """Yield the lines of `show`: what it is, where it comes from, how good it is, where it is."""
+    """Yield the rows of the table: what it is, where it comes from, how good it is, where it is."""
     from adapter_hub.stores.summary import version_size
 
     manifest, block = found.manifest, found.block

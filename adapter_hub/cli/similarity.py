@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from adapter_hub.cli.terminal.arguments import PATH, json_option
+from adapter_hub.cli.terminal.arguments import PATH, WordList, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
@@ -15,22 +15,36 @@ from adapter_hub.cli.terminal.training_options import base_model_option
 
 
 @click.command()
-@click.option("--data", "folder", type=PATH, required=True, help="Speech of the new language.")
-@click.option("--split", help="Sub-folder to read, such as train.")
-@click.option("--language", metavar="TAG", help="Language of the speech, like da; it is no candidate.")
+@click.option(
+    "--data",
+    "folder",
+    metavar="FOLDER",
+    type=PATH,
+    required=True,
+    help="Folder with speech of the new language.",
+)
+@click.option(
+    "--split", metavar="NAME", help="Split to read, like train. Default: the folder is a single split."
+)
+@click.option(
+    "--language", metavar="TAG", help="Language of the speech, like da; it is left out of the ranking."
+)
 @click.option(
     "--among",
-    help="Candidate languages, such as pl,pt,it,zh. "
-    "Default: every language with a lora adapter on this base model.",
+    type=WordList(),
+    default="",
+    metavar="LIST",
+    help="Languages to rank, like pl,pt,it,zh. Default: those of all lora adapters on this base model.",
 )
 @click.option(
     "--segments",
+    metavar="N",
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="Utterances to draw (M of equation 4).",
+    help="Number of utterances to draw (M in equation 4).",
 )
-@click.option("--random-seed", default=1, show_default=True, help="Decides which ones.")
+@click.option("--random-seed", metavar="N", default=1, show_default=True, help="Seed of the draw.")
 @base_model_option
 @json_option
 @click.pass_obj
@@ -39,15 +53,16 @@ def similarity(
     folder: Path,
     split: str | None,
     language: str | None,
-    among: str | None,
+    among: tuple[str, ...],
     segments: int,
     random_seed: int,
     base_model: str,
     as_json: bool,
 ) -> None:
-    """Rank languages by similarity to new speech, to choose the seed of a warm start.
+    """Rank languages by their similarity to new speech, to choose the seed of a warm start.
 
-    LoRA-Whisper, equation 4: the share of utterances whose most probable language it is.
+    The similarity is the share of utterances in which the base model finds a language to be the most
+    probable (LoRA-Whisper, equation 4).
     """
     from adapter_hub.data.dataset import read_dataset
     from adapter_hub.model.base_model import load_base_model
@@ -56,7 +71,7 @@ def similarity(
     base = load_base_model(base_model, device=options.device)
     own = language.partition("-")[0].lower() if language else ""
     known = candidates(options.registries(), base, leave_out=own)
-    languages = [code for code in (among.split(",") if among else sorted(known)) if code != own]
+    languages = [code for code in (among or sorted(known)) if code != own]
     bar = Bar("identifying languages", segments)
     measured = measure_similarity(
         base,

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--locked", is_flag=True, help="Install exactly what the file says, or fail; never write it.")
+@click.option(
+    "--locked", is_flag=True, help="Install exactly what the file pins, or fail; never write the file."
+)
 @lock_file_option
 @click.option(
     "--to",
     metavar="FOLDER",
     type=PATH,
-    help="Copy each to a folder below this one, named like the adapter; an older version gives way.",
+    help="Also copy each to a sub-folder of this one, named like the adapter; an older version is replaced.",
 )
 @allow_quarantined_option
 @json_option
@@ -36,10 +38,11 @@ def sync(
     allow_quarantined: str | None,
     as_json: bool,
 ) -> int:
-    """Install the adapters of a lock file, and print where they are; exits with 1 if any could not be.
+    """Install the adapters of a lock file, and print where they are.
 
-    Without --locked, what was edited in its requirements, or must not be used any more, is locked again
-    first. Needs no network and no store for what is in the cache.
+    Without --locked, requirements that were edited, and versions that must no longer be used, are locked
+    again first. What is in the cache needs neither network nor store. Exits with 1 if one of them could not
+    be installed.
     """
     from adapter_hub.exchange import sync as install
     from adapter_hub.exchange import update_lock

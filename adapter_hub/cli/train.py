@@ -16,20 +16,24 @@ from adapter_hub.cli.terminal.training_options import out_artifact_option
 @click.argument("recipe_file", metavar="RECIPE.toml", type=PATH)
 @out_artifact_option
 @click.option(
-    "--tensorboard", type=PATH, help="Folder for TensorBoard's event files, in a sub-folder named like --out."
+    "--tensorboard",
+    metavar="FOLDER",
+    type=PATH,
+    help="Write TensorBoard event files to a sub-folder of this one, named like --out.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 @click.pass_obj
 def train(
     options: GlobalOptions, recipe_file: Path, out: Path, tensorboard: Path | None, as_json: bool
 ) -> int:
-    """Train an adapter as a recipe says.
+    """Train an adapter from a recipe.
 
-    Ctrl-C saves a checkpoint; the same command resumes from it. The artifact appears whole or not at
-    all; publish it with `adapter-hub publish`. Method full-fine-tuning writes a Whisper folder instead.
+    Ctrl-C saves a checkpoint, and the same command resumes from it. The artifact appears whole or not at
+    all; publish it with `adapter-hub publish`. The method full-fine-tuning writes a Whisper folder instead.
 
-    On several GPUs or machines, that see --out alike: `torchrun --nproc-per-node 4 -m adapter_hub train
-    RECIPE.toml --out FOLDER`. They share the rows of every step, so the outcome stays the recipe's.
+    On several GPUs, or machines that share the folder of --out: `torchrun --nproc-per-node 4 -m adapter_hub
+    train RECIPE.toml --out FOLDER`. The processes share the rows of each step, so the result stays the same
+    but for rounding.
     """
     from adapter_hub.formats.full_fine_tune import FullFineTune
     from adapter_hub.trainers.loop.process_group import OtherProcessError, is_main_process

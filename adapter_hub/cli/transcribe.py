@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -14,50 +13,42 @@ from adapter_hub.cli.terminal.arguments import (
     PATH,
     PLACE,
     Number,
+    WordList,
     allow_quarantined_option,
     base_model_option,
     decode_language_option,
 )
+from adapter_hub.cli.terminal.decoding_options import decoding_options
 from adapter_hub.cli.terminal.echo import echo_error, echo_note, echo_transcript, json_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
-from adapter_hub.cli.terminal.transcription_options import batch_size_option, beams_option, timestamps_option
 from adapter_hub.escaping import escaped, without_controls
 
 if TYPE_CHECKING:
+    from adapter_hub.transcription.options import OptionWords
     from adapter_hub.transcription.transcript import Segment, Transcript
 
 
 FORMATS = ("text", "json", "srt", "vtt")
 SUBTITLES = ("srt", "vtt")
-LONG = 60.0  # seconds of audio from which on the speed is reported
-
-
-def _listed(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(item.strip() for item in value.split(",") if item.strip()) if value else ()
-
-
-def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(item) for item in value.split(","))
-    except ValueError:
-        found = ()
-    if not found or not all(0 <= item < math.inf for item in found):
-        raise click.BadParameter(f"{value!r}: expected numbers from 0 on, like 0,0.2,0.4")
-    return found
+LONG = 60.0  # seconds of audio; the speed is reported from there on
 
 
 @click.command()
 @click.argument("ref", metavar="REF", type=PLACE)
-@click.argument("audio", nargs=-1, required=True, type=PATH)
+@click.argument("audio", metavar="AUDIO...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--language", metavar="TAG", help="BCP 47 tag of the speech. Default: the adapter's, else identified."
 )
+@decode_language_option
+@base_model_option
+@allow_quarantined_option
 @click.option(
     "--languages",
-    callback=_listed,
-    metavar="TAGS",
-    help="With auto or base-model: the only languages to recognise, like da,pl.",
+    type=WordList(),
+    default="",
+    metavar="LIST",
+    help="With auto or base-model: the languages to choose from, like da,pl. Default: all.",
 )
 @click.option(
     "--adapter",
@@ -65,54 +56,48 @@ def _temperatures(ctx: click.Context, parameter: click.Parameter, value: str) ->
     multiple=True,
     metavar="REF",
     type=PLACE,
-    help="With auto: choose among these (repeat it). Default: all that the registries offer.",
+    help="With auto: an adapter to choose from; may be repeated. Default: all that the registries list.",
 )
 @click.option(
     "--threshold",
+    metavar="NUMBER",
     type=Number(0, 1),
     default=0.5,
     show_default=True,
-    help="With auto: least probability of a language.",
+    help="With auto: the minimum probability of a language for its adapter to be used.",
 )
 @click.option(
-    "--fallback", metavar="REF", type=PLACE, help="With auto: the adapter where no other fits. Default: none."
+    "--fallback",
+    metavar="REF",
+    type=PLACE,
+    help="With auto: the adapter to use where no other fits. Default: the base model alone.",
 )
-@decode_language_option
-@base_model_option
-@allow_quarantined_option
-@click.option(
-    "--task", type=click.Choice(["transcribe", "translate"]), help="What to do. Default: the adapter's task."
+@decoding_options(
+    "task",
+    "beams",
+    "temperatures",
+    "batch_size",
+    "timestamps",
+    "words",
+    "window_seconds",
+    "skip_silence",
+    "previous_text",
 )
-@beams_option
-@click.option(
-    "--temperatures",
-    callback=_temperatures,
-    default="0",
-    show_default=True,
-    metavar="LIST",
-    help="Tried one after another while a text looks wrong, like 0,0.2,0.4.",
-)
-@batch_size_option
-@timestamps_option
-@click.option("--words", is_flag=True, help="Find when each word starts and ends (in JSON).")
-@click.option(
-    "--window",
-    type=Number(0, min_open=True),
-    metavar="SECONDS",
-    help="Join phrases up to this length. Default: what the adapter takes.",
-)
-@click.option("--skip-silence", is_flag=True, help="Transcribe nothing but speech (needs the extra `vad`).")
-@click.option("--previous-text", is_flag=True, help="Condition each window on the text before it.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="Form of the output.",
+    help="Format of the output.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--out", type=PATH, help="Write there instead of to stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+@click.option(
+    "--out",
+    metavar="FILE|FOLDER",
+    type=PATH,
+    help="Write there instead of to stdout; subtitles of several recordings need a folder.",
+)
 @click.pass_obj
 def transcribe(
     options: GlobalOptions,
@@ -126,25 +111,18 @@ def transcribe(
     decode_language: str | None,
     base_model: str | None,
     allow_quarantined: str | None,
-    task: Literal["transcribe", "translate"] | None,
-    beams: int,
-    temperatures: tuple[float, ...],
-    batch_size: int,
-    timestamps: bool,
-    words: bool,
-    window: float | None,
-    skip_silence: bool,
-    previous_text: bool,
     form: str,
     as_json: bool,
     out: Path | None,
+    **decoding: Unpack[OptionWords],
 ) -> int:
-    """Transcribe audio files, or all audio files of folders, with the adapter REF.
+    """Transcribe audio files, or all audio files in folders, with the adapter REF.
 
-    REF may be `auto` (the base model identifies the language, and the adapter is chosen for each stretch of
-    speech) or `base-model` (no adapter). Files may be of any length: they are cut at pauses. Text has one
-    line per file; with several files each starts with its name. JSON has the fields of OpenAI's
-    verbose_json. For `auto`, which adapter transcribed what is reported on stderr.
+    REF may be `auto` (the base model identifies the language, and an adapter is chosen for each stretch of
+    speech) or `base-model` (no adapter). Recordings may be of any length: they are cut at pauses.
+
+    Text is one line per recording, which starts with the file's name if there are several. JSON has the
+    fields of OpenAI's verbose_json. With `auto`, which adapter transcribed what is reported on stderr.
     """
     from adapter_hub.formats.reference import AUTO
     from adapter_hub.speech.audio import find_audio
@@ -165,21 +143,9 @@ def transcribe(
         fallback=fallback,
     )
     bar = Bar("transcribing", len(files), _seconds_of(files))
-    transcripts = []
-    for transcript in transcriber.transcribe_each(
-        files,
-        progress=bar.add,
-        beams=beams,
-        timestamps="trained" if timestamps or form != "text" else False,
-        words=words,
-        task=task,
-        batch_size=batch_size,
-        window_seconds=window,
-        skip_silence=skip_silence,
-        previous_text=previous_text,
-        temperatures=temperatures,
-    ):
-        transcripts.append(transcript)
+    timestamps = bool(decoding["timestamps"])
+    decoding["timestamps"] = "trained" if timestamps or form != "text" else False
+    transcripts = list(transcriber.transcribe_each(files, progress=bar.add, **decoding))
     bar.close()
     if form in SUBTITLES:
         _write_subtitles(transcripts, out, form)
@@ -189,13 +155,13 @@ def transcribe(
 
 
 def _tell(transcripts: Sequence[Transcript], bar: Bar, *, routed: bool) -> int:
-    """Report on stderr which adapter transcribed what, the speed and failures; returns the exit code."""
+    """Report on stderr which adapter transcribed what, how fast, and what failed; return the exit code."""
     failed = [transcript for transcript in transcripts if transcript.error is not None]
     for transcript in transcripts if routed else ():
         for line in _routes(transcript):
             echo_note(line)
     if bar.seconds >= LONG:
-        echo_note(f"{bar.seconds:.0f} s of audio, {bar.speed:.1f} s of audio a second")
+        echo_note(f"{bar.seconds:.0f} s of audio, {bar.speed:.1f} s of audio per second")
     for transcript in failed:
         echo_error(transcript.error)
     return 1 if failed else 0
@@ -225,7 +191,7 @@ def _seconds_of(files: Sequence[Path]) -> float:
         try:
             total += audio_seconds(file)
         except (AdapterHubError, OSError):
-            continue  # reported when its turn comes
+            continue  # reported when it is transcribed
     return total
 
 
@@ -244,14 +210,16 @@ def _rendered(transcripts: Sequence[Transcript], form: str, timestamps: bool) ->
 
 
 def _check_folder_for_subtitles(files: Sequence[Path], out: Path | None, form: str) -> None:
-    """A file of subtitles is of one recording: several need a folder, and names that differ."""
+    """Refuse several recordings without a folder to write to, or with names that are not distinct."""
     if out is None or out.is_file():
         raise click.UsageError(
-            f"several files as {form} need --out FOLDER, one .{form} file is written for each"
+            f"several recordings as {form} need --out FOLDER: one .{form} file is written for each"
         )
     names = [file.stem for file in files]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise click.UsageError(f"several files would be written to {twice[0]}.{form}; call once per folder")
+        raise click.UsageError(
+            f"several recordings would be written to {twice[0]}.{form}; run the command once per folder"
+        )
 
 
 def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None, form: str) -> None:

@@ -23,6 +23,7 @@ from adapter_hub.speech.audio import Audio, check_seconds
 from adapter_hub.speech.languages import primary_metric
 from adapter_hub.speech.limits import check_duration, longest_seconds
 from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
+from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, decode_language_of
 from adapter_hub.transcription.transcriber import BatchProgress, Transcriber
 from adapter_hub.transcription.transcript import Transcript
@@ -42,9 +43,9 @@ class EvaluationOptions:
     """
 
     language: str | None = None
-    beams: int = 5
+    beams: int = TranscriptionOptions.beams
     timestamps: bool = False
-    batch_size: int = 8
+    batch_size: int = TranscriptionOptions.batch_size
     normaliser: str = DEFAULT
     random_seed: int = 0
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
 
-from adapter_hub.decoding.decode import DecodingOptions
+from adapter_hub.decoding.options import DecodingOptions, Task
 from adapter_hub.errors import InvalidInputError
 
-Task = Literal["transcribe", "translate"]
 NO_SPEECH = 0.6  # Whisper's own thresholds
 LOG_PROBABILITY = -1.0
 COMPRESSION_RATIO = 2.4
@@ -29,36 +28,42 @@ class OptionWords(TypedDict, total=False):
     no_speech: float | None
 
 
+def _option(default: Any, meaning: str, *, at_least: int | None = None, above: float | None = None) -> Any:
+    """Declare an option: its default, what it means, and the limits of its values."""
+    return field(default=default, metadata={"meaning": meaning, "at_least": at_least, "above": above})
+
+
 @dataclass(frozen=True)
 class TranscriptionOptions:
-    """How to transcribe.
+    """How to transcribe: the one declaration of the options of `Transcriber`, `transcribe` and `evaluate`.
 
-    Attributes:
-        beams: width of the search; 1 is greedy.
-        timestamps: cut segments at timestamp tokens: True always, "trained" where the base model alone or
-            an adapter that was trained with them is used; False gives one segment for each window.
-        words: find the start and end of every word.
-        task: transcribe, or translate into English (for base models trained to); None is what the adapter
-            was trained for.
-        batch_size: windows decoded together, of whichever recordings and languages.
-        window_seconds: join phrases up to this length; None is what the adapter takes.
-        skip_silence: transcribe only what a voice activity detector (the extra `vad`) finds to be speech.
-        previous_text: condition every window on the text before it; a batch then holds one window of each
-            recording.
-        temperatures: tried one after another while a text repeats itself or is improbable.
-        no_speech: an improbable text is dropped where silence is more probable than this; None keeps it.
+    Each field carries its meaning, which is also the help of the command line's option of that name.
     """
 
-    beams: int = 5
-    timestamps: bool | Literal["trained"] = False
-    words: bool = False
-    task: Task | None = None
-    batch_size: int = 8
-    window_seconds: float | None = None
-    skip_silence: bool = False
-    previous_text: bool = False
-    temperatures: tuple[float, ...] = (0.0,)
-    no_speech: float | None = NO_SPEECH
+    beams: int = _option(DecodingOptions.beams, "Beam width; 1 is greedy search.", at_least=1)
+    temperatures: tuple[float, ...] = _option(
+        DecodingOptions.temperatures,
+        "Sampling temperatures, tried in order while a text repeats itself or is improbable, like 0,0.2,0.4.",
+    )
+    batch_size: int = _option(8, "Windows decoded together, from any recordings and languages.", at_least=1)
+    # "trained": only where the base model alone, or an adapter that was trained with timestamps, is used
+    timestamps: bool | Literal["trained"] = _option(False, "Find the start and end of every segment.")
+    words: bool = _option(False, "Find the start and end of every word (in JSON).")
+    task: Task | None = _option(
+        None, "What to do; translate is into English. Default: what the adapter was trained for."
+    )
+    window_seconds: float | None = _option(
+        None, "Longest window that phrases are joined to. Default: what the adapter was trained on.", above=0
+    )
+    skip_silence: bool = _option(
+        False, "Transcribe only what a voice activity detector takes for speech (needs the extra `vad`)."
+    )
+    previous_text: bool = _option(
+        False, "Condition each window on the text before it; a batch then has one window of each recording."
+    )
+    no_speech: float | None = _option(
+        NO_SPEECH, "An improbable text is dropped where silence is more probable than this; None keeps it."
+    )
 
     def decoding(self, *, timestamps: bool = False, task: Task = "transcribe") -> DecodingOptions:
         """Return the options to decode a window with.

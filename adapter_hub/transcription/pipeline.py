@@ -24,6 +24,7 @@ from torch import Tensor
 from adapter_hub.decoding.alignment import align, alignment_heads
 from adapter_hub.decoding.decode import decode, prompt_tokens
 from adapter_hub.decoding.language import encode, language_probabilities
+from adapter_hub.decoding.options import Task
 from adapter_hub.errors import OutOfMemoryError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.cuda_graphs import empty_cache
@@ -35,7 +36,7 @@ from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio
 from adapter_hub.speech.features import log_mel
 from adapter_hub.speech.phrases import Phrase, Samples
-from adapter_hub.transcription.options import Task, TranscriptionOptions
+from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.recordings import Reader
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
 from adapter_hub.transcription.stitching import resume_at, segments_of, text_tokens, with_words

@@ -13,7 +13,8 @@ from small_whisper import make_adapter, speech, write_speech
 
 from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.data.dataset import read_dataset
-from adapter_hub.decoding.decode import DecodingOptions, decode
+from adapter_hub.decoding.decode import decode
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.model.base_model import DTYPES, BaseModel, load_base_model

@@ -313,4 +313,4 @@ def test_evaluate_with_speakers_without_attach_says_where_names_are(run: Run) ->
     outcome = run("evaluate", "mini/da", "--data", "nowhere", "--with-speakers")
 
     assert outcome.code == 1
-    assert "--with-speakers: goes with --attach" in outcome.err
+    assert "--with-speakers: needs --attach" in outcome.err

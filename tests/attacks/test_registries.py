@@ -57,7 +57,7 @@ def test_the_last_sequence_is_refused_before_writing_and_a_rebuild_begins_anew(
     assert run("pull", "test/da").code == 0
     rebuilt = run("registry", "rebuild")
     assert rebuilt.code == 0
-    assert "began anew, with the id" in rebuilt.err
+    assert "was started from scratch, with the id" in rebuilt.err
     assert path.with_name("registry.json.damaged").read_bytes() == before
     after = json.loads(path.read_bytes())
     assert after["sequence"] == 1
@@ -170,7 +170,7 @@ def test_a_rebuild_gets_out_of_a_file_that_is_no_registry(path: Path, run: Run, 
     assert run("list").code == 1
     rebuilt = run("registry", "rebuild")
     assert rebuilt.code == 0
-    assert "began anew" in rebuilt.err
+    assert "was started from scratch" in rebuilt.err
     assert json.loads(path.read_bytes())["adapters"] == good
     assert path.with_name("registry.json.damaged").read_bytes() == raw
 

@@ -215,7 +215,7 @@ def test_the_last_sequence_on_the_hub_is_refused_before_writing_and_a_rebuild_be
     assert run("pull", "alice/da").code == 0
     rebuilt = run("registry", "rebuild")
     assert rebuilt.code == 0
-    assert "began anew, with the id" in rebuilt.err
+    assert "was started from scratch, with the id" in rebuilt.err
     assert run("publish", more.path).code == 0
     assert json.loads(hub.files(REPO)["registry.json"])["sequence"] == 2
     assert {row["name"] for row in run("list", "--json").json} >= {"alice/da", "alice/el"}

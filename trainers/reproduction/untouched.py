@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from adapter_hub.data.dataset import Dataset
-from adapter_hub.decoding.decode import DecodingOptions, DecodingResult, decode, prompt_tokens
+from adapter_hub.decoding.decode import DecodingResult, decode, prompt_tokens
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.session import Session

@@ -22,8 +22,10 @@ from adapter_hub.formats.reference import expanded
 if TYPE_CHECKING:
     _ToPath = click.ParamType[Path]
     _ToText = click.ParamType[str]
+    _ToNumbers = click.ParamType[tuple[float, ...]]
+    _ToWords = click.ParamType[tuple[str, ...]]
 else:
-    _ToPath = _ToText = click.ParamType  # generic in newer releases of click only
+    _ToPath = _ToText = _ToNumbers = _ToWords = click.ParamType  # generic in newer releases of click only
 
 
 class _PathType(_ToPath):
@@ -75,6 +77,38 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r}: expected a finite number", param, ctx)
         return number
+
+
+class NumberList(_ToNumbers):
+    """Finite numbers from 0 on, separated by commas, like `0,0.2,0.4`."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the numbers, or end as wrong usage."""
+        try:
+            numbers = value if isinstance(value, tuple) else tuple(map(float, str(value).split(",")))
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(0 <= number < math.inf for number in numbers):
+            self.fail(f"{value!r}: expected numbers from 0 on, like 0,0.2,0.4", param, ctx)
+        return numbers
+
+
+class WordList(_ToWords):
+    """Words separated by commas, like `da,pl`."""
+
+    name = "words"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the words without the empty ones."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in str(value).split(",") if word.strip())
 
 
 def with_text_checked(command: click.Command) -> click.Command:
