@@ -2,7 +2,8 @@
 
 In the README a `console` block starts with `$ adapter-hub …`, a `python` block holds `>>>` lines; what is
 below them is what they print. Blocks of other kinds are not run. The catalogue's tables, a few rows in the
-README and all in docs/catalogue.md, are rendered from registry.json, those of docs/recipe.md from the code.
+README and all in docs/catalogue.md, are rendered from registry.json, those of docs/recipe.md from the code,
+docs/commands.md from the help texts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import commands_page
 import formats_page
 import recipe_page
 
@@ -53,6 +55,7 @@ def catalogue(text: str) -> str:
 PAGES: Mapping[Path, Callable[[str], str]] = {
     README: readme,
     ROOT / "docs/catalogue.md": catalogue,
+    ROOT / "docs/commands.md": commands_page.page,
     ROOT / "docs/recipe.md": recipe_page.with_tables,
     ROOT / "docs/formats.md": formats_page.with_tables,
 }

@@ -1,4 +1,4 @@
-"""The commands that README.md and docs/sharing.md show for training and sharing, typed as they stand there.
+"""The commands that README.md, docs/sharing.md and docs/commands.md show, typed as they stand there.
 
 On the loopback Hub; the embedded base model stands for openai/whisper-small, and where sharing begins, an
 adapter of the catalogue for the one trained on the reader's own data.
@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import commands_page
 import pytest
 from command_line import Run
 from loopback_hub import LoopbackHub
@@ -50,6 +51,27 @@ def type_in(lines: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None
             assert done.code == 0, f"{line}\n{done.err}"
 
 
+def write_data() -> None:
+    """Write a data set with one recording a split into data/es."""
+    for split in ("train", "dev", "test"):
+        folder = Path("data/es", split)
+        folder.mkdir(parents=True)
+        shutil.copy(CLIP, folder / "0001.flac")
+        row = {"file_name": "0001.flac", "text": "siete mil", "speaker": split}
+        (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+
+
+def put_peft_adapter(hub: LoopbackHub, run: Run) -> None:
+    """Put an adapter of the catalogue on the Hub as bob's, as plain PEFT would."""
+    assert run("pull", "mini/da", "--to", "theirs").code == 0
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    peft = {name: Path("theirs", name).read_bytes() for name in names}
+    config = json.loads(peft["adapter_config.json"]) | {"base_model_name_or_path": BASE}
+    peft["adapter_config.json"] = json.dumps(config).encode()
+    hub.create("bob/whisper-lora-es")
+    hub.write("bob/whisper-lora-es", {**peft, "README.md": CARD.encode()})
+
+
 @pytest.fixture
 def place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_http: None, run: Run
@@ -71,14 +93,7 @@ def test_what_is_shown_about_sharing_works_as_it_is_typed(
     place: LoopbackHub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("base-model", "fetch", BASE).code == 0
-    assert run("pull", "mini/da", "--to", "da").code == 0
-    peft = {
-        name: Path("da", name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")
-    }
-    config = json.loads(peft["adapter_config.json"]) | {"base_model_name_or_path": BASE}
-    peft["adapter_config.json"] = json.dumps(config).encode()
-    place.create("bob/whisper-lora-es")
-    place.write("bob/whisper-lora-es", {**peft, "README.md": CARD.encode()})
+    put_peft_adapter(place, run)
     done = run("import", "hf://bob/whisper-lora-es", "--as", "alice/es@1.0.0", "--out", "out/es")
     assert done.code == 0, done.err
     sharing = (ROOT / "docs/sharing.md").read_text(encoding="utf-8")
@@ -91,11 +106,24 @@ def test_what_is_shown_about_sharing_works_as_it_is_typed(
 def test_what_is_shown_about_training_works_as_it_is_typed(
     place: LoopbackHub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for split in ("train", "dev", "test"):
-        folder = Path("data/es", split)
-        folder.mkdir(parents=True)
-        shutil.copy(CLIP, folder / "0001.flac")
-        row = {"file_name": "0001.flac", "text": "siete mil", "speaker": split}
-        (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    write_data()
     type_in(lines_of("Train on your own data"), run, monkeypatch)
     assert "alice/es@1.0.0" in run("list", "--language", "es").out
+
+
+def test_the_example_of_every_command_works_as_it_is_typed(
+    place: LoopbackHub, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data()
+    put_peft_adapter(place, run)
+    assert run("base-model", "fetch", BASE).code == 0
+    done = run("import", "hf://bob/whisper-lora-es", "--as", "alice/es@1.0.0", "--out", "out/es")
+    assert done.code == 0, done.err
+    monkeypatch.setenv("ADAPTER_HUB_REGISTRY", "mine/registry.json")
+    lines = lines_in((ROOT / "docs/commands.md").read_text(encoding="utf-8"))
+    assert lines == [*commands_page.EXAMPLES.values()]
+    elsewhere = {"train", "evaluate", "demo", "fold"}  # typed above and in tests of their own, or too long
+    type_in(
+        [line for name, line in commands_page.EXAMPLES.items() if name not in elsewhere], run, monkeypatch
+    )
+    assert "alice/es@1.0.0" in run("list", "--status", "deprecated").out

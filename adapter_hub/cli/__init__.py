@@ -1,10 +1,10 @@
-"""The command line `adapter-hub`: verbs on adapters, data on stdout, messages on stderr.
+"""The command line `adapter-hub`: data on stdout, messages on stderr.
 
     adapter-hub list
     adapter-hub --registry my/registry.json show mini/da
 
 Exit codes: 0 fine, 1 something failed or was found (one line `error: …`), 2 wrong usage. Commands are
-imported when they are called for, and heavy libraries inside their bodies, so that `list` starts fast.
+imported when they are asked for, and heavy libraries inside their bodies, so that `list` starts fast.
 """
 
 from __future__ import annotations
@@ -103,37 +103,42 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option(
     "--registry",
     envvar="ADAPTER_HUB_REGISTRY",
+    show_envvar=True,
     metavar="FILE|HF",
     type=PLACE,
-    help="The registry: a file, or hf://datasets/namespace/name. Default: ./registry.json if "
-    "trusted (`registry trust`), else the user's own.",
+    help="The registry: a file, or hf://datasets/namespace/name. Default: ./registry.json if it is "
+    "trusted (`registry trust`), otherwise your own.",
 )
 @click.option(
     "--store",
     envvar="ADAPTER_HUB_STORE",
+    show_envvar=True,
     metavar="FOLDER|HF",
     type=PLACE,
-    help="The store that publish and retire write to: a folder, or hf://namespace. Default: `store` beside "
+    help="The store that is published to: a folder, or hf://namespace. Default: the folder `store` beside "
     "the registry file, or the namespace of a registry on the Hub.",
 )
 @click.option(
     "--cache",
     envvar="ADAPTER_HUB_CACHE",
+    show_envvar=True,
     metavar="FOLDER",
     type=PLACE,
-    help="Where pulled adapters are kept. Default: ~/.cache/adapter_hub.",
+    help="Folder of pulled adapters and base models. Default: ~/.cache/adapter_hub.",
 )
 @click.option(
     "--device",
     envvar="ADAPTER_HUB_DEVICE",
+    show_envvar=True,
     metavar="NAME",
-    help="cpu, cuda, cuda:1, … Default: a GPU if there is one.",
+    help="Device to run on: cpu, cuda, cuda:1, … Default: a GPU if there is one.",
 )
 @click.option(
     "--dtype",
     envvar="ADAPTER_HUB_DTYPE",
+    show_envvar=True,
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Precision of transcribe and evaluate; a recipe sets its own. Default: float32.",
+    help="Precision of transcribe and evaluate; training takes it from the recipe. Default: float32.",
 )
 @click.option(
     "--version",
@@ -154,8 +159,8 @@ def cli(
 ) -> None:
     """Publish, pull, audit and run speech-recognition adapters on a frozen Whisper.
 
-    REF is namespace/name, namespace/name@1.2.0, namespace/name~=1.2, or an artifact's folder (./out).
-    Every global option can be set as an environment variable: ADAPTER_HUB_REGISTRY, ADAPTER_HUB_STORE, …
+    REF is namespace/name, namespace/name@1.2.0, namespace/name~=1.2, the same after hf:// for a repository on
+    the Hub, or the folder of an artifact (./out). The options below go before the command.
     """
     can_answer = sys.stdin.isatty() and sys.stderr.isatty()
     ctx.obj = GlobalOptions(
@@ -175,9 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after `adapter-hub`; by default those of the process.
     """
-    # looking for pydantic's plugins takes a twentieth of the time of `list`, and none is wanted here
+    # searching for pydantic plugins takes a twentieth of the time of `list`, and none is used
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    if not sys.stderr.isatty():  # the Hub's client would draw its bars into a log, too
+    if not sys.stderr.isatty():  # the Hub's client would draw its progress bars into a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((word for word in words if word in COMMANDS), "")

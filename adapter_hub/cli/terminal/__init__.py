@@ -1,1 +1,1 @@
-"""What all commands share: global options, words of the command line, output, progress and errors."""
+"""What commands share: global options, arguments, output, progress and errors."""

@@ -1,11 +1,11 @@
-"""What the words of a command have to be before a command sees them: paths, places, names, numbers.
+"""The types of arguments and options, and those that several commands share.
 
 @click.argument("folder", type=PATH)
 @click.option("--store", type=PLACE)
 @click.option("--days", type=Number(minimum=0))
 
-So that every option of a kind refuses the same things with the same line: nothing (an unset variable of a
-script), a NUL, the home of nobody, a number that is none.
+Every option of a type refuses the same values with the same message: an empty one (an unset variable of a
+script), a NUL, the home folder of an unknown user, a number that is not finite.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _PathType(_ToPath):
 
 
 class _PlaceType(_ToText):
-    """A file or folder, or what has another place: `hf://namespace`, `mini/da~=1.0`, `embedded`."""
+    """A file or folder, or what is named otherwise: `hf://namespace`, `mini/da~=1.0`, `embedded`."""
 
     name = "text"
 
@@ -56,7 +56,7 @@ class _PlaceType(_ToText):
 
 
 class _TextType(_ToText):
-    """Words of a user: what cannot be written down as UTF-8 is no text."""
+    """Text that is not empty and can be encoded as UTF-8."""
 
     name = "text"
 
@@ -112,7 +112,7 @@ class WordList(_ToWords):
 
 
 def with_text_checked(command: click.Command) -> click.Command:
-    """Let all of a command's options that are plain text, and its subcommands', refuse what is none."""
+    """Make every plain text option of a command and its subcommands a checked one; return the command."""
     for parameter in command.params:
         if parameter.type is click.STRING:
             parameter.type = TEXT

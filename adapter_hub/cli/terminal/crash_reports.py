@@ -1,10 +1,10 @@
-"""The record of a failure that nobody foresaw: a file with the traceback, to attach to a report.
+"""Crash reports: a file with the traceback of an unexpected exception.
 
     place = write_crash_report(error, "list")      # ~/.local/state/adapter_hub/log/failure-….txt
 
-It holds the traceback, the command's name and versions of packages; not the command's other words, no
-environment, no value of a variable. What looks like a secret in a message is left out, and the user's
-home is written `~`. Only the user can read it, and only the newest are kept.
+It holds the traceback, the name of the command and the versions of packages; not the arguments, the
+environment or values of variables. What looks like a secret is left out, and the user's home folder is
+written `~`. Only the user can read it, and only the newest reports are kept.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _SECRET_NAME = re.compile(r"(?i)token|key|secret|passw|credential")
 
 
 def crash_reports_folder() -> Path:
-    """Return where the records are kept: the user's folder for logs."""
+    """Return the folder of crash reports, in the user's folder for logs."""
     return user_log_path("adapter_hub")
 
 
 def message_of(error: BaseException) -> str:
-    """Return an exception's own words, whatever they are, without secrets."""
+    """Return the start of an exception's message, without secrets."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception that cannot even be printed
@@ -47,7 +47,7 @@ def message_of(error: BaseException) -> str:
 
 
 def write_crash_report(error: BaseException, command: str) -> Path | None:
-    """Write the record of a failure; None where the folder cannot be written to."""
+    """Write a crash report and return its path; None if the folder cannot be written to."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = crash_reports_folder() / f"failure-{stamp}-{secrets.token_hex(3)}.txt"
     try:
@@ -55,14 +55,14 @@ def write_crash_report(error: BaseException, command: str) -> Path | None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
         with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
             file.write(_record(error, command))
-        _forget_old_ones(path.parent)
+        _remove_old_reports(path.parent)
     except OSError:
         return None
     return path
 
 
 def without_secrets(text: str) -> str:
-    """Return text without what looks like a secret, and without the user's name in paths."""
+    """Return text without what looks like a secret, and with `~` for the user's home folder."""
     for name, value in os.environ.items():
         if len(value) >= 6 and _SECRET_NAME.search(name):
             text = text.replace(value, "…")
@@ -85,6 +85,6 @@ def _record(error: BaseException, command: str) -> str:
     return escaped_lines("\n".join([*lines, "", text]))
 
 
-def _forget_old_ones(folder: Path) -> None:
+def _remove_old_reports(folder: Path) -> None:
     for path in sorted(folder.glob("failure-*.txt"))[:-MOST_FILES]:
         path.unlink(missing_ok=True)

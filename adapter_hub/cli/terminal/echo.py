@@ -1,14 +1,14 @@
-r"""The only way from a command to the terminal: whatever was not written by us is escaped here.
+r"""The only way from a command to the terminal: text that is not our own is escaped here.
 
     echo_line(f"{artifact.ref}  {artifact.path}")     # data, one line
     echo_text(render_tree(graph, digest))             # data of several lines, whose breaks are ours
     echo_json(rows)
-    echo_note("nothing changed")                      # talk, on stderr
+    echo_note("nothing changed")                      # a message, on stderr
     echo_error(error)                                 # error: what, where, expected, next step
 
 Registries, manifests, servers, file names and error messages hold text of others: escape sequences that
-clear the screen or fill the clipboard, newlines that forge a line, marks that turn the direction of what
-follows. Only the calls of this module print (a test reads the other modules for it), so none is forgotten.
+clear the screen or fill the clipboard, newlines that forge a line, marks that change the direction of what
+follows. No other module of the command line prints, and a test reads them for it.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ _BREAKS = re.compile(r"\s*[\n\r\v\f\x85\u2028\u2029]\s*")
 
 
 class ClosedOutputError(Exception):
-    """Whoever read the output has gone, like `head`; nothing is left to be done, or said."""
+    """The reader of the output is gone, as `head` is after ten lines; there is nothing left to do."""
 
 
 def echo_line(text: object) -> None:
-    """Print one line of data on stdout; a newline in it is escaped, too."""
+    """Print one line of data on stdout; newlines in it are escaped."""
     _put(f"{escaped(str(text))}\n")
 
 
 def echo_text(text: str) -> None:
-    """Print a document on stdout: its line breaks and tabs are ours, everything else is escaped.
+    """Print a document on stdout: everything in it is escaped but line breaks and tabs.
 
-    Only for text that keeps the values in it from breaking lines: a table, a card, a tree.
+    Only for text in which values cannot break lines: a table, a card, a tree.
     """
     _put(escaped_lines(text if text.endswith("\n") or not text else f"{text}\n"))
 
 
 def echo_transcript(text: str) -> None:
-    """Print what was heard on stdout: to a terminal escaped, to a file or program letter for letter.
+    """Print transcripts on stdout: escaped to a terminal, unchanged to a file or program.
 
-    It holds no control characters but its own line breaks; marks of direction, as Arabic has, are data.
+    They hold no control characters but their line breaks; marks of direction, as in Arabic, are data.
     """
     _put(escaped_lines(text) if sys.stdout.isatty() else text)
 
 
 def echo_json(value: Any) -> None:
-    """Print plain data as JSON on stdout; what is not visible in it is spelt as an escape."""
+    """Print plain data as JSON on stdout; invisible characters are written as escapes."""
     text = json_text(value)
     _put(text if _can_encode(text) else f"{json.dumps(value, indent=2)}\n")
 
@@ -64,7 +64,7 @@ def json_text(value: Any) -> str:
 
 
 def echo_note(text: str) -> None:
-    """Print one line for a human on stderr, so that stdout stays data."""
+    """Print one line for people on stderr; stdout is for data."""
     _put(f"{_message(text)}\n", err=True)
 
 
@@ -74,24 +74,24 @@ def echo_warning(text: object) -> None:
 
 
 def echo_warnings(warnings: Iterable[str]) -> None:
-    """Print what the user should know, a line each, on stderr."""
+    """Print warnings on stderr, one line each."""
     for warning in warnings:
         echo_warning(warning)
 
 
 def echo_error(error: object) -> None:
-    """Print `error: …` on stderr: one line, whatever is in the message."""
+    """Print `error: …` on stderr, always as one line."""
     echo_note(f"error: {error}")
 
 
 def echo_progress(text: str) -> None:
-    """Draw a line over the one before on stderr, which is a terminal; empty text clears it."""
+    """Overwrite the current line on stderr, which must be a terminal; empty text clears it."""
     start = f"\r{shown(text)} " if text else "\r"
     _put(f"{start}\x1b[K", err=True)
 
 
 def confirm(question: str) -> bool:
-    """Ask a question with the answer no by default; only where a terminal can answer.
+    """Ask a yes-or-no question on the terminal; the default answer is no.
 
     Raises:
         click.Abort: the user interrupted.
@@ -100,9 +100,9 @@ def confirm(question: str) -> bool:
 
 
 def _message(text: str) -> str:
-    """Return text in one line of bounded length, whose middle gives way: the next step is at the end.
+    """Return text as one line of bounded length, cut in the middle: the next step is at the end.
 
-    Line breaks, of a library's message, become spaces.
+    Line breaks, as in messages of libraries, become spaces.
     """
     if len(text) > LONGEST_MESSAGE:
         text = f"{text[: LONGEST_MESSAGE * 3 // 4]} … {text[-LONGEST_MESSAGE // 4 :]}"
@@ -119,6 +119,6 @@ def _can_encode(text: str) -> bool:
 
 def _put(text: str, *, err: bool = False) -> None:
     try:
-        click.echo(text, nl=False, err=err, color=True)  # as it is: nothing in it is to be stripped
+        click.echo(text, nl=False, err=err, color=True)  # click must not strip anything
     except BrokenPipeError:
         raise ClosedOutputError from None

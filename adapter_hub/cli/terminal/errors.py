@@ -1,10 +1,10 @@
-"""Where whatever a command raises becomes one line on stderr and an exit code.
+"""Where every exception of a command becomes one line on stderr and an exit code.
 
     return outcome_of(lambda: cli.main(words, standalone_mode=False), "list")
 
-What a user can act on is said as it is. What nobody foresaw is said in one line, too, and its traceback
-is kept in a file to attach to a report; with ADAPTER_HUB_DEBUG=1 it is raised instead. Warnings, log
-lines and failures of threads, which Python would print in ways of its own, take the same way out.
+An error that a user can act on is printed as it is. An unexpected one is one line, too, and its traceback
+is written to a crash report; with ADAPTER_HUB_DEBUG=1 it is raised instead. Warnings, log lines and
+exceptions in threads, which Python would print itself, are printed in the same way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from adapter_hub.cli.terminal.echo import ClosedOutputError, echo_error, echo_no
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.escaping import shown
 
-FAILED, INTERRUPTED, OUTPUT_CLOSED = 1, 130, 141  # the latter two as shells have it for the signals
+FAILED, INTERRUPTED, OUTPUT_CLOSED = 1, 130, 141  # the last two as shells report these signals
 MEMORY = (
     "out of memory; close other programs, or ask for less at once: "
     "smaller batches, --dtype bfloat16, a smaller base model"
@@ -34,16 +34,16 @@ MEMORY = (
 
 
 def outcome_of(command: Callable[[], object], name: str) -> int:
-    """Run a command and return its exit code; whatever it raises is told in one line.
+    """Run a command and return its exit code; every exception is printed as one line.
 
     Args:
-        command: returns its exit code, or anything else for 0.
-        name: of the command, for the record of an unexpected failure.
+        command: returns its exit code; anything that is not an integer means 0.
+        name: of the command, for the crash report.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
-            stream.reconfigure(errors="backslashreplace")  # what it cannot encode is spelt, never fatal
-    with _own_ways_out(name):
+            stream.reconfigure(errors="backslashreplace")  # what it cannot encode is escaped, never fatal
+    with _printed_by_us(name):
         try:
             code = command()
             return code if isinstance(code, int) else 0
@@ -73,7 +73,7 @@ def _failed(error: Exception, name: str) -> int:
 
 
 def _wrong_usage(error: click.ClickException) -> int:
-    """Say what is wrong with the words of a command; a group without a command prints its help."""
+    """Print what is wrong with the arguments; a group without a command prints its help."""
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return error.exit_code
@@ -84,7 +84,7 @@ def _wrong_usage(error: click.ClickException) -> int:
 
 
 def _refused(error: OSError) -> str:
-    """Return one line for what the operating system refused."""
+    """Return one line about what the operating system refused."""
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     reason = (error.strerror or str(error) or type(error).__name__).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -94,44 +94,46 @@ def _refused(error: OSError) -> str:
 
 def _is_lack_of_memory(error: Exception) -> bool:
     if not isinstance(error, MemoryError | RuntimeError) or isinstance(error, RecursionError):
-        return False  # torch has its lack of memory as a RuntimeError
+        return False  # torch reports a lack of memory as a RuntimeError
     from adapter_hub.model.memory import is_out_of_memory
 
     return is_out_of_memory(error)
 
 
 def _unexpected(error: BaseException, name: str) -> str:
-    """Keep the traceback in a file, and return the line that says where."""
+    """Write a crash report, and return the line that says where it is."""
     from adapter_hub.cli.terminal.crash_reports import message_of, write_crash_report
 
     what = f"unexpected {type(error).__name__} ({message_of(error)})"
     place = write_crash_report(error, name)
     if place is None:
-        return f"{what}; run it again with ADAPTER_HUB_DEBUG=1 to see where, and report that, please"
-    return f"{what}; the details are in {place}, please attach it to a report"
+        return (
+            f"{what}; run the command again with ADAPTER_HUB_DEBUG=1 for the traceback, and please report it"
+        )
+    return f"{what}; the details are in {place}; please report it, and attach that file"
 
 
 def _quietly() -> int:
-    """Give stdout up, so that Python does not try once more to write to it when it ends."""
+    """Point stdout at nothing, so that Python does not try to write to it again when it exits."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
     except (OSError, ValueError):
-        pass  # not a file of the system's, as in a test: there is nothing to give up
+        pass  # not a file of the system, as in a test
     return OUTPUT_CLOSED
 
 
 class _Record(logging.LogRecord):
-    """A line of a log, ours or a library's, in one harmless line."""
+    """A log message, ours or a library's, as one escaped line."""
 
     def getMessage(self) -> str:  # noqa: N802 - logging's name
         return shown(" ".join(super().getMessage().split()), 2000)
 
 
 @contextmanager
-def _own_ways_out(name: str) -> Iterator[None]:
-    """Give warnings, logs and failures of threads one harmless line each, for the time of a command."""
+def _printed_by_us(name: str) -> Iterator[None]:
+    """Print warnings, log messages and exceptions in threads as one escaped line each, during a command."""
 
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         echo_warning(message)

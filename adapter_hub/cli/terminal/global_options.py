@@ -2,9 +2,9 @@
 
     @click.pass_obj
     def show(options: GlobalOptions, ref: str) -> None:
-        resolved = resolve(AdapterRef.parse(ref), options.registries())
+        registries, cache = options.registries(), options.open_cache()
 
-Opening is left to methods, so that a command pays only for what it uses.
+Methods open things when they are called, so that a command pays only for what it uses.
 """
 
 from __future__ import annotations

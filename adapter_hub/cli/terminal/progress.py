@@ -12,15 +12,15 @@ from adapter_hub.cli.terminal.tables import size_text
 
 
 class Bar:
-    """A line on stderr that says how far it is and how fast; silent where stderr is no terminal."""
+    """A progress bar on stderr for work on recordings or versions; silent if stderr is not a terminal."""
 
     def __init__(self, what: str, total: int, total_seconds: float = 0.0) -> None:
-        """Start at nothing.
+        """Start at zero.
 
         Args:
-            what: is done.
-            total: audios.
-            total_seconds: of all of them, where known: what is left is then told by seconds.
+            what: the label, like "transcribing".
+            total: number of items.
+            total_seconds: of audio in all items, if known; the time left is then estimated from it.
         """
         self.what, self.total, self.total_seconds = what, total, total_seconds
         self.done, self.seconds = 0, 0.0
@@ -28,24 +28,24 @@ class Bar:
         self.shown = sys.stderr.isatty()
 
     def add(self, count: int, seconds: float) -> None:
-        """Count more audios, and their seconds of audio."""
+        """Count items that are done, and their seconds of audio."""
         self.at(self.done + count, self.seconds + seconds)
 
     def at(self, done: int, seconds: float = 0.0) -> None:
-        """Show that `done` audios with `seconds` of audio are finished."""
+        """Show that `done` items with `seconds` of audio are done."""
         self.done, self.seconds = done, seconds
         share = seconds / self.total_seconds if self.total_seconds else done / max(self.total, 1)
         if not self.shown or not share:
             return
         share, passed = min(share, 1.0), time.monotonic() - self.started
         left, filled = passed / share * (1 - share), int(24 * share)
-        speed = f"{seconds / passed:.1f} s of audio a second, " if seconds else ""
+        speed = f"{seconds / passed:.1f} s of audio per second, " if seconds else ""
         bar = f"{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
         echo_progress(f"{bar}  {speed}{left:.0f} s left")
 
     @property
     def speed(self) -> float:
-        """Seconds of audio in a second."""
+        """Seconds of audio per second."""
         return self.seconds / max(time.monotonic() - self.started, 1e-3)
 
     def close(self) -> None:
@@ -55,16 +55,22 @@ class Bar:
 
 
 class DownloadBar:
-    """A line on stderr that says how much of a download is here; silent where stderr is no terminal."""
+    """A progress bar on stderr for downloads; silent if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self.started, self.done = time.monotonic(), 0
         self.shown = sys.stderr.isatty()
-        self._lock = threading.Lock()  # files arrive in several threads
+        self._lock = threading.Lock()  # several threads download
         self._told = 0.0
 
     def add(self, what: str, count: int, total: int) -> None:
-        """Count bytes of `what` that arrived, `total` in all; a repeated attempt never counts beyond it."""
+        """Count bytes that were received of a download.
+
+        Args:
+            what: the label.
+            count: bytes since the last call.
+            total: bytes of the whole download; repeated attempts never count beyond it.
+        """
         with self._lock:
             self.done = min(self.done + count, total)
             now = time.monotonic()

@@ -21,8 +21,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return rows under headings, columns padded to one width, numbers to the right.
 
     Args:
-        headings: one word for every column.
-        rows: cells; None is shown as an empty cell. Text is escaped, and cut where it is very long.
+        headings: of the columns.
+        rows: cells; None is an empty cell. Text is escaped, and cut if it is very long.
     """
     texts = [["" if cell is None else shown(cell, LONGEST_CELL) for cell in row] for row in rows]
     names = [shown(heading) for heading in headings]
@@ -42,7 +42,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def size_text(size: int) -> str:
-    """Return a number of bytes for a human.
+    """Return a number of bytes for people to read.
 
     >>> size_text(226_000)
     '226 kB'
@@ -56,7 +56,7 @@ def size_text(size: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things, the noun in the singular for one.
+    """Return a count and a noun, which is singular for one.
 
     >>> counted(1, "version"), counted(2, "version")
     ('1 version', '2 versions')

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoundVersion:
-    """An adapter version as far as it can be seen from here.
+    """An adapter version and what is known about it.
 
     Attributes:
         ref: `namespace/name@version`.
         digest: of the manifest.
         manifest: from the first store that has it.
-        claims: reports and statuses in that store; none for a local folder.
-        registry: that lists it; None for a local folder.
-        block: what the registry says.
-        standing: its strictest status, by registries or as this machine was told; None if nobody gave it one.
+        claims: reports and statuses in that store; empty for a local folder.
+        registry: the one that lists it; None for a local folder.
+        block: its entry in the registry.
+        standing: its strictest status in the registries and in what this machine remembers; None without one.
     """
 
     ref: str
@@ -43,7 +43,7 @@ class FoundVersion:
 
 
 def find_version(options: GlobalOptions, text: str) -> FoundVersion:
-    """Find an adapter version whatever its status; its warnings go to stderr.
+    """Find an adapter version of any status; warnings go to stderr.
 
     Raises:
         NotFoundError: no such adapter. IntegrityError: its manifest is at none of its locations.
