@@ -164,7 +164,7 @@ def test_pull_with_base_model_compares_it_with_the_pin(
     assert Path(rows[0]["base_model"]).name == base_commit
     done = run("pull", "alice/el", "--with-base-model")
     assert done.code == 1
-    assert f"has digest {right}, the adapter was made for sha256:0000" in done.err
+    assert f"has the digest {right}, the adapter was made for sha256:0000" in done.err
 
 
 def test_a_registry_and_its_adapters_live_on_the_hub(

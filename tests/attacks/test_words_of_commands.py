@@ -200,7 +200,7 @@ def test_where_no_record_can_be_written_the_line_says_what_helps(
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert outcome_of(fail(AssertionError("x")), "list") == 1
-    assert "run it again with ADAPTER_HUB_DEBUG=1" in capfd.readouterr().err
+    assert "run the command again with ADAPTER_HUB_DEBUG=1" in capfd.readouterr().err
 
 
 def test_a_developer_can_have_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
