@@ -21,7 +21,9 @@ def demo(out: Path, quick: bool) -> None:
     """Walk through the life of an adapter, offline, in under five minutes.
 
     A new language, Spanish: speech, similarity, training, evaluation, publishing, pulling, transcription,
-    lineage and audit. Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
+    lineage and audit.
+
+    Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
     """
     from adapter_hub.trainers.demo import demonstrate
 

@@ -71,7 +71,9 @@ def reproduce(
     """Train and evaluate every system of a paper, and print its tables beside the paper's numbers.
 
     PAPER is lora-whisper. The run can be killed at any time: the same command resumes with what is not
-    finished. Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
+    finished.
+
+    Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
     """
     from adapter_hub.trainers.reproduction import reproducing
 
