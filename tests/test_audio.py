@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from small_whisper import speech, write_speech
 
-from adapter_hub.artifact.safetensors_file import file_sha256
 from adapter_hub.errors import AdapterHubError
+from adapter_hub.files.reading import file_sha256
 from adapter_hub.speech.audio import audio_from_samples, audio_seconds, check_seconds, find_audio, read_audio
 
 

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from small_whisper import make_base_model, write_peft
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.safetensors_file import file_sha256
 from adapter_hub.errors import (
     AdapterHubError,
     IntegrityError,
@@ -21,6 +20,7 @@ from adapter_hub.errors import (
     NotFoundError,
     OutOfMemoryError,
 )
+from adapter_hub.files.reading import file_sha256
 from adapter_hub.formats.manifest import FileEntry, LoraModule
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter, load_weights

@@ -8,15 +8,13 @@ ordinary files count, and every difference is reported, not the first.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from adapter_hub.artifact.safetensors_file import file_sha256
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.files.reading import open_regular
+from adapter_hub.files.reading import file_sha256
 from adapter_hub.formats.manifest import MANIFEST_FILE, MAXIMUM_FILES, FileEntry, Manifest
 
 MAXIMUM_DEPTH = 8  # folders in each other
@@ -165,18 +163,16 @@ def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
 
 
 def _difference(folder: Path, wanted: FileEntry) -> list[str]:
+    path = folder / wanted.path
     try:
-        with open_regular(folder / wanted.path, follow=False) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != wanted.size:
-                return [f"{wanted.path}: {size} bytes, expected {wanted.size}"]
-            digest, left = hashlib.sha256(), size
-            while left and (block := file.read(min(left, 2**20))):
-                digest.update(block)
-                left -= len(block)
+        size = path.lstat().st_size
+        if size != wanted.size:
+            return [f"{wanted.path}: {size} bytes, expected {wanted.size}"]
+        found = file_sha256(path, size, follow=False)
     except (FileNotFoundError, InvalidInputError):  # since it was listed
         return [f"{wanted.path}: changed while it was read"]
-    found = digest.hexdigest()
-    if left or found != wanted.sha256:
-        return [f"{wanted.path}: sha256 {found[:12]}…, expected {wanted.sha256[:12]}…"]
-    return []
+    return (
+        []
+        if found == wanted.sha256
+        else [f"{wanted.path}: sha256 {found[:12]}…, expected {wanted.sha256[:12]}…"]
+    )

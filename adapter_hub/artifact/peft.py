@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from adapter_hub.artifact.contents import PICKLES
 from adapter_hub.artifact.effects import LORA_KEY
 from adapter_hub.artifact.peft_config import CONFIG_FILE, LONGEST_PATH, PeftConfig, read_peft_config
 from adapter_hub.artifact.safetensors_file import TensorEntry, read_header
@@ -38,7 +39,6 @@ DTYPES: dict[str, Literal["float32", "float16", "bfloat16"]] = {
     "BF16": "bfloat16",
 }
 Number = TypeVar("Number", int, float)
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read_peft(folder: Path) -> PeftAdapter:
     config = read_peft_config(folder)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
-        pickles = sorted(item.name for item in folder.iterdir() if item.suffix in _PICKLES)
+        pickles = sorted(item.name for item in folder.iterdir() if item.suffix in PICKLES)
         instead = f" but {', '.join(pickles)}, and pickles are never read" if pickles else ""
         raise NotFoundError(f"{folder}: no {WEIGHTS_FILE}{instead}; save the adapter as safetensors")
     halves, differences = _halves(read_header(path))

@@ -5,7 +5,6 @@ A header is untrusted input: its size, names, shapes and offsets are checked bef
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -272,12 +271,3 @@ _EXPONENT_CHECKS: Mapping[str, Callable[[bytes], bool]] = {
     "F32": _check(4, lambda b: b & 0x7F == 0x7F, lambda b: b & 0x80 == 0x80),
     "F64": _check(8, lambda b: b & 0x7F == 0x7F, lambda b: b & 0xF0 == 0xF0),
 }
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's content, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

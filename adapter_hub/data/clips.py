@@ -8,16 +8,14 @@ Data sets of any kind look the same to training, evaluation and similarity.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.files.reading import open_regular
+from adapter_hub.files.reading import file_sha256, open_regular
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.speech.audio import Audio, audio_seconds, decode_audio, read_audio, read_audio_part
 from adapter_hub.speech.limits import FILE_BYTES, RECORDING_BYTES, check_duration
@@ -70,7 +68,7 @@ class FileClip:
 
     def sha256(self) -> str:
         """Return the sha256 of the file's bytes."""
-        return _hashed(self.path)
+        return file_sha256(self.path, RECORDING_BYTES)
 
     def read(self, longest: float | None = None) -> Audio:
         """Read and decode the file."""
@@ -97,7 +95,7 @@ class SegmentClip:
     def sha256(self) -> str:
         """Return the sha256 of what identifies the part: the file's content, offset and duration."""
         status = self.path.stat()
-        whole = _file_sha256(self.path, status.st_size, status.st_mtime_ns)
+        whole = _recording_sha256(self.path, status.st_size, status.st_mtime_ns)
         part = {"file": whole, "offset": self.offset, "duration": self.duration}
         return sha256_hex(canonical_bytes(part))
 
@@ -155,22 +153,6 @@ class PackedClip:
 
 
 @lru_cache(maxsize=1024)
-def _file_sha256(path: Path, size: int, modified: int) -> str:
+def _recording_sha256(path: Path, size: int, modified: int) -> str:
     """Hash a recording once for all of its parts, as long as size and modification time stay the same."""
-    return _hashed(path)
-
-
-def _hashed(path: Path) -> str:
-    """Return the sha256 of an ordinary file that is not larger than any recording.
-
-    Raises:
-        InvalidInputError: not an ordinary file, or a larger one. OSError: it cannot be read.
-    """
-    digest, left = hashlib.sha256(), RECORDING_BYTES
-    with open_regular(path) as file:
-        left -= os.fstat(file.fileno()).st_size
-        while left >= 0 and (block := file.read(2**20)):
-            digest.update(block)
-    if left < 0:
-        raise InvalidInputError(f"{path}: larger than {RECORDING_BYTES} bytes; expected an audio file")
-    return digest.hexdigest()
+    return file_sha256(path, RECORDING_BYTES)

@@ -11,6 +11,7 @@ without waiting, looked at once it is open, and read up to its limit.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from io import FileIO
@@ -63,6 +64,28 @@ def read_bounded(path: Path, limit: int, *, where: str = "", follow: bool = True
     if size > limit or not left:
         raise InvalidInputError(f"{where or path}: larger than {limit} bytes, which is the most that is read")
     return b"".join(pieces)
+
+
+def file_sha256(path: Path, limit: int | None = None, *, follow: bool = True) -> str:
+    """Return the sha256 of an ordinary file's content, read in blocks, as 64 hexadecimal digits.
+
+    Args:
+        path: the file.
+        limit: bytes; None for any size. What is appended while it is read does not count.
+        follow: False refuses a symbolic link in its place.
+
+    Raises:
+        InvalidInputError: larger, or not an ordinary file. OSError: it is not there, or may not be read.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, follow=follow) as file:
+        left = os.fstat(file.fileno()).st_size
+        if limit is not None and left > limit:
+            raise InvalidInputError(f"{path}: larger than {limit} bytes, which is the most that is read")
+        while left and (block := file.read(min(left, 2**20))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
 
 
 def copy_regular(source: Path, target: Path, size: int, *, follow: bool = False) -> None:

@@ -26,7 +26,6 @@ from adapter_hub.formats.reference import AdapterRef, parse_source
 from adapter_hub.formats.registry_file import Location
 
 LOCK_SCHEMA = "lock/1"
-LOCK_FILE = "adapters.lock"
 MAXIMUM_SIZE = 32 * 2**20  # bytes; an adapter takes about 2 kB
 
 

@@ -161,17 +161,8 @@ def _check_step(before: VersionFacts, after: VersionFacts, new: VersionFacts) ->
     )
 
 
-def needed_step(before: Manifest, after: Manifest) -> tuple[int, list[str]]:
-    """Return which number of the version has to grow (0 major, 1 minor, 2 none of these), and why.
-
-    Args:
-        before: the older version's manifest.
-        after: the newer version's.
-    """
-    return _needed(facts_of(before), facts_of(after))
-
-
 def _needed(before: VersionFacts, after: VersionFacts) -> tuple[int, list[str]]:
+    """Return which number of the version has to grow (0 major, 1 minor, 2 none of these), and why."""
     pairs = ((before.major, after.major), (before.minor, after.minor))
     for step, (old, new) in enumerate(pairs):
         if found := [name for name in new if name in old and old[name] != new[name]]:

@@ -12,7 +12,6 @@ cache can forge them, and what a published adapter says about its training is it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState
 
 from adapter_hub.errors import AdapterHubError, ConflictError
-from adapter_hub.files.reading import open_regular, read_bounded
+from adapter_hub.files.reading import file_sha256, read_bounded
 from adapter_hub.files.writing import make_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.reporting import Tell
@@ -155,14 +154,11 @@ def _digest(checkpoint: Path) -> str:
     for path in sorted(checkpoint.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             continue
-        digest = hashlib.sha256()
         try:
-            with open_regular(path, follow=False) as file:
-                while block := file.read(2**20):
-                    digest.update(block)
+            digest = file_sha256(path, follow=False)
         except (AdapterHubError, OSError):
-            digest.update(secrets.token_bytes(8))
-        rows.append([os.fsencode(path.relative_to(checkpoint)).hex(), digest.hexdigest()])
+            digest = secrets.token_hex(32)
+        rows.append([os.fsencode(path.relative_to(checkpoint)).hex(), digest])
     return sha256_hex(canonical_bytes(rows))
 
 
