@@ -118,7 +118,7 @@ def test_a_copy_onto_something_else_is_refused(artifact: Artifact, tmp_path: Pat
     with pytest.raises(ConflictError, match="a version never changes"):
         copy_artifact(artifact, other.path)
     (tmp_path / "c").mkdir()
-    with pytest.raises(ConflictError, match="is no artifact"):
+    with pytest.raises(ConflictError, match="is not an artifact"):
         copy_artifact(artifact, tmp_path / "c")
 
 

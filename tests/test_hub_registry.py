@@ -228,7 +228,7 @@ def test_a_repository_that_was_deleted_or_made_anew_is_not_taken_for_an_empty_on
     ("raw", "message"),
     [
         (b"{", f"{LABEL}.*Expecting property name"),
-        (b"[]", f"{LABEL}: no registry"),
+        (b"[]", f"{LABEL}: not a registry"),
         (b'{"adapters": {}, "schema": "registry/2"}', "registry/2 is newer than this program.*pip install"),
         (b"\xff\xfe", f"{LABEL}"),
     ],

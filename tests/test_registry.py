@@ -104,7 +104,7 @@ def test_a_registry_newer_than_the_program_is_a_clear_error(registry: FileRegist
     ("text", "message"),
     [
         ("", "Expecting value"),
-        ("[]", "no registry"),
+        ("[]", "not a registry"),
         ('{"adapters": {}, "adapters": {}}', "duplicate key 'adapters'"),
         ('{"adapters": {}, "schema": "npm"}', "schema 'npm', expected 'registry/1'"),
         ('{"adapters": {}, "schema": "registry/1", "registry_id": "x"}', "missing field 'sequence'"),

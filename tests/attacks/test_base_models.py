@@ -1,4 +1,4 @@
-"""Folders that are no usable Whisper: told when they are loaded, in one line, before anything is computed."""
+"""Folders that are not a usable Whisper: refused when loaded, in one line, before anything is computed."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
         "'aaa.*…' is not sound",
     ),
     "an entry that is a list": (with_header(b'{"a":[1,2]}'), "tensor 'a' is not sound"),
-    "a header that is a list": (with_header(b"[]"), "no JSON object"),
+    "a header that is a list": (with_header(b"[]"), "not a JSON object"),
     "a metadata bomb": (
         with_header(b'{"__metadata__":{%s}}' % b",".join(b'"%d":""' % n for n in range(1_100_000))),
         "more than 1000000 values",
