@@ -121,9 +121,7 @@ def retire(ref: AdapterRef, status: Status, reason: str, places: Places) -> list
             left = store.withdraw(name, version)
             if left:
                 more = " and more" * (len(left) > 3)
-                places.warn(
-                    f"{ref}: {', '.join(left[:3])}{more} in its folder is none of its files and stays"
-                )
+                places.warn(f"{ref}: {', '.join(left[:3])}{more} in its folder is not part of it and stays")
         write_card(name, store)
     if problem:
         where = "noted there and in the registry" if is_noted else "noted in the registry alone"
