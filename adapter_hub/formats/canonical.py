@@ -258,6 +258,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     values_read: ClassVar[int] = 200_000  # the most that a file of this kind may hold
+    keys_read: ClassVar[int] = MAXIMUM_KEYS  # the most that an object in it may have
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data with absent fields left out."""
@@ -278,7 +279,7 @@ class Record(BaseModel):
         Raises:
             InvalidInputError: not JSON, or not this record; every complaint in one line.
         """
-        check_json(raw, where, values=cls.values_read)
+        check_json(raw, where, values=cls.values_read, keys=cls.keys_read)
         try:
             return cls.model_validate_json(raw)
         except ValidationError as error:

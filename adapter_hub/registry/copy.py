@@ -10,7 +10,6 @@ that a crash between the two, or two processes at once, leave a file of unknown 
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,15 +19,14 @@ from typing import Annotated
 from pydantic import Field
 
 from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.files.locks import held
 from adapter_hub.files.reading import read_bounded
-from adapter_hub.files.writing import make_folder, make_private, remove_stale, write_atomically
+from adapter_hub.files.writing import remove_stale, write_atomically
 from adapter_hub.formats.canonical import Count, Record, Sha256, Text, sha256_hex
 from adapter_hub.formats.registry_file import MAXIMUM_SIZE, RegistryFile, parse_registry
+from adapter_hub.registry.record_file import RecordFile
 
 MAXIMUM_STATE = 2**16  # bytes
-LOCK_SECONDS = 60.0
-CONFIRM_SECONDS = 60.0  # a copy that was fetched less than this ago is not stamped anew
+CONFIRM_SECONDS = 60.0  # a copy that was fetched less than this ago is not stamped again
 
 
 class _State(Record):
@@ -75,7 +73,14 @@ class RegistryCopy:
     def __init__(self, folder: Path) -> None:
         """Name a copy without touching it."""
         self.folder = folder
-        self.path, self._state_path = folder / "registry.json", folder / "state.json"
+        self.path = folder / "registry.json"
+        self._file = RecordFile(
+            folder / "state.json",
+            _State,
+            InvalidInputError,
+            most=MAXIMUM_STATE,
+            cache=folder.parent.parent,
+        )
 
     def read(self) -> Copied | None:
         """Return the copy, or None if there is none, or a damaged one."""
@@ -110,9 +115,7 @@ class RegistryCopy:
         Raises:
             OSError: the cache cannot be written.
         """
-        make_private(self.folder.parent.parent)  # the cache
-        make_folder(self.folder)
-        with suppress(ConflictError), held(self.folder / ".lock", LOCK_SECONDS, str(self.folder)):
+        with suppress(ConflictError), self._file.locked():
             self._keep(raw, commit, file)  # whoever holds the lock for so long keeps a copy, too
 
     def _keep(self, raw: bytes, commit: str, file: RegistryFile) -> None:
@@ -137,10 +140,10 @@ class RegistryCopy:
             "registry_id": file.registry_id,
             "sequence": file.sequence,
         }
-        write_atomically(self._state_path, json.dumps(state, indent=1).encode())
+        self._file.write(_State.model_validate(state))
 
     def _state(self) -> _State | None:
         try:
-            return _State.parse(read_bounded(self._state_path, MAXIMUM_STATE), str(self._state_path))
-        except (FileNotFoundError, NotADirectoryError, InvalidInputError):
+            return self._file.read()
+        except InvalidInputError:
             return None

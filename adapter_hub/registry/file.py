@@ -122,7 +122,7 @@ class FileRegistry(Listing):
                 loaded = self._read()
                 if problems := memory.problems(loaded):
                     raise memory.refuse(problems, loaded.file.registry_id)
-            self._not_remembered = memory.try_to_keep(loaded)
+            self._not_remembered = memory.keep(loaded)
         self._loaded = loaded
 
     def _state(self) -> LoadedRegistry:
@@ -187,7 +187,7 @@ class FileRegistry(Listing):
             write_atomically(path, after.raw)
             self._loaded, self._renewal = after, ""
             if not self.is_embedded:
-                self._not_remembered = self.memory.try_to_keep(after)
+                self._not_remembered = self.memory.keep(after)
             return True
 
 

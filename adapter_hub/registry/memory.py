@@ -11,24 +11,19 @@ can show that. So what was seen is kept twice: by the registry's id, and by the 
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
+from adapter_hub.errors import ConflictError, IntegrityError
 from adapter_hub.escaping import shown
-from adapter_hub.files.locks import held
-from adapter_hub.files.reading import read_bounded
-from adapter_hub.files.writing import make_folder, make_private, write_atomically
-from adapter_hub.formats.canonical import Count, Record, Sha256, Text, check_json, explain, sha256_hex
+from adapter_hub.formats.canonical import Count, Record, Sha256, Text, sha256_hex
 from adapter_hub.formats.registry_file import LoadedRegistry
+from adapter_hub.registry.record_file import R, RecordFile
 
 MAXIMUM_SIZE = 256 * 2**20  # bytes; of 20 000 versions it is 2 MB
-MAXIMUM_VERSIONS = 1_000_000
-LOCK_SECONDS = 10.0
-R = TypeVar("R", bound=Record)
 
 
 class Remembered(Record):
@@ -39,6 +34,8 @@ class Remembered(Record):
         versions: the digest by `name@version`.
     """
 
+    values_read: ClassVar[int] = 2_000_000
+    keys_read: ClassVar[int] = 1_000_000  # versions
     schema_: Annotated[str, Field(alias="schema", pattern=r"^remembered/1$")]
     registry_id: Text
     sequence: Count
@@ -81,7 +78,7 @@ class Memory:
         Raises:
             IntegrityError: the memory is damaged.
         """
-        return self._parse(Remembered, self.of_id(registry_id))
+        return self._file(Remembered, self.of_id(registry_id)).read()
 
     def recall_place(self) -> RememberedPlace | None:
         """Return which registry was seen at the place, or None.
@@ -89,7 +86,7 @@ class Memory:
         Raises:
             IntegrityError: the memory is damaged.
         """
-        return self._parse(RememberedPlace, self.of_place())
+        return self._file(RememberedPlace, self.of_place()).read()
 
     def problems(self, loaded: LoadedRegistry) -> list[str]:
         """Return how a registry contradicts what was seen of it, or of its place.
@@ -139,65 +136,50 @@ class Memory:
             f"{' and '.join(str(path) for path in files if path.exists())}",
         )
 
-    def keep(self, loaded: LoadedRegistry) -> None:
+    def keep(self, loaded: LoadedRegistry) -> str:
         """Write down what was seen, unless nothing is new or another process saw a later state.
 
-        Raises:
-            OSError: the cache folder cannot be written. IntegrityError: the memory is damaged.
-        """
-        file = loaded.file
-        known = file.registry_id in self._recalled
-        memory = self._recalled.pop(file.registry_id) if known else self.recall(file.registry_id)
-        there = self.recall_place()
-        state = _state_of(loaded, memory)
-        place: dict[str, object] = {
-            "schema": "remembered-place/1",
-            "place": self.place,
-            "registry_id": file.registry_id,
-        }
-        is_new = memory is None or memory.to_json() != state
-        if not is_new and there and there.registry_id == file.registry_id:
-            return
-        make_private(self._folder.parent)
-        make_folder(self._folder)
-        try:
-            with held(self._folder / ".lock", LOCK_SECONDS, str(self._folder)):
-                memory = self.recall(file.registry_id)
-                if memory and memory.sequence > file.sequence:
-                    return
-                if is_new:
-                    _write(self.of_id(file.registry_id), state)
-                if there is None or there.registry_id != file.registry_id:
-                    _write(self.of_place(), place)
-        except ConflictError as error:
-            raise OSError(str(error)) from None
-
-    def try_to_keep(self, loaded: LoadedRegistry) -> str:
-        """Write down what was seen if that is possible; return why not, for the user, or an empty text.
-
         A read-only home or a full disk must not keep anyone from reading.
+
+        Returns:
+            Why it could not be written down, in a line for the user; else an empty text.
 
         Raises:
             IntegrityError: the memory is damaged.
         """
         try:
-            self.keep(loaded)
-        except OSError as error:
+            self._keep(loaded)
+        except (OSError, ConflictError) as error:
             return f"could not write down which versions registry {self.label} has: {error}"
         return ""
 
-    def _parse(self, record: type[R], path: Path) -> R | None:
-        try:
-            raw = read_bounded(path, MAXIMUM_SIZE)
-            check_json(raw, str(path), keys=MAXIMUM_VERSIONS)
-            return record.model_validate_json(raw)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except ValidationError as error:
-            problem = f"{path}: {explain(error)}"
-        except (InvalidInputError, OSError) as error:
-            problem = str(error)
-        raise IntegrityError(
+    def _keep(self, loaded: LoadedRegistry) -> None:
+        registry_id = loaded.file.registry_id
+        known = registry_id in self._recalled
+        memory = self._recalled.pop(registry_id) if known else self.recall(registry_id)
+        there = self.recall_place()
+        state = _state_of(loaded, memory)
+        is_new, is_moved = memory != state, there is None or there.registry_id != registry_id
+        if not is_new and not is_moved:
+            return
+        file = self._file(Remembered, self.of_id(registry_id))
+        with file.locked():
+            memory = file.read()
+            if memory and memory.sequence > state.sequence:
+                return
+            if is_new:
+                file.write(state)
+            if is_moved:
+                schema = {"schema": "remembered-place/1"}
+                place = {**schema, "place": self.place, "registry_id": registry_id}
+                self._file(RememberedPlace, self.of_place()).write(RememberedPlace.model_validate(place))
+
+    def _file(self, record: type[R], path: Path) -> RecordFile[R]:
+        refuse = partial(self._damaged, path)
+        return RecordFile(path, record, refuse, most=MAXIMUM_SIZE, cache=self._folder.parent)
+
+    def _damaged(self, path: Path, problem: str) -> IntegrityError:
+        return IntegrityError(
             f"registry {self.label}: what this machine remembers of it cannot be read ({problem}), so it "
             f"could be an older or another one; if you trust it as it is now, delete {path}"
         )
@@ -232,7 +214,7 @@ def _unreadable(loaded: LoadedRegistry) -> set[str]:
     return {f"{name}@{version}" if version else name for name, version in loaded.unreadable}
 
 
-def _state_of(loaded: LoadedRegistry, before: Remembered | None) -> dict[str, object]:
+def _state_of(loaded: LoadedRegistry, before: Remembered | None) -> Remembered:
     """Return what to remember; of an entry that cannot be read now, what it was."""
     unreadable = _unreadable(loaded)
     kept = {
@@ -240,19 +222,16 @@ def _state_of(loaded: LoadedRegistry, before: Remembered | None) -> dict[str, ob
         for ref, digest in (before.versions.items() if before and unreadable else ())
         if ref in unreadable or ref.partition("@")[0] in unreadable
     }
-    return {
+    state = {
         "schema": "remembered/1",
         "registry_id": loaded.file.registry_id,
         "sequence": loaded.file.sequence,
         "sha256": _sha256(loaded),
         "versions": {**loaded.digests(), **kept},
     }
+    return Remembered.model_validate(state)
 
 
 def _sha256(loaded: LoadedRegistry) -> str:
     """Return the hash of the file; git may give a text file the line endings of its system."""
     return sha256_hex(loaded.raw.replace(b"\r\n", b"\n"))
-
-
-def _write(path: Path, value: dict[str, object]) -> None:
-    write_atomically(path, json.dumps(value, indent=1, sort_keys=True).encode())

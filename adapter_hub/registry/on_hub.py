@@ -255,7 +255,7 @@ class HubRegistry(Listing):
         self._copied_at, self._out_of_reach = time.time(), ""
         if self._renewal:
             return
-        self._not_remembered = self.memory.try_to_keep(loaded)
+        self._not_remembered = self.memory.keep(loaded)
         try:
             self._copy.keep(raw, head, loaded.file)
         except OSError as error:  # a full disk must not keep anyone from reading

@@ -23,17 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.files.locks import held
 from adapter_hub.files.reading import read_bounded
-from adapter_hub.files.writing import Stamp, make_folder, write_atomically
+from adapter_hub.files.writing import Stamp, write_atomically
 from adapter_hub.formats.canonical import Digest, Record, Text, UtcTime
 from adapter_hub.formats.claims import Status, strictness
 from adapter_hub.formats.times import is_ahead, utc_now
+from adapter_hub.registry.record_file import locked_beside
 
 MAXIMUM_SIZE = 64 * 2**20  # bytes of the file
 MAXIMUM_STATEMENTS = 50_000  # of versions by sources, each counted once
 COMPACT_SIZE = 4 * 2**20  # a larger file is written anew if most of its lines were replaced by later ones
-LOCK_SECONDS = 20.0
 
 
 class Told(Record):
@@ -177,9 +176,7 @@ class StatusMemory:
             return state
 
     def _write(self, new: Sequence[Told]) -> None:
-        make_folder(self.path.parent)
-        lock = self.path.with_name(f"{self.path.name}.lock")
-        with held(lock, LOCK_SECONDS, str(self.path)), _guard:
+        with locked_beside(self.path, f"{self.path.name}.lock", self.path.parent.parent), _guard:
             state = self._state()  # with what others wrote meanwhile
             fresh = [told for told in new if state.takes(told)]
             if len(state.statements) + len(fresh) > MAXIMUM_STATEMENTS:

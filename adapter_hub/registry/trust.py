@@ -19,16 +19,14 @@ from pydantic import Field
 from adapter_hub import embedded
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.escaping import shown
-from adapter_hub.files.locks import held
 from adapter_hub.files.reading import read_bounded
-from adapter_hub.files.writing import make_folder, write_atomically
 from adapter_hub.formats.canonical import Record, Text, read_json
+from adapter_hub.registry.record_file import RecordFile
 from adapter_hub.reporting import Ask, Tell
 
 MAXIMUM_SIZE = 4 * 2**20  # bytes
 MAXIMUM_REGISTRY = 256 * 2**20  # bytes of a registry whose id is looked at
 MAXIMUM_NAMESPACES = 10_000
-LOCK_SECONDS = 10.0
 
 
 class TrustedRegistry(Record):
@@ -56,35 +54,40 @@ def trust_file() -> Path:
     return user_data_path("adapter_hub") / "trust.json"
 
 
+def _file() -> RecordFile[Trust]:
+    path = trust_file()
+
+    def refuse(problem: str) -> InvalidInputError:
+        return InvalidInputError(f"{problem}; correct {path}, or move it away to trust from scratch")
+
+    return RecordFile(path, Trust, refuse, most=MAXIMUM_SIZE, lock=f"{path.name}.lock")
+
+
 def read_trust() -> Trust:
     """Return what the user trusts; nothing if nothing was said yet.
 
     Raises:
         InvalidInputError: the file is damaged.
     """
-    path = trust_file()
-    try:
-        return Trust.parse(read_bounded(path, MAXIMUM_SIZE), str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return Trust.model_validate({"schema": "trust/1"})
-    except (InvalidInputError, OSError) as error:
-        raise InvalidInputError(f"{error}; correct {path}, or move it away to trust anew") from None
+    return _file().read() or Trust.model_validate({"schema": "trust/1"})
 
 
 def change_trust(change: Callable[[Trust], Trust]) -> None:
     """Write down what the user trusts from now on.
 
+    Args:
+        change: makes it from what was trusted before.
+
     Raises:
         InvalidInputError: the file is damaged. ConflictError: another process keeps it locked.
         OSError: the folder cannot be written.
     """
-    path = trust_file()
-    make_folder(path.parent)
-    with held(path.with_name(f"{path.name}.lock"), LOCK_SECONDS, str(path)):
+    file = _file()
+    with file.locked():
         before = read_trust()
         after = change(before)
         if after != before:
-            write_atomically(path, after.to_bytes())
+            file.write(after)
 
 
 def trust_registry(path: Path, registry_id: str) -> None:

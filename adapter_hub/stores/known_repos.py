@@ -10,24 +10,21 @@ trusted, as ssh trusts a host's key, and everything after it is compared.
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.errors import IntegrityError
 from adapter_hub.escaping import shown
-from adapter_hub.files.locks import held
-from adapter_hub.files.reading import read_bounded
-from adapter_hub.files.writing import make_folder, make_private, write_atomically
 from adapter_hub.formats.canonical import Count, Digest, Record, Text, sha256_hex
 from adapter_hub.hub import RepoId, RepoState
+from adapter_hub.registry.record_file import RecordFile
 
 MAXIMUM_NOTE = 16 * 2**20  # bytes; a repository with 50 000 tags
-LOCK_SECONDS = 10.0
 
 
 class KnownTag(Record):
@@ -77,25 +74,24 @@ class KnownRepos:
         Raises:
             IntegrityError: the file is damaged; what it knew is not forgotten without a word.
         """
-        path = self.path(repo)
-        try:
-            known = KnownRepo.parse(read_bounded(path, MAXIMUM_NOTE), str(path))
-        except FileNotFoundError:
+        known = self._file(repo).read()
+        if known is None:
             return KnownRepo.model_validate(
                 {"schema": "known-repo/1", "endpoint": self.endpoint, "repo": str(repo)}
             )
-        except (OSError, InvalidInputError) as error:
-            raise IntegrityError(f"{repo}: {self._damaged(path)} ({error})") from None
         if (known.endpoint, known.repo) != (self.endpoint, str(repo)):
-            raise IntegrityError(
-                f"{repo}: {self._damaged(path)} (it is about {known.repo} on {known.endpoint})"
-            )
+            raise self._damaged(repo, f"it is about {known.repo} on {known.endpoint}")
         return known
 
-    def _damaged(self, path: Path) -> str:
-        return (
-            f"what this machine saw of it is damaged, in {path}, so that a moved tag or a new owner would "
-            "not be noticed; if you trust it as it is now, delete that file"
+    def _file(self, repo: RepoId) -> RecordFile[KnownRepo]:
+        refuse = partial(self._damaged, repo)
+        return RecordFile(self.path(repo), KnownRepo, refuse, most=MAXIMUM_NOTE, cache=self.folder.parent)
+
+    def _damaged(self, repo: RepoId, problem: str) -> IntegrityError:
+        return IntegrityError(
+            f"{repo}: what this machine saw of it is damaged, in {self.path(repo)}, so that a moved tag or a "
+            "new owner would not be noticed; if you trust it as it is now, delete that file "
+            f"({problem})"
         )
 
     def check_tag(self, repo: RepoId, tag: str, commit: str, digest: str) -> None:
@@ -154,11 +150,8 @@ class KnownRepos:
         self, repo: RepoId, *, identity: str | None = None, tags: dict[str, KnownTag] | None = None
     ) -> None:
         with suppress(PermissionError):  # a cache that cannot be written forgets
-            make_private(self.folder.parent)
-            make_folder(self.folder)
-            with held(self.folder / ".lock", LOCK_SECONDS, str(self.folder)):
+            file = self._file(repo)
+            with file.locked():
                 before = self.recall(repo)
                 changes = {"identity": identity or before.identity, "tags": {**before.tags, **(tags or {})}}
-                after = before.model_copy(update=changes)
-                text = json.dumps(after.to_json(), indent=1, sort_keys=True)
-                write_atomically(self.path(repo), text.encode())
+                file.write(before.model_copy(update=changes))
