@@ -19,7 +19,7 @@ from hub_trials import Trial
 from loopback_hub import Entry, LoopbackHub
 
 from adapter_hub.errors import AdapterHubError
-from adapter_hub.hub import Patience
+from adapter_hub.hub import RetryPolicy
 
 OPERATIONS = (
     "publish",
@@ -91,7 +91,7 @@ def profile(hub: LoopbackHub, folder: Path, operation: str, namespace: str) -> C
     trial = Trial(hub, folder, namespace, operation)
     trial.prepare()
     first = len(hub.log)
-    trial.act(Patience(20.0, 20.0))
+    trial.act(RetryPolicy(20.0, 20.0))
     found = Counter(kind_of(entry) for entry in list(hub.log)[first:])
     trial.judge_finished()
     return found
@@ -122,12 +122,12 @@ def sample(found: list[Case], number: int, seed: str) -> list[Case]:
     return [case for pool in (always, once) for case in choice.sample(pool, min(number // 2, len(pool)))]
 
 
-def patience_for(case: Case) -> Patience:
+def patience_for(case: Case) -> RetryPolicy:
     if case.fault.startswith(("stalled", "carried out late")):
-        return Patience(request=1.0, total=0.3 if case.always else 8.0, first_wait=0.02)
+        return RetryPolicy(request=1.0, total=0.3 if case.always else 8.0, first_wait=0.02)
     if case.always:
-        return Patience(request=1.5, total=0.3, first_wait=0.02)
-    return Patience(request=15.0, total=15.0, first_wait=0.02)
+        return RetryPolicy(request=1.5, total=0.3, first_wait=0.02)
+    return RetryPolicy(request=15.0, total=15.0, first_wait=0.02)
 
 
 def may_refuse(case: Case) -> bool:
@@ -171,6 +171,6 @@ def carry_out(hub: LoopbackHub, folder: Path, namespace: str, case: Case) -> Out
         trial.judge_finished()
     else:
         assert case.always or may_refuse(case), f"{case}: {line}"
-    trial.act(Patience(20.0, 20.0, 0.02))
+    trial.act(RetryPolicy(20.0, 20.0, 0.02))
     trial.judge_finished()
     return Outcome(error and type(error).__name__, line, seconds, fault.fired)

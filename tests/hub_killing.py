@@ -29,9 +29,9 @@ from hub_trials import Trial
 from killing import kill_before
 from loopback_hub import Entry, LoopbackHub
 
-from adapter_hub.hub import Patience
+from adapter_hub.hub import RetryPolicy
 
-PATIENT = Patience(20.0, 20.0, 0.02)
+PATIENT = RetryPolicy(20.0, 20.0, 0.02)
 PHASES = ("received", "processed", "answered")
 NEVER = 10**9
 

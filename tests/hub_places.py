@@ -6,10 +6,10 @@ from pathlib import Path
 
 from loopback_hub import LoopbackHub
 
-from adapter_hub.hub import HubClient, Patience
+from adapter_hub.hub import HubClient, RetryPolicy
 from adapter_hub.stores.hub import HubStore
 
-IMPATIENT = Patience(request=10.0, total=10.0, first_wait=0.02)
+IMPATIENT = RetryPolicy(request=10.0, total=10.0, first_wait=0.02)
 
 
 def hub_client(hub: LoopbackHub, user: str = "test") -> HubClient:

@@ -23,13 +23,13 @@ from making import make_artifact
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import ConflictError
 from adapter_hub.exchange import Places, check, publish, pull
-from adapter_hub.hub import HubClient, Patience
+from adapter_hub.hub import HubClient, RetryPolicy
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.hub import HubStore
 
 CONFLICT = 3
-PATIENT = Patience(60.0, 90.0, 0.1)
+PATIENT = RetryPolicy(60.0, 90.0, 0.1)
 NEWER = "1.9.0"
 REGISTRY = f"datasets/{USER}/registry"
 

@@ -66,7 +66,7 @@ def start_writer(hub: LoopbackHub, cache: Path, writer: str, count: int) -> subp
 
 
 def write_many(cache: Path, writer: str, count: int) -> None:
-    registry = HubRegistry(LABEL, client=HubClient(patience=IMPATIENT), cache=cache)
+    registry = HubRegistry(LABEL, client=HubClient(retries=IMPATIENT), cache=cache)
     for number in range(count):
         assert registry.update(adding(f"test/{writer}", f"1.{number}.0"))
 

@@ -20,7 +20,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import Places, check, publish, pull
 from adapter_hub.formats.canonical import digest_of, sha256_hex
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.hub import HubClient, Patience
+from adapter_hub.hub import HubClient, RetryPolicy
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.on_hub import HubRegistry
 from adapter_hub.stores.cache import Cache
@@ -54,7 +54,7 @@ def environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def user_of(hub: Hub, patience: Patience) -> dict[str, str]:
+def user_of(hub: Hub, patience: RetryPolicy) -> dict[str, str]:
     """Return the variables with which a process is the user of this Hub."""
     return {
         "HF_ENDPOINT": hub.endpoint,
@@ -90,16 +90,16 @@ class Trial:
         assert isinstance(self.hub, LoopbackHub)
         return self.hub
 
-    def client(self, patience: Patience | None = None) -> HubClient:
-        return HubClient(self.hub.endpoint, self.hub.token(USER), patience or Patience(20.0, 20.0, 0.02))
+    def client(self, patience: RetryPolicy | None = None) -> HubClient:
+        return HubClient(self.hub.endpoint, self.hub.token(USER), patience or RetryPolicy(20.0, 20.0, 0.02))
 
-    def registry(self, cache: Path, patience: Patience | None = None) -> FileRegistry:
+    def registry(self, cache: Path, patience: RetryPolicy | None = None) -> FileRegistry:
         if not self.on_hub:
             return FileRegistry(self.folder / "registry.json", cache=cache)
         label = f"hf://datasets/{self.namespace}/registry"
         return HubRegistry(label, client=self.client(patience), cache=cache)
 
-    def store(self, cache: Path, patience: Patience | None = None) -> HubStore:
+    def store(self, cache: Path, patience: RetryPolicy | None = None) -> HubStore:
         return HubStore(self.namespace, client=self.client(patience), cache=cache)
 
     def prepare(self) -> None:
@@ -114,18 +114,18 @@ class Trial:
         elif self.is_pull:
             self._publish(self.artifact, self.folder / "publisher")
 
-    def _publish(self, artifact: Artifact, cache: Path, patience: Patience | None = None) -> None:
+    def _publish(self, artifact: Artifact, cache: Path, patience: RetryPolicy | None = None) -> None:
         with environment(ADAPTER_HUB_CACHE=str(cache)):
             publish(artifact.path, Places(self.registry(cache, patience), self.store(cache, patience)))
 
-    def act(self, patience: Patience) -> None:
+    def act(self, patience: RetryPolicy) -> None:
         """Carry the operation out, as a program would that has just been started."""
         if self.is_pull:
             self.pull(self.machine, patience)
         else:
             self._publish(self.artifact, self.machine, patience)
 
-    def pull(self, cache: Path, patience: Patience) -> None:
+    def pull(self, cache: Path, patience: RetryPolicy) -> None:
         ref, registries = f"{self.name}@1.0.0", [self.registry(cache, patience)]
         if self.operation == "pull without a registry":
             ref, registries = f"hf://{ref}", []
@@ -182,6 +182,6 @@ class Trial:
         assert self.server.refs(self.name).branches.keys() == {"main"}
         observer = self.folder / "observer"
         assert check(self.registry(observer), [self.store(observer)]) == []
-        self.pull(observer, Patience(20.0, 20.0, 0.02))
+        self.pull(observer, RetryPolicy(20.0, 20.0, 0.02))
         if self.is_pull:
             assert [entry.digest for entry in Cache(self.machine).entries()] == [self.artifact.digest]

@@ -17,10 +17,10 @@ from killing import in_child
 from loopback_hub import LoopbackHub
 
 from adapter_hub.errors import AdapterHubError, UnreachableError
-from adapter_hub.hub import Patience
+from adapter_hub.hub import RetryPolicy
 from adapter_hub.stores.cache import Cache
 
-PATIENT = Patience(20.0, 20.0, 0.02)
+PATIENT = RetryPolicy(20.0, 20.0, 0.02)
 DONE, REFUSED = 0, 3
 SIZES = (0, 100, 300, 700, 1100, 1500, 3000, 6000)  # bytes; no file can grow beyond
 
@@ -137,7 +137,7 @@ def unfinished(hub: LoopbackHub, folder: Path) -> tuple[Trial, list[Path]]:
     trial = prepared(hub, folder, "pull with a registry file")
     hub.faults.add("status", endpoint="contents", times=None)
     with pytest.raises(UnreachableError, match="answers 500"):
-        trial.act(Patience(5.0, 0.1, 0.02))
+        trial.act(RetryPolicy(5.0, 0.1, 0.02))
     hub.faults.clear()
     files: list[Path] = []
     for _ in range(100):  # other files still come for a moment, in other threads

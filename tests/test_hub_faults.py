@@ -19,10 +19,10 @@ from hub_trials import Trial
 from loopback_hub import LoopbackHub
 
 from adapter_hub.errors import UnreachableError
-from adapter_hub.hub import Patience
+from adapter_hub.hub import RetryPolicy
 
 FAULT_TABLE = Path(__file__).with_name("fault_table.py")
-PATIENT = Patience(20.0, 20.0, 0.02)
+PATIENT = RetryPolicy(20.0, 20.0, 0.02)
 EACH = 2
 _numbers = count()
 
@@ -101,7 +101,7 @@ def test_an_answer_that_makes_no_sense_is_one_line(hub: LoopbackHub, tmp_path: P
         with pytest.raises(
             UnreachableError, match=r"cannot be used \(its answer makes no sense: [^\n]*again later$"
         ):
-            trial.act(Patience(5.0, 0.1, 0.02))
+            trial.act(RetryPolicy(5.0, 0.1, 0.02))
     finally:
         hub.faults.clear()
     trial.act(PATIENT)
@@ -113,7 +113,7 @@ def test_weights_that_cannot_be_reached_are_not_called_damaged(hub: LoopbackHub,
     hub.faults.add("status", endpoint="contents", status=503, times=None)
     try:
         with pytest.raises(UnreachableError, match=r"cannot be used \(answers 503\); try again later$"):
-            trial.act(Patience(5.0, 0.1, 0.02))
+            trial.act(RetryPolicy(5.0, 0.1, 0.02))
     finally:
         hub.faults.clear()
 

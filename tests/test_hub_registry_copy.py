@@ -20,7 +20,7 @@ from adapter_hub.errors import IntegrityError, NotFoundError, StatusError, Unrea
 from adapter_hub.exchange import Places, publish, pull
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters, Location, parse_registry
-from adapter_hub.hub import HubClient, Patience
+from adapter_hub.hub import HubClient, RetryPolicy
 from adapter_hub.registry.copy import Known, RegistryCopy
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.registry.namespaces import trust_namespace
@@ -53,7 +53,7 @@ def registry(hub: LoopbackHub, here: Path) -> HubRegistry:
 
 
 def impatient(hub: LoopbackHub, cache: Path) -> HubRegistry:
-    patience = Patience(request=2.0, total=0.05, first_wait=0.02)
+    patience = RetryPolicy(request=2.0, total=0.05, first_wait=0.02)
     return HubRegistry(LABEL, client=HubClient(hub.endpoint, hub.token(), patience), cache=cache)
 
 

@@ -14,7 +14,7 @@ from loopback_hub import Entry, LoopbackHub
 
 from adapter_hub.errors import ConflictError, IntegrityError, UnreachableError
 from adapter_hub.formats.registry_file import Adapters
-from adapter_hub.hub import HubClient, Patience
+from adapter_hub.hub import HubClient, RetryPolicy
 from adapter_hub.registry.on_hub import HubRegistry
 
 WRITERS, EACH = 8, 3
@@ -132,7 +132,7 @@ def test_a_hub_that_refuses_every_commit_as_stale_ends_in_one_error(hub: Loopbac
     with pytest.raises(ConflictError, match=f"{LABEL}: others kept being faster"):
         HubRegistry(
             LABEL,
-            client=HubClient(hub.endpoint, hub.token(), Patience(5.0, 5.0, 0.001)),
+            client=HubClient(hub.endpoint, hub.token(), RetryPolicy(5.0, 5.0, 0.001)),
             cache=tmp_path / "c",
         ).update(adding("test/da", "1.1.0"))
     assert sequence(hub) == 1
@@ -192,7 +192,7 @@ def test_an_answer_that_is_lost_after_the_commit_is_looked_up(hub: LoopbackHub, 
     here = hub_registry(hub, tmp_path / "here")
     here.update(adding("test/da", "1.0.0"))
     hub.faults.add("lose", endpoint="commit", times=None)
-    impatient = HubClient(hub.endpoint, hub.token(), Patience(request=5.0, total=0.01, first_wait=0.02))
+    impatient = HubClient(hub.endpoint, hub.token(), RetryPolicy(request=5.0, total=0.01, first_wait=0.02))
     again = HubRegistry(LABEL, client=impatient, cache=tmp_path / "here")
     assert again.update(adding("test/da", "1.1.0"))
     assert sequence(hub) == again.sequence == 2
@@ -218,7 +218,7 @@ def test_a_lost_answer_and_somebody_else_s_write_on_top_of_it_do_not_write_twice
 def test_a_hub_that_dies_during_the_commit_leaves_an_error_that_says_what_to_do(
     hub: LoopbackHub, tmp_path: Path
 ) -> None:
-    impatient = HubClient(hub.endpoint, hub.token(), Patience(request=2.0, total=0.1, first_wait=0.02))
+    impatient = HubClient(hub.endpoint, hub.token(), RetryPolicy(request=2.0, total=0.1, first_wait=0.02))
     here = HubRegistry(LABEL, client=impatient, cache=tmp_path / "here")
     here.update(adding("test/da", "1.0.0"))
     hub.faults.add("lose", endpoint="commit")

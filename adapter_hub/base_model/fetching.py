@@ -78,7 +78,7 @@ def fetch_base_model(
     for there in client_copies(repo):
         here = [there.folder / file.path for file in files]
         whole = there.commit == commit and all(path.is_file() for path in here)
-        if whole and all(file.wanted.holds(path) for file, path in zip(files, here, strict=True)):
+        if whole and all(file.expected.holds(path) for file, path in zip(files, here, strict=True)):
             return there.folder, commit
     return fetch_files(Fetch(client, repo, commit, tuple(files), progress), place, revision), commit
 
@@ -139,7 +139,7 @@ def _holds(folder: Path, files: tuple[RemoteFile, ...]) -> bool:
         return False
     names = {path.name for path in folder.iterdir()}
     return names == {file.path for file in files} and all(
-        file.wanted.is_at(folder / file.path) for file in files
+        file.expected.is_at(folder / file.path) for file in files
     )
 
 
@@ -156,7 +156,7 @@ def _check_room(fetch: Fetch, place: Path, work: Path) -> None:
 def _download(fetch: Fetch, work: Path) -> None:
     """Bring the files into `work`, and remove everything else in it."""
     size = sum(file.size for file in fetch.files)
-    wanted = {file.path: file.wanted for file in fetch.files}
+    wanted = {file.path: file.expected for file in fetch.files}
 
     def arrived(count: int) -> None:
         if fetch.progress:

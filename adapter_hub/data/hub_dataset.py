@@ -32,7 +32,7 @@ from adapter_hub.data.parquet_shard import AUDIO, read_rows, unpack
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.files.writing import folder_in_the_making, make_folder, remove_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
-from adapter_hub.hub import HubClient, RepoId, Wanted, check_pin
+from adapter_hub.hub import ExpectedFile, HubClient, RepoId, check_pin
 from adapter_hub.reporting import Tell
 
 CARD = "README.md"
@@ -189,7 +189,7 @@ def _fetch(
 ) -> None:
     """Download one file and unpack it."""
     download, path = folder / "download", shard["path"]
-    expected = Wanted(shard["size"], shard["sha256"]) if shard["sha256"] else None
+    expected = ExpectedFile(shard["size"], shard["sha256"]) if shard["sha256"] else None
     (client or HubClient()).download(wanted.repo, wanted.commit, {path: expected}, download)
     where = f"{wanted.repo}@{wanted.commit[:12]} {path}"
     with folder_in_the_making(folder / f"{number:05d}") as made:

@@ -108,7 +108,7 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
     for name, limit in ((CONFIG_FILE, MAXIMUM_CONFIG), (WEIGHTS_FILE, MAXIMUM_WEIGHTS)):
         if tree[name].size > limit:
             raise InvalidInputError(f"{source}: {name} has {tree[name].size} bytes, expected at most {limit}")
-    wanted = {name: tree[name].wanted for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    wanted = {name: tree[name].expected for name in (CONFIG_FILE, WEIGHTS_FILE)}
     client.download(repo, state.commit, wanted, folder)
     config = read_peft_config(folder)
     licences, bases = state.card_texts("license"), state.card_texts("base_model")

@@ -12,30 +12,30 @@ goes through here, so that limits, retries, messages and checks are in one place
 from __future__ import annotations
 
 from adapter_hub.hub.client import HubClient
-from adapter_hub.hub.downloading import make_way, scratch_folder
+from adapter_hub.hub.download import clear_path, scratch_folder
 from adapter_hub.hub.names import (
+    ExpectedFile,
     Refs,
     RemoteFile,
     RepoId,
     RepoState,
-    Wanted,
     check_commit,
     check_pin,
     check_revision,
 )
-from adapter_hub.hub.patience import Patience
+from adapter_hub.hub.retry import RetryPolicy
 
 __all__ = [
+    "ExpectedFile",
     "HubClient",
-    "Patience",
     "Refs",
     "RemoteFile",
     "RepoId",
     "RepoState",
-    "Wanted",
+    "RetryPolicy",
     "check_commit",
     "check_pin",
     "check_revision",
-    "make_way",
+    "clear_path",
     "scratch_folder",
 ]

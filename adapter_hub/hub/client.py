@@ -2,17 +2,284 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
 
-from adapter_hub.errors import ConflictError, NotFoundError, StaleParentError, UnreachableError
-from adapter_hub.hub.committing import write_commit
-from adapter_hub.hub.names import RepoId, check_commit, check_revision
-from adapter_hub.hub.reading import HubReader
+from adapter_hub.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    StaleParentError,
+    UnreachableError,
+)
+from adapter_hub.escaping import shown
+from adapter_hub.hub.committing import XET_ENDPOINT, write_commit
+from adapter_hub.hub.download import Source, download_files, scratch_folder
+from adapter_hub.hub.names import (
+    ExpectedFile,
+    Refs,
+    RemoteFile,
+    RepoId,
+    RepoState,
+    check_commit,
+    check_revision,
+)
+from adapter_hub.hub.responses import file_of, refs_of, rows_of, state_of
+from adapter_hub.hub.retry import SLOWEST, RetryPolicy
+from adapter_hub.hub.session import Limits, check_address, limited, origin_of, public, quiet_client
+from adapter_hub.reporting import ReceivedBytes
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Result = TypeVar("Result")
+MOST_ANSWER = 8 * 2**20  # bytes of one answer, unpacked; a page of a list has about 0.3 MB
+MOST_ROWS = 100_000  # of a list: files of a commit, repositories
+MOST_PAGES = 2_000
+LIST_TIMES = 5  # how many requests' time all pages of a list may take
 
 
-class HubClient(HubReader):
-    """A Hub, as its user sees it. Nothing is requested before a method is called."""
+class HubClient:
+    """A Hub, as its user sees it. Nothing is requested before a method is called.
+
+    Attributes:
+        retries: limits of time.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, token: str | None = None, retries: RetryPolicy | None = None
+    ) -> None:
+        """Name a Hub.
+
+        Args:
+            endpoint: its address; HF_ENDPOINT or huggingface.co by default.
+            token: of the user; by default the one that `hf auth login` stored, or HF_TOKEN.
+            retries: limits of time; by default from the environment.
+        """
+        self._endpoint, self._token = endpoint, token
+        self.retries = retries or RetryPolicy.from_environment()
+
+    @cached_property
+    def address(self) -> str:
+        """The address as requests need it: with a user and a password, if there are any.
+
+        Raises:
+            InvalidInputError: HF_ENDPOINT is no address.
+        """
+        return check_address(self._endpoint or os.environ.get("HF_ENDPOINT") or XET_ENDPOINT)
+
+    @cached_property
+    def endpoint(self) -> str:
+        """The address as it is shown and remembered, without user, password and slash at the end."""
+        return public(self.address)
+
+    @property
+    def offline(self) -> bool:
+        """Whether HF_HUB_OFFLINE forbids requests."""
+        from huggingface_hub import constants  # noqa: PLC0415 - 0.1 s that only the Hub's users pay
+
+        return bool(constants.HF_HUB_OFFLINE)
+
+    @cached_property
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi  # noqa: PLC0415
+
+        quiet_client()
+        return HfApi(endpoint=self.address, token=self._token, library_name="adapter-hub")
+
+    def _headers(self) -> dict[str, str]:
+        from huggingface_hub.utils._headers import build_hf_headers  # noqa: PLC0415
+
+        return build_hf_headers(token=self._token, library_name="adapter-hub")
+
+    def _ask(self, operation: Callable[[], Result], what: str, size: int = 0) -> Result:
+        if self.offline:
+            raise UnreachableError(f"{what}: HF_HUB_OFFLINE is set, and this needs a request; unset it")
+
+        def within_limits() -> Result:
+            seconds = self.retries.request + size / SLOWEST
+            with limited(Limits(self.address, what, MOST_ANSWER, seconds)):
+                return operation()
+
+        quiet_client()
+        return self.retries.run(within_limits, what, self.endpoint, size=size)
+
+    def _get(self, path: str, what: str, query: Mapping[str, Any] | None = None) -> tuple[Any, str | None]:
+        """Return an answer's JSON, and the path and query of its next page if there is one."""
+
+        def get() -> tuple[Any, str | None]:
+            from huggingface_hub.utils._http import get_session, hf_raise_for_status  # noqa: PLC0415
+
+            url = self.address + path
+            response = get_session().get(
+                url, params=query, headers=self._headers(), timeout=self.retries.request
+            )
+            hf_raise_for_status(response)
+            following = response.links.get("next", {}).get("url")
+            return response.json(), None if following is None else self._page_of(following, url, what)
+
+        return self._ask(get, what)
+
+    def _page_of(self, url: str, asked: str, what: str) -> str:
+        """Return path and query of a list's next page, which has to be on the same Hub.
+
+        A mirror may pass on what huggingface.co calls it.
+        """
+        absolute = urljoin(asked, url)
+        own = origin_of(self.address)
+        if origin_of(absolute) not in (own, origin_of(XET_ENDPOINT)):
+            raise IntegrityError(
+                f"{what}: {self.endpoint} says that the list goes on at {shown(public(absolute), 100)}, "
+                "which is not asked with your token; tell its owner"
+            )
+        parts = urlsplit(absolute)
+        path = parts.path.removeprefix(urlsplit(self.address).path)
+        return f"{path}?{parts.query}" if parts.query else path
+
+    def _rows(self, path: str, what: str, query: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the rows of a list, page by page.
+
+        Raises:
+            IntegrityError: it has no end. UnreachableError: it takes too long.
+        """
+        until = time.monotonic() + LIST_TIMES * self.retries.request
+        following: str | None = path
+        rows = pages = 0
+        while following is not None:
+            if pages == MOST_PAGES:
+                raise IntegrityError(
+                    f"{what}: more than {MOST_PAGES} pages from {self.endpoint}, tell its owner"
+                )
+            if time.monotonic() > until:
+                raise UnreachableError(f"{what}: {self.endpoint} took too long for {pages} pages")
+            page, following = self._get(following, what, query if pages == 0 else None)
+            pages += 1
+            for row in rows_of(page):
+                rows += 1
+                if rows > MOST_ROWS:
+                    raise IntegrityError(
+                        f"{what}: more than {MOST_ROWS} come from {self.endpoint}, tell its owner"
+                    )
+                yield row
+
+    def _api_path(self, repo: RepoId, rest: str) -> str:
+        return f"/api/{repo.kind}s/{repo.id}/{rest}"
+
+    def refs(self, repo: RepoId) -> Refs:
+        """Return the branches and tags of a repository.
+
+        Raises:
+            NotFoundError: no such repository, or it is private. AccessError, UnreachableError.
+        """
+        what = f"the refs of {repo}"
+        return refs_of(self._get(self._api_path(repo, "refs"), what)[0], what)
+
+    def state(self, repo: RepoId, revision: str = "main") -> RepoState:
+        """Return what the Hub says of a repository.
+
+        Raises:
+            NotFoundError: no such repository or revision, or it is private. AccessError, UnreachableError.
+            IntegrityError: the revision names no commit.
+        """
+        check_revision(revision)
+        what = f"{repo}@{revision}"
+        path = self._api_path(repo, f"revision/{quote(revision, safe='')}")
+        state = state_of(self._get(path, what)[0])
+        if not state.commit:
+            raise IntegrityError(f"{what}: {self.endpoint} names no commit for it; tell its owner")
+        return state
+
+    def tree(self, repo: RepoId, commit: str) -> dict[str, RemoteFile]:
+        """Return every file of a commit by its path.
+
+        Raises:
+            NotFoundError: no such repository or commit. IntegrityError: a path that leads outside, a size
+                that is none, or no end. AccessError, UnreachableError.
+        """
+        check_commit(commit)
+        what = f"the files of {repo}@{commit[:12]}"
+        path = self._api_path(repo, f"tree/{commit}")
+        files: dict[str, RemoteFile] = {}
+        for row in self._rows(path, what, {"recursive": "true", "expand": "false"}):
+            file = file_of(row, what)
+            if file is not None and files.setdefault(file.path, file) != file:
+                raise IntegrityError(f"{what}: {shown(file.path, 120)} is there twice; tell its owner")
+        return files
+
+    def read(self, repo: RepoId, commit: str, path: str, *, limit: int) -> bytes:
+        """Return the content of a small file in a commit.
+
+        Args:
+            repo: the repository.
+            commit: 40 hexadecimal digits.
+            path: in the repository.
+            limit: bytes; a larger file is refused.
+
+        Raises:
+            NotFoundError: no such file. IntegrityError: larger. AccessError, UnreachableError.
+        """
+        with scratch_folder() as scratch:
+            self.download(repo, commit, {path: None}, Path(scratch), limit=limit)
+            file = Path(scratch, path)
+            return file.read_bytes()
+
+    def download(
+        self,
+        repo: RepoId,
+        commit: str,
+        expected: Mapping[str, ExpectedFile | None],
+        folder: Path,
+        progress: ReceivedBytes | None = None,
+        limit: int | None = None,
+    ) -> None:
+        """Bring files of a commit into a folder; what is there already and right is not asked for again.
+
+        Args:
+            repo: the repository.
+            commit: 40 hexadecimal digits.
+            expected: by path, what each file has to be; None takes what comes.
+            folder: made if missing; it keeps finished files if this fails.
+            progress: called with the number of bytes that arrived.
+            limit: bytes of a file of which nothing is expected; a larger one is refused.
+
+        Raises:
+            NotFoundError: a file is not there. IntegrityError: other bytes came, every time.
+            AccessError, UnreachableError. OSError: the disk is full or not writable.
+        """
+        check_commit(commit)
+        if self.offline:
+            raise UnreachableError(
+                f"{repo}: HF_HUB_OFFLINE is set, and this is not in the cache; unset it once"
+            )
+        quiet_client()
+        source = Source(self.address, repo, commit, self._headers, self.retries)
+        download_files(source, expected, folder, progress, limit)
+
+    def search(
+        self,
+        filters: Sequence[str] = (),
+        author: str | None = None,
+        text: str | None = None,
+        limit: int | None = None,
+    ) -> list[RepoState]:
+        """Return the model repositories that carry all the tags, most downloaded first.
+
+        Raises:
+            UnreachableError.
+        """
+        query: dict[str, Any] = {"filter": list(filters), "author": author, "search": text, "limit": limit}
+        query |= {"sort": "downloads", "full": "true", "cardData": "true"}
+        asked = {key: value for key, value in query.items() if value}
+        rows = self._rows("/api/models", "the Hub's list of models", asked)
+        return [state_of(row) for row in islice(rows, limit)]
+
+    # writing
 
     def commit(
         self,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapter_hub.escaping import shown
 from adapter_hub.hub.names import RepoId
 
 if TYPE_CHECKING:
@@ -56,35 +54,3 @@ def write_commit(
             parent_commit=place[0],
         )
     return str(done.oid)
-
-
-QUIET = ("_commit_api", "hf_api", "file_download", "utils._http")  # of the client's modules
-
-
-def hush() -> None:
-    """Keep the client from telling what is meant, or what our own retries deal with and our errors say."""
-    for name in QUIET:
-        logger = logging.getLogger(f"huggingface_hub.{name}")
-        if not any(isinstance(item, _Expected) for item in logger.filters):
-            logger.addFilter(_Expected())
-
-
-class _Expected(logging.Filter):
-    """Lets everything through but files given open, commits without a change, and attempts that failed.
-
-    A server may add warnings of its own, which are somebody else's words.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        record.msg, record.args = shown(text), ()
-        return " thrown while requesting " not in text and not text.startswith(
-            (
-                "Uploading files as a binary IO",
-                "No files have been",
-                "Retrying in",
-                "Rate limited",
-                "Error while downloading",  # with an address that lets anybody download
-                "Could not set the permissions",  # the folder of a request that was given up
-            )
-        )

@@ -27,7 +27,7 @@ DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EMFILE, errno.EIO}
 )
 
-GARBLED = (LookupError, TypeError, AttributeError, RecursionError)  # the client looks at no answer's shape
+MALFORMED = (LookupError, TypeError, AttributeError, RecursionError)  # the client looks at no answer's shape
 
 LOG_IN = "log in with `hf auth login` or HF_TOKEN"
 
@@ -72,7 +72,7 @@ def is_transient(error: BaseException) -> bool:
     status = _status(error)
     if status is not None:
         return status in TRANSIENT
-    return isinstance(error, GARBLED) or any(
+    return isinstance(error, MALFORMED) or any(
         isinstance(item, httpx.TransportError | ConnectionError | TimeoutError | JSONDecodeError)
         or "Consistency check failed" in str(item)
         for item in _chain(error)
@@ -110,7 +110,7 @@ def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
     if status is not None and status not in TRANSIENT:
         return _refusal(error, status, what, endpoint)
     reason = f"answers {status}" if status else _text(error)
-    if isinstance(error, GARBLED):
+    if isinstance(error, MALFORMED):
         reason = f"its answer makes no sense: {reason}"
     wait = retry_after(error)
     later = f"; it asks to wait {wait:.0f} s" if wait else ""

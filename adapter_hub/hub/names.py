@@ -171,7 +171,7 @@ def texts_of(value: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedFile:
     """What a file has to be.
 
     Attributes:
@@ -189,7 +189,7 @@ class Wanted:
         return path.is_file() and not path.is_symlink() and self.holds(path)
 
     def holds(self, content: bytes | Path) -> bool:
-        """Tell whether this content is what is wanted."""
+        """Tell whether this content is what is expected."""
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         if size != self.size:
             return False
@@ -215,13 +215,13 @@ class RemoteFile:
     git_oid: str
 
     @property
-    def wanted(self) -> Wanted:
+    def expected(self) -> ExpectedFile:
         """What a download of it has to be, by the hash that the Hub keeps."""
-        return Wanted(self.size, self.sha256, None if self.sha256 else self.git_oid)
+        return ExpectedFile(self.size, self.sha256, None if self.sha256 else self.git_oid)
 
     def holds(self, content: bytes | Path) -> bool:
         """Tell whether the Hub says that it holds this content, by the hash that it keeps."""
-        return self.wanted.holds(content)
+        return self.expected.holds(content)
 
 
 def git_oid_of(content: bytes | Path) -> str:

@@ -1,6 +1,6 @@
 """The client's connections, with what it leaves out: how much an answer may bring, and who may see the token.
 
-    with answers_of(Limits(address, "the refs of hf://alice/da", 8 * 2**20)):
+    with limited(Limits(address, "the refs of hf://alice/da", 8 * 2**20)):
         api.list_repo_refs("alice/da")
 
 A small compressed answer may unpack to gigabytes, and one without a length need not end. An address in an
@@ -120,7 +120,7 @@ _LIMITS: ContextVar[Limits | None] = ContextVar("adapter_hub_limits", default=No
 
 
 @contextmanager
-def answers_of(limits: Limits) -> Iterator[None]:
+def limited(limits: Limits) -> Iterator[None]:
     """Hold every request of the Hub's client that is made inside to the limits."""
     _guard_sessions()
     token = _LIMITS.set(limits)
@@ -309,3 +309,38 @@ def _unpacked(stream: Any, limits: Limits, httpx: Any) -> Iterator[bytes]:
                     break
     except zlib.error as error:
         raise httpx.RemoteProtocolError(f"a packed answer is damaged: {error}") from None
+
+
+# what the client logs
+
+
+QUIET = ("_commit_api", "hf_api", "file_download", "utils._http")  # of the client's modules
+
+
+def quiet_client() -> None:
+    """Keep the client from logging what is intended, or what our own retries and errors deal with."""
+    for name in QUIET:
+        logger = logging.getLogger(f"huggingface_hub.{name}")
+        if not any(isinstance(item, _IntendedFilter) for item in logger.filters):
+            logger.addFilter(_IntendedFilter())
+
+
+class _IntendedFilter(logging.Filter):
+    """Lets everything through but open files, commits without a change, and attempts that failed.
+
+    A server may add warnings of its own, which are somebody else's words.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        record.msg, record.args = shown(text), ()
+        return " thrown while requesting " not in text and not text.startswith(
+            (
+                "Uploading files as a binary IO",
+                "No files have been",
+                "Retrying in",
+                "Rate limited",
+                "Error while downloading",  # with an address that lets anybody download
+                "Could not set the permissions",  # the folder of a request that was given up
+            )
+        )

@@ -203,7 +203,7 @@ class HubRegistry(Listing):
         """
         for look in range(LOOKS):
             if look:
-                time.sleep(self.client.patience.wait(look - 1))
+                time.sleep(self.client.retries.pause(look - 1))
             known = self._copy.known()
             head, raw, loaded = self._newest()
             problems = self._gone(known) if raw is None else self._differences(loaded, known)
@@ -320,7 +320,7 @@ class HubRegistry(Listing):
 
     def _pause(self, attempt: int) -> None:
         if attempt:  # by chance, so that the same two do not meet again
-            longest = min(self.client.patience.first_wait * 2.0**attempt, LONGEST_PAUSE)
+            longest = min(self.client.retries.first_wait * 2.0**attempt, LONGEST_PAUSE)
             time.sleep(random.uniform(0.0, longest))
 
     def _read_newest_after(self, losses: list[UnreachableError]) -> None:

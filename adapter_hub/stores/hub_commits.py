@@ -58,7 +58,7 @@ class Repository:
         """
         for attempt in range(RACES):
             if attempt:
-                time.sleep(self.client.patience.wait(min(attempt - 1, 2)))
+                time.sleep(self.client.retries.pause(min(attempt - 1, 2)))
             yield self.client.refs(self.repo)
         raise ConflictError(f"{self.repo}: another writer was faster {RACES} times; try again later")
 

@@ -17,7 +17,7 @@ from adapter_hub.files.locks import held
 from adapter_hub.files.writing import make_folder, make_private, write_atomically
 from adapter_hub.formats.canonical import digest_of, sha256_hex
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.hub import HubClient, RepoId, Wanted, make_way
+from adapter_hub.hub import ExpectedFile, HubClient, RepoId, clear_path
 from adapter_hub.reporting import ReceivedBytes
 
 LOCK_SECONDS = 3600.0
@@ -50,7 +50,7 @@ def fetch_artifact(commit: Commit, manifest: Manifest, folder: Path, cache: Path
     """
     with _downloads(commit, cache) as downloads:
         if not folder.exists():
-            make_way(downloads / MANIFEST_FILE)
+            clear_path(downloads / MANIFEST_FILE)
             write_atomically(downloads / MANIFEST_FILE, manifest.to_bytes())  # it came before the rest
             download_artifact(commit, manifest, downloads)
             copied = copy_artifact(Artifact.open(downloads), folder, link=True)
@@ -75,8 +75,8 @@ def download_artifact(commit: Commit, manifest: Manifest, folder: Path) -> None:
         IntegrityError: the commit is not the manifest's; before any of it is stored, if sizes show it.
     """
     raw = manifest.to_bytes()
-    wanted = {entry.path: Wanted(entry.size, entry.sha256) for entry in manifest.files}
-    wanted[MANIFEST_FILE] = Wanted(len(raw), sha256_hex(raw))
+    wanted = {entry.path: ExpectedFile(entry.size, entry.sha256) for entry in manifest.files}
+    wanted[MANIFEST_FILE] = ExpectedFile(len(raw), sha256_hex(raw))
     tree = commit.client.tree(commit.repo, commit.id)
     problems = [f"{path}: missing" for path in wanted if path not in tree]
     problems += [

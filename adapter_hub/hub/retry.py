@@ -1,6 +1,6 @@
 """How long a request may take, and how long a failing one is tried again.
 
-    patience.persist(lambda: api.list_repo_refs("alice/da"), "the refs of hf://alice/da", HUB)
+    patience.run(lambda: api.list_repo_refs("alice/da"), "the refs of hf://alice/da", HUB)
 
 A request runs in a thread of its own, because the client has no limit for most calls: a server that
 takes the request and never answers would keep the program for ever.
@@ -19,7 +19,7 @@ from typing import Self, TypeVar
 
 from adapter_hub.errors import InvalidInputError, UnreachableError
 from adapter_hub.escaping import shown
-from adapter_hub.hub.failures import GARBLED, is_no_connection, is_transient, retry_after, to_error
+from adapter_hub.hub.failures import MALFORMED, is_no_connection, is_transient, retry_after, to_error
 
 Result = TypeVar("Result")
 LONGEST_WAIT = 16.0  # seconds between two attempts, unless the server asks for more
@@ -30,7 +30,7 @@ SLOWEST = 30_000.0  # bytes a second; a slower transfer counts as one that hangs
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """Limits in seconds.
 
     Attributes:
@@ -53,7 +53,7 @@ class Patience:
         values = {"request": "ADAPTER_HUB_TIMEOUT", "total": "ADAPTER_HUB_RETRY_SECONDS"}
         return cls(**{field: _seconds(name) for field, name in values.items() if os.environ.get(name)})
 
-    def persist(self, operation: Callable[[], Result], what: str, endpoint: str, *, size: int = 0) -> Result:
+    def run(self, operation: Callable[[], Result], what: str, endpoint: str, *, size: int = 0) -> Result:
         """Carry out a request that may be repeated, until it succeeds or patience ends.
 
         Args:
@@ -70,15 +70,15 @@ class Patience:
         attempt = 0
         while True:
             try:
-                return self.once(operation, what, endpoint, size=size)
+                return self.run_once(operation, what, endpoint, size=size)
             except Exception as error:
                 now = time.monotonic()
                 first_failure = first_failure or now
                 asked = retry_after(error)
                 total = min(self.total, UNCONNECTED) if is_no_connection(error) else self.total
                 left = first_failure + total - now
-                wait = self.wait(attempt, asked)
-                senseless = isinstance(error, GARBLED) and attempt + 1 >= NONSENSE
+                wait = self.pause(attempt, asked)
+                senseless = isinstance(error, MALFORMED) and attempt + 1 >= NONSENSE
                 if senseless or not is_transient(error) or wait > left:
                     told = to_error(error, what, endpoint)
                     if told is error:
@@ -91,12 +91,12 @@ class Patience:
                 time.sleep(wait)
                 attempt += 1
 
-    def wait(self, attempt: int, asked: float | None = None) -> float:
+    def pause(self, attempt: int, asked: float | None = None) -> float:
         """Return the seconds to wait after the given attempt (from 0), with some chance in it."""
         backoff = min(self.first_wait * 2.0**attempt, LONGEST_WAIT)
         return max(backoff * random.uniform(0.5, 1.0), asked or 0.0)
 
-    def once(self, operation: Callable[[], Result], what: str, endpoint: str, *, size: int = 0) -> Result:
+    def run_once(self, operation: Callable[[], Result], what: str, endpoint: str, *, size: int = 0) -> Result:
         """Carry out a request once, within its limit.
 
         Raises:

@@ -25,7 +25,7 @@ MOST_SIZE = 2**50  # bytes of a file
 _HEX = {40: re.compile(r"[0-9a-f]{40}"), 64: re.compile(r"[0-9a-f]{64}")}
 
 
-class GarbledError(LookupError):
+class MalformedResponseError(LookupError):
     """An answer that is not built as the Hub builds it; another one may be."""
 
 
@@ -33,7 +33,7 @@ def refs_of(value: Any, where: str) -> Refs:
     """Return the branches and tags of an answer.
 
     Raises:
-        GarbledError: it is built otherwise. IntegrityError: one names no commit.
+        MalformedResponseError: it is built otherwise. IntegrityError: one names no commit.
     """
     return Refs(*(_pointers(_list(_dict(value).get(kind)), where) for kind in ("branches", "tags")))
 
@@ -54,12 +54,12 @@ def state_of(value: Any) -> RepoState:
     """Return what an answer says of a repository, as far as it matters here.
 
     Raises:
-        GarbledError: it is built otherwise.
+        MalformedResponseError: it is built otherwise.
     """
     row = _dict(value)
     name, sha = row.get("id"), row.get("sha")
     if not isinstance(name, str):
-        raise GarbledError("an answer without the repository's id")
+        raise MalformedResponseError("an answer without the repository's id")
     card, gated, downloads = row.get("cardData"), row.get("gated"), row.get("downloads")
     return RepoState(
         id=name[:LONGEST_TEXT],
@@ -78,14 +78,14 @@ def file_of(value: Any, where: str) -> RemoteFile | None:
     """Return a file of a commit's list; None for a folder.
 
     Raises:
-        GarbledError: built otherwise. IntegrityError: a path that leads outside, no size, no hash.
+        MalformedResponseError: built otherwise. IntegrityError: a path that leads outside, no size, no hash.
     """
     row = _dict(value)
     if row.get("type") != "file":
         return None
     path, size, oid, large = row.get("path"), row.get("size"), row.get("oid"), row.get("lfs")
     if not isinstance(path, str):
-        raise GarbledError("an answer with a file that has no path")
+        raise MalformedResponseError("an answer with a file that has no path")
     check_path(path)
     sha256 = large.get("oid", large.get("sha256")) if isinstance(large, dict) else None
     problems = [
@@ -100,13 +100,13 @@ def file_of(value: Any, where: str) -> RemoteFile | None:
 
 def _dict(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise GarbledError(f"a {type(value).__name__} where an object is expected")
+        raise MalformedResponseError(f"a {type(value).__name__} where an object is expected")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise GarbledError(f"a {type(value).__name__} where a list is expected")
+        raise MalformedResponseError(f"a {type(value).__name__} where a list is expected")
     return value
 
 
@@ -114,7 +114,7 @@ def rows_of(value: Any) -> list[Any]:
     """Return one page of a list.
 
     Raises:
-        GarbledError: it is none.
+        MalformedResponseError: it is none.
     """
     return _list(value)
 
