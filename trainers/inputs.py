@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.files.locks import lock_file
+from adapter_hub.errors import ConflictError
+from adapter_hub.files.locks import held
 from adapter_hub.files.writing import make_private
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.formats.manifest import Similarity
@@ -114,12 +113,12 @@ def _features(file: RecipeFile, base: BaseModel, cache: Cache, tell: Tell) -> It
         with contextlib.suppress(OSError):  # a read-only cache: every process computes its own
             make_private(cache.folder)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = lock_file(folder / f"{sha256_hex(data)[:16]}.lock", -1)
+            lock, what = folder / f"{sha256_hex(data)[:16]}.lock", f"features in {folder}"
             try:
-                stack.enter_context(lock.acquire(timeout=0))
-            except Timeout:
+                stack.enter_context(held(lock, 0.0, what))
+            except ConflictError:
                 tell("waiting for another process that computes features of the same data")
-                stack.enter_context(lock.acquire())
+                stack.enter_context(held(lock, -1.0, what))
         features = FeaturePacks(folder, base.processor.feature_extractor)
         try:
             yield features

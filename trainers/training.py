@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from filelock import Timeout
 from transformers.utils import logging as transformers_logging
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
-from adapter_hub.files.locks import lock_file
+from adapter_hub.files.locks import held
 from adapter_hub.files.writing import folder_in_the_making, refuse_link
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.registry.contract import Registry
@@ -163,13 +162,11 @@ def _exclusively(work: Path, processes: ProcessGroup) -> Iterator[None]:
         with processes.synchronised():
             if processes.is_main:
                 work.mkdir(parents=True, exist_ok=True)
-                try:
-                    stack.enter_context(lock_file(work / "lock", 0.0).acquire())
-                except Timeout:
-                    raise ConflictError(
-                        f"{work}: another training is running there; wait for it, or start another one "
-                        "from scratch with another --out"
-                    ) from None
+                busy = (
+                    "another training is running there; wait for it, or start another one from "
+                    "scratch with another --out"
+                )
+                stack.enter_context(held(work / "lock", 0.0, str(work), busy))
         yield
 
 

@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from adapter_hub.data.clips import PackedClip
 from adapter_hub.data.dataset import Dataset, Utterance
 from adapter_hub.data.hub_layout import find_shards
 from adapter_hub.data.parquet_shard import AUDIO, read_rows, unpack
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.files.locks import held
 from adapter_hub.files.writing import folder_in_the_making, make_folder, remove_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.hub import ExpectedFile, HubClient, RepoId, check_pin
@@ -114,7 +113,7 @@ def read_hub_dataset(
     key = [wanted.repo.id, wanted.commit, wanted.config, wanted.split, wanted.audio_column]
     folder = cache / "datasets" / sha256_hex(canonical_bytes(key))[:32]
     make_folder(folder.parent)
-    with FileLock(f"{folder}.lock"):
+    with held(folder.with_name(f"{folder.name}.lock"), -1, f"data set {wanted.name}"):
         plan = _plan(wanted, folder, client)
         for number, shard in enumerate(plan["shards"]):
             if _unpacked(folder / f"{number:05d}") is None:

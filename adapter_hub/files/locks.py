@@ -53,16 +53,19 @@ def lock_file(path: Path, timeout: float) -> BaseFileLock:
 
 
 @contextmanager
-def held(path: Path, timeout: float, what: str) -> Iterator[None]:
+def held(
+    path: Path, timeout: float, what: str, busy: str = "another process keeps it locked; try again"
+) -> Iterator[None]:
     """Hold the lock in a file.
 
     Args:
         path: the file; its folder has to be there.
-        timeout: seconds to wait for others.
+        timeout: seconds to wait for others; 0 tries once, -1 waits for as long as it takes.
         what: that is locked, for the message.
+        busy: what the message says if another process has it.
 
     Raises:
-        ConflictError: somebody else held it for all that time. InvalidInputError, PermissionError: see
+        ConflictError: another process held it for all that time. InvalidInputError, PermissionError: see
             `lock_file`.
     """
     from filelock import Timeout  # noqa: PLC0415
@@ -70,6 +73,6 @@ def held(path: Path, timeout: float, what: str) -> Iterator[None]:
     try:
         lock = lock_file(path, timeout).acquire()
     except Timeout:
-        raise ConflictError(f"{what}: another process keeps it locked; try again") from None
+        raise ConflictError(f"{what}: {busy}") from None
     with lock:
         yield

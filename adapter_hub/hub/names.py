@@ -15,13 +15,14 @@ from typing import Any, Literal, Self
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.formats.reference import HUB, is_hub
+from adapter_hub.files.reading import file_sha256, open_regular
+from adapter_hub.formats.canonical import sha256_hex
 
 MOST_TEXTS, LONGEST_TEXT = 200, 200  # of tags, languages, base models: how many, how many characters
 MAXIMUM_REPO = 96  # characters, as the Hub allows
 _REPO_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./-]*[A-Za-z0-9_-])?")
-_BLOCK = 2**20
 
 
 def check_commit(commit: str) -> str:
@@ -225,21 +226,18 @@ class RemoteFile:
 
 
 def git_oid_of(content: bytes | Path) -> str:
-    """Return git's id of a file's content."""
+    """Return git's id of bytes or of a file's content."""
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    return _hash(hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False), content)
+    digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    if isinstance(content, bytes):
+        digest.update(content)
+    else:
+        with open_regular(content) as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def sha256_of(content: bytes | Path) -> str:
     """Return the sha256 of bytes or of a file's content as 64 hexadecimal digits."""
-    return _hash(hashlib.sha256(), content)
-
-
-def _hash(digest: Any, content: bytes | Path) -> str:
-    if isinstance(content, bytes):
-        digest.update(content)
-    else:
-        with content.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return str(digest.hexdigest())
+    return sha256_hex(content) if isinstance(content, bytes) else file_sha256(content)
