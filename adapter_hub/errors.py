@@ -2,11 +2,11 @@
 
     AdapterHubError
     ├── InvalidInputError      what was given is wrong: a name, a recipe, audio, an option
-    │   └── DivergedError      a training whose loss or model is not finite any more
+    │   └── DivergedError      a training whose loss or model is no longer finite
     ├── NotFoundError          nothing is there under that name
     ├── IntegrityError         bytes, shapes or values are not what was promised
-    ├── ConflictError          it exists already, or somebody else was faster
-    │   └── StaleParentError   a commit was made on a state that is not the newest any more
+    ├── ConflictError          it exists already, or another writer was faster
+    │   └── StaleParentError   a commit was made on a state that is no longer the newest
     ├── UnreachableError       the Hub is down, silent or cut off; another time it may work
     ├── AccessError            the Hub asks for other rights: private, gated, not yours to write
     ├── StatusError            retired: yanked, quarantined or withdrawn
@@ -60,7 +60,7 @@ class InvalidInputError(AdapterHubError, ValueError):
 
 
 class DivergedError(InvalidInputError):
-    """A training's loss or model is not finite any more; a lower learning rate helps."""
+    """A training's loss or model is no longer finite; a lower learning rate helps."""
 
 
 class NotFoundError(AdapterHubError):
@@ -72,7 +72,7 @@ class ConflictError(AdapterHubError):
 
 
 class StaleParentError(ConflictError):
-    """Somebody else's commit came first; read again and repeat."""
+    """Another writer's commit came first; read again and repeat."""
 
 
 class UnreachableError(AdapterHubError):

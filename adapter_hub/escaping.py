@@ -20,7 +20,7 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def escaped(text: str) -> str:
-    """Return `text` with every character escaped that is no visible one or a plain space.
+    """Return `text` with every character escaped that is neither visible nor a plain space.
 
     What is printable comes back as it is, so that doing it twice does nothing more.
     """
@@ -58,7 +58,7 @@ class _Spellings(dict[int, str]):
     Args:
         spell: writes a character that must not stand as it is.
         categories: Unicode's, of those that must not.
-        kept: which stay all the same.
+        kept: which stay anyway.
     """
 
     def __init__(self, spell: Callable[[int], str], categories: frozenset[str], kept: str) -> None:

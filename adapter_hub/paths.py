@@ -32,7 +32,7 @@ def registry_path(explicit: str | None) -> Path:
     `explicit`, else ADAPTER_HUB_REGISTRY, else the one in the user's data folder.
 
     Raises:
-        InvalidInputError: a folder was named, or something that is no file.
+        InvalidInputError: a folder was named, or something that is not a file.
     """
     chosen = registry_text(explicit)
     if chosen and is_address(chosen):
@@ -54,7 +54,7 @@ def store_path(explicit: str | None, registry: Path) -> Path:
     """Return the folder store: `explicit`, else ADAPTER_HUB_STORE, else `store` beside `registry`.
 
     Raises:
-        InvalidInputError: something that is no folder.
+        InvalidInputError: something that is not a folder.
     """
     chosen = store_text(explicit)
     if chosen and is_address(chosen):

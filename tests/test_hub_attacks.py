@@ -182,9 +182,9 @@ def test_a_commit_with_a_path_that_leads_outside_is_refused(
     ):
         hub.write("alice/da", {path: b"evil"})
         store = hub_store(hub, "alice", tmp_path / "cache")
-        with pytest.raises(IntegrityError, match=r"evil\.json' on the Hub: no path inside a repository"):
+        with pytest.raises(IntegrityError, match=r"evil\.json' on the Hub: not a path inside a repository"):
             store.claims("alice/da")
-        with pytest.raises(IntegrityError, match=r"evil\.json' on the Hub: no path inside a repository"):
+        with pytest.raises(IntegrityError, match=r"evil\.json' on the Hub: not a path inside a repository"):
             client.download(RepoId("alice/da"), "0" * 40, {path: None}, tmp_path / "new")
         hub.write("alice/da", {path: None})
     assert not list(tmp_path.parent.rglob("*evil*"))

@@ -99,7 +99,7 @@ def test_an_answer_that_makes_no_sense_is_one_line(hub: LoopbackHub, tmp_path: P
     hub.faults.add("wrong-bytes", endpoint="preupload", times=None)
     try:
         with pytest.raises(
-            UnreachableError, match=r"cannot be used \(its answer makes no sense: [^\n]*again later$"
+            UnreachableError, match=r"cannot be used \(its response is malformed: [^\n]*again later$"
         ):
             trial.act(RetryPolicy(5.0, 0.1, 0.02))
     finally:

@@ -144,7 +144,7 @@ def test_a_tag_with_other_content_of_the_same_version_is_refused(place: Place, t
 def test_a_repository_that_was_made_anew_is_refused(place: Place) -> None:
     place.pull("hf://alice/da@1.0.0")
     place.hub.recreate("alice/da")
-    with pytest.raises(IntegrityError, match="deleted and made anew since, perhaps by somebody else"):
+    with pytest.raises(IntegrityError, match="deleted and created again since, perhaps by another user"):
         place.pull("hf://alice/da@1.1.0")
 
 

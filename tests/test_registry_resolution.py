@@ -138,7 +138,7 @@ def test_quarantined_is_refused_unless_its_digest_is_allowed(hub: Hub) -> None:
     with pytest.raises(StatusError, match="is quarantined"):
         hub.version("test/da@1.0.0", f"sha256:{'0' * 64}")
     assert hub.warnings("test/da@1.0.0", artifact.digest) == ("test/da@1.0.0 is quarantined (bad text)",)
-    how = f"use it all the same, name the version and --allow-quarantined {artifact.digest}"
+    how = f"use it anyway, name the version and --allow-quarantined {artifact.digest}"
     with pytest.raises(StatusError, match=how):
         hub.version("test/da", artifact.digest)  # a new resolve never chooses it
 

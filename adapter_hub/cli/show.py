@@ -87,7 +87,7 @@ def _facts(found: FoundVersion) -> Iterator[tuple[str, str]]:
 
 
 def _status(standing: Standing) -> str:
-    if standing.told_by or standing.other:
+    if standing.source or standing.other:
         return f"{standing.status}: {standing}"
     return standing.status + (f": {standing.reason}" if standing.reason else "")
 

@@ -30,7 +30,7 @@ from adapter_hub.exchange.statuses import StatusCopy
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import AdapterRef, parse_source
 from adapter_hub.isolation import isolated
-from adapter_hub.registry.status_memory import Said, StatusMemory, statement
+from adapter_hub.registry.status_memory import GivenStatus, StatusMemory, statement
 from adapter_hub.stores.contract import Claims, Store
 
 Outcome = Literal["copied", "present", "withdrawn", "failed"]
@@ -232,11 +232,11 @@ class _Run:
         last = claims.status_of(manifest.version)
         if last and last.digest == digest:
             told = statement(
-                Said(digest, manifest.function_digest, last.status, last.reason, last.time),
+                GivenStatus(digest, manifest.function_digest, last.status, last.reason, last.time),
                 manifest.ref,
                 f"store {self.source.label(Path('/registry.json'))}",
             )
-            self._memory.hear([told] if told else [])
+            self._memory.remember([told] if told else [])
 
     def _held(self, name: str, version: str) -> str | None:
         """Return the digest of a version at the target, or None."""

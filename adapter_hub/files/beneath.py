@@ -1,14 +1,14 @@
-"""What lies below a folder that this program manages, reached without going through a link.
+"""Paths below a folder that this program manages, reached without following a link.
 
     path = below(store, "alice/da", "1.0.0")              # InvalidInputError if any of these is a link
     write_below(store, "alice/da/status.json", data)
     left = remove_below(models, "alice/da", names)        # what is not among `names` stays
 
-The folder itself may be a link: that is its user's choice. A link below it was put there by somebody, and
+The folder itself may be a link: that is its user's choice. A link below it was put there by others, and
 would make this program write, overwrite or delete elsewhere. What changes the disk goes down folder by
-folder, each opened as what it is, so that nobody can exchange one on the way. What only reads looks at
-every folder before: whoever exchanges one in that moment lets it read another file that this user can read,
-which is no report, status or manifest.
+folder, each opened as what it is, so that none can be exchanged on the way. What only reads looks at
+every folder before: exchanging one in that moment makes it read another file that this user can read,
+which is not a report, status or manifest.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def below(root: Path, *parts: str) -> Path:
         parts: relative POSIX paths without `..`.
 
     Raises:
-        InvalidInputError: one of them is a link, or lies in something that is no folder.
+        InvalidInputError: one of them is a link, or is in something that is not a folder.
     """
     path = root
     for name in PurePosixPath(*parts).parts:
@@ -43,7 +43,7 @@ def below(root: Path, *parts: str) -> Path:
         except FileNotFoundError:
             continue
         except NotADirectoryError:
-            raise InvalidInputError(f"{path.parent}: no folder; move it away") from None
+            raise InvalidInputError(f"{path.parent}: not a folder; move it away") from None
     return path
 
 
@@ -146,4 +146,6 @@ def _enter(name: str, here: int, place: Path, root: Path) -> int:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
-    raise InvalidInputError(_link(place, root) if place.is_symlink() else f"{place}: no folder; move it away")
+    raise InvalidInputError(
+        _link(place, root) if place.is_symlink() else f"{place}: not a folder; move it away"
+    )

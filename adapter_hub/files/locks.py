@@ -3,7 +3,7 @@
     with held(store / ".lock", 60.0, f"store {store}"): ...
 
 A lock is an empty file that stays; what counts is who has locked it, so a process that dies leaves none. It
-may be opened by whoever may write to its folder. A pipe, a folder or a link in its place is an error.
+may be opened by every user who may write to its folder. A pipe, a folder or a link in its place is an error.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def lock_file(path: Path, timeout: float) -> BaseFileLock:
         return FileLock(path, timeout=timeout, mode=mode)
     if not stat.S_ISREG(status.st_mode):
         raise InvalidInputError(
-            f"{path}: is no ordinary file, so it cannot be locked; find out who put it there, and remove it"
+            f"{path}: is not an ordinary file, so it cannot be locked; find out who put it there, and "
+            "remove it"
         )
     if not os.access(path, os.R_OK | os.W_OK):
         hint = "belongs to another user and cannot be locked; its owner can let you, with `chmod g+w`"

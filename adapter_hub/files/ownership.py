@@ -1,4 +1,4 @@
-"""Who can write where: what only this user can have put somewhere can be believed unseen.
+"""Who can write where: what only this user can have written is trusted without a check.
 
 if is_private(note.parent) and is_ours(note.lstat()): ...
 """
@@ -15,12 +15,12 @@ MAXIMUM_LINKS = 40  # in each other, as systems follow them
 
 
 def is_private(folder: Path) -> bool:
-    """Tell whether nobody but this user (and root) can put anything into `folder`, or something in its place.
+    """Tell whether only this user (and root) can put anything into `folder`, or replace it.
 
-    Only then what lies there can have been written by this program alone, and be believed unseen. Every
+    Only then its content must be this program's own, and is trusted without a check. Every
     folder and link on the way counts. Writing is the owner's, and the group's if that is the user's own;
     in a folder like `/tmp`, where people cannot move what is not theirs, being the owner is enough; and
-    what lies in a folder that nobody else can enter is out of reach, whatever its own mode.
+    what is in a folder that no other user can enter is out of reach, whatever its own mode.
     """
     if os.name != "posix":
         return True  # a user's folders there are the user's, and nothing tells otherwise
@@ -39,7 +39,7 @@ def is_private(folder: Path) -> bool:
 
 
 def is_ours(status: os.stat_result, *, reached: bool = True) -> bool:
-    """Tell whether a file or folder is this user's (or root's), and nobody else can write to it.
+    """Tell whether a file or folder is this user's (or root's), and no other user can write to it.
 
     Args:
         status: of it.

@@ -1,10 +1,10 @@
-"""Reading files that somebody else may have put there: ordinary files only, and never more than a limit.
+"""Reading files that others may have put there: ordinary files only, and never more than a limit.
 
     raw = read_bounded(folder / "status.json", 16 * 2**20)
     with open_regular(path) as file: ...
     copy_regular(source, target, 279_000)
 
-A pipe in the place of a file would keep a reader waiting for ever, a device would fill the memory, and a
+A pipe in the place of a file would keep a reader waiting forever, a device would fill the memory, and a
 size that was looked at before opening is another file's by the time of reading. So a file is opened
 without waiting, looked at once it is open, and read up to its limit.
 """
@@ -39,7 +39,7 @@ def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InvalidInputError(f"{path}: not an ordinary file; expected no folder, pipe, socket or device")
+        raise InvalidInputError(f"{path}: not an ordinary file but a folder, pipe, socket or device")
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
@@ -53,7 +53,7 @@ def read_bounded(path: Path, limit: int, *, where: str = "", follow: bool = True
         follow: False refuses a symbolic link in its place.
 
     Raises:
-        InvalidInputError: larger, or no ordinary file. OSError: it is not there, or may not be read.
+        InvalidInputError: larger, or not an ordinary file. OSError: it is not there, or may not be read.
     """
     with open_regular(path, follow=follow) as file:
         size = os.fstat(file.fileno()).st_size
@@ -92,7 +92,7 @@ def copy_regular(source: Path, target: Path, size: int, *, follow: bool = False)
     """Copy an ordinary file of exactly `size` bytes to a new one; a link only with `follow`.
 
     Raises:
-        InvalidInputError: no ordinary file, or one of another size; no more than `size` bytes are written.
+        InvalidInputError: not an ordinary file, or one of another size; at most `size` bytes are written.
         OSError: not there, not readable, or the disk refuses.
     """
     with open_regular(source, follow=follow) as file:

@@ -92,7 +92,7 @@ def is_temporary(name: str) -> bool:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; a reader sees the old content or the new.
 
-    A link in its place is replaced, and leads nowhere any more; `resolved` is for those that shall stay.
+    A link in its place is replaced, and its target stays as it is; `resolved` is for links that are to stay.
 
     Raises:
         InvalidInputError: a pipe or a device is there, which would be gone.
@@ -119,7 +119,7 @@ def resolved(path: Path) -> Path:
 
 
 def refuse_link(folder: Path) -> None:
-    """Refuse a link where a folder is to be made: what it leads to is somebody's, or nothing.
+    """Refuse a link where a folder is to be made: its target may be another user's, or missing.
 
     Raises:
         InvalidInputError: with the next step.
@@ -137,7 +137,7 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
     Every file that was put into it is flushed before the renaming. On an exception it is removed.
 
     Raises:
-        FileExistsError: somebody made `target` meanwhile. InvalidInputError: it is a link.
+        FileExistsError: another process made `target` meanwhile. InvalidInputError: it is a link.
     """
     refuse_link(target)
     make_folder(target.parent)
@@ -180,7 +180,7 @@ def remove_folder(path: Path) -> None:
 
 
 def _remove_tree(path: Path) -> None:
-    """Remove what lies under a temporary name; somebody may have put a link there meanwhile."""
+    """Remove a file or folder with a temporary name; it may have been replaced with a link meanwhile."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -70,7 +70,7 @@ class HubClient:
         """The address as requests need it: with a user and a password, if there are any.
 
         Raises:
-            InvalidInputError: HF_ENDPOINT is no address.
+            InvalidInputError: HF_ENDPOINT is not an address.
         """
         return check_address(self._endpoint or os.environ.get("HF_ENDPOINT") or XET_ENDPOINT)
 
@@ -135,7 +135,7 @@ class HubClient:
         own = origin_of(self.address)
         if origin_of(absolute) not in (own, origin_of(XET_ENDPOINT)):
             raise IntegrityError(
-                f"{what}: {self.endpoint} says that the list goes on at {shown(public(absolute), 100)}, "
+                f"{what}: {self.endpoint} says that the list continues at {shown(public(absolute), 100)}, "
                 "which is not asked with your token; tell its owner"
             )
         parts = urlsplit(absolute)
@@ -199,8 +199,8 @@ class HubClient:
         """Return every file of a commit by its path.
 
         Raises:
-            NotFoundError: no such repository or commit. IntegrityError: a path that leads outside, a size
-                that is none, or no end. AccessError, UnreachableError.
+            NotFoundError: no such repository or commit. IntegrityError: a path that leads outside, an
+                impossible size, or no end. AccessError, UnreachableError.
         """
         check_commit(commit)
         what = f"the files of {repo}@{commit[:12]}"
@@ -238,7 +238,7 @@ class HubClient:
         progress: ReceivedBytes | None = None,
         limit: int | None = None,
     ) -> None:
-        """Bring files of a commit into a folder; what is there already and right is not asked for again.
+        """Download files of a commit into a folder; a file that is there and right is not requested again.
 
         Args:
             repo: the repository.
@@ -370,7 +370,7 @@ class HubClient:
                 raise ConflictError(f"tag {tag} of {repo}: names {found or 'nothing'}, expected {commit}")
 
     def delete_tag(self, repo: RepoId, tag: str) -> None:
-        """Remove a tag if it is there; the commit stays, for whoever knows it.
+        """Remove a tag if it is there; the commit stays.
 
         Raises:
             AccessError, UnreachableError.

@@ -27,7 +27,12 @@ DISK = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EMFILE, errno.EIO}
 )
 
-MALFORMED = (LookupError, TypeError, AttributeError, RecursionError)  # the client looks at no answer's shape
+MALFORMED = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)  # the client does not check the shape of responses
 
 LOG_IN = "log in with `hf auth login` or HF_TOKEN"
 
@@ -80,7 +85,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_no_connection(error: BaseException) -> bool:
-    """Tell whether nobody answered at all: no network, no such host, or no server there."""
+    """Tell whether there was no answer at all: no network, no such host, or no server there."""
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
 
     return any(isinstance(item, httpx.ConnectError) for item in _chain(error))
@@ -111,7 +116,7 @@ def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
         return _refusal(error, status, what, endpoint)
     reason = f"answers {status}" if status else _text(error)
     if isinstance(error, MALFORMED):
-        reason = f"its answer makes no sense: {reason}"
+        reason = f"its response is malformed: {reason}"
     wait = retry_after(error)
     later = f"; it asks to wait {wait:.0f} s" if wait else ""
     if is_transient(error):
@@ -143,7 +148,7 @@ def _refusal(error: BaseException, status: int, what: str, endpoint: str) -> Ada
             f"{what}: {endpoint} refuses access ({status}: {said}); {LOG_IN} as a user with access"
         )
     if status == 412:
-        return StaleParentError(f"{what}: somebody else wrote at the same time; try again")
+        return StaleParentError(f"{what}: another writer was faster; try again")
     if status == 409:
         return ConflictError(f"{what}: exists already")
     return InvalidInputError(f"{what}: {endpoint} refuses it ({status}: {said})")

@@ -75,7 +75,7 @@ def check_path(path: str) -> str:
     parts = path.split("/")
     outside = any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts)
     if outside or "\\" in path or not path.isprintable() or len(path) > 1000:
-        raise IntegrityError(f"a file called {path[:120]!r} on the Hub: no path inside a repository")
+        raise IntegrityError(f"a file called {path[:120]!r} on the Hub: not a path inside a repository")
     return path
 
 
@@ -135,7 +135,7 @@ class RepoState:
 
     Attributes:
         id: its name now, which is another one after a move.
-        identity: what changes when a repository is deleted and made anew under the same name.
+        identity: what changes when a repository is deleted and created again under the same name.
         commit: that the asked revision names.
         private: only for those with access.
         gated: False, or how access is granted.
@@ -166,7 +166,7 @@ def text_of(value: Any) -> str:
 
 
 def texts_of(value: Any) -> tuple[str, ...]:
-    """Return the texts of a list, or the one text; whatever else is in it is left out."""
+    """Return the texts of a list, or the one text; everything else in it is left out."""
     items = value if isinstance(value, list) else [value]
     return tuple(text for item in items[:MOST_TEXTS] if (text := text_of(item)))
 

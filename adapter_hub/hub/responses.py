@@ -1,6 +1,6 @@
-"""What a Hub's answers hold, each field looked at: they are somebody else's words.
+"""The Hub's responses, checked field by field: they come from outside.
 
-A field that something is decided by (a commit, a path, a size) is an error if it is no such thing. One that
+A field that something is decided by (a commit, a path, a size) is an error if it is anything else. One that
 is only shown (tags, a card's language) is left out.
 """
 
@@ -26,7 +26,7 @@ _HEX = {40: re.compile(r"[0-9a-f]{40}"), 64: re.compile(r"[0-9a-f]{64}")}
 
 
 class MalformedResponseError(LookupError):
-    """An answer that is not built as the Hub builds it; another one may be."""
+    """A response that is not built as the Hub builds it; the next one may be."""
 
 
 def refs_of(value: Any, where: str) -> Refs:
@@ -59,7 +59,7 @@ def state_of(value: Any) -> RepoState:
     row = _dict(value)
     name, sha = row.get("id"), row.get("sha")
     if not isinstance(name, str):
-        raise MalformedResponseError("an answer without the repository's id")
+        raise MalformedResponseError("a response without the repository's id")
     card, gated, downloads = row.get("cardData"), row.get("gated"), row.get("downloads")
     return RepoState(
         id=name[:LONGEST_TEXT],
@@ -85,7 +85,7 @@ def file_of(value: Any, where: str) -> RemoteFile | None:
         return None
     path, size, oid, large = row.get("path"), row.get("size"), row.get("oid"), row.get("lfs")
     if not isinstance(path, str):
-        raise MalformedResponseError("an answer with a file that has no path")
+        raise MalformedResponseError("a response with a file that has no path")
     check_path(path)
     sha256 = large.get("oid", large.get("sha256")) if isinstance(large, dict) else None
     problems = [

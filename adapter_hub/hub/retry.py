@@ -1,6 +1,6 @@
 """How long a request may take, and how long a failing one is tried again.
 
-    patience.run(lambda: api.list_repo_refs("alice/da"), "the refs of hf://alice/da", HUB)
+    retries.run(lambda: api.list_repo_refs("alice/da"), "the refs of hf://alice/da", HUB)
 
 A request runs in a thread of its own, because the client has no limit for most calls: a server that
 takes the request and never answers would keep the program for ever.
@@ -23,10 +23,10 @@ from adapter_hub.hub.failures import MALFORMED, is_no_connection, is_transient, 
 
 Result = TypeVar("Result")
 LONGEST_WAIT = 16.0  # seconds between two attempts, unless the server asks for more
-UNCONNECTED = 8.0  # seconds to go on trying where nobody answers at all, which waiting seldom mends
-NONSENSE = 3  # answers without sense before it counts as what the Hub means to say
-QUIET = 2  # attempts that fail before the user hears of it
-SLOWEST = 30_000.0  # bytes a second; a slower transfer counts as one that hangs
+UNCONNECTED = 8.0  # seconds to keep trying if there is no answer at all, which waiting seldom mends
+MALFORMED_MOST = 3  # malformed responses before it counts as what the Hub means to say
+QUIET = 2  # failed attempts before the user is told
+SLOWEST = 30_000.0  # bytes per second; a slower transfer counts as one that hangs
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RetryPolicy:
         return cls(**{field: _seconds(name) for field, name in values.items() if os.environ.get(name)})
 
     def run(self, operation: Callable[[], Result], what: str, endpoint: str, *, size: int = 0) -> Result:
-        """Carry out a request that may be repeated, until it succeeds or patience ends.
+        """Carry out a request that may be repeated, until it succeeds or its time is up.
 
         Args:
             operation: the request.
@@ -78,12 +78,12 @@ class RetryPolicy:
                 total = min(self.total, UNCONNECTED) if is_no_connection(error) else self.total
                 left = first_failure + total - now
                 wait = self.pause(attempt, asked)
-                senseless = isinstance(error, MALFORMED) and attempt + 1 >= NONSENSE
-                if senseless or not is_transient(error) or wait > left:
-                    told = to_error(error, what, endpoint)
-                    if told is error:
+                malformed = isinstance(error, MALFORMED) and attempt + 1 >= MALFORMED_MOST
+                if malformed or not is_transient(error) or wait > left:
+                    final = to_error(error, what, endpoint)
+                    if final is error:
                         raise
-                    raise told from error
+                    raise final from error
                 if attempt >= QUIET:
                     logging.getLogger("adapter_hub").warning(
                         "%s; trying again in %.0f s", shown(to_error(error, what, endpoint), 2000), wait

@@ -38,7 +38,7 @@ def check_address(text: str) -> str:
     """Return the address of a Hub without a slash at its end.
 
     Raises:
-        InvalidInputError: no address of a web server.
+        InvalidInputError: not the address of a web server.
     """
     try:
         parts = urlsplit(text)
@@ -101,7 +101,7 @@ class Limits:
         """Count bytes that came.
 
         Raises:
-            IntegrityError: too many. UnreachableError: too late, nobody waits any more.
+            IntegrityError: too many. UnreachableError: too late.
         """
         self.left -= count
         if self.left < 0:
@@ -131,7 +131,7 @@ def limited(limits: Limits) -> Iterator[None]:
 
 
 class _Guarding:
-    """Makes the client's sessions as whoever was asked before makes them, and guards them."""
+    """Makes the client's sessions with the factory that was set before, and guards them."""
 
     def __init__(self, before: Callable[[], Any]) -> None:
         self.before = before
@@ -152,7 +152,7 @@ def _guard_sessions() -> None:
 
 
 def _guarded(client: Any) -> Any:
-    """Let a client's requests go through `_send`, with whatever proxies and certificates it was made."""
+    """Let a client's requests go through `_send`, with the proxies and certificates that it was made with."""
     with _LOCK:
         if "send" not in vars(client):
             plain = client.send
@@ -191,7 +191,8 @@ def _send(
         _read(response)
         if response.next_request is None or len(history) == MOST_REDIRECTS:
             raise IntegrityError(
-                f"{limits.what}: {public(limits.address)} sends on and on, or to no address; tell its owner"
+                f"{limits.what}: {public(limits.address)} redirects too often, or to no address; "
+                "tell its owner"
             )
         history.append(response)
         request = response.next_request
@@ -212,11 +213,11 @@ def _check_request(request: Any, limits: Limits) -> None:
     """Let the token go to its Hub alone, and there not over a plain connection.
 
     Raises:
-        IntegrityError: an answer asks for it to be sent elsewhere, or for something that is no address.
+        IntegrityError: an answer asks for it to be sent elsewhere, or to something that is not an address.
     """
     if request.url.scheme not in PORTS:
         raise IntegrityError(
-            f"{limits.what}: {public(limits.address)} sends on to {shown(request.url.scheme)}: addresses; "
+            f"{limits.what}: {public(limits.address)} redirects to {shown(request.url.scheme)}: addresses; "
             "expected http or https"
         )
     if request.headers.get("accept-encoding") != "identity":
@@ -234,7 +235,7 @@ def _check_request(request: Any, limits: Limits) -> None:
         if asked[1] not in _told:
             _told.add(asked[1])
             logging.getLogger("adapter_hub").warning(
-                "warning: your token is not sent to %s: everybody on the way could read it over http://; "
+                "warning: your token is not sent to %s: anybody on the way could read it over http://; "
                 "use https://, or set %s=1",
                 public(limits.address),
                 OVER_HTTP,
@@ -328,7 +329,7 @@ def quiet_client() -> None:
 class _IntendedFilter(logging.Filter):
     """Lets everything through but open files, commits without a change, and attempts that failed.
 
-    A server may add warnings of its own, which are somebody else's words.
+    A server may add warnings of its own, which are escaped.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

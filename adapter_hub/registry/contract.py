@@ -1,4 +1,4 @@
-"""What a registry is: the index of versions, whoever keeps it.
+"""What a registry is: the index of versions, wherever it is kept.
 
     registry: Registry = open_registry("hf://datasets/alice/registry")
     registry.adapters["mini/da"]["1.0.0"].status
@@ -42,7 +42,7 @@ class Registry(Protocol):
 
     @property
     def cache_folder(self) -> Path:
-        """The folder of what this machine saw of registries, and was told by them."""
+        """The folder that remembers what this machine saw of registries and statuses."""
 
     @property
     def is_on_hub(self) -> bool:
@@ -56,13 +56,13 @@ class Registry(Protocol):
     def is_repository(self) -> bool:
         """Whether this is a single repository that the user named.
 
-        Then its entries are made from what the repository holds, so they cannot differ from it, and nobody
-        else has a say about its name.
+        Then its entries are made from what the repository holds, so they cannot differ from it, and no
+        other registry decides about its name.
         """
 
     @property
     def is_copy(self) -> bool:
-        """Whether what was read is a copy that may be out of date, because nobody has asked the Hub yet."""
+        """Whether what was read is a copy that may be out of date, because the Hub was not asked yet."""
 
     @property
     def adapters(self) -> Mapping[str, Mapping[str, VersionBlock]]:

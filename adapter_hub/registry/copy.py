@@ -42,7 +42,7 @@ class _State(Record):
 
 @dataclass(frozen=True)
 class Copied:
-    """A copy as it lies on the disk.
+    """A copy as it is on the disk.
 
     Attributes:
         raw: the file.
@@ -116,7 +116,7 @@ class RegistryCopy:
             OSError: the cache cannot be written.
         """
         with suppress(ConflictError), self._file.locked():
-            self._keep(raw, commit, file)  # whoever holds the lock for so long keeps a copy, too
+            self._keep(raw, commit, file)  # a process that holds the lock for so long keeps a copy, too
 
     def _keep(self, raw: bytes, commit: str, file: RegistryFile) -> None:
         now, sha256 = time.time(), sha256_hex(raw)

@@ -80,7 +80,7 @@ class FileRegistry(Listing):
 
     @property
     def cache_folder(self) -> Path:
-        """The folder of what this machine saw of registries, and was told by them."""
+        """The folder that remembers what this machine saw of registries and statuses."""
         return self._cache or cache_folder()
 
     @property
@@ -172,7 +172,7 @@ class FileRegistry(Listing):
     def update(self, change: Callable[[Adapters], None]) -> bool:
         """Change the blocks and write the file once, or not at all if nothing changed.
 
-        See `WritableRegistry.update`; nobody else can write meanwhile, so `change` is called once.
+        See `WritableRegistry.update`; no other process can write meanwhile, so `change` is called once.
         """
         with self.locked():
             exists, path = self.path.exists(), resolved(self.path)
@@ -182,7 +182,7 @@ class FileRegistry(Listing):
             after = next_state(self._state(), change, self.label, anyway=anyway)
             if after is None:
                 return False
-            if self._renewal:  # nothing is thrown away that somebody could still make something of
+            if self._renewal:  # nothing is thrown away that may still be of use
                 write_atomically(damaged_path(path), read_bounded(path, MAXIMUM_SIZE))
             write_atomically(path, after.raw)
             self._loaded, self._renewal = after, ""

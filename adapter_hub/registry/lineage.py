@@ -25,7 +25,7 @@ DEEPEST = 40  # levels of a tree that are drawn by indentation: a chain of thous
 
 @dataclass(frozen=True)
 class Node:
-    """A version in the graph; one that nobody describes is known by its digest alone.
+    """A version in the graph; one without a description is known by its digest alone.
 
     Attributes:
         digest: of the manifest.

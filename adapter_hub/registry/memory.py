@@ -107,7 +107,7 @@ class Memory:
         return f"it is gone, and was there with sequence {memory.sequence}" if memory else ""
 
     def refuse_loss(self) -> None:
-        """Refuse to begin another registry where one was seen: nothing but a rebuild does that.
+        """Refuse to start another registry where one was seen: only a rebuild does that.
 
         Raises:
             IntegrityError: a registry was seen at the place.
@@ -124,7 +124,7 @@ class Memory:
         Args:
             problems: how it differs.
             registry_id: the one that it has now.
-            others: what else has to be deleted for it to be accepted all the same.
+            others: what else has to be deleted for it to be accepted anyway.
         """
         there = self.recall_place()
         is_another = there is not None and there.registry_id != registry_id
@@ -191,7 +191,7 @@ def another_registry(before: str, loaded: LoadedRegistry) -> str:
 
 
 def differences_from(memory: Remembered, loaded: LoadedRegistry) -> list[str]:
-    """Return what went back, changed or vanished since `memory`; entries that can't be read serve nobody."""
+    """Return what went back, changed or vanished since `memory`; unreadable entries are left out."""
     file = loaded.file
     if file.sequence < memory.sequence:
         problems = [f"its sequence went back from {memory.sequence} to {file.sequence}"]

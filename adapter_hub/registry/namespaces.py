@@ -2,7 +2,7 @@
 
     Namespaces(registries).foreign("mini/da", admitted)     # {registry: why it does not count for this name}
 
-A registry that somebody shares could list a newer `mini/da` and so take the place of the shipped one. So the
+A shared registry could list a newer `mini/da` and so take the place of the shipped one. So the
 embedded catalogue owns its namespaces from the start, others belong to the registry from which a name in them
 was first resolved, or into which this user published; what another one lists counts where it is the very same
 version, where the reference pins its digest, or where the user trusts it with the namespace.

@@ -5,7 +5,7 @@
     registry.update(change)
 
 Nobody can lock a file on the Hub. A writer puts its change on the newest state and commits it on top of
-that commit, which the Hub refuses if somebody was faster; then it reads again and repeats. Readers ask
+that commit, which the Hub refuses if another writer was faster; then it reads again and repeats. Readers ask
 for the newest commit, and read the file only if it is another than that of this machine's copy, which
 is also what they use while the Hub cannot be reached.
 """
@@ -44,7 +44,7 @@ from adapter_hub.registry.states import new_registry, next_state, read_or_mend
 
 LOOKS = 4  # how often a state that went back is looked at: a server may answer with an old one for a moment
 WRITE_SECONDS = 600.0  # how long a writer tries to be the fastest
-STUCK = 8  # commits refused as stale while the Hub goes on showing the same one as the newest
+STUCK = 8  # commits refused as stale while the Hub still shows the same one as the newest
 LOSSES = 2  # answers to commits that may be lost before it counts as out of reach
 LONGEST_PAUSE = 4.0  # seconds between two attempts to commit
 
@@ -108,7 +108,7 @@ class HubRegistry(Listing):
 
     @property
     def cache_folder(self) -> Path:
-        """The folder of what this machine saw of registries, and was told by them."""
+        """The folder that remembers what this machine saw of registries and statuses."""
         return self._cache or cache_folder()
 
     @property
@@ -118,7 +118,7 @@ class HubRegistry(Listing):
 
     @property
     def is_copy(self) -> bool:
-        """Whether a copy was settled for, and nobody has asked the Hub since."""
+        """Whether a copy was settled for, and the Hub was not asked since."""
         return self._settled and not self._asked
 
     @property
@@ -243,7 +243,7 @@ class HubRegistry(Listing):
     def _differences(self, loaded: LoadedRegistry, known: Known | None) -> list[str]:
         """Return how a state contradicts what this machine saw before."""
         if self._renewal:
-            return []  # it begins anew, and others are told
+            return []  # it starts over under a new id, and others are told
         if known is not None and known.registry_id != loaded.file.registry_id:
             return [another_registry(known.registry_id, loaded)]
         problems = self.memory.problems(loaded)
@@ -306,7 +306,7 @@ class HubRegistry(Listing):
                 raise losses[-1]
             if heads[self._head] > STUCK or time.monotonic() > deadline:
                 break
-            if self._head is None:  # somebody else may be making it, too: read what is there then
+            if self._head is None:  # another writer may be making it, too: read what is there then
                 self.client.create_repo(self._repo.id, self._private)
                 continue
             try:

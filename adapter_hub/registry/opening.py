@@ -4,7 +4,7 @@
     resolve(AdapterRef.parse("mini/da"), (open_registry(),)).block.digest
 
 `--registry`, else ADAPTER_HUB_REGISTRY, else ./registry.json if the user trusts it (see `trust`), else the
-one in the user's data folder. Opening asks nobody.
+one in the user's data folder. Opening makes no request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def registry_in_force(explicit: str | None, tell: Tell, ask: Ask | None = None) 
     Args:
         explicit: as the user named it, or None.
         tell: called with a line where a registry in the current folder is not used.
-        ask: puts a question to the user; None where nobody can answer.
+        ask: puts a question to the user; None if there is nobody to answer.
     """
     text = registry_text(explicit)
     return text or str(registry_here(tell, ask) or registry_path(None))

@@ -3,7 +3,7 @@
     repo = RegistryRepo(RepoId.parse("hf://datasets/alice/registry"), HubClient())
     commit = repo.head()
     raw = repo.read(commit)
-    repo.write(changed, parent=commit, message="…")      # StaleParentError if somebody was faster
+    repo.write(changed, parent=commit, message="…")      # StaleParentError if another writer was faster
 
 What the bytes say is not looked at here.
 """
@@ -69,7 +69,7 @@ class RegistryRepo:
         """Commit the file on top of `parent`, read it back, and return the commit.
 
         Raises:
-            StaleParentError: somebody else committed first; nothing was written.
+            StaleParentError: another writer committed first; nothing was written.
             UnreachableError: it is unknown whether it was written. IntegrityError: other bytes are there.
             AccessError: no right to write.
         """

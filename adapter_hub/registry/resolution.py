@@ -85,7 +85,7 @@ def judge_ancestors(
 
     Args:
         ref: `namespace/name@version`, for the messages.
-        digests: of the ancestors; with their manifests, also by what they do under whatever name.
+        digests: of the ancestors; with their manifests, also by what they do under any name.
         registries: all that are open.
         allowed: the digest of a quarantined version to let through.
     """
@@ -151,7 +151,7 @@ def _about(ref: str, own: Standing) -> str:
 
 
 def _how_to_allow(quarantined: Standing) -> str:
-    return f"to use it all the same: --allow-quarantined {quarantined.digest}"
+    return f"to use it anyway: --allow-quarantined {quarantined.digest}"
 
 
 def resolve(
@@ -162,7 +162,7 @@ def resolve(
     Args:
         ref: by version or digest it is an exact pin, otherwise a new resolve.
         registries: asked in order; the first that has a version that `ref` admits answers.
-        allow_quarantined: digest of a quarantined version to let through all the same.
+        allow_quarantined: digest of a quarantined version to let through anyway.
 
     Raises:
         NotFoundError: no such name or version. StatusError: its status forbids the use.
@@ -179,7 +179,7 @@ def resolve(
         if not pinned and own and own.status in ("yanked", "quarantined", "withdrawn"):
             if own.status == "quarantined":
                 to_allow = f"name the version and --allow-quarantined {own.digest}"
-                refusals.append(f"{_about(candidate.ref, own)}; to use it all the same, {to_allow}")
+                refusals.append(f"{_about(candidate.ref, own)}; to use it anyway, {to_allow}")
             else:
                 refusals.append(str(own))
             if own.status == "yanked":

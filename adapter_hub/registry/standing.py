@@ -1,4 +1,4 @@
-"""The status of a version, the strictest that anybody gives it: registries now, or ever on this machine.
+"""The status of a version: the strictest that a registry gives it now, or that this machine ever saw.
 
     standings = Standings(registries)
     standings.of(digest, function_digest)
@@ -18,7 +18,7 @@ from adapter_hub.formats.claims import Status, strictness
 from adapter_hub.formats.registry_file import VersionBlock
 from adapter_hub.paths import cache_folder
 from adapter_hub.registry.contract import Registry
-from adapter_hub.registry.status_memory import Said, StatusMemory, Told, statement
+from adapter_hub.registry.status_memory import GivenStatus, StatusMemory, StatusStatement, statement
 
 Entry = tuple[str, str, VersionBlock]  # name, version
 
@@ -31,8 +31,8 @@ class Standing:
         ref: `namespace/name@version` of the version that was given the status.
         digest: of that version.
         status: the strictest.
-        reason: of him who gave it.
-        told_by: who told this machine so, where no registry that is asked says it now.
+        reason: as given with it.
+        source: who told this machine so, if no registry that is asked says it now.
         other: whether that is another version, which does the same.
     """
 
@@ -40,12 +40,12 @@ class Standing:
     digest: str
     status: Status
     reason: str
-    told_by: str = ""
+    source: str = ""
     other: bool = False
 
     def __str__(self) -> str:
         reason = f" ({shown(self.reason)})" if self.reason else ""
-        told = f", as {shown(self.told_by)} told this machine" if self.told_by else ""
+        told = f", as {shown(self.source)} told this machine" if self.source else ""
         return f"{self.ref} is {self.status}{reason}{told}"
 
 
@@ -54,7 +54,7 @@ class _Index:
     """What one state of a registry says that is not plainly `active`."""
 
     adapters: Mapping[str, Mapping[str, VersionBlock]]
-    statements: list[Told] = field(default_factory=list)
+    statements: list[StatusStatement] = field(default_factory=list)
     by_digest: dict[str, list[Entry]] = field(default_factory=dict)
     by_function: dict[str, list[Entry]] = field(default_factory=dict)  # quarantined
 
@@ -63,11 +63,11 @@ _indexes: WeakKeyDictionary[Registry, _Index] = WeakKeyDictionary()
 
 
 class Standings:
-    """What some registries say of statuses, and what this machine was told before.
+    """The statuses that some registries give, and those that this machine saw before.
 
     Attributes:
         registries: those that are asked.
-        memory: what was told; it takes down what the registries say.
+        memory: what was seen before; it remembers what the registries say.
     """
 
     def __init__(self, registries: Sequence[Registry]) -> None:
@@ -77,7 +77,7 @@ class Standings:
         self._indexes = [_index_of(registry) for registry in registries]
         for registry, index in zip(registries, self._indexes, strict=True):
             if not registry.is_embedded:  # it is always asked, and changes with the program alone
-                self.memory.hear(index.statements)
+                self.memory.remember(index.statements)
 
     def of(self, digest: str, function_digest: str | None = None) -> Standing | None:
         """Return the status of the version with this digest, or None if nothing is known of it.
@@ -125,8 +125,8 @@ def _of_entry(entry: Entry, *, other: bool = False) -> Standing:
     return Standing(f"{name}@{version}", block.digest, block.status, block.reason or "", other=other)
 
 
-def _remembered(told: Told, *, other: bool = False) -> Standing:
-    """Return what was told; a withdrawal elsewhere does not mean that the files are gone here."""
+def _remembered(told: StatusStatement, *, other: bool = False) -> Standing:
+    """Return a remembered status; a withdrawal elsewhere does not mean that the files are gone here."""
     status: Status = "yanked" if told.status == "withdrawn" else told.status
     reason = "withdrawn" + f": {told.reason}" * bool(told.reason) if told.status != status else told.reason
     return Standing(told.ref, told.digest, status, reason, told.source, other)
@@ -147,7 +147,7 @@ def _index_of(registry: Registry) -> _Index:
 
 def _enter(index: _Index, registry: Registry, entry: Entry) -> None:
     name, version, block = entry
-    said = Said(block.digest, block.function_digest, block.status, block.reason or "", block.since)
+    said = GivenStatus(block.digest, block.function_digest, block.status, block.reason or "", block.since)
     told = statement(said, f"{name}@{version}", registry.label, registry.registry_id)
     if told:
         index.statements.append(told)

@@ -4,7 +4,7 @@
     after = next_state(loaded, change, "registry.json")
 
 A file that cannot be read or written any more starts over with all that could be read of it, under a new
-id: it is not the registry any more that others saw, and they are told.
+id: it is no longer the registry that others saw, and they are told.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""What this machine was told of statuses: a quarantine stays although whoever said so says it no more.
+"""The statuses that this machine has seen: a quarantine holds even where its source no longer mentions it.
 
     memory = StatusMemory(cache_folder())
-    memory.hear([Told(…)])
+    memory.remember(statements)
     memory.about(digest), memory.quarantines(function_digest)
 
 A registry may be replaced by an older one, a status file emptied, the same weights published under
 another name; nothing in what is served then shows that they were in quarantine. So every status that
-forbids something is written down by the version's digest and by its function digest, with who said it,
-why and since when. Of what several say the strictest counts. It is loosened only by him who said it,
-with a status entry of his own that is later and not ahead of this clock.
+forbids something is written down by the version's digest and by its function digest, with its source,
+reason and time. If sources disagree, the strictest counts. Only the source of a statement can loosen it,
+with a status entry that is later and not ahead of this clock.
 
-The file is append-only, a line for each statement, under a lock; a reader needs none. Half a line at its
+The file is append-only, one line per statement, under a lock; a reader needs none. Half a line at its
 end was being written when a process died, and the next writer removes it.
 """
 
@@ -32,15 +32,15 @@ from adapter_hub.registry.record_file import locked_beside
 
 MAXIMUM_SIZE = 64 * 2**20  # bytes of the file
 MAXIMUM_STATEMENTS = 50_000  # of versions by sources, each counted once
-COMPACT_SIZE = 4 * 2**20  # a larger file is written anew if most of its lines were replaced by later ones
+COMPACT_SIZE = 4 * 2**20  # a larger file is rewritten if most of its lines were replaced by later ones
 
 
-class Told(Record):
-    """What one source said of one version.
+class StatusStatement(Record):
+    """The status that one source gave one version.
 
     Attributes:
         digest: of the version.
-        function_digest: of what it does, whatever it is called.
+        function_digest: of what it does, under any name.
         ref: `namespace/name@version`.
         status: `active` where the source took an earlier statement back.
         reason: the source's.
@@ -68,13 +68,13 @@ class Told(Record):
 class _State:
     """The statements that count, and what is wrong with the file."""
 
-    statements: dict[tuple[str, str, str], Told] = field(default_factory=dict)
+    statements: dict[tuple[str, str, str], StatusStatement] = field(default_factory=dict)
     by_digest: dict[str, set[tuple[str, str, str]]] = field(default_factory=dict)
     by_function: dict[str, set[tuple[str, str, str]]] = field(default_factory=dict)
     lines: int = 0
     damaged: list[int] = field(default_factory=list)
 
-    def takes(self, new: Told) -> bool:
+    def accepts(self, new: StatusStatement) -> bool:
         """Tell whether a statement says something new that counts."""
         old = self.statements.get(new.key)
         if old is None:
@@ -88,7 +88,7 @@ class _State:
         )  # gone here; its bytes go round still
         return not kept and (new.status, new.reason) != (old.status, old.reason)
 
-    def take(self, new: Told) -> None:
+    def add(self, new: StatusStatement) -> None:
         self.statements[new.key] = new
         self.by_digest.setdefault(new.digest, set()).add(new.key)
         self.by_function.setdefault(new.function_digest, set()).add(new.key)
@@ -99,44 +99,44 @@ _guard = threading.RLock()
 
 
 class StatusMemory:
-    """The statuses that this machine was told of.
+    """The statuses that this machine has seen.
 
     Attributes:
-        path: the file; missing means that nothing was told.
+        path: the file; missing means that none was seen.
     """
 
     def __init__(self, cache: Path) -> None:
         """Name the memory of a cache folder without reading it."""
         self.path = cache / "remembered" / "statuses.jsonl"
         self._problem = ""
-        self._unwritten: dict[tuple[str, str, str], Told] = {}
+        self._unwritten: dict[tuple[str, str, str], StatusStatement] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the memory itself: that it is damaged, or cannot be written."""
+        """What the user should know about the memory itself: that it is damaged, or cannot be written."""
         state = self._state()
         found = [self._problem] if self._problem else []
         if state.damaged:
             more = f" and {len(state.damaged) - 1} more" if len(state.damaged) > 1 else ""
             found.append(
                 f"{self.path}, line {state.damaged[0]}{more}: damaged, so a quarantine may be forgotten; "
-                "remove the line once you have looked what it says"
+                "remove the line once you have read what it says"
             )
         return tuple(found)
 
-    def about(self, digest: str) -> list[Told]:
-        """Return what each source said last of a version, but what is `active`."""
-        return self._those(self._state().by_digest.get(digest, ()))
+    def about(self, digest: str) -> list[StatusStatement]:
+        """Return the latest statement of each source about a version, if it is not `active`."""
+        return self._in_force(self._state().by_digest.get(digest, ()))
 
-    def quarantines(self, function_digest: str) -> list[Told]:
-        """Return the quarantines of whatever does the same as this function digest says."""
-        found = self._those(self._state().by_function.get(function_digest, ()))
-        return [told for told in found if told.status == "quarantined"]
+    def quarantines(self, function_digest: str) -> list[StatusStatement]:
+        """Return the quarantines of versions that do the same, by their function digest."""
+        found = self._in_force(self._state().by_function.get(function_digest, ()))
+        return [item for item in found if item.status == "quarantined"]
 
-    def hear(self, statements: Iterable[Told]) -> None:
+    def remember(self, statements: Iterable[StatusStatement]) -> None:
         """Write down what is new; what cannot be written counts for this process, with a warning."""
         state = self._state()
-        new = [told for told in statements if state.takes(told)]
+        new = [item for item in statements if state.accepts(item)]
         if not new:
             return
         try:
@@ -146,13 +146,13 @@ class StatusMemory:
                 f"could not write down {len(new)} statuses ({error}); they are forgotten with this command"
             )
             with _guard:
-                for told in new:
-                    self._unwritten[told.key] = told
+                for item in new:
+                    self._unwritten[item.key] = item
 
-    def _those(self, keys: Iterable[tuple[str, str, str]]) -> list[Told]:
+    def _in_force(self, keys: Iterable[tuple[str, str, str]]) -> list[StatusStatement]:
         state = self._state()
         found = [state.statements[key] for key in sorted(keys)]
-        return [told for told in found if told.status != "active"]
+        return [item for item in found if item.status != "active"]
 
     def _state(self) -> _State:
         with _guard:
@@ -166,19 +166,19 @@ class StatusMemory:
                 state = _State()
             except (OSError, InvalidInputError) as error:
                 self._problem = (
-                    f"statuses that this machine was told of cannot be read ({error}), so a quarantine may "
-                    f"be forgotten; move {self.path} away to start anew"
+                    f"the statuses that this machine has seen cannot be read ({error}), so a quarantine "
+                    f"may be forgotten; move {self.path} away to start over"
                 )
                 state = _State()
-            for told in self._unwritten.values():
-                if state.takes(told):
-                    state.take(told)
+            for item in self._unwritten.values():
+                if state.accepts(item):
+                    state.add(item)
             return state
 
-    def _write(self, new: Sequence[Told]) -> None:
+    def _write(self, new: Sequence[StatusStatement]) -> None:
         with locked_beside(self.path, f"{self.path.name}.lock", self.path.parent.parent), _guard:
             state = self._state()  # with what others wrote meanwhile
-            fresh = [told for told in new if state.takes(told)]
+            fresh = [item for item in new if state.accepts(item)]
             if len(state.statements) + len(fresh) > MAXIMUM_STATEMENTS:
                 raise InvalidInputError(f"{self.path} may hold {MAXIMUM_STATEMENTS} statements, no more")
             _append(self.path, fresh)
@@ -189,20 +189,20 @@ class StatusMemory:
             return
         state = self._state()
         if state.lines > 2 * len(state.statements) and not state.damaged:
-            write_atomically(self.path, b"".join(_line(told) for told in state.statements.values()))
+            write_atomically(self.path, b"".join(_line(item) for item in state.statements.values()))
 
 
-def _line(told: Told) -> bytes:
-    return told.to_bytes() + b"\n"
+def _line(item: StatusStatement) -> bytes:
+    return item.to_bytes() + b"\n"
 
 
-def _append(path: Path, statements: Sequence[Told]) -> None:
+def _append(path: Path, statements: Sequence[StatusStatement]) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     with os.fdopen(descriptor, "r+b") as file:
         end = _whole_lines(file.read(MAXIMUM_SIZE))
         file.truncate(end)
         file.seek(end)
-        file.write(b"".join(_line(told) for told in statements))
+        file.write(b"".join(_line(item) for item in statements))
         file.flush()
         os.fsync(file.fileno())
 
@@ -220,18 +220,18 @@ def _read(path: Path) -> _State:
             continue
         state.lines += 1
         try:
-            told = Told.parse(line, f"{path}, line {number}")
+            item = StatusStatement.parse(line, f"{path}, line {number}")
         except InvalidInputError:
             state.damaged.append(number)
             continue
-        if state.takes(told):
-            state.take(told)
+        if state.accepts(item):
+            state.add(item)
     return state
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a source says of a version.
+class GivenStatus:
+    """The status of a version as its source gives it.
 
     Attributes:
         digest: of the version.
@@ -248,27 +248,27 @@ class Said:
     since: str | None
 
 
-def statement(said: Said, ref: str, source: str, source_id: str = "store") -> Told | None:
-    """Return what a source says of a version as a statement, or None if it says nothing that counts.
+def statement(given: GivenStatus, ref: str, source: str, source_id: str = "store") -> StatusStatement | None:
+    """Return the status that a source gives a version as a statement, or None if it does not count.
 
-    A status that loosens needs a time. One that forbids counts as given now where it has none or is dated
+    A status that loosens needs a time. One that forbids counts as given now if it has none or is dated
     ahead of this clock, so that its owner can take it back.
 
     Args:
-        said: the status.
+        given: the status.
         ref: `namespace/name@version`.
         source: the registry's or store's label.
         source_id: the registry's id.
     """
-    since = None if said.since is None or is_ahead(said.since) else said.since
-    if said.status == "active" and since is None:
+    since = None if given.since is None or is_ahead(given.since) else given.since
+    if given.status == "active" and since is None:
         return None
-    return Told(
-        digest=said.digest,
-        function_digest=said.function_digest,
+    return StatusStatement(
+        digest=given.digest,
+        function_digest=given.function_digest,
         ref=ref,
-        status=said.status,
-        reason=said.reason[:300],
+        status=given.status,
+        reason=given.reason[:300],
         since=since or utc_now(),
         source=source[:1000],
         source_id=source_id[:200],

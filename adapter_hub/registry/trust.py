@@ -2,9 +2,9 @@
 
     registry_here(tell=print, ask=None)     # ./registry.json if it is trusted, else None, and a line about it
 
-A folder that was cloned or unpacked may hold a `registry.json` of whoever made it, and its locations would
+A folder that was cloned or unpacked may hold a `registry.json` of its maker, and its locations would
 decide where adapters come from. So it counts only where it is named (`--registry registry.json`), or trusted
-by its path and its id; another file in its place has to be trusted anew.
+by its path and its id; another file in its place has to be trusted again.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def registry_here(tell: Tell, ask: Ask | None = None) -> Path | None:
 
     Args:
         tell: called with one line where there is one that does not count.
-        ask: puts a question to the user; None where nobody can answer.
+        ask: puts a question to the user; None if there is nobody to answer.
     """
     here = Path.cwd() / "registry.json"
     if not here.is_file():
@@ -140,12 +140,12 @@ def registry_id_of(path: Path) -> str:
     """Return the id in a registry file.
 
     Raises:
-        InvalidInputError: no registry. OSError: it is not there, or may not be read.
+        InvalidInputError: not a registry. OSError: it is not there, or may not be read.
     """
     tree = read_json(read_bounded(path, MAXIMUM_REGISTRY), str(path))
     found = tree.get("registry_id") if isinstance(tree, dict) else None
     if not isinstance(found, str) or not found:
         raise InvalidInputError(
-            f"{path}: no registry; expected an object with a registry_id, got {shown(found)}"
+            f"{path}: not a registry; expected an object with a registry_id, got {shown(found)}"
         )
     return found

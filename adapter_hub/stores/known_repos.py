@@ -4,7 +4,7 @@
     known.check_tag(repo, "v1.0.0", commit, digest)    # IntegrityError, or remembered
     known.check_owner(repo, state)
 
-A Hub keeps no tag from moving, and a deleted name can be taken by somebody else. The first sight is
+A Hub keeps no tag from moving, and a deleted name can be taken by another user. The first sight is
 trusted, as ssh trusts a host's key, and everything after it is compared.
 """
 
@@ -128,7 +128,7 @@ class KnownRepos:
             Whether it is seen for the first time.
 
         Raises:
-            IntegrityError: it has another owner, or was deleted and made anew.
+            IntegrityError: it has another owner, or was deleted and created again.
         """
         home = shown(state.id, 120)
         if not pinned and state.id.partition("/")[0] != repo.namespace:
@@ -139,8 +139,8 @@ class KnownRepos:
         known = self.recall(repo).identity
         if known is not None and known != state.identity:
             raise IntegrityError(
-                f"{repo}: is not the repository that was trusted before, it was deleted and made anew since, "
-                f"perhaps by somebody else; if you trust it now, delete {self.path(repo)}"
+                f"{repo}: is not the repository that was trusted before, it was deleted and created again "
+                f"since, perhaps by another user; if you trust it now, delete {self.path(repo)}"
             )
         if known is None:
             self._update(repo, identity=state.identity)

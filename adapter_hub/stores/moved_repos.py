@@ -1,8 +1,8 @@
-"""Repositories that have another name than the adapter in them: moved by their owner, or copied by somebody.
+"""Repositories with another name than the adapter in them: moved by their owner, or copied by another user.
 
 A manifest never changes, so it keeps the name that the repository had when it was published. The Hub sends
 those who ask for that name on to where the repository is now: if it does, the adapter is the one of that
-name. A copy is somebody else's: it is taken only from those who name its digest.
+name. A copy belongs to another user: it is accepted only if its digest is named.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def test_something_else_in_the_place_of_a_lock_is_told_and_left_alone(
     path = registry.path.parent / which
     path.parent.mkdir(parents=True, exist_ok=True)
     PLANTED[kind](path)
-    with pytest.raises(AdapterHubError, match=r"lock: is no ordinary file, so it cannot be locked"):
+    with pytest.raises(AdapterHubError, match=r"lock: is not an ordinary file, so it cannot be locked"):
         publish(artifact.path, Places(registry, store))
     assert not (path.parent / "missing").exists()
     if (path.parent / "mine.txt").exists():

@@ -16,7 +16,7 @@ from making import make_artifact, make_child
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.paths import cache_folder
-from adapter_hub.registry.status_memory import Said, StatusMemory, statement
+from adapter_hub.registry.status_memory import GivenStatus, StatusMemory, statement
 
 DA = "test/da@1.0.0"
 
@@ -288,7 +288,7 @@ def test_a_memory_that_cannot_be_read_is_told(place: Place) -> None:
     fine = copy_as(place.artifact, place.folder, "test/el", seed=4.0)
     outcome = place.publish(fine)
     assert outcome.code == 0
-    assert f"move {place.memory} away to start anew" in outcome.err
+    assert f"move {place.memory} away to start over" in outcome.err
     place.refused("pull", DA)  # the registry says so itself
 
 
@@ -296,9 +296,11 @@ def hear(folder: Path, number: int) -> None:
     memory = StatusMemory(folder)
     for version in range(20):
         digest = f"sha256:{number:032x}{version:032x}"
-        told = statement(Said(digest, digest, "quarantined", "why", None), f"a/b@{number}.{version}.0", "x")
+        told = statement(
+            GivenStatus(digest, digest, "quarantined", "why", None), f"a/b@{number}.{version}.0", "x"
+        )
         assert told is not None
-        memory.hear([told])
+        memory.remember([told])
 
 
 def test_processes_that_are_told_at_once_forget_nothing(tmp_path: Path) -> None:

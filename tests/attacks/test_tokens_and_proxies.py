@@ -62,7 +62,7 @@ def test_a_list_that_goes_on_at_another_host_is_refused(
     hub.faults.add("forge", endpoint=endpoint, times=None, forge=forge)
     outcome = run("base-model", "fetch", REPO) if endpoint == "tree" else run("search", "--limit", "5000")
     assert outcome.code == 1
-    assert f"says that the list goes on at {stranger.endpoint}" in outcome.err
+    assert f"says that the list continues at {stranger.endpoint}" in outcome.err
     assert outcome.err.count("\n") == 1
     assert len(stranger.log) == 0
 
