@@ -36,6 +36,11 @@ def few(items: Iterable[str], *, separator: str = "; ", most: int = TOLD) -> str
 
     >>> few(["q_proj", "k_proj", "v_proj"], separator=", ", most=2)
     'q_proj, k_proj, … and 1 more'
+
+    Args:
+        items: the texts; they may come from a file that is not trusted.
+        separator: between them.
+        most: how many are shown.
     """
     waiting = iter(items)
     told = [shown(item, LONGEST_DIFFERENCE) for item in islice(waiting, most)]

@@ -28,7 +28,12 @@ def escaped(text: str) -> str:
 
 
 def shown(value: object, limit: int = LONGEST) -> str:
-    """Return a value as harmless text of one line, cut after `limit` characters."""
+    """Return a value as harmless text of one line, cut after `limit` characters.
+
+    Args:
+        value: anything; its `str` counts.
+        limit: characters.
+    """
     text = str(value)
     cut = len(text) > limit
     return f"{escaped(text[:limit])}…" if cut else escaped(text)

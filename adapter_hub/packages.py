@@ -20,7 +20,11 @@ PACKAGES = (
 
 
 def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Return the versions of those packages that are installed, by name."""
+    """Return the versions of those packages that are installed, by name.
+
+    Args:
+        names: of distributions on PyPI.
+    """
     return {name: found for name in names if (found := _version(name))}
 
 

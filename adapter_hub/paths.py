@@ -16,13 +16,21 @@ from adapter_hub.formats.reference import expanded, is_address
 
 
 def cache_folder(explicit: str | None = None) -> Path:
-    """Return where pulled adapters are kept: `explicit`, else ADAPTER_HUB_CACHE, else the user's cache."""
+    """Return where pulled adapters are kept: `explicit`, else ADAPTER_HUB_CACHE, else the user's cache.
+
+    Args:
+        explicit: as the user named it, or None.
+    """
     chosen = explicit or os.environ.get("ADAPTER_HUB_CACHE")
     return _absolute(chosen) if chosen else user_cache_path("adapter_hub")
 
 
 def registry_text(explicit: str | None) -> str | None:
-    """Return what the user calls the registry: `explicit`, else ADAPTER_HUB_REGISTRY, or None."""
+    """Return what the user calls the registry: `explicit`, else ADAPTER_HUB_REGISTRY, or None.
+
+    Args:
+        explicit: as the user named it, or None.
+    """
     return explicit or os.environ.get("ADAPTER_HUB_REGISTRY") or None
 
 
@@ -30,6 +38,9 @@ def registry_path(explicit: str | None) -> Path:
     """Return the user's registry file, which need not exist yet.
 
     `explicit`, else ADAPTER_HUB_REGISTRY, else the one in the user's data folder.
+
+    Args:
+        explicit: as the user named it, or None.
 
     Raises:
         InvalidInputError: a folder was named, or something that is not a file.
@@ -46,12 +57,20 @@ def registry_path(explicit: str | None) -> Path:
 
 
 def store_text(explicit: str | None) -> str | None:
-    """Return what the user calls the store: `explicit`, else ADAPTER_HUB_STORE, or None."""
+    """Return what the user calls the store: `explicit`, else ADAPTER_HUB_STORE, or None.
+
+    Args:
+        explicit: as the user named it, or None.
+    """
     return explicit or os.environ.get("ADAPTER_HUB_STORE") or None
 
 
 def store_path(explicit: str | None, registry: Path) -> Path:
     """Return the folder store: `explicit`, else ADAPTER_HUB_STORE, else `store` beside `registry`.
+
+    Args:
+        explicit: as the user named it, or None.
+        registry: path of the registry file.
 
     Raises:
         InvalidInputError: something that is not a folder.

@@ -59,6 +59,11 @@ def write_below(root: Path, relative: str, data: bytes) -> None:
 
     A link in the place of the file is replaced.
 
+    Args:
+        root: the folder that is managed.
+        relative: POSIX path of the file below it, without `..`.
+        data: its content.
+
     Raises:
         InvalidInputError: one of its folders is a link, or a folder is in its place. OSError: the disk
             refused.

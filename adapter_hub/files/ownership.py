@@ -21,6 +21,9 @@ def is_private(folder: Path) -> bool:
     folder and link on the way counts. Writing is the owner's, and the group's if that is the user's own;
     in a folder like `/tmp`, where people cannot move what is not theirs, being the owner is enough; and
     what is in a folder that no other user can enter is out of reach, whatever its own mode.
+
+    Args:
+        folder: need not be absolute.
     """
     if os.name != "posix":
         return True  # a user's folders there are the user's, and nothing tells otherwise

@@ -91,6 +91,12 @@ def file_sha256(path: Path, limit: int | None = None, *, follow: bool = True) ->
 def copy_regular(source: Path, target: Path, size: int, *, follow: bool = False) -> None:
     """Copy an ordinary file of exactly `size` bytes to a new one; a link only with `follow`.
 
+    Args:
+        source: the file.
+        target: must not exist.
+        size: bytes that the file has to have.
+        follow: True also copies what a symbolic link leads to.
+
     Raises:
         InvalidInputError: not an ordinary file, or one of another size; at most `size` bytes are written.
         OSError: not there, not readable, or the disk refuses.

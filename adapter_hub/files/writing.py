@@ -94,6 +94,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     A link in its place is replaced, and its target stays as it is; `resolved` is for links that are to stay.
 
+    Args:
+        path: of the file; its folder is made if missing.
+        data: its content.
+
     Raises:
         InvalidInputError: a pipe or a device is there, which would be gone.
         OSError: the disk refused (full, read-only); the old content is still there.
@@ -136,6 +140,9 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
 
     Every file that was put into it is flushed before the renaming. On an exception it is removed.
 
+    Args:
+        target: must not exist; its parent is made if missing.
+
     Raises:
         FileExistsError: another process made `target` meanwhile. InvalidInputError: it is a link.
     """
@@ -168,6 +175,9 @@ def remove_folder(path: Path) -> None:
     """Remove a folder so that no reader finds it half gone: renamed first, then emptied.
 
     A link goes as a link; what it leads to stays.
+
+    Args:
+        path: of the folder.
     """
     if path.is_symlink():
         path.unlink()
@@ -191,6 +201,9 @@ def remove_stale(folder: Path) -> None:
     """Remove what processes that died a day ago or earlier left in `folder` under temporary names.
 
     Others' programs have such names, too: only those that `temporary_beside` gives count.
+
+    Args:
+        folder: looked at, without the folders in it.
     """
     limit = time.time() - STALE_SECONDS
     for path in folder.glob(f"{TEMPORARY}*"):

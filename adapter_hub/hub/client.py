@@ -174,6 +174,9 @@ class HubClient:
     def refs(self, repo: RepoId) -> Refs:
         """Return the branches and tags of a repository.
 
+        Args:
+            repo: the repository.
+
         Raises:
             NotFoundError: no such repository, or it is private. AccessError, UnreachableError.
         """
@@ -182,6 +185,10 @@ class HubClient:
 
     def state(self, repo: RepoId, revision: str = "main") -> RepoState:
         """Return what the Hub says of a repository.
+
+        Args:
+            repo: the repository.
+            revision: a branch, tag or commit.
 
         Raises:
             NotFoundError: no such repository or revision, or it is private. AccessError, UnreachableError.
@@ -197,6 +204,10 @@ class HubClient:
 
     def tree(self, repo: RepoId, commit: str) -> dict[str, RemoteFile]:
         """Return every file of a commit by its path.
+
+        Args:
+            repo: the repository.
+            commit: 40 hexadecimal digits.
 
         Raises:
             NotFoundError: no such repository or commit. IntegrityError: a path that leads outside, an
@@ -270,6 +281,12 @@ class HubClient:
     ) -> list[RepoState]:
         """Return the model repositories that carry all the tags, most downloaded first.
 
+        Args:
+            filters: tags that a repository has to have, all of them.
+            author: a namespace; None for all.
+            text: part of the name; None for all.
+            limit: most results; None for all.
+
         Raises:
             UnreachableError.
         """
@@ -294,6 +311,14 @@ class HubClient:
         """Write and remove files in one commit on top of `parent`, or not at all.
 
         An answer that was lost is looked up: if the branch holds what was asked for, that is success.
+
+        Args:
+            repo: the repository.
+            additions: by path, the content or a file that holds it.
+            deletions: paths that are there.
+            message: of the commit.
+            parent: 40 hexadecimal digits of the commit to build on.
+            branch: that the commit goes to.
 
         Returns:
             The commit; the branch's present one if nothing had to change.
@@ -341,6 +366,10 @@ class HubClient:
     def create_repo(self, repo: RepoId, private: bool | None = None) -> None:
         """Make a repository unless it is there; an existing one keeps its visibility.
 
+        Args:
+            repo: the repository.
+            private: whether only its owner sees it; None leaves it to the Hub.
+
         Raises:
             AccessError: not this user's namespace, or a read-only token. UnreachableError.
         """
@@ -351,6 +380,11 @@ class HubClient:
 
     def create_tag(self, repo: RepoId, tag: str, commit: str) -> None:
         """Name a commit, for ever as far as this library goes.
+
+        Args:
+            repo: the repository.
+            tag: its name, like `v1.0.0`.
+            commit: 40 hexadecimal digits.
 
         Raises:
             ConflictError: the tag exists at another commit. AccessError, NotFoundError, UnreachableError.
@@ -372,6 +406,10 @@ class HubClient:
     def delete_tag(self, repo: RepoId, tag: str) -> None:
         """Remove a tag if it is there; the commit stays.
 
+        Args:
+            repo: the repository.
+            tag: its name.
+
         Raises:
             AccessError, UnreachableError.
         """
@@ -384,7 +422,13 @@ class HubClient:
             return
 
     def create_branch(self, repo: RepoId, branch: str, commit: str) -> None:
-        """Start a branch at a commit, unless there is one of that name."""
+        """Start a branch at a commit, unless there is one of that name.
+
+        Args:
+            repo: the repository.
+            branch: its name.
+            commit: 40 hexadecimal digits.
+        """
         self._ask(
             lambda: self._api.create_branch(
                 repo.id,
@@ -397,7 +441,12 @@ class HubClient:
         )
 
     def delete_branch(self, repo: RepoId, branch: str) -> None:
-        """Remove a branch if it is there; commits with a tag stay."""
+        """Remove a branch if it is there; commits with a tag stay.
+
+        Args:
+            repo: the repository.
+            branch: its name.
+        """
         try:
             self._ask(
                 lambda: self._api.delete_branch(repo.id, branch=check_revision(branch), repo_type=repo.kind),
@@ -408,6 +457,10 @@ class HubClient:
 
     def delete_contents(self, repo: RepoId, sha256s: Sequence[str]) -> None:
         """Remove the bytes of files in large-file storage for good; the commits that list them stay.
+
+        Args:
+            repo: the repository.
+            sha256s: of the contents, as 64 hexadecimal digits.
 
         Raises:
             AccessError, NotFoundError, UnreachableError.

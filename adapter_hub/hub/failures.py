@@ -103,7 +103,13 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
-    """Return the error to raise: one line that says what it means, or the disk's own error."""
+    """Return the error to raise: one line that says what it means, or the disk's own error.
+
+    Args:
+        error: that the client raised.
+        what: for the message, like `the refs of hf://alice/da`.
+        endpoint: the Hub's address, for the message.
+    """
     if isinstance(error, AdapterHubError):
         return error
     for item in _chain(error):

@@ -39,6 +39,10 @@ def check_commit(commit: str) -> str:
 def check_pin(repo: str, revision: str) -> str:
     """Return the commit that a data set is read at.
 
+    Args:
+        repo: `namespace/name`, for the message.
+        revision: as the user gave it.
+
     Raises:
         InvalidInputError: a branch or tag, whose content changes; the message says how to get the commit.
     """

@@ -32,6 +32,10 @@ class MalformedResponseError(LookupError):
 def refs_of(value: Any, where: str) -> Refs:
     """Return the branches and tags of an answer.
 
+    Args:
+        value: the parsed JSON.
+        where: what messages call it.
+
     Raises:
         MalformedResponseError: it is built otherwise. IntegrityError: one names no commit.
     """
@@ -52,6 +56,9 @@ def _pointers(rows: list[Any], where: str) -> dict[str, str]:
 
 def state_of(value: Any) -> RepoState:
     """Return what an answer says of a repository, as far as it matters here.
+
+    Args:
+        value: the parsed JSON.
 
     Raises:
         MalformedResponseError: it is built otherwise.
@@ -76,6 +83,10 @@ def state_of(value: Any) -> RepoState:
 
 def file_of(value: Any, where: str) -> RemoteFile | None:
     """Return a file of a commit's list; None for a folder.
+
+    Args:
+        value: one row of the parsed JSON.
+        where: what messages call the list.
 
     Raises:
         MalformedResponseError: built otherwise. IntegrityError: a path that leads outside, no size, no hash.

@@ -92,12 +92,23 @@ class RetryPolicy:
                 attempt += 1
 
     def pause(self, attempt: int, asked: float | None = None) -> float:
-        """Return the seconds to wait after the given attempt (from 0), with some chance in it."""
+        """Return the seconds to wait after the given attempt (from 0), with some chance in it.
+
+        Args:
+            attempt: from 0.
+            asked: seconds that the server asked to wait, if it did.
+        """
         backoff = min(self.first_wait * 2.0**attempt, LONGEST_WAIT)
         return max(backoff * random.uniform(0.5, 1.0), asked or 0.0)
 
     def run_once(self, operation: Callable[[], Result], what: str, endpoint: str, *, size: int = 0) -> Result:
         """Carry out a request once, within its limit.
+
+        Args:
+            operation: the request.
+            what: for the message, like `the refs of hf://alice/da`.
+            endpoint: for the message.
+            size: bytes that it moves.
 
         Raises:
             UnreachableError: it took too long. Exception: whatever the client raised.

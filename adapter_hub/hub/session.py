@@ -37,6 +37,9 @@ _told: set[str] = set()  # hosts that do not get the token
 def check_address(text: str) -> str:
     """Return the address of a Hub without a slash at its end.
 
+    Args:
+        text: as the user gave it.
+
     Raises:
         InvalidInputError: not the address of a web server.
     """
@@ -100,6 +103,9 @@ class Limits:
     def take(self, count: int) -> None:
         """Count bytes that came.
 
+        Args:
+            count: of bytes.
+
         Raises:
             IntegrityError: too many. UnreachableError: too late.
         """
@@ -121,7 +127,11 @@ _LIMITS: ContextVar[Limits | None] = ContextVar("adapter_hub_limits", default=No
 
 @contextmanager
 def limited(limits: Limits) -> Iterator[None]:
-    """Hold every request of the Hub's client that is made inside to the limits."""
+    """Hold every request of the Hub's client that is made inside to the limits.
+
+    Args:
+        limits: that their responses are held to.
+    """
     _guard_sessions()
     token = _LIMITS.set(limits)
     try:

@@ -92,7 +92,12 @@ class Registry(Protocol):
         """What a user should know of what was read, one line each: above all the age of a copy."""
 
     def why_unreadable(self, name: str, version: str) -> str:
-        """Return why the entry of a version cannot be read; empty if it can, or if there is none."""
+        """Return why the entry of a version cannot be read; empty if it can, or if there is none.
+
+        Args:
+            name: `namespace/name`.
+            version: like `1.2.0`.
+        """
 
     def settle_for_copy(self) -> None:
         """Use an existing copy of what is on the Hub without asking whether it is the newest."""

@@ -192,5 +192,9 @@ class FileRegistry(Listing):
 
 
 def damaged_path(path: Path) -> Path:
-    """Return where a registry file that started over is kept as it was."""
+    """Return where a registry file that started over is kept as it was.
+
+    Args:
+        path: of the registry file.
+    """
     return path.with_name(f"{path.name}.damaged")

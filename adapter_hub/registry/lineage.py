@@ -65,7 +65,12 @@ class Graph:
     children: dict[str, list[Edge]] = field(default_factory=dict)
 
     def add(self, node: Node, parents: Sequence[tuple[str, str]]) -> None:
-        """Add a version with `(role, digest)` of its parents, unless it is there already."""
+        """Add a version with `(role, digest)` of its parents, unless it is there already.
+
+        Args:
+            node: the version.
+            parents: the role and the digest of each.
+        """
         if node.digest in self.parents:
             return
         self.nodes[node.digest] = node
@@ -75,12 +80,22 @@ class Graph:
             self.children.setdefault(edge.parent, []).append(edge)
 
     def edges(self, digest: str, *, down: bool) -> list[Edge]:
-        """Return the edges to children (`down`) or to parents, in a stable order."""
+        """Return the edges to children (`down`) or to parents, in a stable order.
+
+        Args:
+            digest: of the version.
+            down: to its children; otherwise to its parents.
+        """
         found = (self.children if down else self.parents).get(digest, [])
         return sorted(found, key=lambda edge: (edge.role, self.nodes[_far(edge, down)].label))
 
     def reachable(self, digest: str, *, down: bool) -> list[str]:
-        """Return every version on the way, nearest first, without `digest` itself."""
+        """Return every version on the way, nearest first, without `digest` itself.
+
+        Args:
+            digest: of the version.
+            down: its descendants; otherwise its ancestors.
+        """
         seen = {digest: None}
         waiting = deque([digest])
         while waiting:
@@ -105,7 +120,12 @@ def _far(edge: Edge, down: bool) -> str:
 
 
 def lineage_graph(registries: Sequence[Registry], manifests: Mapping[str, Manifest] | None = None) -> Graph:
-    """Build the graph of everything that the registries list and `manifests` (by digest) describe."""
+    """Build the graph of everything that the registries list and `manifests` (by digest) describe.
+
+    Args:
+        registries: everything that they list.
+        manifests: by digest, of versions that no registry may list.
+    """
     graph, standings = Graph(), Standings(registries)
     for registry in registries:
         for digest, (name, version, block) in registry.by_digest.items():
@@ -126,7 +146,13 @@ def lineage_graph(registries: Sequence[Registry], manifests: Mapping[str, Manife
 
 
 def render_tree(graph: Graph, digest: str, *, descendants: bool = False) -> str:
-    """Return the lineage as indented text, one version a line, parents (or children) below their child."""
+    """Return the lineage as indented text, one version a line, parents (or children) below their child.
+
+    Args:
+        graph: with the version in it.
+        digest: of the version at the root.
+        descendants: draw what was made from it; by default what it was made from.
+    """
     lines = [_line(graph.nodes[digest]), *_branches(graph, digest, descendants)]
     return "\n".join(lines) + "\n"
 
@@ -184,7 +210,16 @@ def _line(node: Node) -> str:
 
 
 def lineage_json(graph: Graph, digest: str, *, descendants: bool = False) -> dict[str, Any]:
-    """Return the part of the graph that hangs on `digest` as plain data."""
+    """Return the part of the graph that hangs on `digest` as plain data.
+
+    Args:
+        graph: with the version in it.
+        digest: of the version at the root.
+        descendants: what was made from it; by default what it was made from.
+
+    Returns:
+        `root`, a list of `nodes` and a list of `edges`.
+    """
     digests = [digest, *graph.reachable(digest, down=descendants)]
     return {
         "root": digest,
@@ -207,7 +242,13 @@ def lineage_json(graph: Graph, digest: str, *, descendants: bool = False) -> dic
 
 
 def render_mermaid(graph: Graph, digest: str, *, descendants: bool = False) -> str:
-    """Return a Mermaid flowchart; arrows go from parent to child."""
+    """Return a Mermaid flowchart; arrows go from parent to child.
+
+    Args:
+        graph: with the version in it.
+        digest: of the version at the root.
+        descendants: draw what was made from it; by default what it was made from.
+    """
     digests = [digest, *graph.reachable(digest, down=descendants)]
     names = {item: f"n{number}" for number, item in enumerate(digests)}
     lines = ["flowchart TD"]

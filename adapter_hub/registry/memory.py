@@ -65,7 +65,11 @@ class Memory:
         self._recalled: dict[str, Remembered | None] = {}  # of a large registry it is large
 
     def of_id(self, registry_id: str) -> Path:
-        """Return the file that remembers the registry with this id (which is not to be trusted as a name)."""
+        """Return the file that remembers the registry with this id (which is not to be trusted as a name).
+
+        Args:
+            registry_id: of the registry.
+        """
         return self._folder / f"{sha256_hex(registry_id.encode())[:32]}.json"
 
     def of_place(self) -> Path:
@@ -74,6 +78,9 @@ class Memory:
 
     def recall(self, registry_id: str) -> Remembered | None:
         """Return what was seen of the registry with this id, or None.
+
+        Args:
+            registry_id: of the registry, wherever it was.
 
         Raises:
             IntegrityError: the memory is damaged.
@@ -90,6 +97,12 @@ class Memory:
 
     def problems(self, loaded: LoadedRegistry) -> list[str]:
         """Return how a registry contradicts what was seen of it, or of its place.
+
+        Args:
+            loaded: the registry as it is now.
+
+        Returns:
+            One line for each contradiction; empty if there is none.
 
         Raises:
             IntegrityError: the memory is damaged.
@@ -186,12 +199,22 @@ class Memory:
 
 
 def another_registry(before: str, loaded: LoadedRegistry) -> str:
-    """Return the problem of a place where the registry with the id `before` was."""
+    """Return the problem of a place where the registry with the id `before` was.
+
+    Args:
+        before: the id of the registry that was seen there.
+        loaded: the one that is there now.
+    """
     return f"its id is {shown(loaded.file.registry_id)}, and was {shown(before)}: another registry"
 
 
 def differences_from(memory: Remembered, loaded: LoadedRegistry) -> list[str]:
-    """Return what went back, changed or vanished since `memory`; unreadable entries are left out."""
+    """Return what went back, changed or vanished since `memory`; unreadable entries are left out.
+
+    Args:
+        memory: the state that was seen last.
+        loaded: the registry as it is now.
+    """
     file = loaded.file
     if file.sequence < memory.sequence:
         problems = [f"its sequence went back from {memory.sequence} to {file.sequence}"]

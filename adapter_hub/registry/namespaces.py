@@ -116,7 +116,12 @@ class Namespaces:
 
 
 def trust_namespace(namespace: str, registry: Registry) -> None:
-    """Let a registry list names in a namespace, too; see `change_trust` for what is raised."""
+    """Let a registry list names in a namespace, too; see `change_trust` for what is raised.
+
+    Args:
+        namespace: the part of a name before the slash.
+        registry: the one to trust with it.
+    """
     registry_id = registry.registry_id
 
     def change(trust: Trust) -> Trust:

@@ -47,6 +47,9 @@ class RegistryRepo:
     def read(self, commit: str) -> bytes | None:
         """Return the file in a commit, with the hash that the Hub says it has; None if there is no file.
 
+        Args:
+            commit: 40 hexadecimal digits.
+
         Raises:
             NotFoundError: no such commit. IntegrityError: other bytes came, every time.
             InvalidInputError: too large. AccessError, UnreachableError.
@@ -67,6 +70,11 @@ class RegistryRepo:
 
     def write(self, raw: bytes, *, parent: str, message: str) -> str:
         """Commit the file on top of `parent`, read it back, and return the commit.
+
+        Args:
+            raw: the file.
+            parent: the commit that it was made from.
+            message: of the new commit.
 
         Raises:
             StaleParentError: another writer committed first; nothing was written.

@@ -54,7 +54,12 @@ class Resolved:
 
 
 def ancestor_digests(block: VersionBlock, registries: Sequence[Registry]) -> list[str]:
-    """Return the digests of all ancestors that the registries know of, nearest first."""
+    """Return the digests of all ancestors that the registries know of, nearest first.
+
+    Args:
+        block: of the version.
+        registries: asked for the parents' own parents.
+    """
     waiting = [parent.digest for parent in block.parents]
     seen: list[str] = []
     while waiting:
@@ -196,6 +201,10 @@ def resolve(
 
 def look_up(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
     """Return what is known of `ref`, whatever its status: for showing and judging, not for use.
+
+    Args:
+        ref: by version or digest it is exactly that one; otherwise the newest that may be used.
+        registries: asked in order.
 
     Raises:
         NotFoundError: no such name or version. IntegrityError: as for `resolve`.

@@ -116,7 +116,12 @@ class Standings:
 
 
 def standing(digest: str, registries: Sequence[Registry]) -> Standing | None:
-    """Return the status of one version; for many, make `Standings` once."""
+    """Return the status of one version; for many, make `Standings` once.
+
+    Args:
+        digest: of the version.
+        registries: those that are asked.
+    """
     return Standings(registries).of(digest)
 
 

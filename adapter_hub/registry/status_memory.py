@@ -125,16 +125,29 @@ class StatusMemory:
         return tuple(found)
 
     def about(self, digest: str) -> list[StatusStatement]:
-        """Return the latest statement of each source about a version, if it is not `active`."""
+        """Return the latest statement of each source about a version, if it is not `active`.
+
+        Args:
+            digest: of the version.
+        """
         return self._in_force(self._state().by_digest.get(digest, ()))
 
     def quarantines(self, function_digest: str) -> list[StatusStatement]:
-        """Return the quarantines of versions that do the same, by their function digest."""
+        """Return the quarantines of versions that do the same, by their function digest.
+
+        Args:
+            function_digest: of what the weights do.
+        """
         found = self._in_force(self._state().by_function.get(function_digest, ()))
         return [item for item in found if item.status == "quarantined"]
 
     def remember(self, statements: Iterable[StatusStatement]) -> None:
-        """Write down what is new; what cannot be written counts for this process, with a warning."""
+        """Write down what is new; what cannot be written counts for this process, with a warning.
+
+        Args:
+            statements: of any number of versions and sources; those that say nothing new are
+                left out.
+        """
         state = self._state()
         new = [item for item in statements if state.accepts(item)]
         if not new:

@@ -91,7 +91,12 @@ def change_trust(change: Callable[[Trust], Trust]) -> None:
 
 
 def trust_registry(path: Path, registry_id: str) -> None:
-    """Let a registry file count in its folder; see `change_trust` for what may be raised."""
+    """Let a registry file count in its folder; see `change_trust` for what may be raised.
+
+    Args:
+        path: of the file.
+        registry_id: the id in it.
+    """
     new = TrustedRegistry(path=str(path.resolve()), registry_id=registry_id)
 
     def change(trust: Trust) -> Trust:
@@ -138,6 +143,9 @@ def _is_trusted(path: Path) -> bool:
 
 def registry_id_of(path: Path) -> str:
     """Return the id in a registry file.
+
+    Args:
+        path: of the file.
 
     Raises:
         InvalidInputError: not a registry. OSError: it is not there, or may not be read.

@@ -71,6 +71,9 @@ class KnownRepos:
     def recall(self, repo: RepoId) -> KnownRepo:
         """Return what was seen; nothing, if it was never seen.
 
+        Args:
+            repo: the repository.
+
         Raises:
             IntegrityError: the file is damaged; what it knew is not forgotten without a word.
         """
@@ -98,6 +101,12 @@ class KnownRepos:
         """Compare a tag with what was seen of it, and remember it.
 
         A tag at another commit with the same manifest is let through: the manifest pins every byte.
+
+        Args:
+            repo: the repository.
+            tag: like `v1.0.0`.
+            commit: that it names now.
+            digest: of the manifest in that commit.
 
         Raises:
             IntegrityError: it names other content than before.

@@ -15,6 +15,11 @@ from adapter_hub.hub import HubClient, RepoId
 def was_called(client: HubClient, now: RepoId, before: str) -> bool:
     """Tell whether the Hub answers for a name with the repository that is called `now`.
 
+    Args:
+        client: of the Hub.
+        now: the repository under its present name.
+        before: the name to ask for.
+
     Raises:
         UnreachableError: it cannot be asked.
     """
@@ -26,7 +31,14 @@ def was_called(client: HubClient, now: RepoId, before: str) -> bool:
 
 
 def another_name(client: HubClient, repo: RepoId, manifest: Manifest, digest: str) -> AdapterHubError:
-    """Return the error for a repository that holds an adapter of another name, with the next step."""
+    """Return the error for a repository that holds an adapter of another name, with the next step.
+
+    Args:
+        client: of the Hub.
+        repo: the repository.
+        manifest: of the adapter in it.
+        digest: of that manifest.
+    """
     version = manifest.version
     return IntegrityError(
         f"{repo} v{version}: holds {manifest.ref}, of another repository, and {client.endpoint} does not say "
