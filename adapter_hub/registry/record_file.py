@@ -3,7 +3,7 @@
     file = RecordFile(cache / "remembered" / "….json", KnownRepo, refuse=damaged)
     file.read()                                      # None if nothing was remembered yet
     with file.locked():
-        file.write(changed(file.read()))
+        file.write(after)
 
 Such a file is what a first sight is trusted by, so one that is damaged is not taken for a missing one: it is
 refused, and the message says what to delete.
@@ -55,7 +55,7 @@ class RecordFile(Generic[R]):
             cache: the folder that it is in, made if missing so that only this user can enter it.
         """
         self.path, self._record, self._refuse, self._most = path, record, refuse, most
-        self._lock, self._cache = path.with_name(lock), cache
+        self._lock, self._cache = lock, cache
 
     def read(self) -> R | None:
         """Return the record, or None if there is no such file.
@@ -77,7 +77,7 @@ class RecordFile(Generic[R]):
         Raises:
             ConflictError: another process held the lock for too long. OSError: the folder cannot be written.
         """
-        with locked_beside(self.path, self._lock.name, self._cache):
+        with locked_beside(self.path, self._lock, self._cache):
             yield
 
     def write(self, record: R) -> None:
