@@ -212,7 +212,7 @@ def test_a_repository_that_was_deleted_or_made_anew_is_not_taken_for_an_empty_on
 ) -> None:
     hub.delete(REPO)
     here = hub_registry(hub, tmp_path / "here")
-    with pytest.raises(IntegrityError, match="it is gone, and was there with sequence 1"):
+    with pytest.raises(IntegrityError, match="it is gone; this machine saw it with sequence 1"):
         _ = here.adapters
     with pytest.raises(IntegrityError, match="it is gone"):
         here.update(adding("test/da", "1.1.0"))

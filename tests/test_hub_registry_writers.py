@@ -129,7 +129,7 @@ def test_a_hub_that_refuses_every_commit_as_stale_ends_in_one_error(hub: Loopbac
     here = hub_registry(hub, tmp_path / "here")
     here.update(adding("test/da", "1.0.0"))
     hub.faults.add("status", endpoint="commit", status=412, times=None)
-    with pytest.raises(ConflictError, match=f"{LABEL}: others kept being faster"):
+    with pytest.raises(ConflictError, match=f"{LABEL}: other writers kept being faster"):
         HubRegistry(
             LABEL,
             client=HubClient(hub.endpoint, hub.token(), RetryPolicy(5.0, 5.0, 0.001)),

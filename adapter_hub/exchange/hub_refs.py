@@ -197,7 +197,7 @@ def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, places: Places) -> Fo
     found = store.versions(repo.id)
     if not found:
         raise NotFoundError(
-            f"{repo}: no version tags like v1.0.0; an ordinary PEFT adapter comes in with "
+            f"{repo}: no version tags like v1.0.0; an ordinary PEFT adapter is imported with "
             f"`adapter-hub import {repo}`"
         )
     by_digest = ref.digest is not None and ref.version is None and ref.compatible is None

@@ -91,7 +91,7 @@ def _way_to(folder: Path) -> Iterator[tuple[os.stat_result, bool]]:
         if stat.S_ISLNK(status.st_mode):
             links += 1
             if links > MAXIMUM_LINKS:
-                raise OSError(f"{folder}: more than {MAXIMUM_LINKS} links in each other")
+                raise OSError(f"{folder}: more than {MAXIMUM_LINKS} nested links")
             target = Path(step).parent / os.readlink(step)  # noqa: PTH115
             place = target.anchor
             waiting += reversed(target.parts[1:])

@@ -136,7 +136,7 @@ class HubClient:
         if origin_of(absolute) not in (own, origin_of(XET_ENDPOINT)):
             raise IntegrityError(
                 f"{what}: {self.endpoint} says that the list continues at {shown(public(absolute), 100)}, "
-                "which is not asked with your token; tell its owner"
+                "where your token is not sent; tell its owner"
             )
         parts = urlsplit(absolute)
         path = parts.path.removeprefix(urlsplit(self.address).path)
@@ -154,7 +154,7 @@ class HubClient:
         while following is not None:
             if pages == MOST_PAGES:
                 raise IntegrityError(
-                    f"{what}: more than {MOST_PAGES} pages from {self.endpoint}, tell its owner"
+                    f"{what}: more than {MOST_PAGES} pages from {self.endpoint}; tell its owner"
                 )
             if time.monotonic() > until:
                 raise UnreachableError(f"{what}: {self.endpoint} took too long for {pages} pages")
@@ -164,7 +164,7 @@ class HubClient:
                 rows += 1
                 if rows > MOST_ROWS:
                     raise IntegrityError(
-                        f"{what}: more than {MOST_ROWS} come from {self.endpoint}, tell its owner"
+                        f"{what}: more than {MOST_ROWS} rows from {self.endpoint}; tell its owner"
                     )
                 yield row
 
@@ -220,7 +220,7 @@ class HubClient:
         for row in self._rows(path, what, {"recursive": "true", "expand": "false"}):
             file = file_of(row, what)
             if file is not None and files.setdefault(file.path, file) != file:
-                raise IntegrityError(f"{what}: {shown(file.path, 120)} is there twice; tell its owner")
+                raise IntegrityError(f"{what}: {shown(file.path, 120)} is listed twice; tell its owner")
         return files
 
     def read(self, repo: RepoId, commit: str, path: str, *, limit: int) -> bytes:

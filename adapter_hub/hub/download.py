@@ -113,8 +113,8 @@ class FileDownload:
         """Fetch what is missing, once.
 
         Raises:
-            IntegrityError: more bytes come than may. Exception: whatever the client raised; what came until
-                then is kept.
+            IntegrityError: more bytes arrive than are allowed. Exception: what the client raised; the
+                bytes that arrived until then are kept.
         """
         from huggingface_hub import constants  # noqa: PLC0415 - 0.1 s that only the Hub's users pay
         from huggingface_hub.utils._http import get_session, hf_raise_for_status  # noqa: PLC0415
@@ -143,7 +143,9 @@ class FileDownload:
         ):
             if response.status_code == 416:
                 self.restart()
-                raise UnreachableError(f"{self.what}: {public(self.source.address)} has no rest of it")
+                raise UnreachableError(
+                    f"{self.what}: {public(self.source.address)} cannot resume the download"
+                )
             hf_raise_for_status(response)
             self._receive(response, turn)
 
@@ -187,7 +189,7 @@ class FileDownload:
     def _check_size(self, size: int) -> None:
         if size > self.most:
             self.restart()
-            raise IntegrityError(f"{self.what}: {size} bytes come, at most {self.most} may")
+            raise IntegrityError(f"{self.what}: {size} bytes arrive, at most {self.most} are allowed")
 
     def abandon(self) -> None:
         """Let a request that is still at it write no more."""

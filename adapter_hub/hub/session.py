@@ -111,14 +111,15 @@ class Limits:
         """
         self.left -= count
         if self.left < 0:
-            raise self.too_much(f"more than {self.most} bytes come")
+            raise self.too_much(f"more than {self.most} bytes arrive")
         if time.monotonic() > self.until:
             raise UnreachableError(f"{self.what}: {public(self.address)} took too long")
 
     def too_much(self, what_came: str) -> IntegrityError:
         """Return the error that says that an answer has no end."""
         return IntegrityError(
-            f"{self.what}: {what_came}, at most {self.most} may; tell the owner of {public(self.address)}"
+            f"{self.what}: {what_came}, at most {self.most} are allowed; tell the owner of "
+            f"{public(self.address)}"
         )
 
 
@@ -275,12 +276,12 @@ def _bound(response: Any, limits: Limits) -> None:
     packing = [word for word in packing if word and word != "identity"]
     if packing not in ([], ["gzip"], ["x-gzip"], ["deflate"]):
         raise IntegrityError(
-            f"{limits.what}: {public(limits.address)} answers packed as {shown(','.join(packing), 60)}, "
-            "which was not asked for"
+            f"{limits.what}: {public(limits.address)} answers encoded as {shown(','.join(packing), 60)}, "
+            "which was not requested"
         )
     length = response.headers.get("content-length", "")
     if response.request.method != "HEAD" and length.isdecimal() and int(length[:20]) > limits.left:
-        raise limits.too_much(f"{length[:20]} bytes come")
+        raise limits.too_much(f"{length[:20]} bytes arrive")
     if packing:
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)

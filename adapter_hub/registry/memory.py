@@ -117,7 +117,7 @@ class Memory:
         """Return the problem of a place where nothing is any more; empty if nothing was seen there."""
         there = self.recall_place()
         memory = self.recall(there.registry_id) if there else None
-        return f"it is gone, and was there with sequence {memory.sequence}" if memory else ""
+        return f"it is gone; this machine saw it with sequence {memory.sequence}" if memory else ""
 
     def refuse_loss(self) -> None:
         """Refuse to start another registry where one was seen: only a rebuild does that.
@@ -219,7 +219,7 @@ def differences_from(memory: Remembered, loaded: LoadedRegistry) -> list[str]:
     if file.sequence < memory.sequence:
         problems = [f"its sequence went back from {memory.sequence} to {file.sequence}"]
     elif file.sequence == memory.sequence and memory.sha256 not in (None, _sha256(loaded)):
-        problems = [f"its content is another, and its sequence is {file.sequence} as before"]
+        problems = [f"its content changed, but its sequence is still {file.sequence}"]
     else:
         problems = []
     now, unreadable = loaded.digests(), _unreadable(loaded)

@@ -237,7 +237,7 @@ class HubRegistry(Listing):
         if self._mending:
             return []
         if known is not None:
-            return [f"it is gone, and was there with sequence {known.sequence}"]
+            return [f"it is gone; this machine saw it with sequence {known.sequence}"]
         return [problem] if (problem := self.memory.gone()) else []
 
     def _differences(self, loaded: LoadedRegistry, known: Known | None) -> list[str]:
@@ -316,7 +316,7 @@ class HubRegistry(Listing):
                 continue
             except UnreachableError as error:
                 losses.append(error)
-        raise ConflictError(f"registry {self.label}: others kept being faster in writing it; try again")
+        raise ConflictError(f"registry {self.label}: other writers kept being faster; try again")
 
     def _pause(self, attempt: int) -> None:
         if attempt:  # by chance, so that the same two do not meet again
@@ -330,8 +330,8 @@ class HubRegistry(Listing):
             if not losses:
                 raise
             raise UnreachableError(
-                f"registry {self.label}: the connection was lost while it was written, so whether it was is "
-                f"unknown; run the command again to be sure ({error})"
+                f"registry {self.label}: the connection was lost while it was written, so it is not known "
+                f"whether it was; run the command again to be sure ({error})"
             ) from error
 
     def _commit(self, after: LoadedRegistry, parent: str) -> None:

@@ -64,7 +64,7 @@ class RegistryRepo:
             if file.holds(raw):
                 return raw
         raise IntegrityError(
-            f"registry {self.id}: {self.client.endpoint} delivers other bytes than it says to have in "
+            f"registry {self.id}: {self.client.endpoint} delivers other bytes than it lists for "
             f"commit {commit[:12]}; try again, or tell its owner"
         )
 
@@ -85,7 +85,7 @@ class RegistryRepo:
         try:
             landed = self.read(commit)
         except NotFoundError as error:
-            raise UnreachableError(f"registry {self.id}: commit {commit[:12]} does not show yet") from error
+            raise UnreachableError(f"registry {self.id}: commit {commit[:12]} is not visible yet") from error
         if landed != raw:
             raise IntegrityError(
                 f"registry {self.id}: commit {commit[:12]} holds other bytes than were written; tell the "

@@ -242,9 +242,7 @@ def _candidates(
 ) -> Iterator[Resolved]:
     """Yield the versions that `ref` admits, newest first, of the first registry that has any."""
     if ref.hub:
-        raise InvalidInputError(
-            f"{ref}: goes past the registry to the Hub; pull takes it, a registry does not"
-        )
+        raise InvalidInputError(f"{ref}: bypasses the registry; pull accepts it, a registry does not")
     _check_agreement(ref, registries)
     for registry in registries:
         versions = registry.adapters.get(ref.name, {})
@@ -271,7 +269,9 @@ def _admits(ref: AdapterRef, version: str, block: VersionBlock) -> bool:
     if not ref.admits(version):
         return False
     if ref.digest and ref.version and block.digest != ref.digest:
-        raise IntegrityError(f"{ref.name}@{version} has digest {block.digest}, pinned is {ref.digest}")
+        raise IntegrityError(
+            f"{ref.name}@{version} has digest {block.digest}, expected {ref.digest}, the pinned one"
+        )
     return ref.digest is None or block.digest == ref.digest
 
 

@@ -155,9 +155,8 @@ class StatusMemory:
         try:
             self._write(new)
         except (OSError, InvalidInputError, ConflictError) as error:
-            self._problem = (
-                f"could not write down {len(new)} statuses ({error}); they are forgotten with this command"
-            )
+            lost = f"could not write down {len(new)} statuses ({error})"
+            self._problem = f"{lost}; they will be forgotten after this command"
             with _guard:
                 for item in new:
                     self._unwritten[item.key] = item
@@ -193,7 +192,7 @@ class StatusMemory:
             state = self._state()  # with what others wrote meanwhile
             fresh = [item for item in new if state.accepts(item)]
             if len(state.statements) + len(fresh) > MAXIMUM_STATEMENTS:
-                raise InvalidInputError(f"{self.path} may hold {MAXIMUM_STATEMENTS} statements, no more")
+                raise InvalidInputError(f"{self.path} can hold at most {MAXIMUM_STATEMENTS} statements")
             _append(self.path, fresh)
             self._compact()
 

@@ -72,8 +72,8 @@ def refusal(outcome: Outcome) -> str:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (flip, "its content is another, and its sequence is 2 as before"),
-        (longer, "its content is another, and its sequence is 2 as before"),
+        (flip, "its content changed, but its sequence is still 2"),
+        (longer, "its content changed, but its sequence is still 2"),
         (another, "another registry"),
         (older, "its sequence went back from 2 to 1"),
         (nothing_written_yet, "its sequence went back from 2 to 0"),
@@ -120,7 +120,7 @@ def test_a_registry_that_is_gone_is_no_empty_one_to_publish_into(
 ) -> None:
     path.unlink()
     more = make_artifact(tmp_path / "more", "test/el", seed=3.0)
-    assert "it is gone, and was there with sequence 2" in refusal(run("publish", more.path))
+    assert "it is gone; this machine saw it with sequence 2" in refusal(run("publish", more.path))
     assert not path.exists()
     assert run("registry", "rebuild").code == 0
     assert run("publish", more.path).code == 0
@@ -180,7 +180,7 @@ def test_a_registry_on_the_hub_is_known_by_its_place_without_its_copy(
     here.update(adding("test/da", "1.0.0"))
     shutil.rmtree(tmp_path / "here" / "registries")
     hub.recreate(REPO)
-    with pytest.raises(IntegrityError, match="it is gone, and was there with sequence 1"):
+    with pytest.raises(IntegrityError, match="it is gone; this machine saw it with sequence 1"):
         hub_registry(hub, tmp_path / "here").update(adding("evil/da", "1.0.0"))
     hub_registry(hub, tmp_path / "there").update(adding("evil/da", "1.0.0"))
     with pytest.raises(IntegrityError, match="another registry.* delete "):
@@ -195,7 +195,7 @@ def test_a_flipped_status_at_the_same_sequence_is_refused_on_the_hub(
     tree = json.loads(hub.files(REPO)["registry.json"])
     tree["adapters"]["test/da"]["1.0.0"].update(status="quarantined", reason="bad")
     hub.write(REPO, {"registry.json": registry_bytes(tree)})
-    with pytest.raises(IntegrityError, match="its content is another, and its sequence is 1 as before"):
+    with pytest.raises(IntegrityError, match="its content changed, but its sequence is still 1"):
         hub_registry(hub, tmp_path / "here").refresh()
 
 
