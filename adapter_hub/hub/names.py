@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
-from adapter_hub.formats.reference import HUB, is_hub
 from adapter_hub.files.reading import file_sha256, open_regular
 from adapter_hub.formats.canonical import sha256_hex
+from adapter_hub.formats.reference import HUB, is_hub
 
 MOST_TEXTS, LONGEST_TEXT = 200, 200  # of tags, languages, base models: how many, how many characters
 MAXIMUM_REPO = 96  # characters, as the Hub allows
