@@ -96,7 +96,7 @@ def test_what_is_not_there_is_said_with_what_is(filled: Hub, ref: str, message: 
 
 
 def test_a_reference_past_the_registry_is_not_answered_by_it(filled: Hub) -> None:
-    with pytest.raises(InvalidInputError, match="goes past the registry"):
+    with pytest.raises(InvalidInputError, match="bypasses the registry"):
         filled.version("hf://test/da")
 
 
