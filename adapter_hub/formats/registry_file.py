@@ -248,7 +248,7 @@ def parse_registry(raw: bytes, where: str) -> LoadedRegistry:
     Raises:
         InvalidInputError: not a registry, damaged as a whole, or written by a later program.
     """
-    damaged = "restore it, or run `adapter-hub registry rebuild`, which makes it again from the stores"
+    damaged = "restore it, or rebuild it from the stores with `adapter-hub registry rebuild`"
     try:
         tree = read_tree(raw, where)
     except InvalidInputError as error:

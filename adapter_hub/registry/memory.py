@@ -127,8 +127,8 @@ class Memory:
         """
         if problem := self.gone():
             raise IntegrityError(
-                f"registry {self.label}: {problem}; restore it, or run `adapter-hub registry rebuild`, which "
-                "makes it again from the stores"
+                f"registry {self.label}: {problem}; restore it, or rebuild it from the stores with "
+                "`adapter-hub registry rebuild`"
             )
 
     def refuse(self, problems: list[str], registry_id: str, *others: Path) -> IntegrityError:
