@@ -8,29 +8,23 @@ In a checkout the registry is the top-level `registry.json`; the wheel holds a c
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 EMBEDDED = "embedded"  # what a registry file calls the store that ships with the package
-
-
-@cache  # finding it takes longer than a pinned pull may
-def _here() -> Path:
-    return Path(str(files(__name__)))
+_HERE = Path(__file__).parent
 
 
 def registry_path() -> Path:
     """Return the embedded catalogue's registry file."""
-    shipped = _here() / "registry.json"
-    return shipped if shipped.exists() else _here().parents[1] / "registry.json"
+    shipped = _HERE / "registry.json"
+    return shipped if shipped.exists() else _HERE.parents[1] / "registry.json"
 
 
 def store_path() -> Path:
     """Return the folder store that the embedded catalogue's bytes are in."""
-    return _here() / "store"
+    return _HERE / "store"
 
 
 def base_model_path() -> Path:
     """Return the folder of the embedded base model."""
-    return _here() / "base_model"
+    return _HERE / "base_model"

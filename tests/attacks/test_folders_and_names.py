@@ -10,7 +10,8 @@ from command_line import Run
 from making import make_artifact
 
 from adapter_hub import embedded
-from adapter_hub.formats.reference import is_local
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.reference import AdapterRef, is_folder_of_store, is_local, parse_source
 
 COMMANDS = [["show"], ["card"], ["lineage"], ["audit"], ["diff", "mini/it"]]
 
@@ -61,3 +62,21 @@ def test_words_with_a_meaning_are_never_folders(
 @pytest.mark.parametrize("text", ["a\0b", "x" * 5000, ""])
 def test_what_no_system_can_name_is_no_folder(text: str) -> None:
     assert not is_local(text)
+
+
+def test_what_a_user_calls_an_adapter_is_a_reference_or_the_folder_of_its_manifest() -> None:
+    assert parse_source("mini/da@1.0.0") == AdapterRef("mini/da", "1.0.0")
+    assert parse_source("hf://mini/da") == AdapterRef("mini/da", hub=True)
+    assert parse_source("out/adapter.json") == parse_source("./out") == Path("out")
+    assert parse_source(Path("mini/da")) == Path("mini/da")
+    assert parse_source(AdapterRef("mini/da")) == AdapterRef("mini/da")
+    with pytest.raises(InvalidInputError, match=r"adapter name 'Out': expected namespace/name"):
+        parse_source("Out")
+
+
+@pytest.mark.parametrize(
+    ("label", "folder"),
+    [("./store", True), ("/srv/store", True), ("embedded", False), ("hf://alice", False), ("s3://a", False)],
+)
+def test_a_store_s_label_names_a_folder_unless_it_is_embedded_or_elsewhere(label: str, folder: bool) -> None:
+    assert is_folder_of_store(label) == folder
