@@ -3,7 +3,7 @@
 In the README a `console` block starts with `$ adapter-hub …`, a `python` block holds `>>>` lines; what is
 below them is what they print. Blocks of other kinds are not run. The catalogue's tables, a few rows in the
 README and all in docs/catalogue.md, are rendered from registry.json, those of docs/recipe.md from the code,
-docs/commands.md from the help texts.
+docs/commands.md from the help texts; docs/python.md is made in `python_page`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import commands_page
 import formats_page
+import python_page
 import recipe_page
 
 from adapter_hub import embedded
@@ -52,12 +53,18 @@ def catalogue(text: str) -> str:
     return with_catalogue(text, FileRegistry(embedded.registry_path(), read_only=True).adapters)
 
 
+def python_api(text: str) -> str:
+    """Return docs/python.md with every block's output and the reference as they are now."""
+    return python_page.python_page(text, _python, BLOCK)
+
+
 PAGES: Mapping[Path, Callable[[str], str]] = {
     README: readme,
     ROOT / "docs/catalogue.md": catalogue,
     ROOT / "docs/commands.md": commands_page.page,
     ROOT / "docs/recipe.md": recipe_page.with_tables,
     ROOT / "docs/formats.md": formats_page.with_tables,
+    ROOT / "docs/python.md": python_api,
 }
 
 
@@ -80,7 +87,8 @@ def _python(body: str, names: dict[str, Any]) -> str:
         with contextlib.redirect_stdout(out):
             exec(compile(example.source, str(README), "single"), names)
         lines += [
-            f"{'...' if number else '>>>'} {part}" for number, part in enumerate(example.source.splitlines())
+            f"{'...' if number else '>>>'} {part}".rstrip()
+            for number, part in enumerate(example.source.splitlines())
         ]
         lines += out.getvalue().splitlines()
     return "".join(f"{line}\n" for line in lines)
