@@ -7,6 +7,7 @@ which there are two recordings. The reference is rendered from signatures and do
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import os
@@ -40,7 +41,8 @@ PUBLIC: Mapping[str, Sequence[str]] = {
     "adapter_hub.model.base_model": ("BaseModel", "load_base_model"),
     "adapter_hub.model.loading": ("ResidentAdapter", "load_adapter"),
     "adapter_hub.model.session": ("Session",),
-    "adapter_hub.decoding.decode": ("DecodingOptions", "DecodingResult", "decode"),
+    "adapter_hub.decoding.options": ("DecodingOptions",),
+    "adapter_hub.decoding.decode": ("DecodingResult", "decode"),
 }
 
 SHOWN = {"Session": ("set_adapter", "set_adapters")}  # the others are for decoding
@@ -127,8 +129,16 @@ def summary(value: Any) -> str:
     return " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
 
 
+def described(value: type) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a record that say what they mean."""
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    return [field for field in fields if "meaning" in field.metadata]
+
+
 def attributes(value: type) -> list[tuple[str, str]]:
-    """Return what the docstring of a class says of its attributes."""
+    """Return what the fields of a class, or its docstring, say of its attributes."""
+    if meanings := [(field.name, field.metadata["meaning"]) for field in described(value)]:
+        return meanings
     _, _, section = (inspect.getdoc(value) or "").partition("\nAttributes:\n")
     body = textwrap.dedent(re.split(r"\n(?=\S)", section)[0])
     found = re.findall(r"^(\w+): (.*(?:\n +.*)*)", body, re.MULTILINE)
