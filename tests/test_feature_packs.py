@@ -89,7 +89,7 @@ def test_only_new_audio_is_computed_whatever_it_is_called_and_wherever_it_lies(
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "half of it", "nothing in it", "no pack at all"])
-def test_a_damaged_pack_is_noticed_and_computed_anew(
+def test_a_damaged_pack_is_noticed_and_computed_again(
     damage: str, tmp_path: Path, data: Path, base: BaseModel
 ) -> None:
     fresh = [e.features.tobytes() for e in prepared(data, base).examples]

@@ -83,7 +83,7 @@ def test_a_float16_training_goes_on_with_the_scale_of_its_loss(
     assert "resuming from checkpoint-9" in said
     one, other = alone.trainable.state(), resumed.trainable.state()
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-3
-    # the scale, and for how many steps it has been as it is: nine less, had it started again
+    # the scale, and the steps since it last changed: nine fewer if it had been reset
     kept = [(tmp_path / work / "checkpoint-18" / "scaler.pt").read_bytes() for work in ("whole", "crashed")]
     assert kept[0] == kept[1]
 

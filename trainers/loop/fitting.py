@@ -117,7 +117,7 @@ def fit(
     checkpoint = processes.from_main(lambda: last_checkpoint(work, kept, tell))
     if checkpoint is not None and processes.is_main:
         tell(f"resuming from {checkpoint.name}")
-    # a training that failed while its outcome was written is not trained again
+    # if only writing the result failed, the training is not repeated
     if checkpoint is None or not trainer.restore_finished(checkpoint, settings.early_stopping):
         with stop, explain_out_of_memory(SMALLER_STEPS):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
