@@ -51,9 +51,9 @@ def test_a_report_is_bound_to_function_base_model_and_data(
     base: BaseModel, danish: Transcriber, adapters: list[Artifact], tmp_path: Path
 ) -> None:
     dataset = read_dataset(write_data(tmp_path / "numbers" / "test"))
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, float]] = []
     options = EvaluationOptions(beams=2, batch_size=2)
-    report = evaluate(danish, dataset, options, lambda done, total, _: seen.append((done, total)))
+    report = evaluate(danish, dataset, options, lambda count, seconds: seen.append((count, seconds)))
     manifest = adapters[0].manifest
     assert (report.subject.name, report.subject.function_digest) == (manifest.name, manifest.function_digest)
     assert report.base_model_digest == base.digest
@@ -64,7 +64,8 @@ def test_a_report_is_bound_to_function_base_model_and_data(
     assert [row.hypothesis for row in report.rows] == [item.text for item in texts]
     assert report.words.reference_length == 6
     assert (report.primary, report.interval.unit, report.seconds) == ("wer", "speaker", 4.5)
-    assert seen == [(2, 3), (3, 3)]
+    assert [count for count, _ in seen] == [2, 1]
+    assert sum(seconds for _, seconds in seen) == pytest.approx(4.5)
     assert EvaluationReport.parse_canonical(report.to_bytes(), "report") == report
 
 
@@ -141,7 +142,7 @@ def test_nothing_is_reported_as_the_base_model_but_the_base_model(
         with pytest.raises(InvalidInputError, match="`auto` is not an adapter; name one, or base-model"):
             evaluate(routed, dataset, options)
     nameless = load_weights(base, write_peft(tmp_path / "nameless", base, seed=1))
-    with pytest.raises(InvalidInputError, match=r"nameless has no manifest, so no report can name it; make"):
+    with pytest.raises(InvalidInputError, match=r"nameless has no manifest, so no report can name it; use"):
         evaluate(Transcriber(base, FixedRoute(base, nameless)), dataset, options)
     assert evaluate(adapter_hub.load("base-model", **where), dataset, options).subject.name is None
 

@@ -69,7 +69,7 @@ def test_what_cannot_be_folded_says_why(
 ) -> None:
     token = make_pair(tmp_path / "token", base, adapters[0], kind="token", seed=21)
     with pytest.raises(
-        InvalidInputError, match="weighs the two LoRAs differently for every token, which no single"
+        InvalidInputError, match="weighs the two LoRAs differently for every token, which one"
     ):
         fold(base, token, tmp_path / "out")
     with pytest.raises(InvalidInputError, match="its method is lora; only expert pairs can be folded"):
