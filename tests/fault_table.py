@@ -261,9 +261,6 @@ def main() -> None:
     more = kills_and_races(chosen.kills)
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "hub_faults.md").write_text(report(requests, rows, seconds, more))
-    value = {"command": COMMAND, "packages": {name: version(name) for name in PACKAGES}, "trials": rows}
-    text = json.dumps(value, ensure_ascii=False)
-    (chosen.out / "hub_faults.json").write_text(text.replace('{"operation"', '\n{"operation"') + "\n")
     sys.exit(any("failure" in row for row in rows) or any("**failed**" in line for line in more))
 
 

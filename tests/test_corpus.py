@@ -21,15 +21,10 @@ from sampling import sampled
 
 from adapter_hub.trainers.makers.corpus import synthesis
 from adapter_hub.trainers.makers.corpus.noise import COLOURS, noise
-from adapter_hub.trainers.makers.corpus.numbers import LANGUAGES, is_unambiguous, spell, spellings, spoken
+from adapter_hub.trainers.makers.corpus.numbers import LANGUAGES, is_unambiguous, spell, spellings
 from adapter_hub.trainers.makers.corpus.plan import SETTINGS, SPLITS, UtteranceSpec, allowed, plan, split_of
-from adapter_hub.trainers.makers.corpus.render import fitted, render, render_many, write_corpus, write_folder
-from adapter_hub.trainers.makers.corpus.synthesis import (
-    SAMPLE_RATE,
-    SpeechRequest,
-    synthesise,
-    synthesise_many,
-)
+from adapter_hub.trainers.makers.corpus.render import fitted, render, write_corpus, write_folder
+from adapter_hub.trainers.makers.corpus.synthesis import SAMPLE_RATE, in_processes, synthesise
 from adapter_hub.trainers.makers.corpus.voices import ESPEAK_LANGUAGES, VOICES, espeak_voice, voices_of
 
 SPELLED = {
@@ -87,7 +82,7 @@ def test_espeak_reads_a_spelling_about_as_long_as_the_digits(language: str) -> N
     texts = {
         number: spell(number, language) for number in (3, 7, 14, 45, 68, 99, 127, 342, 860, 1205, 3456, 9812)
     }
-    ratios = [seconds(spoken(text, language)) / seconds(str(number)) for number, text in texts.items()]
+    ratios = [seconds(text) / seconds(str(number)) for number, text in texts.items()]
     # letter names, as of kanji, would take three times as long
     assert 0.7 < statistics.median(ratios) < 1.3
     assert min(ratios) > 0.5
@@ -157,9 +152,9 @@ def test_the_same_arguments_give_the_same_samples_whatever_was_said_before() -> 
 
 
 def test_processes_give_the_same_samples_as_one() -> None:
-    requests = [SpeechRequest(text, "pl+f3", 175, 50, 50, 3) for text in ("dwa", "sto trzy", "osiem")]
-    alone = [speech.samples.tobytes() for speech in synthesise_many(requests)]
-    assert [speech.samples.tobytes() for speech in synthesise_many(requests, processes=2)] == alone
+    specs = specs_of("test", "pl", 3)
+    alone = [samples.tobytes() for samples, _ in map(render, specs)]
+    assert [samples.tobytes() for samples, _ in in_processes(render, specs, processes=2)] == alone
 
 
 def test_a_long_data_path_is_linked_to_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +254,7 @@ def test_adaptation_is_harder_than_pretraining() -> None:
 
 def test_the_same_spec_gives_the_same_bytes_and_another_seed_other_ones() -> None:
     specs = specs_of("adaptation", count=6)
-    assert [spec for spec, _, _ in render_many(specs)] == specs
+    assert [spec for spec, _, _ in map(fitted, specs)] == specs
     for spec in specs:
         assert render(spec)[0].tobytes() == render(spec)[0].tobytes()
         assert render(replace(spec, seed=spec.seed + 1))[0].tobytes() != render(spec)[0].tobytes()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from command_line import Run
 from filelock import FileLock
+from reproductions import MINI, read
 from small_whisper import write_speech
 
 from adapter_hub.artifact.folder import Artifact
@@ -24,11 +25,9 @@ from adapter_hub.exchange.places import Places
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.registry.file import FileRegistry
-from adapter_hub.trainers.reproduction.cells import Cell, Known, Work
-from adapter_hub.trainers.reproduction.crew import Crew
-from adapter_hub.trainers.reproduction.plan import plan
-from adapter_hub.trainers.reproduction.settings import TABLES, parse_settings, settings_text
-from adapter_hub.trainers.reproduction.untouched import Neighbour, compare_beside, is_untouched
+from adapter_hub.trainers.reproduction.lora_whisper.plan import Known, cells_of
+from adapter_hub.trainers.reproduction.lora_whisper.systems import TABLES
+from adapter_hub.trainers.reproduction.lora_whisper.untouched import Neighbour, compare_beside, is_untouched
 
 CHANGES = {
     "base_languages = .*": 'base_languages = ["pl", "zh"]',
@@ -48,7 +47,7 @@ CHANGES = {
 
 def little(folder: Path) -> Path:
     """Write settings of a reproduction that takes a minute or two."""
-    text = settings_text("mini")
+    text = MINI
     for pattern, replacement in CHANGES.items():
         text = re.sub(f"^{pattern}", replacement, text, flags=re.MULTILINE)
     path = folder / "settings.toml"
@@ -65,22 +64,8 @@ def finished(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "run" / "cells").glob("*.json")}
 
 
-def workers(folder: Path) -> list[int]:
-    """Return the processes that work in a run's folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue  # it has just ended
-        if b"adapter_hub.trainers.reproduction.worker" in words and str(folder / "run").encode() in words:
-            found.append(int(path.parent.name))
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 def test_a_reproduction_that_is_killed_goes_on_and_ends_with_a_report(tmp_path: Path) -> None:
     environment = os.environ | {"ADAPTER_HUB_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command(tmp_path), cwd=tmp_path, env=environment) as process:
@@ -91,9 +76,6 @@ def test_a_reproduction_that_is_killed_goes_on_and_ends_with_a_report(tmp_path: 
             time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
     before = finished(tmp_path)
-    while workers(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
     done = subprocess.run(command(tmp_path), cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -157,7 +139,7 @@ def test_a_cell_that_fails_is_reported_and_what_depends_on_it_is_named(run: Run,
     assert "failed: speech/fr: no corpus in language 'fr': choose one of" in done.err
     assert "not run: test/E1/fr: needs speech/fr, choice:E2, choice:E3, choice:E4\n" in done.err
     last = done.err.splitlines()[-1]
-    assert last.startswith("error: 1 cells failed, ")
+    assert last.startswith("error: failed cells: 1, with ")
     assert "the first is speech/fr" in last
     assert "not measured" in (tmp_path / "run" / "README.md").read_text()
 
@@ -165,7 +147,7 @@ def test_a_cell_that_fails_is_reported_and_what_depends_on_it_is_named(run: Run,
 def test_when_time_is_up_no_cell_is_begun_and_the_report_has_gaps(run: Run, tmp_path: Path) -> None:
     done = run("reproduce", "lora-whisper", "--out", "run", "--minutes", "0", "--json")
     assert done.code == 0
-    cells = len(plan(parse_settings(settings_text("mini"), "mini"), TABLES, Known()))
+    cells = len(cells_of(read(), tuple(TABLES), Known()))
     assert f"time is up: {cells} cells left; the same command resumes\n" in done.err
     assert len(done.json["gaps"]) == cells
     assert run("reproduce", "lora-whisper", "--out", "run", "--report-only").out == "run/README.md\n"
@@ -201,44 +183,17 @@ def test_a_damaged_file_of_a_run_is_named_in_one_line(
     words = ["reproduce", "lora-whisper", "--settings", "run/settings.toml", "--out", "run", "--minutes", "0"]
     done = run(*words)
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith(f"error: run/{name}: no record of ")
+    assert done.err.splitlines()[-1].startswith(f"error: run/{name}: not a record of ")
     assert "Traceback" not in done.err
     assert (tmp_path / "run" / name).read_bytes() == content
 
 
 def test_settings_that_are_no_text_are_named_in_one_line(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_bytes(
-        settings_text("mini").replace("quarter", "Vi\xe9rtel").encode("latin-1")
-    )
+    (tmp_path / "own.toml").write_bytes(MINI.replace("quarter", "Vi\xe9rtel").encode("latin-1"))
     done = run("reproduce", "lora-whisper", "--settings", "own.toml", "--out", "run")
     assert done.code == 1
     assert done.err.startswith("error: own.toml: not TOML: ")
     assert done.err.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_a_worker_says_in_one_line_what_a_cell_was_refused_for_and_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text(little(tmp_path).read_text())
-    cell = Cell("test/E1/da", "test", Work(system="E1", languages=("da",)))
-    with Crew(tmp_path, 1, "cpu") as crew:
-        reports = []
-        for _ in range(2):
-            crew.give(1, cell, None)
-            reports.append(crew.reports.get(timeout=120))
-        assert workers(tmp_path.parent) == []  # of another folder
-    assert [report.outcome for report in reports] == [None, None]
-    assert all("spoken-numbers-da: no such folder" in report.error for report in reports)
-    assert not any("\n" in report.error for report in reports)
-
-
-def test_a_worker_that_dies_is_reported_with_its_log(tmp_path: Path) -> None:
-    cell = Cell("speech/da", "speech", Work(languages=("da",)))
-    with Crew(tmp_path, 1, "cpu") as crew:  # no settings: it cannot even begin
-        crew.give(1, cell, None)
-        report = crew.reports.get(timeout=120)
-    assert report.outcome is None
-    assert "its worker ended with exit code 1; see" in report.error
-    assert "settings.toml" in (tmp_path / "logs" / "worker-1.log").read_text()
 
 
 @pytest.fixture

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reproductions import PAPER, read
 
-from adapter_hub.trainers.full_size_recipes import recipes
 from adapter_hub.trainers.recipe import Recipe, read_recipe
-from adapter_hub.trainers.reproduction.cells import Cell, Known, Work
-from adapter_hub.trainers.reproduction.crew import Crew, share, visible_gpus
-from adapter_hub.trainers.reproduction.full_size import full_size_recipe
-from adapter_hub.trainers.reproduction.plan import plan
-from adapter_hub.trainers.reproduction.recipes import parent_training
-from adapter_hub.trainers.reproduction.settings import TABLES, Settings, parse_settings, settings_text
+from adapter_hub.trainers.reproduction.lora_whisper.plan import Known, cells_of
+from adapter_hub.trainers.reproduction.lora_whisper.recipes import RECIPES, recipe_text
+from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings
+from adapter_hub.trainers.reproduction.lora_whisper.systems import SYSTEMS, TABLES
+from adapter_hub.trainers.reproduction.workers import share, visible_gpus
 
 OWN = {
     "base_model = .*": 'base_model = "openai/whisper-large-v3"',
@@ -33,17 +31,17 @@ OWN = {
 
 
 def own() -> Settings:
-    text = settings_text("paper")
+    text = PAPER
     for pattern, replacement in OWN.items():
         text, changes = re.subn(f"^{pattern}", replacement, text, flags=re.MULTILINE)
         assert changes == 1, pattern
-    return parse_settings(text, "settings")
+    return read(text)
 
 
 def tables(settings: Settings, system: str, **work: Any) -> dict[str, Any]:
     """Return the recipe of a system's first training with such work."""
-    rates = {name: settings.rates(name)[0] for name in ("E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9")}
-    cells = plan(settings, TABLES, Known(rates, dict.fromkeys(settings.new_languages, "zh")))
+    rates = {name: settings.rates(name)[0] for name in SYSTEMS}
+    cells = cells_of(settings, tuple(TABLES), Known(rates, dict.fromkeys(settings.new_languages, "zh")))
     cell = next(
         cell
         for cell in cells
@@ -51,7 +49,7 @@ def tables(settings: Settings, system: str, **work: Any) -> dict[str, Any]:
         and cell.work.system == system
         and all(getattr(cell.work, key) == value for key, value in work.items())
     )
-    return tomllib.loads(full_size_recipe(settings, cell, parent_training(cell)))
+    return tomllib.loads(recipe_text(settings, cell))
 
 
 def languages(found: dict[str, Any], split: str) -> list[str]:
@@ -83,10 +81,9 @@ def test_base_model_gate_similarity_and_weights_are_those_of_the_settings() -> N
 
 
 def test_the_paper_s_settings_train_by_the_recipes_that_are_published() -> None:
-    settings = parse_settings(settings_text("paper"), "paper")
-    for name, text in recipes().items():
-        if not re.match(r"e\d", name):
-            continue
+    settings = read(PAPER)
+    for path in sorted((RECIPES / "lora-whisper").glob("e*.toml")):
+        name, text = path.stem, path.read_text(encoding="utf-8")
         system, _, language = name.partition("-")
         work = {"languages": (language,)} if language else {}
         found, published = tables(settings, system.upper(), **work), tomllib.loads(text)
@@ -99,9 +96,9 @@ def test_the_paper_s_settings_train_by_the_recipes_that_are_published() -> None:
 
 def test_a_recipe_of_own_settings_can_be_read(tmp_path: Path) -> None:
     settings, path = own(), tmp_path / "recipe.toml"
-    cells = plan(settings, (3,), Known())
+    cells = cells_of(settings, (3,), Known())
     for cell in (cell for cell in cells if cell.kind == "training" and cell.work.rate is not None):
-        path.write_text(full_size_recipe(settings, cell), encoding="utf-8")
+        path.write_text(recipe_text(settings, cell), encoding="utf-8")
         assert isinstance(read_recipe(path).recipe, Recipe)
 
 
@@ -135,21 +132,6 @@ def test_the_gpus_of_a_run_are_those_that_the_user_left_visible(
     if listed is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
     assert visible_gpus(device) == expected
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes in /proc")
-def test_a_worker_process_sees_its_own_gpu_and_calls_it_the_first(tmp_path: Path) -> None:
-    cell = Cell("speech/da", "speech", Work(languages=("da",)))
-    with Crew(tmp_path, 2, "cuda:1", ("5", "7")) as crew:
-        for worker, gpu in ((1, b"5"), (2, b"7")):
-            process = crew.start(worker)
-            place = Path("/proc") / str(process.pid)
-            while not (environment := (place / "environ").read_bytes()):
-                time.sleep(0.01)  # it has not begun yet
-            assert b"CUDA_VISIBLE_DEVICES=" + gpu in environment.split(b"\0")
-            assert (place / "cmdline").read_bytes().rstrip(b"\0").endswith(b"\0cuda")
-            crew.give(worker, cell, None)
-            assert crew.reports.get(timeout=120).outcome is None  # no settings: it ends
 
 
 def cores() -> int:

@@ -8,53 +8,50 @@ from pathlib import Path
 
 import pytest
 from command_line import Run
+from reproductions import MINI as TEXT
+from reproductions import PAPER, read
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.trainers.recipe import SourceTable, read_recipe
-from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Known, Work, rate_text
+from adapter_hub.trainers.reproduction.cells import CHOICE, Cell
 from adapter_hub.trainers.reproduction.choices import choose
-from adapter_hub.trainers.reproduction.full_size import data_recipe, full_size_recipe
-from adapter_hub.trainers.reproduction.plan import plan
-from adapter_hub.trainers.reproduction.recipes import recipe_text
-from adapter_hub.trainers.reproduction.settings import (
-    EXPANSION,
-    SPLITS,
-    TABLES,
-    Settings,
-    parse_settings,
-    settings_text,
-)
+from adapter_hub.trainers.reproduction.lora_whisper import LoraWhisper
+from adapter_hub.trainers.reproduction.lora_whisper.plan import Known, cells_of
+from adapter_hub.trainers.reproduction.lora_whisper.recipes import data_recipe, recipe_text
+from adapter_hub.trainers.reproduction.lora_whisper.settings import SPLITS, Settings
+from adapter_hub.trainers.reproduction.lora_whisper.systems import EXPANSION, TABLES, Work, rate_text
+from adapter_hub.trainers.reproduction.paper import paper_class, settings_text
 
-TEXT = settings_text("mini")
+ALL = tuple(TABLES)
 NEAREST = {"da": "it", "el": "pt", "cy": "pl", "ja": "zh"}
 
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return parse_settings(TEXT, "settings")
+    return read(TEXT)
 
 
 def known(settings: Settings) -> Known:
     return Known({s: settings.rates(s)[-1] for s in ("E2", "E3", "E4", "E5", "E6", *EXPANSION)}, NEAREST)
 
 
-def named(cells: list[Cell], pattern: str) -> list[Cell]:
+def named(cells: list[Cell[Work]], pattern: str) -> list[Cell[Work]]:
     return [cell for cell in cells if re.fullmatch(pattern, cell.name)]
 
 
 def test_the_number_of_cells_is_known_before_anything_is_chosen_or_measured(settings: Settings) -> None:
-    for tables in (TABLES, (2,), (3,), (4,), (5,), (3, 4), (4, 5)):
-        before = plan(settings, tables, Known())
-        halfway = plan(settings, tables, Known({"E4": settings.rates("E4")[0]}, {"da": "pt"}))
-        after = plan(settings, tables, known(settings))
+    for tables in (ALL, (2,), (3,), (4,), (5,), (3, 4), (4, 5)):
+        before = cells_of(settings, tables, Known())
+        halfway = cells_of(settings, tables, Known({"E4": settings.rates("E4")[0]}, {"da": "pt"}))
+        after = cells_of(settings, tables, known(settings))
         assert len(before) == len(halfway) == len(after)
         assert any("?" in cell.name for cell in before)
         assert not any("?" in cell.name for cell in after)
 
 
-def test_everything_that_a_cell_needs_is_a_cell_or_a_choice_of_the_plan(settings: Settings) -> None:
-    for tables in (TABLES, (2,), (3,), (4,), (5,)):
-        cells = plan(settings, tables, known(settings))
+def test_everything_that_a_cell_needs_is_a_cell_or_a_choice_of_the_cells_of(settings: Settings) -> None:
+    for tables in (ALL, (2,), (3,), (4,), (5,)):
+        cells = cells_of(settings, tables, known(settings))
         names = {cell.name for cell in cells}
         chosen = {CHOICE + cell.work.system for cell in cells if cell.work.dev}
         for cell in cells:
@@ -62,7 +59,7 @@ def test_everything_that_a_cell_needs_is_a_cell_or_a_choice_of_the_plan(settings
 
 
 def test_the_three_expansions_have_the_same_steps_grid_seeds_and_dev_sets(settings: Settings) -> None:
-    cells = plan(settings, (4,), known(settings))
+    cells = cells_of(settings, (4,), known(settings))
 
     def outline(system: str) -> set[tuple[object, ...]]:
         return {
@@ -74,8 +71,7 @@ def test_the_three_expansions_have_the_same_steps_grid_seeds_and_dev_sets(settin
     assert outline("E7") == outline("E8") == outline("E9")
     assert len(outline("E7")) == 4 * (len(settings.rates("E7")) + len(settings.training.random_seeds) - 1)
     recipes = {
-        system: recipe_text(settings, named(cells, f"{system}/da/.*seed-1")[0], "E4/it/rate-2e-3/seed-1")
-        for system in EXPANSION
+        system: recipe_text(settings, named(cells, f"{system}/da/.*seed-1")[0]) for system in EXPANSION
     }
     trainings = {text.partition("[training]")[2] for text in recipes.values()}
     loras = {text.partition("[lora]")[2].partition("[training]")[0] for text in recipes.values()}
@@ -84,7 +80,7 @@ def test_the_three_expansions_have_the_same_steps_grid_seeds_and_dev_sets(settin
 
 
 def test_no_test_set_is_decoded_before_every_learning_rate_is_chosen(settings: Settings) -> None:
-    cells = plan(settings, TABLES, known(settings))
+    cells = cells_of(settings, ALL, known(settings))
     choices = {CHOICE + f"E{number}" for number in range(2, 10)}
     tests = [cell for cell in cells if cell.kind in ("test", "untouched")]
     assert len(tests) > 80
@@ -93,10 +89,9 @@ def test_no_test_set_is_decoded_before_every_learning_rate_is_chosen(settings: S
 
 
 def test_tables_3_and_4_come_first_and_the_other_seeds_of_table_5_last(settings: Settings) -> None:
-    cells = plan(settings, TABLES, known(settings))
-    assert [cell.phase for cell in cells] == sorted(cell.phase for cell in cells)
+    cells = cells_of(settings, ALL, known(settings))
     order = {cell.name: place for place, cell in enumerate(cells)}
-    last_of_4 = max(order[cell.name] for cell in plan(settings, (3, 4), known(settings)))
+    last_of_4 = max(order[cell.name] for cell in cells_of(settings, (3, 4), known(settings)))
     ablation = named(cells, r"E8/da/from-zh/.*")
     seeds = [order[cell.name] for cell in sorted(ablation, key=lambda cell: cell.work.random_seed)]
     assert seeds == sorted(seeds)
@@ -106,7 +101,7 @@ def test_tables_3_and_4_come_first_and_the_other_seeds_of_table_5_last(settings:
 
 
 def test_full_fine_tuning_of_new_languages_goes_on_from_the_multilingual_one(settings: Settings) -> None:
-    cells = plan(settings, (4,), known(settings))
+    cells = cells_of(settings, (4,), known(settings))
     start = named(cells, f"E2/rate-{rate_text(known(settings).rates['E2'])}/seed-1")[0]
     for cell in named(cells, "E[56]/.*"):
         assert cell.work.start == start.name
@@ -117,7 +112,7 @@ def test_full_fine_tuning_of_new_languages_goes_on_from_the_multilingual_one(set
 
 
 def test_a_plan_of_table_5_alone_holds_what_it_compares(settings: Settings) -> None:
-    cells = plan(settings, (5,), known(settings))
+    cells = cells_of(settings, (5,), known(settings))
     tests = {(c.work.languages[0], c.work.system, c.work.parent) for c in cells if c.kind == "test"}
     assert tests == {
         (language, *start)
@@ -129,8 +124,8 @@ def test_a_plan_of_table_5_alone_holds_what_it_compares(settings: Settings) -> N
 
 def test_a_full_fine_tune_on_one_new_language_is_tested_on_the_base_languages_too() -> None:
     changed = TEXT.replace('new_languages = ["da", "el", "cy", "ja"]', 'new_languages = ["da"]')
-    settings = parse_settings(changed, "settings")
-    cells = plan(settings, (4,), known(settings))
+    settings = read(changed)
+    cells = cells_of(settings, (4,), known(settings))
     tested = {cell.work.languages[0] for cell in named(cells, "test/E5/.*")}
     assert tested == set(settings.languages)
 
@@ -138,12 +133,10 @@ def test_a_full_fine_tune_on_one_new_language_is_tested_on_the_base_languages_to
 @pytest.mark.parametrize("system", ["E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9"])
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_the_recipe_of_every_system_is_one_that_train_reads(tmp_path: Path, scale: str, system: str) -> None:
-    settings = parse_settings(settings_text(scale), scale)
-    write = recipe_text if scale == "mini" else full_size_recipe
-    cell = next(c for c in plan(settings, TABLES, known(settings)) if c.work.system == system and c.work.dev)
-    parent = None if cell.work.parent is None else f"E4/{cell.work.parent}/rate-2e-3/seed-1"
+    settings = read(settings_text(LoraWhisper, scale))
+    cell = next(c for c in cells_of(settings, ALL, known(settings)) if c.work.system == system and c.work.dev)
     path = tmp_path / "recipe.toml"
-    path.write_text(write(settings, cell, parent), encoding="utf-8")
+    path.write_text(recipe_text(settings, cell), encoding="utf-8")
     recipe = read_recipe(path).recipe
     assert recipe.training.peak_learning_rate == cell.work.rate
     assert recipe.adapter.name == f"reproduction/{cell.slug}"
@@ -163,7 +156,7 @@ def test_the_recipe_of_every_system_is_one_that_train_reads(tmp_path: Path, scal
 
 @pytest.mark.parametrize("language", ["pl", "da"])
 def test_at_full_size_every_split_is_opened_by_a_recipe(tmp_path: Path, language: str) -> None:
-    settings = parse_settings(settings_text("paper"), "paper")
+    settings = read(PAPER)
     for split in SPLITS:
         path = tmp_path / f"{split}.toml"
         path.write_text(data_recipe(settings, language, split), encoding="utf-8")
@@ -176,13 +169,13 @@ def test_at_full_size_every_split_is_opened_by_a_recipe(tmp_path: Path, language
 
 
 def test_recipes_that_are_not_there_are_named() -> None:
-    changed = settings_text("paper").replace('recipes = "lora-whisper"', 'recipes = "nothing"')
-    settings = parse_settings(changed, "paper")
-    cell = next(c for c in plan(settings, (3,), known(settings)) if c.kind == "training")
+    changed = PAPER.replace('recipes = "lora-whisper"', 'recipes = "nothing"')
+    settings = read(changed)
+    cell = next(c for c in cells_of(settings, (3,), known(settings)) if c.kind == "training")
     with pytest.raises(
         NotFoundError, match=r"nothing/e2\.toml: no such recipe; full_size\.recipes has to name"
     ):
-        full_size_recipe(settings, cell)
+        recipe_text(settings, cell)
 
 
 def test_the_chosen_rate_has_the_lowest_average_and_of_equals_is_the_smaller() -> None:
@@ -194,9 +187,7 @@ def test_the_chosen_rate_has_the_lowest_average_and_of_equals_is_the_smaller() -
     assert not replace(choice, rate=2e-3).at_the_edge
 
 
-def test_a_cell_travels_as_json() -> None:
-    work = Work("E8", ("da",), 1e-3, 2, "it", 8, dev=("da", "el"))
-    assert Work.from_json(work.to_json()) == work
+def test_rates_are_named_as_people_write_them() -> None:
     assert rate_text(1e-4) == "1e-4"
 
 
@@ -210,36 +201,38 @@ def test_a_cell_travels_as_json() -> None:
         ("ja = 600\n", "", "speech.test: no number for ja"),
         ('"ja"]', '"ja", "pl"]', "pl: both a base and a new language"),
         ("ranks = [2, 4, 8, 12, 16]", "ranks = [2, 4]", "lora.rank, 8, is missing"),
-        ("tables = [2, 3, 4, 5]", "tables = [1]", "tables: 1 is none of 2, 3, 4, 5"),
-        ('language = "pl"', 'language = "da"', "'da' is no base language"),
+        ("tables = [2, 3, 4, 5]", "tables = [1]", "tables: 1 is not one of 2, 3, 4, 5"),
+        ('language = "pl"', 'language = "da"', "'da' is not a base language"),
         ("random_seed = 1\ndev", "random_seed = -1\ndev", "speech.random_seed"),
         ("segments = 200\nrandom_seed = 1", "segments = 200\nrandom_seed = -1", "similarity.random_seed"),
         ("random_seed = 0\n", "random_seed = -1\n", "statistics.random_seed"),
         ("random_seeds = [1, 2, 3, 4]", "random_seeds = [1, 4294967296]", "training.random_seeds.1"),
-        ("random_seeds = [1, 2, 3, 4]", "random_seeds = [1, 2, 1]", "random_seeds: 1 is there twice"),
+        ("random_seeds = [1, 2, 3, 4]", "random_seeds = [1, 2, 1]", "random_seeds: 1 occurs twice"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(before: str, after: str, message: str) -> None:
     assert before in TEXT
     with pytest.raises(InvalidInputError, match=re.escape(message)) as caught:
-        parse_settings(TEXT.replace(before, after, 1), "settings.toml")
+        read(TEXT.replace(before, after, 1))
     assert "\n" not in str(caught.value)
 
 
 def test_settings_have_speech_to_synthesise_or_recipes_and_not_both() -> None:
-    paper = settings_text("paper")
+    paper = PAPER
     speech = "\n[speech]\nrandom_seed = 0\ndev = 1\ntest = {}\ntrain = {}\n"
     with pytest.raises(
         InvalidInputError, match="exactly one of .speech., to be synthesised, and .full_size."
     ):
-        parse_settings(paper + speech, "settings.toml")
+        read(paper + speech)
     with pytest.raises(InvalidInputError, match="full_size.hours: no number for ja"):
-        parse_settings(paper.replace("ja = 7.4\n", ""), "settings.toml")
+        read(paper.replace("ja = 7.4\n", ""))
 
 
-def test_a_scale_without_settings_is_refused() -> None:
+def test_a_paper_or_a_scale_that_is_not_known_is_refused() -> None:
     with pytest.raises(NotFoundError, match="choose one of mini, paper"):
-        settings_text("huge")
+        settings_text(LoraWhisper, "huge")
+    with pytest.raises(NotFoundError, match="not a paper that can be reproduced; choose one of lora-whisper"):
+        paper_class("whisper")
 
 
 def test_a_dry_run_prints_the_cells_and_their_sizes_and_makes_nothing(run: Run, tmp_path: Path) -> None:
@@ -255,11 +248,11 @@ def test_a_dry_run_prints_the_cells_and_their_sizes_and_makes_nothing(run: Run, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "x", "--tables", "1"], "table 1: none that can be reproduced; choose among 2, 3, 4, 5"),
+        (["--out", "x", "--tables", "1"], "table 1: cannot be reproduced; choose among 2, 3, 4, 5"),
         (["--out", "x", "--tables", "two"], "--tables 'two': expected numbers, like 3,4"),
         ([], "--out is missing"),
-        (["--out", "x", "--report-only"], "no run of a reproduction; start one without --report-only"),
-        (["--out", "."], "exists and is no run of a reproduction"),
+        (["--out", "x", "--report-only"], "not a run of a reproduction; start one without --report-only"),
+        (["--out", "."], "exists and is not a run of a reproduction"),
         (["--out", "x", "--settings", "nothing.toml"], "nothing.toml: no settings of a reproduction"),
     ],
 )

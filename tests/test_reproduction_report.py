@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reproductions
+from reproductions import MINI, write_report
 
 from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.formats.claims import EvaluationReport
-from adapter_hub.trainers.reproduction.cells import Cell
-from adapter_hub.trainers.reproduction.queueing import Queue
-from adapter_hub.trainers.reproduction.report import write_report
+from adapter_hub.trainers.reproduction.cells import Cell, Outcome
+from adapter_hub.trainers.reproduction.lora_whisper import LoraWhisper
+from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings
+from adapter_hub.trainers.reproduction.lora_whisper.systems import Work
 from adapter_hub.trainers.reproduction.run import Run
-from adapter_hub.trainers.reproduction.settings import TABLES, settings_text
-from adapter_hub.trainers.reproduction.working import Outcome
 
 RATES = {"E1": 30, "E2": 25, "E3": 10, "E4": 12, "E5": 40, "E6": 35, "E7": 30, "E8": 20, "E9": 20}  # per cent
 SIMILAR = {"da": "it", "el": "pt", "cy": "pl", "ja": "zh"}
@@ -47,20 +48,22 @@ def report(rate: int, language: str) -> EvaluationReport:
     )  # fmt: skip
 
 
-THREE_SEEDS = re.sub(r"random_seeds = .*", "random_seeds = [1, 2, 3]", settings_text("mini"))
+THREE_SEEDS = re.sub(r"random_seeds = .*", "random_seeds = [1, 2, 3]", MINI)
 
 
-def outcome(run: Run, cell: Cell) -> Outcome:
+def outcome(run: Run, cell: Cell[Work]) -> Outcome:
     """Return what a cell might have found."""
+    settings = run.paper.settings
+    assert isinstance(settings, Settings)
     work, language = cell.work, cell.work.languages[0]
     if cell.kind == "speech":
         return {"hours": {"train": 1.5, "dev": 0.1, "test": 0.25}, "utterances": {}}
     if cell.kind == "similarity":
-        scores = {k: float(k == SIMILAR[language]) for k in run.settings.base_languages}
+        scores = {k: float(k == SIMILAR[language]) for k in settings.base_languages}
         found = {"scores": scores, "mean_probabilities": scores, "segments": 9}
         return {"similarity": found, "nearest": SIMILAR[language]}
     if cell.kind == "training":
-        rates = run.settings.rates(work.system)
+        rates = settings.rates(work.system)
         dev = dict.fromkeys(work.dev, 0.1 if work.rate == rates[0] else 0.2)
         return {"parameters": 1000 * (work.rank or 1), "steps": 10, "training_seconds": 5.0, "dev": dev}
     if cell.kind == "untouched":
@@ -70,7 +73,7 @@ def outcome(run: Run, cell: Cell) -> Outcome:
     rate = RATES[work.system]
     if work.system == "E8" and work.parent != SIMILAR[language]:
         rate = 33
-    if work.system == "E4" and work.rank != run.settings.lora.rank:
+    if work.system == "E4" and work.rank != settings.lora.rank:
         rate = 20
     rate += (work.random_seed == 2) - (work.random_seed == 3)
     found = report(rate, language)
@@ -80,22 +83,14 @@ def outcome(run: Run, cell: Cell) -> Outcome:
     return {"value": found.value, "metric": found.primary, "report": path.name}
 
 
-def make_up(folder: Path, wanted: Callable[[Cell], bool] = lambda _: True) -> Run:
-    """Return a run whose cells, as far as they are wanted, are finished."""
-    run = Run.start(folder, THREE_SEEDS, "mini")
-    queue = Queue(run, TABLES, lambda _: None)
-    queue.look()
-    while ready := [c for c in queue.cells if wanted(c) and c.name not in queue.finished and queue.ready(c)]:
-        for cell in ready:
-            run.finish(cell, run.key(cell, queue.recipe(cell)), 2.0, outcome(run, cell))
-        queue.look()
-    return run
+def make_up(folder: Path, wanted: Callable[[Cell[Work]], bool] = lambda _: True) -> Run:
+    return reproductions.make_up(folder, THREE_SEEDS, outcome, wanted)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = make_up(tmp_path_factory.mktemp("reports") / "whole")
-    write_report(run, TABLES, lambda _: None)
+    write_report(run)
     return run
 
 
@@ -163,7 +158,7 @@ def test_a_difference_in_one_bit_is_forgetting(tmp_path: Path) -> None:
     record = json.loads(path.read_bytes())
     record["outcome"]["different_logits"] = 1
     path.write_text(json.dumps(record))
-    write_report(Run.open(run.folder), (4,), lambda _: None)
+    write_report(Run.open(LoraWhisper, run.folder, (4,)))
     verdicts = [item["verdict"] for item in numbers(run)["orderings"] if "untouched" in item["claim"]]
     assert verdicts == ["not held"]
 
@@ -174,8 +169,8 @@ def test_results_hold_every_number_of_the_tables(whole: Run) -> None:
     assert found["systems"]["E7"]["languages"]["ja"]["metric"] == "cer"
     assert found["systems"]["E8"]["averages"]["new"]["mean"] == pytest.approx(0.2)
     assert found["forgetting"]["E5"]["change"] == pytest.approx(15.0)
-    assert found["choices"]["E7"]["rate"] == whole.settings.rates("E7")[0]
-    assert found["training_times"]["E4"]["seconds_a_step"] == pytest.approx(0.5)
+    assert found["choices"]["E7"]["rate"] == reproductions.read().rates("E7")[0]
+    assert found["training_times"]["E4"]["seconds_per_step"] == pytest.approx(0.5)
     changes = {(c["system"], c["against"]): (c["change"], c["paper"]) for c in found["relative_changes"]}
     assert changes["E8", "E7"] == (pytest.approx(20 / 30 - 1), pytest.approx(-0.0496, abs=1e-4))
     assert changes["E5", "E2"] == (pytest.approx(0.6), pytest.approx(1.7646, abs=1e-4))
@@ -184,7 +179,7 @@ def test_results_hold_every_number_of_the_tables(whole: Run) -> None:
 
 def test_a_partial_run_is_reported_with_gaps(tmp_path: Path) -> None:
     run = make_up(tmp_path / "run", lambda cell: cell.kind != "test" or cell.work.system in ("E1", "E4"))
-    write_report(run, TABLES, lambda _: None)
+    write_report(run)
     assert row(run, "Table 3", "E3")[4:] == ["…"] * 5
     assert row(run, "Table 3", "E4")[4:] == ["**12.00**"] * 5
     assert "cells are not finished" in (run.folder / "README.md").read_text(encoding="utf-8")
@@ -195,14 +190,14 @@ def test_a_partial_run_is_reported_with_gaps(tmp_path: Path) -> None:
 
 def test_a_run_that_has_only_begun_can_be_reported(tmp_path: Path) -> None:
     run = make_up(tmp_path / "run", lambda _: False)
-    write_report(run, TABLES, lambda _: None)
+    write_report(run)
     assert row(run, "Table 5", "DA")[1:] == ["…"] * 6
 
 
 def test_the_report_says_which_plots_there_are_or_how_to_get_them(whole: Run, tmp_path: Path) -> None:
     said: list[str] = []
-    run = Run.open(whole.folder)
-    write_report(run, TABLES, said.append)
+    run = Run.open(LoraWhisper, whole.folder)
+    write_report(run, said.append)
     text = (run.folder / "README.md").read_text(encoding="utf-8")
     drawn = sorted(path.name for path in run.folder.glob("*.svg"))
     if drawn:
@@ -219,11 +214,10 @@ def test_a_finished_cell_whose_inputs_changed_counts_no_more(tmp_path: Path) -> 
     path = run.folder / "cells" / "speech-da.json"
     record = json.loads(path.read_bytes())
     path.write_text(json.dumps(record | {"key": "of another plan"}))
-    queue = Queue(Run.open(run.folder), TABLES, lambda _: None)
-    queue.look()
-    assert "speech/da" not in queue.finished
-    assert "similarity/da" not in queue.finished  # it needs the speech
-    assert "similarity/el" in queue.finished
+    found = Run.open(LoraWhisper, run.folder).outcomes
+    assert "speech/da" not in found
+    assert "similarity/da" not in found  # it needs the speech
+    assert "similarity/el" in found
 
 
 def test_choices_are_written_down_with_their_time_and_kept(tmp_path: Path) -> None:
@@ -231,19 +225,19 @@ def test_choices_are_written_down_with_their_time_and_kept(tmp_path: Path) -> No
     noted = json.loads((run.folder / "choices.json").read_bytes())
     assert sorted(noted) == [f"E{number}" for number in range(2, 10)]
     before = (run.folder / "choices.json").read_bytes()
-    Queue(Run.open(run.folder), TABLES, lambda _: None).look()
+    Run.open(LoraWhisper, run.folder).note_choices()
     assert (run.folder / "choices.json").read_bytes() == before
 
 
 def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
-    Run.start(tmp_path / "run", settings_text("mini"), "mini")
-    Run.start(tmp_path / "run", "# a comment changes nothing\n" + settings_text("mini"), "mini")
+    Run.start(LoraWhisper, tmp_path / "run", MINI, "mini")
+    Run.start(LoraWhisper, tmp_path / "run", "# a comment changes nothing\n" + MINI, "mini")
     with pytest.raises(ConflictError, match="a run of other settings .mini. than mine; choose another --out"):
-        Run.start(tmp_path / "run", settings_text("mini").replace("dev = 100", "dev = 90"), "mine")
+        Run.start(LoraWhisper, tmp_path / "run", MINI.replace("dev = 100", "dev = 90"), "mine")
 
 
 def test_a_broken_record_is_named(tmp_path: Path) -> None:
     run = make_up(tmp_path / "run", lambda cell: cell.kind == "speech")
     (run.folder / "cells" / "speech-da.json").write_text("{")
-    with pytest.raises(InvalidInputError, match="speech-da.json: no record of a cell; remove it"):
-        Run.open(run.folder)
+    with pytest.raises(InvalidInputError, match="speech-da.json: not a record of a cell; remove it"):
+        Run.open(LoraWhisper, run.folder)

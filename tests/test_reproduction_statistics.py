@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from reproductions import PAPER, read
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.trainers.reproduction.cells import Known
 from adapter_hub.trainers.reproduction.comparing import (
     Difference,
     Resampler,
@@ -17,12 +17,14 @@ from adapter_hub.trainers.reproduction.comparing import (
     difference,
     interval,
 )
-from adapter_hub.trainers.reproduction.findings import Findings
-from adapter_hub.trainers.reproduction.orderings import orderings
-from adapter_hub.trainers.reproduction.settings import TABLES, paper_numbers, parse_settings, settings_text
-from adapter_hub.trainers.reproduction.shapes import lora_parameters
+from adapter_hub.trainers.reproduction.lora_whisper.findings import Findings
+from adapter_hub.trainers.reproduction.lora_whisper.orderings import orderings
+from adapter_hub.trainers.reproduction.lora_whisper.plan import Known
+from adapter_hub.trainers.reproduction.lora_whisper.settings import paper_numbers
+from adapter_hub.trainers.reproduction.lora_whisper.shapes import lora_parameters
+from adapter_hub.trainers.reproduction.lora_whisper.systems import TABLES
 
-TestScore.__test__ = False  # type: ignore[attr-defined] - no test, whatever pytest makes of its name
+TestScore.__test__ = False  # type: ignore[attr-defined] - not a test, whatever pytest makes of its name
 
 
 def score(errors: Sequence[float], lengths: list[int] | None = None, names: str = "abcdefgh") -> TestScore:
@@ -167,8 +169,8 @@ def test_the_parameters_of_the_embedded_model_are_those_of_its_published_adapter
 
 
 def test_every_claim_that_is_called_the_paper_s_holds_on_the_paper_s_numbers() -> None:
-    paper, settings = paper_numbers(), parse_settings(settings_text("paper"), "settings")
-    found = Findings(settings, TABLES, [], {}, Known(), {})
+    paper, settings = paper_numbers(), read(PAPER)
+    found = Findings(settings, tuple(TABLES), [], {}, Known(), {})
     for name in ("E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9"):
         rates = paper["base"].get(name, {}) | paper["new"].get(name, {})
         found.systems[name] = printed(name, rates)

@@ -12,6 +12,7 @@ from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import table
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.trainers.reproduction import PAPERS
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
@@ -24,7 +25,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 @click.command()
-@click.argument("paper", type=click.Choice(["lora-whisper"]))
+@click.argument("paper", type=click.Choice(list(PAPERS)))
 @click.option(
     "--scale",
     type=click.Choice(["mini", "paper"]),
@@ -78,6 +79,7 @@ def reproduce(
     from adapter_hub.trainers.reproduction import reproducing
 
     wanted = reproducing.ReproduceOptions(
+        paper=paper,
         scale=scale,
         settings=file,
         jobs=jobs,
@@ -101,7 +103,7 @@ def reproduce(
             "--out is missing: expected the folder of the run, like --out runs/lora-whisper"
         )
     if report_only:
-        report = reproducing.rebuild_report(out, wanted.tables, tell=echo_note)
+        report = reproducing.rebuild_report(out, wanted, tell=echo_note)
     else:
         report = reproducing.reproduce(out, wanted, tell=echo_note)
     if as_json:

@@ -27,7 +27,12 @@ SEEDS = ("pl", "pt", "it", "zh")  # trained first: the others may start from the
 
 
 def speech(work: Path, language: str) -> Path:
-    """Return the folder of a language's speech, synthesised if it is not there yet."""
+    """Return the folder of a language's speech, synthesised if it is not there yet.
+
+    Args:
+        work: folder for speech and runs.
+        language: BCP 47.
+    """
     folder = work / "speech" / f"spoken-numbers-{language}"
     write_corpus(folder, language, SIZES, processes=os.cpu_count() or 1, progress=lambda *_: None)
     return folder
@@ -43,7 +48,12 @@ def run(*arguments: str) -> None:
 
 
 def make(work: Path, name: str) -> None:
-    """Train, publish and evaluate one recipe of the catalogue, unless it is published."""
+    """Train, publish and evaluate one recipe of the catalogue, unless it is published.
+
+    Args:
+        work: folder for speech and runs.
+        name: of the recipe, without `.toml`.
+    """
     recipe = work / f"{name}.toml"
     shutil.copyfile(RECIPES / recipe.name, recipe)
     adapter = read_recipe(recipe).recipe.adapter

@@ -1,77 +1,41 @@
-"""Cells: the pieces of a reproduction that are run, finished, and kept one by one.
+"""Cells: the pieces of a reproduction that are run, finished and kept one by one.
 
-A cell is one training with the evaluations that its learning rate is chosen by, one evaluation on a test
-set, or one of the measurements around them. Its name says what it is; it runs when the cells and choices
-that it needs are there.
+A cell is one training, one evaluation or one measurement. It runs when everything that it needs is there:
+other cells, and choices, which follow from finished cells.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
-Kind = Literal["speech", "similarity", "training", "test", "untouched"]
-CHOICE = "choice:"  # a need: the learning rate of a system is chosen
+from adapter_hub.trainers.reproduction.choices import Choice
 
-
-@dataclass(frozen=True)
-class Work:
-    """What a cell does; fields that do not belong to its kind keep their defaults.
-
-    Attributes:
-        system: E1 to E9; the sweep of ranks is E4's.
-        languages: trained on, tested on, rendered or measured.
-        rate: peak learning rate; None as long as it is not chosen.
-        random_seed: of the training.
-        parent: the base language that E8, E9 and the ablation start from; None before it is known.
-        rank: of the LoRA.
-        start: the training whose model E5 and E6 go on from.
-        replay: base languages of which a share is trained on again.
-        dev: languages whose dev sets are decoded after the training.
-        of: the training that is tested.
-    """
-
-    system: str = ""
-    languages: tuple[str, ...] = ()
-    rate: float | None = None
-    random_seed: int = 0
-    parent: str | None = None
-    rank: int = 0
-    start: str | None = None
-    replay: tuple[str, ...] = ()
-    dev: tuple[str, ...] = ()
-    of: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data; with `from_json` it makes the same work again."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Work:
-        """Return what `to_json` wrote."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**fields)
+CHOICE = "choice:"  # a need: the choice of this name is made
+Outcome = dict[str, Any]  # what a finished cell found, as JSON holds it
+Outcomes = Mapping[str, Outcome]  # by the name of the cell
+NAMESPACE, VERSION = "reproduction", "1.0.0"  # of the adapters that trainings make
+WorkT = TypeVar("WorkT")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A piece of work with its place in the queue.
+class Cell(Generic[WorkT]):
+    """A piece of work.
 
     Attributes:
-        name: unique, like `E8/da/from-pl/rate-2e-3/seed-1`.
+        name: unique, like `E8/da/from-pl/rate-2e-3/seed-1`; with a `?` while something in it is not known.
         kind: what is done.
-        work: with what.
+        work: with what: a dataclass of the paper's own, of plain values.
         needs: names of cells, and choices (`choice:E8`), that come before it.
-        phase: lower ones run first.
-        effort: about how many seconds it takes on one core, for the time left.
+        effort: about how many seconds it takes, for the time left.
     """
 
     name: str
-    kind: Kind
-    work: Work
+    kind: str
+    work: WorkT
     needs: tuple[str, ...] = ()
-    phase: int = 0
     effort: float = 1.0
 
     @property
@@ -80,17 +44,38 @@ class Cell:
         return slug_of(self.name)
 
 
-@dataclass
-class Known:
-    """What a plan learns while it runs.
+@dataclass(frozen=True)
+class Plan(Generic[WorkT]):
+    """The cells of some tables, as far as they are known.
 
     Attributes:
-        rates: the chosen learning rate of each system.
-        nearest: the most similar base language of each new one.
+        cells: in the order in which they run. Their number does not change from plan to plan.
+        choices: that have been made, by name.
+        hopeless: why the rest cannot be done, in one line, like that every value tried for a choice diverged.
     """
 
-    rates: dict[str, float] = field(default_factory=dict)
-    nearest: dict[str, str] = field(default_factory=dict)
+    cells: Sequence[Cell[WorkT]] = ()
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+    hopeless: str = ""
+
+    def missing(self, cell: Cell[WorkT], outcomes: Outcomes) -> list[str]:
+        """Return which of a cell's needs are not there.
+
+        Args:
+            cell: of the plan.
+            outcomes: of finished cells.
+        """
+        chosen = {CHOICE + name for name in self.choices}
+        return [need for need in cell.needs if need not in outcomes and need not in chosen]
+
+    def ready(self, cell: Cell[WorkT], outcomes: Outcomes) -> bool:
+        """Whether everything that a cell needs is known and there.
+
+        Args:
+            cell: of the plan.
+            outcomes: of finished cells.
+        """
+        return "?" not in cell.name and not self.missing(cell, outcomes)
 
 
 def slug_of(name: str) -> str:
@@ -102,13 +87,6 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def rate_text(rate: float | None) -> str:
-    """Return a learning rate as names show it.
-
-    >>> rate_text(0.002), rate_text(0.00015), rate_text(None)
-    ('2e-3', '1.5e-4', '?')
-    """
-    if rate is None:
-        return "?"
-    mantissa, _, exponent = f"{rate:.6e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+def adapter_ref(training: str) -> str:
+    """Return `namespace/name@version` of the adapter that a training cell makes."""
+    return f"{NAMESPACE}/{slug_of(training)}@{VERSION}"

@@ -93,7 +93,12 @@ class System:
         return fmean(known) if known and len(known) == len(values) else None
 
     def only(self, language: str, seeds: Collection[int]) -> Mapping[int, TestScore]:
-        """Return the scores of some seeds on a language."""
+        """Return the scores of some seeds on a language.
+
+        Args:
+            language: of the test set.
+            seeds: those to keep.
+        """
         return {seed: score for seed, score in self.scores[language].items() if seed in seeds}
 
 
@@ -145,7 +150,12 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float], languages: int) -> list[Spread]:
-        """Return the part of an average over so many languages; none where one seed tells of no spread."""
+        """Return the part of an average over so many languages; none for a single seed, which has no spread.
+
+        Args:
+            values: one for each seed.
+            languages: how many the average is over.
+        """
         if len(values) < 2:
             return []
         return [cls(variance(values) / len(values) / languages**2, len(values) - 1)]
@@ -153,6 +163,10 @@ class Spread:
 
 def common_blocks(scores: Collection[TestScore], where: str) -> tuple[str, ...]:
     """Return the blocks of some tests.
+
+    Args:
+        scores: at least one.
+        where: which tests, for the message.
 
     Raises:
         InvalidInputError: they are not the same ones; `where` says which tests.
@@ -178,6 +192,10 @@ class Resampler:
 
     def rates(self, scores: Collection[TestScore], where: str) -> Array:
         """Return the mean rate of some models on one test set in every draw of speakers, `[resamples]`.
+
+        Args:
+            scores: of one test set.
+            where: which tests, for the message.
 
         Raises:
             InvalidInputError: see `common_blocks`.
@@ -208,7 +226,13 @@ class Resampler:
 
 
 def interval(sampler: Resampler, system: System, languages: Sequence[str]) -> tuple[float, float]:
-    """Return the 95 % interval of a system's average."""
+    """Return the 95 % interval of a system's average.
+
+    Args:
+        sampler: of speakers and seeds.
+        system: whose average.
+        languages: that the average is over.
+    """
     rates, parts = [], []
     for language in languages:
         rates.append(sampler.rates(system.scores[language].values(), f"{system.name}, {language}"))
@@ -221,6 +245,12 @@ def difference(sampler: Resampler, one: System, other: System, languages: Sequen
     """Return the difference of two averages, or None where something is not measured.
 
     Where both systems have several seeds, those that both have are compared, each with itself.
+
+    Args:
+        sampler: of speakers and seeds.
+        one: whose average counts positively.
+        other: whose average is subtracted.
+        languages: that the averages are over.
     """
     if one.average(languages) is None or other.average(languages) is None:
         return None

@@ -1,8 +1,9 @@
-"""`adapter-hub reproduce`: run the cells of the tables, then write the report.
+"""`adapter-hub reproduce`: run the cells of a paper's tables, several at a time, then write the report.
 
-    reproduce(Path("runs/lora-whisper"), ReproduceOptions(jobs=2), tell=print)
+    reproduce(Path("runs/lora-whisper"), ReproduceOptions("lora-whisper", jobs=2), tell=print)
 
-Kill it whenever you like; the same command resumes.
+Kill it whenever you like: the same command resumes. A cell that fails is reported and the run goes on; what
+depends on it is named at the end. Nothing finished is done again.
 """
 
 from __future__ import annotations
@@ -10,39 +11,40 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
+from adapter_hub.errors import AdapterHubError, ConflictError
 from adapter_hub.packages import package_versions
 from adapter_hub.reporting import Tell
 from adapter_hub.trainers.provenance import code_revision
-from adapter_hub.trainers.reproduction.cells import Known
-from adapter_hub.trainers.reproduction.crew import Crew, visible_gpus
-from adapter_hub.trainers.reproduction.plan import plan
-from adapter_hub.trainers.reproduction.queueing import Queue
-from adapter_hub.trainers.reproduction.report import write_report
-from adapter_hub.trainers.reproduction.run import Run
-from adapter_hub.trainers.reproduction.settings import TABLES, Settings, parse_settings, settings_text
+from adapter_hub.trainers.reproduction.cells import Cell, Outcome
+from adapter_hub.trainers.reproduction.paper import PaperSettings, paper_class, settings_text
+from adapter_hub.trainers.reproduction.run import Run, chosen_tables
+from adapter_hub.trainers.reproduction.workers import Answer, Workers, visible_gpus
 
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """How to reproduce.
+    """What to reproduce, and how.
 
     Attributes:
-        scale: `mini` or `paper`.
+        paper: one of `PAPERS`.
+        scale: one of the paper's, like `mini` or `paper`.
         settings: another settings file instead of the scale's.
         jobs: worker processes.
-        tables: some of 2, 3, 4, 5; None for all of the settings'.
+        tables: some of the settings'; None for all of them.
         minutes: after which no further cell is begun; None for no limit.
         device: torch's name; None for a GPU if there is one.
         command: to be noted in the report.
     """
 
+    paper: str = "lora-whisper"
     scale: str = "mini"
     settings: Path | None = None
     jobs: int = 2
@@ -51,13 +53,18 @@ class ReproduceOptions:
     device: str | None = None
     command: str = ""
 
+    @property
+    def where(self) -> str:
+        """What to call the settings in errors."""
+        return str(self.settings or f"settings of scale {self.scale}")
+
 
 def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
     """Run what is not finished yet, and write the report.
 
     Args:
         folder: new, or of an interrupted run of the same settings.
-        options: how.
+        options: what, and how.
         tell: receives lines of progress.
 
     Returns:
@@ -65,88 +72,139 @@ def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
 
     Raises:
         ConflictError: another run works in the folder, or it is something else.
-        AdapterHubError: cells failed, or every learning rate of a system diverged; the report with gaps is
-            written nevertheless.
+        AdapterHubError: cells failed, or the plan is hopeless; the report with gaps is written nevertheless.
     """
-    where = str(options.settings or f"settings of scale {options.scale}")
-    run = Run.start(folder, settings_text(options.scale, options.settings), where)
-    tables = chosen_tables(run.settings, options.tables)
+    paper = paper_class(options.paper)
+    text = settings_text(paper, options.scale, options.settings)
+    run = Run.start(paper, folder, text, options.where, options.tables)
     try:
         with FileLock(folder / "lock", timeout=0):
-            queue = _run(run, options, tables, tell)
-            report = write_report(run, tables, tell)
+            run = Run.open(paper, folder, options.tables)  # another run may just have ended
+            run.note_start(_provenance(options, run))
+            failed = work_through(run, options, tell)
+            report = run.paper.report(run, tell)
     except Timeout:
         raise ConflictError(f"{folder}: another run works there; wait, or choose another --out") from None
     tell(f"report: {report}")
-    if hopeless := queue.hopeless():
+    if run.plan.hopeless:
+        raise AdapterHubError(run.plan.hopeless)
+    if failed:
+        blocked = sum(bool(run.plan.missing(cell, run.outcomes)) for cell in run.left(failed))
+        first, reason = next(iter(failed.items()))
         raise AdapterHubError(
-            f"every learning rate of {', '.join(hopeless)} diverged, so nothing can be tested; try lower "
-            "peak_learning_rates with another --out, or look for broken audio with `adapter-hub data check`"
-        )
-    if queue.failed:
-        blocked = [c.name for c, reason in queue.left() if reason.startswith("needs ")]
-        first, reason = next(iter(queue.failed.items()))
-        raise AdapterHubError(
-            f"{len(queue.failed)} cells failed, {len(blocked)} depend on them; the first is {first}: "
-            f"{reason}; run the same command to try them again"
+            f"failed cells: {len(failed)}, with {blocked} that depend on them; the first is {first}: "
+            f"{reason}; run the same command to try again"
         )
     return report
 
 
-def _run(run: Run, options: ReproduceOptions, tables: Sequence[int], tell: Tell) -> Queue:
-    revision, dirty = code_revision()
-    run.note_start(
-        {
-            "command": options.command,
-            "tables": list(tables),
-            "jobs": options.jobs,
-            "code_revision": revision,
-            "dirty": dirty,
-            "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} logical cores",
-            "packages": package_versions(),
-        }
-    )
-    stop = None if options.minutes is None else 60 * options.minutes
-    queue = Queue(run, tables, tell, stop_after=stop)
-    with Crew(run.folder, options.jobs, options.device, visible_gpus(options.device)) as crew:
-        queue.work_through(crew)
-    left = list(queue.left())
-    for cell, reason in left:
-        if reason.startswith("needs ") and queue.failed:
-            tell(f"not run: {cell.name}: {reason}")
-    if left and not queue.failed and not queue.hopeless():
-        tell(f"time is up: {len(left)} cells left; the same command resumes")
-    return queue
+def work_through(run: Run, options: ReproduceOptions, tell: Tell) -> dict[str, str]:
+    """Run every cell that can be run, each as soon as what it needs is there.
 
+    Args:
+        run: opened, and locked.
+        options: how.
+        tell: receives a line for every cell.
 
-def rebuild_report(folder: Path, tables: tuple[int, ...] | None, *, tell: Tell) -> Path:
-    """Write the report again from what is finished, without running anything."""
-    run = Run.open(folder)
-    return write_report(run, chosen_tables(run.settings, tables), tell)
-
-
-def chosen_tables(settings: Settings, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the tables of a run.
-
-    Raises:
-        InvalidInputError: one that the paper does not have, or the settings leave out.
+    Returns:
+        Why cells failed, by name.
     """
-    if wanted is None:
-        return tuple(sorted(set(settings.tables)))
-    for number in wanted:
-        if number not in settings.tables:
-            known = ", ".join(str(n) for n in TABLES if n in settings.tables)
-            raise InvalidInputError(f"table {number}: none that can be reproduced; choose among {known}")
-    return tuple(sorted(set(wanted)))
+    _look(run, tell)
+    tell(f"{len(run.outcomes)} of {len(run.plan.cells)} cells are finished")
+    failed: dict[str, str] = {}
+    end = inf if options.minutes is None else time.monotonic() + 60 * options.minutes
+    spent = estimated = 0.0  # seconds of the cells that were run now
+    gpus = visible_gpus(options.device)
+    with Workers(run.paper, run.folder, options.jobs, options.device, gpus) as workers:
+        while True:
+            while workers.idle and time.monotonic() < end:
+                cell = run.next(failed.keys() | workers.busy)
+                if cell is None:
+                    break
+                workers.give(cell, run.paper.recipe(cell))
+            if not workers.busy:
+                break
+            for cell, answer in workers.answers():
+                if answer.outcome is None:
+                    failed[cell.name] = answer.error
+                    tell(f"failed: {cell.name}: {answer.error}")
+                    continue
+                run.finish(cell, answer.seconds, answer.outcome)
+                _look(run, tell)
+                spent, estimated = spent + answer.seconds, estimated + cell.effort
+                factor = spent / max(estimated, 1e-9) / options.jobs
+                tell(_line(run, cell, answer, factor * sum(c.effort for c in run.left(failed))))
+    _tell_of_the_rest(run, failed, tell)
+    return failed
 
 
-def planned(options: ReproduceOptions) -> tuple[Settings, list[tuple[str, str, float]]]:
-    """Return the settings and the cells of a plan: kind, name, estimated seconds."""
-    where = str(options.settings or f"settings of scale {options.scale}")
-    settings = parse_settings(settings_text(options.scale, options.settings), where)
-    cells = plan(settings, chosen_tables(settings, options.tables), Known())
-    return settings, [(cell.kind, cell.name, cell.effort) for cell in cells]
+def _line(run: Run, cell: Cell[Any], answer: Answer, left: float) -> str:
+    """Return the line of a finished cell, with the seconds that are left for all others."""
+    found = run.paper.summary(answer.outcome or {})
+    minutes = round(left / 60)
+    parts = [
+        f"[{len(run.outcomes)}/{len(run.plan.cells)}] {cell.name}",
+        f"{answer.seconds:.0f} s",
+        found,
+        f"{minutes // 60}:{minutes % 60:02d} h left",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _look(run: Run, tell: Tell) -> None:
+    """Learn what follows from the finished cells; write choices that are new down, and report them."""
+    run.look()
+    for name in run.note_choices():
+        choice = run.plan.choices[name]
+        tell(f"{choice.quantity} of {name}: {choice.rate:g} (on dev {choice.tried(' %')})")
+
+
+def _tell_of_the_rest(run: Run, failed: dict[str, str], tell: Tell) -> None:
+    """Say which cells did not run, and why."""
+    left = list(run.left(failed))
+    for cell in left:
+        if failed and (missing := run.plan.missing(cell, run.outcomes)):
+            tell(f"not run: {cell.name}: needs {', '.join(missing)}")
+    if left and not failed and not run.plan.hopeless:
+        tell(f"time is up: {len(left)} cells left; the same command resumes")
+
+
+def _provenance(options: ReproduceOptions, run: Run) -> Outcome:
+    revision, dirty = code_revision()
+    return {
+        "command": options.command,
+        "tables": list(run.tables),
+        "jobs": options.jobs,
+        "code_revision": revision,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} logical cores",
+        "packages": package_versions(),
+    }
+
+
+def rebuild_report(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
+    """Write the report again from what is finished, without running anything.
+
+    Args:
+        folder: of the run.
+        options: the paper, and the tables.
+        tell: receives lines of progress.
+    """
+    run = Run.open(paper_class(options.paper), folder, options.tables)
+    return run.paper.report(run, tell)
+
+
+def planned(options: ReproduceOptions) -> tuple[PaperSettings, list[tuple[str, str, float]]]:
+    """Return the settings and the cells of a plan: kind, name, estimated seconds.
+
+    Args:
+        options: the paper, its settings, the tables.
+    """
+    paper = paper_class(options.paper)
+    read = paper.read(settings_text(paper, options.scale, options.settings), options.where)
+    plan = read.plan(chosen_tables(read.settings.tables, options.tables), {})
+    return read.settings, [(cell.kind, cell.name, cell.effort) for cell in plan.cells]
 
 
 def command_line() -> str:

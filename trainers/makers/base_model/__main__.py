@@ -1,8 +1,8 @@
 """Make the embedded base model: `python -m adapter_hub.trainers.makers.base_model --out FOLDER`.
 
-Takes about an hour and a half on one core. The same settings give the same examples everywhere; the
-weights depend on the machine's floating-point kernels, so they are shipped, with `training.json`
-as the record of how they were made.
+Trains for about half an hour on one core, once the speech is rendered. The same settings give the same
+examples everywhere; the weights depend on the machine's floating-point kernels, so they are shipped, with
+`training.json` as the record of how they were made.
 """
 
 from __future__ import annotations

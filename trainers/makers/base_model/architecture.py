@@ -31,6 +31,9 @@ def character_merges(sentences: Iterable[str]) -> tuple[dict[str, int], list[tup
     Characters, not sub-words: a LoRA cannot move the output embeddings, so a token that the base
     model hardly ever saw could not be learned by an adapter; letters are shared by languages.
     Bytes remain as the fallback for every other character.
+
+    Args:
+        sentences: that hold every character.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     vocabulary = {token: i for i, token in enumerate(sorted(alphabet))}
@@ -46,7 +49,13 @@ def character_merges(sentences: Iterable[str]) -> tuple[dict[str, int], list[tup
 
 
 def build_tokenizer(sentences: Iterable[str], chunk_seconds: int, max_length: int) -> WhisperTokenizer:
-    """Return a Whisper tokenizer of characters: text, then specials, then timestamps (in this order)."""
+    """Return a Whisper tokenizer of characters: text, then specials, then timestamps (in this order).
+
+    Args:
+        sentences: that hold every character.
+        chunk_seconds: of the encoder's window, which decides the timestamp tokens.
+        max_length: tokens of the decoder's window.
+    """
     vocabulary, merges = character_merges(sentences)
     special = [
         "<|endoftext|>",
@@ -79,7 +88,12 @@ def build_tokenizer(sentences: Iterable[str], chunk_seconds: int, max_length: in
 
 
 def build_processor(sentences: Iterable[str], settings: Mapping[str, Any]) -> WhisperProcessor:
-    """Return the processor for `settings` (the table `architecture` of settings.toml)."""
+    """Return the processor for `settings` (the table `architecture` of settings.toml).
+
+    Args:
+        sentences: that hold every character.
+        settings: the table `architecture` of settings.toml.
+    """
     extractor = WhisperFeatureExtractor(chunk_length=settings["chunk_seconds"])
     tokenizer = build_tokenizer(sentences, settings["chunk_seconds"], settings["max_target_positions"])
     return WhisperProcessor(extractor, tokenizer)
@@ -88,7 +102,13 @@ def build_processor(sentences: Iterable[str], settings: Mapping[str, Any]) -> Wh
 def build_model(
     processor: WhisperProcessor, settings: Mapping[str, Any], languages: Iterable[str]
 ) -> WhisperForConditionalGeneration:
-    """Return an untrained model; draw its weights from torch's global generator."""
+    """Return an untrained model; draw its weights from torch's global generator.
+
+    Args:
+        processor: its tokenizer and feature extractor.
+        settings: the table `architecture` of settings.toml.
+        languages: that it is to be trained on.
+    """
     tokenizer = processor.tokenizer
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.get_vocab()}
     end, start = ids["<|endoftext|>"], ids["<|startoftranscript|>"]
@@ -140,7 +160,13 @@ def build_model(
 
 
 def save(model: WhisperForConditionalGeneration, processor: WhisperProcessor, folder: str) -> None:
-    """Write both to `folder` in float16, as `from_pretrained` reads them."""
+    """Write both to `folder` in float16, as `from_pretrained` reads them.
+
+    Args:
+        model: trained or not.
+        processor: its tokenizer and feature extractor.
+        folder: to write to.
+    """
     half = model.to(torch.float16)
     half.config.dtype = torch.float16
     half.save_pretrained(folder)

@@ -51,7 +51,12 @@ class ExamplePlan:
 
 
 def plan_examples(settings: Mapping[str, Any], random_seed: int) -> list[ExamplePlan]:
-    """Return every example of the corpus: each utterance once alone, some joined, some silent."""
+    """Return every example of the corpus: each utterance once alone, some joined, some silent.
+
+    Args:
+        settings: the table `data` of settings.toml.
+        random_seed: of the plan.
+    """
     shares, rng = settings["shares"], random.Random(random_seed)
     plans: list[ExamplePlan] = []
     for language, count in settings["utterances"].items():
@@ -71,7 +76,13 @@ def _gap(rng: random.Random) -> float:
 
 
 def build(example: ExamplePlan, chunk_seconds: int, cut_share: float) -> Example | None:
-    """Render an example; None where it fits the window neither whole nor cut."""
+    """Render an example; None where it fits the window neither whole nor cut.
+
+    Args:
+        example: what to render.
+        chunk_seconds: of the window.
+        cut_share: of the joined examples, how many may be cut by the window.
+    """
     rng = random.Random(example.specs[0].seed)
     limit = chunk_seconds * SAMPLE_RATE
     pieces: list[np.ndarray] = []
@@ -125,7 +136,13 @@ def _build_some(work: tuple[Sequence[ExamplePlan], int, float]) -> list[Example]
 
 
 def build_all(plans: Sequence[ExamplePlan], chunk_seconds: int, cut_share: float) -> Iterator[Example]:
-    """Render all of `plans` in as many processes as there are cores, in order."""
+    """Render all of `plans` in as many processes as there are cores, in order.
+
+    Args:
+        plans: what to render.
+        chunk_seconds: of the window.
+        cut_share: of the joined examples, how many may be cut by the window.
+    """
     work = [(plans[i : i + 64], chunk_seconds, cut_share) for i in range(0, len(plans), 64)]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("forkserver")) as pool:

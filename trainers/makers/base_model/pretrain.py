@@ -43,7 +43,11 @@ class Labeller:
         self.texts = self.id("<|endoftext|>")  # ids below it are text
 
     def stamp(self, seconds: float) -> int:
-        """Return the id of the timestamp token nearest to `seconds`."""
+        """Return the id of the timestamp token nearest to `seconds`.
+
+        Args:
+            seconds: from the start of the window.
+        """
         return self.first_stamp + round(seconds / TIMESTAMP_SECONDS)
 
     def __call__(self, example: Example, *, timestamps: bool) -> list[int]:
@@ -240,7 +244,13 @@ def is_cut(example: Example) -> bool:
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then a cosine to 2 % of the peak."""
+    """Linear warm-up, then a cosine to 2 % of the peak.
+
+    Args:
+        step: counted from 0.
+        steps: of the whole training.
+        warmup: steps of the warm-up.
+    """
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

@@ -19,7 +19,14 @@ SLOWEST_SHAPED = 20.0
 
 
 def noise(colour: str, length: int, sample_rate: int, seed: int) -> Samples:
-    """Noise of mean power 1."""
+    """Noise of mean power 1.
+
+    Args:
+        colour: one of `COLOURS`.
+        length: samples.
+        sample_rate: samples per second.
+        seed: that decides every sample.
+    """
     generator = np.random.Generator(np.random.PCG64(seed))
     if colour == "white":
         samples = generator.standard_normal(length)

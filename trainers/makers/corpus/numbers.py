@@ -19,7 +19,12 @@ LARGEST = 9999
 
 
 def spell(number: int, language: str) -> str:
-    """The transcript of a number."""
+    """The transcript of a number.
+
+    Args:
+        number: 0 to 9999.
+        language: one of `LANGUAGES`.
+    """
     if not 0 <= number <= LARGEST:
         raise InvalidInputError(f"{number} is out of range: numbers from 0 to {LARGEST} can be spelled")
     speller = SPELLERS.get(language)
@@ -28,16 +33,6 @@ def spell(number: int, language: str) -> str:
             f"no numbers in language {language!r}: choose one of {', '.join(sorted(SPELLERS))}"
         )
     return unicodedata.normalize("NFC", speller(number))
-
-
-def spoken(text: str, language: str) -> str:
-    """What espeak-ng is given in order to say the transcript."""
-    replacements = SPOKEN.get(language, {})
-    return " ".join(replacements.get(word, word) for word in text.split(" "))
-
-
-SPOKEN: dict[str, dict[str, str]] = {}
-"""Words that espeak-ng misreads, per language."""
 
 
 def _words(table: str) -> list[str]:
@@ -212,7 +207,7 @@ LANGUAGES = tuple(SPELLERS)
 
 @functools.cache
 def spellings(language: str) -> dict[str, int]:
-    """The number of every spelling of a language, spaces left out: as one hears it."""
+    """The number of every spelling of a language, without spaces, which are not audible."""
     numbers = {spell(number, language).replace(" ", ""): number for number in range(LARGEST + 1)}
     if len(numbers) != LARGEST + 1:
         raise ValueError(f"two numbers have the same spelling in {language}")
@@ -220,10 +215,14 @@ def spellings(language: str) -> dict[str, int]:
 
 
 def is_unambiguous(numbers: tuple[int, ...], language: str) -> bool:
-    """Whether a transcript can be heard as these numbers only.
+    """Whether the spoken transcript can be understood as these numbers only.
 
     "twenty" and "three" said one after the other are also 23, which may belong to another split. So no other
     sequence of at most as many numbers may sound the same.
+
+    Args:
+        numbers: in the order in which they are spoken.
+        language: one of `LANGUAGES`.
     """
     if len(numbers) == 1:
         return True

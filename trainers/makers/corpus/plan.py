@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.trainers.makers.corpus.numbers import LARGEST, SPELLERS, is_unambiguous, spell, spoken
+from adapter_hub.trainers.makers.corpus.numbers import LARGEST, SPELLERS, is_unambiguous, spell
 from adapter_hub.trainers.makers.corpus.voices import espeak_voice, voices_of
 
 SETTINGS: Mapping[str, Any] = tomllib.loads(
@@ -36,7 +36,6 @@ class UtteranceSpec:
     split: str
     numbers: tuple[int, ...]
     text: str
-    spoken: str
     voice: str
     rate: int
     pitch: int
@@ -72,6 +71,10 @@ def allowed(numbers: Sequence[int], split: str) -> bool:
 
     Basic numbers alone are for pretraining, apart from a hashed share of their sequences, which is
     `pretraining-test`'s; elsewhere they accompany a number of the split's own.
+
+    Args:
+        numbers: of the utterance.
+        split: one of `SPLITS`.
     """
     owner = "dev" if split == "pretraining-test" else split
     large = [number for number in numbers if number >= BASIC]
@@ -82,7 +85,14 @@ def allowed(numbers: Sequence[int], split: str) -> bool:
 
 
 def plan(language: str, split: str, count: int, seed: int) -> list[UtteranceSpec]:
-    """The first `count` utterances of a split."""
+    """The first `count` utterances of a split.
+
+    Args:
+        language: one of `numbers.LANGUAGES`.
+        split: one of `SPLITS`.
+        count: of utterances.
+        seed: of the plan.
+    """
     if language not in SPELLERS:
         raise InvalidInputError(
             f"no corpus in language {language!r}: choose one of {', '.join(sorted(SPELLERS))}"
@@ -90,19 +100,25 @@ def plan(language: str, split: str, count: int, seed: int) -> list[UtteranceSpec
     if split not in SPLITS:
         raise InvalidInputError(f"no split {split!r}: choose one of {', '.join(SPLITS)}")
     specs: list[UtteranceSpec] = []
-    heard: set[str] = set()
+    taken: set[str] = set()
     for index in range(count):
         for attempt in range(SETTINGS["limits"]["attempts"]):
             spec = _draw(language, split, index, _generator(seed, language, split, index, attempt))
-            if spec.text not in heard:
+            if spec.text not in taken:
                 break
-        heard.add(spec.text)
+        taken.add(spec.text)
         specs.append(spec)
     return specs
 
 
 def estimated_seconds(text: str, language: str, rate: int) -> float:
-    """About how long the text takes, before it is synthesised."""
+    """About how long the text takes, before it is synthesised.
+
+    Args:
+        text: the transcript.
+        language: one of `numbers.LANGUAGES`.
+        rate: words per minute.
+    """
     fit = SETTINGS["duration"][language]
     return float(
         (fit["start"] + fit["per_letter"] * len(text)) * SETTINGS["duration"]["reference_rate"] / rate
@@ -114,8 +130,7 @@ def shortened(spec: UtteranceSpec) -> UtteranceSpec:
     for left_out in reversed(range(len(spec.numbers))):
         numbers = spec.numbers[:left_out] + spec.numbers[left_out + 1 :]
         if numbers and allowed(numbers, spec.split) and is_unambiguous(numbers, spec.language):
-            text = _transcript(numbers, spec.language)
-            return replace(spec, numbers=numbers, text=text, spoken=spoken(text, spec.language))
+            return replace(spec, numbers=numbers, text=_transcript(numbers, spec.language))
     raise InvalidInputError(f"{spec.id} cannot be shortened: {spec.text!r}")
 
 
@@ -138,7 +153,6 @@ def _draw(language: str, split: str, index: int, generator: random.Random) -> Ut
         split=split,
         numbers=numbers,
         text=text,
-        spoken=spoken(text, language),
         voice=espeak_voice(language, variant),
         rate=rate,
         pitch=_whole(style["pitch"], generator),

@@ -37,9 +37,13 @@ CORPUS_SPLITS = {"train": "adaptation", "dev": "dev", "test": "test"}
 
 
 def render(spec: UtteranceSpec) -> tuple[npt.NDArray[np.int16], Words]:
-    """16 kHz samples of the utterance and the (start, end) seconds of its words."""
+    """16 kHz samples of the utterance and the (start, end) seconds of its words.
+
+    Args:
+        spec: of the utterance.
+    """
     speech = synthesise(
-        spec.spoken,
+        spec.text,
         voice=spec.voice,
         rate=spec.rate,
         pitch=spec.pitch,
@@ -56,19 +60,16 @@ def render(spec: UtteranceSpec) -> tuple[npt.NDArray[np.int16], Words]:
 
 
 def fitted(spec: UtteranceSpec) -> tuple[UtteranceSpec, npt.NDArray[np.int16], Words]:
-    """The utterance, with fewer numbers where it lasts longer than the model can hear, and its sound."""
+    """The utterance, with fewer numbers where it lasts longer than the model's input, and its sound.
+
+    Args:
+        spec: of the utterance.
+    """
     while True:
         samples, words = render(spec)
         if len(samples) <= SETTINGS["limits"]["longest_seconds"] * SAMPLE_RATE:
             return spec, samples, words
         spec = shortened(spec)
-
-
-def render_many(
-    specs: Sequence[UtteranceSpec], *, processes: int = 1
-) -> list[tuple[UtteranceSpec, npt.NDArray[np.int16], Words]]:
-    """`fitted` for every spec, in order."""
-    return list(in_processes(fitted, specs, processes=processes))
 
 
 def write_folder(
@@ -80,7 +81,14 @@ def write_folder(
 ) -> Path:
     """Write a data folder and return the path of its `metadata.jsonl`.
 
-    `progress` is called with (done, all); the default draws a line on a terminal's stderr.
+    Args:
+        specs: the utterances, from `plan`.
+        folder: new, or of the same plan.
+        processes: that synthesise at the same time.
+        progress: called with (done, all); the default draws a line on a terminal's stderr.
+
+    Raises:
+        ConflictError: the folder holds speech of another plan.
     """
     folder = Path(folder)
     (folder / "audio").mkdir(parents=True, exist_ok=True)
@@ -105,7 +113,22 @@ def write_corpus(
     processes: int = 1,
     progress: Progress | None = None,
 ) -> Path:
-    """Write `folder/train`, `folder/dev`, `folder/test`, as many utterances of each as `splits` says."""
+    """Write `folder/train`, `folder/dev`, `folder/test`.
+
+    Args:
+        folder: new, or begun with the same arguments.
+        language: one of `numbers.LANGUAGES`.
+        splits: how many utterances each has.
+        seed: of the plan.
+        processes: that synthesise at the same time.
+        progress: called with (done, all); the default draws a line on a terminal's stderr.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InvalidInputError: an unknown language or split. ConflictError: see `write_folder`.
+    """
     for name in splits:
         if name not in CORPUS_SPLITS:
             raise InvalidInputError(f"no split {name!r}: choose among {', '.join(CORPUS_SPLITS)}")
@@ -117,7 +140,9 @@ def write_corpus(
 
 def plan_digest(specs: Sequence[UtteranceSpec]) -> str:
     """The identity of a plan: what decides every sample that will be written."""
-    content = {"version": SETTINGS["version"], "specs": [asdict(spec) for spec in specs]}
+    # "spoken" was a field of its own once: folders that were begun then can still be completed
+    rows = [{**asdict(spec), "spoken": spec.text} for spec in specs]
+    content = {"version": SETTINGS["version"], "specs": rows}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 espeak-ng keeps static state from call to call and seeds its generator with the clock, so the same call
 repeated in one process gives other samples. The cure is to load the library afresh for every utterance,
 seed it, and unload it again. Because the library's state belongs to the process, calls are serialised by a
-lock: threads are safe but gain nothing, `synthesise_many` uses processes.
+lock: threads are safe but gain nothing, `in_processes` helps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -55,18 +55,6 @@ _lock = threading.Lock()
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class SpeechRequest:
-    """The arguments of `synthesise`, for `synthesise_many`."""
-
-    text: str
-    voice: str
-    rate: int
-    pitch: int
-    pitch_range: int
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +123,21 @@ def variant_names() -> frozenset[str]:
 
 
 def synthesise(text: str, *, voice: str, rate: int, pitch: int, pitch_range: int, seed: int) -> Speech:
-    """Speak the text. `voice` is an espeak-ng language, or language and variant, as in `pl+m3`."""
+    """Speak a text.
+
+    Args:
+        text: words separated by spaces.
+        voice: an espeak-ng language, or language and variant, as in `pl+m3`.
+        rate: words per minute.
+        pitch: 0 to 100.
+        pitch_range: 0 to 100; 0 is monotonous.
+        seed: of the voice's irregularities.
+
+    Raises:
+        InvalidInputError: an empty text or an unknown voice.
+        MissingExtraError: espeak-ng is not installed.
+        AdapterHubError: espeak-ng failed.
+    """
     if not text.strip():
         raise InvalidInputError("there is nothing to say: the text is empty")
     _, plus, variant = voice.partition("+")
@@ -143,7 +145,7 @@ def synthesise(text: str, *, voice: str, rate: int, pitch: int, pitch_range: int
         # espeak-ng itself would silently take the plain voice
         raise InvalidInputError(f"espeak-ng has no voice variant {variant!r} (names are case-sensitive)")
     with _lock:
-        raw, events = _speak(SpeechRequest(text, voice, rate, pitch, pitch_range, seed))
+        raw, events = _speak(text, voice, {_RATE: rate, _PITCH: pitch, _RANGE: pitch_range}, seed)
     sound = raw.astype(np.float32) / 32768.0
     first, last = _sounding(sound)
     samples = soxr.resample(sound[first:last], ESPEAK_RATE, SAMPLE_RATE).astype(np.float32)
@@ -170,7 +172,9 @@ class _Collector:
         return 0
 
 
-def _speak(request: SpeechRequest) -> tuple[npt.NDArray[np.int16], list[tuple[int, int]]]:
+def _speak(
+    text: str, voice: str, parameters: Mapping[int, int], seed: int
+) -> tuple[npt.NDArray[np.int16], list[tuple[int, int]]]:
     """The raw samples at 22.05 kHz, and the word events."""
     path = library_path()
     _refuse_resident(path)
@@ -181,27 +185,24 @@ def _speak(request: SpeechRequest) -> tuple[npt.NDArray[np.int16], list[tuple[in
         if library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data_path()), _DO_NOT_EXIT) != ESPEAK_RATE:
             raise AdapterHubError(f"espeak-ng cannot be started with the data in {data_path()}")
         library.espeak_SetSynthCallback(callback)
-        if library.espeak_SetVoiceByName(request.voice.encode()):
-            raise InvalidInputError(f"espeak-ng has no voice {request.voice!r}")
-        for parameter, value in (
-            (_RATE, request.rate),
-            (_PITCH, request.pitch),
-            (_RANGE, request.pitch_range),
-        ):
+        if library.espeak_SetVoiceByName(voice.encode()):
+            raise InvalidInputError(f"espeak-ng has no voice {voice!r}")
+        for parameter, value in parameters.items():
             if library.espeak_SetParameter(parameter, value, 0):
                 raise InvalidInputError(f"espeak-ng refused the value {value} of parameter {parameter}")
-        library.espeak_ng_SetRandSeed(ctypes.c_long(request.seed))
-        text = request.text.encode() + b"\0"
-        failed = library.espeak_Synth(text, ctypes.c_size_t(len(text)), 0, _CHARACTERS, 0, _UTF8, None, None)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        content = text.encode() + b"\0"
+        size = ctypes.c_size_t(len(content))
+        failed = library.espeak_Synth(content, size, 0, _CHARACTERS, 0, _UTF8, None, None)
         if failed or library.espeak_Synchronize():
-            raise AdapterHubError(f"espeak-ng failed on {request.text!r}")
+            raise AdapterHubError(f"espeak-ng failed on {text!r}")
     finally:
         library.espeak_Terminate()
         handle = library._handle
         del library
         _ctypes.dlclose(handle)
     if not collector.chunks:
-        raise AdapterHubError(f"espeak-ng gave no sound for {request.text!r}")
+        raise AdapterHubError(f"espeak-ng gave no sound for {text!r}")
     return np.concatenate(collector.chunks), collector.events
 
 
@@ -250,29 +251,17 @@ def _word_times(
     return tuple(pairwise(seconds))
 
 
-def synthesise_request(request: SpeechRequest) -> Speech:
-    """`synthesise` with its arguments in one value."""
-    return synthesise(
-        request.text,
-        voice=request.voice,
-        rate=request.rate,
-        pitch=request.pitch,
-        pitch_range=request.pitch_range,
-        seed=request.seed,
-    )
-
-
-def synthesise_many(requests: Iterable[SpeechRequest], *, processes: int = 1) -> Iterator[Speech]:
-    """The speech of each request in order; the result does not depend on the number of processes."""
-    return in_processes(synthesise_request, requests, processes=processes)
-
-
 def in_processes(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], *, processes: int
 ) -> Iterator[Result]:
     """`map` in fresh processes, never forked: a fork would inherit other libraries' threads and locks.
 
     So with more than one process, a script that calls it needs the usual `if __name__ == "__main__":`.
+
+    Args:
+        function: of one argument; importable by its name.
+        arguments: one for each call.
+        processes: how many; 1 is this one.
     """
     if processes <= 1:
         yield from map(function, arguments)

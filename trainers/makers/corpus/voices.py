@@ -1,4 +1,4 @@
-"""Who speaks in which split: espeak-ng's voice variants, shared out so that no voice is heard in two splits.
+"""Who speaks in which split: espeak-ng's voice variants, shared out so that no voice occurs in two splits.
 
 Variants that are near copies of one another (by the distance of their mean log spectra) are in one split
 together. Left out: what sounds like the plain voice (fast), whispers (whisper, whisperf, klatt, klatt2),
@@ -63,7 +63,12 @@ def voices_of(split: str) -> tuple[str, ...]:
 
 
 def espeak_voice(language: str, variant: str) -> str:
-    """The name by which espeak-ng knows a variant in a language, such as `pt-br+f4`."""
+    """The name by which espeak-ng knows a variant in a language, such as `pt-br+f4`.
+
+    Args:
+        language: one of `ESPEAK_LANGUAGES`.
+        variant: one of `VOICES`.
+    """
     if language not in ESPEAK_LANGUAGES:
         raise InvalidInputError(
             f"no voices in language {language!r}: choose one of {', '.join(ESPEAK_LANGUAGES)}"
