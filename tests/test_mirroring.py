@@ -322,7 +322,7 @@ def test_the_command_tells_every_failure_and_exits_with_1(
     assert err.startswith("error: test/da@1.0.0: the target has it with other bytes")
     assert err.count("\n") == 1
     for words, message in (
-        (["--from", "nowhere", "--to", "x"], "store nowhere: no such folder"),
+        (["--from", "nowhere", "--to", "x"], "store nowhere: there is no such folder"),
         (["--from", "da", "--to", "x"], "nothing to mirror: the source holds no adapters"),
         (["--from", "store0", "--to", "s3://x"], "store s3://x: expected a folder, or hf://namespace"),
     ):
