@@ -42,6 +42,11 @@ def seconds(body: str, environment: dict[str, str]) -> float:
     return float(done.stderr.splitlines()[-1])
 
 
+def running(words: str) -> str:
+    """Return the program that runs a command line."""
+    return f"from adapter_hub.cli import main; assert main({words.split()!r}) == 0"
+
+
 def thousand_versions(folder: Path) -> Path:
     """Write a registry of 1000 versions, made of the embedded catalogue's blocks."""
     tree = json.loads(embedded.registry_path().read_bytes())
@@ -61,12 +66,11 @@ def main() -> None:
         plain = dict(os.environ) | cache
         many = plain | {"ADAPTER_HUB_REGISTRY": str(thousand_versions(Path(name)))}
         cases = {"peer: click and pydantic imported": ("import click, pydantic", plain)}
-        for words in (["list"], ["show", "mini/da"], ["lineage", "mini/da"], ["audit"]):
-            body = f"from adapter_hub.cli import main; assert main({[*words, '--json']!r}) == 0"
-            cases[f"{' '.join(words)}, embedded catalogue"] = (body, plain)
-        for words in (["list"], ["show", "mini/da"], ["lineage", "mini/da"], ["audit", "mini/da"]):
-            body = f"from adapter_hub.cli import main; assert main({[*words, '--json']!r}) == 0"
-            cases[f"{' '.join(words)}, 1000 versions more"] = (body, many)
+        cases["--help"] = (running("--help"), plain)
+        for words in ("list", "show mini/da", "lineage mini/da", "audit"):
+            cases[f"{words}, embedded catalogue"] = (running(f"{words} --json"), plain)
+        for words in ("list", "show mini/da", "lineage mini/da", "audit mini/da"):
+            cases[f"{words}, 1000 versions more"] = (running(f"{words} --json"), many)
         results = {case: [seconds(*arguments) for _ in range(RUNS)] for case, arguments in cases.items()}
     peer = statistics.median(next(iter(results.values())))
     lines = ["| command (--json) | CPU s, median (min - max) | of the peer's |", "|---|---|---|"]
