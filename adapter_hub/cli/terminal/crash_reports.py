@@ -47,7 +47,15 @@ def message_of(error: BaseException) -> str:
 
 
 def write_crash_report(error: BaseException, command: str) -> Path | None:
-    """Write a crash report and return its path; None if the folder cannot be written to."""
+    """Write a crash report.
+
+    Args:
+        error: the unexpected exception.
+        command: its name, without arguments.
+
+    Returns:
+        The path of the report; None if the folder cannot be written to.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = crash_reports_folder() / f"failure-{stamp}-{secrets.token_hex(3)}.txt"
     try:

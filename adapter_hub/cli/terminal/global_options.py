@@ -1,4 +1,4 @@
-"""What the global options of the command line say, and what every command makes of them.
+"""The global options of the command line, and what commands open with them.
 
     @click.pass_obj
     def show(options: GlobalOptions, ref: str) -> None:
@@ -37,7 +37,12 @@ class GlobalOptions(Places):
     """The global options of the command line are the places of its commands."""
 
     def load(self, ref: str, **how: Unpack[LoadOptions]) -> Transcriber:
-        """Return a transcriber for an adapter, `auto` or `base-model`; warnings go to stderr."""
+        """Return a transcriber; warnings go to stderr.
+
+        Args:
+            ref: an adapter, the folder of one, `auto` or `base-model`.
+            how: as `adapter_hub.load` takes it.
+        """
         from adapter_hub.transcription.opening import load
 
         return load(

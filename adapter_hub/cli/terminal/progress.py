@@ -28,11 +28,21 @@ class Bar:
         self.shown = sys.stderr.isatty()
 
     def add(self, count: int, seconds: float) -> None:
-        """Count items that are done, and their seconds of audio."""
+        """Count items that are done.
+
+        Args:
+            count: items since the last call.
+            seconds: of audio in them.
+        """
         self.at(self.done + count, self.seconds + seconds)
 
     def at(self, done: int, seconds: float = 0.0) -> None:
-        """Show that `done` items with `seconds` of audio are done."""
+        """Show how far the work is.
+
+        Args:
+            done: items that are done, in all.
+            seconds: of audio in them.
+        """
         self.done, self.seconds = done, seconds
         share = seconds / self.total_seconds if self.total_seconds else done / max(self.total, 1)
         if not self.shown or not share:

@@ -45,8 +45,13 @@ class FoundVersion:
 def find_version(options: GlobalOptions, text: str) -> FoundVersion:
     """Find an adapter version of any status; warnings go to stderr.
 
+    Args:
+        options: global options of the command line.
+        text: a reference, or the folder of an artifact.
+
     Raises:
-        NotFoundError: no such adapter. IntegrityError: its manifest is at none of its locations.
+        NotFoundError: there is no such adapter.
+        IntegrityError: no location has its manifest.
     """
     from adapter_hub.artifact.folder import Artifact
     from adapter_hub.registry.resolution import look_up
