@@ -214,6 +214,7 @@ def limited(megabytes: int, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow  # without a real limit: tests/test_long_form.py
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited by setrlimit")
 def test_out_of_memory_goes_on_with_smaller_batches_and_says_so() -> None:
     files = [str(CLIPS / "da.flac")] * 96

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -22,13 +23,18 @@ def sources(*folders: str) -> list[Path]:
     return found
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 SCREEN = 70  # lines, parameters included and the docstring not
 
 
 def test_every_function_fits_a_screen() -> None:
     long = {}
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = node.body[0]
                 documented = ast.get_docstring(node) is not None
@@ -47,8 +53,7 @@ def test_every_module_says_what_it_is_for() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path in sources()
-        if path.read_text(encoding="utf-8").strip()
-        and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if path.read_text(encoding="utf-8").strip() and not ast.get_docstring(parsed(path))
     ]
     assert not silent
 
@@ -56,7 +61,7 @@ def test_every_module_says_what_it_is_for() -> None:
 def test_every_pytest_raises_says_which_message() -> None:
     bare = []
     for path in sources("tests"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
@@ -72,7 +77,7 @@ def test_nothing_is_unpickled_evaluated_or_run_through_a_shell() -> None:
     modules = {"pickle", "marshal", "shelve", "joblib", "dill"}
     found = []
     for path in sources("adapter_hub", "trainers", "cards"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             name = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in banned:
                 found.append(name)
@@ -93,7 +98,7 @@ def test_commands_print_through_the_one_module_that_escapes() -> None:
     for path in sources("adapter_hub/cli"):
         if path.name == "echo.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             where = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Attribute):
                 owner = ast.unparse(node.value)
@@ -136,7 +141,7 @@ def test_files_that_somebody_may_have_put_there_are_read_through_the_one_reader(
             or place in READ_FREELY
         ):
             continue
-        found += [f"{place}:{line}" for line in readings(ast.parse(path.read_text(encoding="utf-8")))]
+        found += [f"{place}:{line}" for line in readings(parsed(path))]
     assert not found
 
 
