@@ -109,7 +109,7 @@ def test_the_same_bytes_published_again_restore_a_version(two: Two, damage: Dama
     before = two.blocks()
     damage(two.place())
     again = fine(two.run("publish", two.first.path))
-    assert "the store did not have its bytes: they are there again" in again.err
+    assert "its files were missing from the store; they have been restored" in again.err
     Artifact.open(two.place()).verify()
     assert two.blocks() == before
     fine(two.run("registry", "check"))

@@ -75,7 +75,7 @@ def there(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_the_same_bytes_published_again_restore_a_version_and_its_tag(there: There, damage: Damage) -> None:
     damage(there.hub, there.folder)
     again = fine(there.run("publish", there.first.path))
-    assert "they are there again" in again.err
+    assert "its files were missing from the store; they have been restored" in again.err
     there.run("publish", there.second.path)
     fine(there.run("registry", "check"))
     fine(there.run("--cache", there.folder / "new", "pull", f"{NAME}@1.0.0"))
