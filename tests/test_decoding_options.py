@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.model.session import Session
+from adapter_hub.transcription.options import OptionWords, TranscriptionOptions
 
 LANGUAGES = ["en", "da", "pl"]
 
@@ -157,3 +159,8 @@ def test_texts_keep_to_the_limit(base: BaseModel, rows: list) -> None:
     for beams in (1, 3):
         found = run(base, rows, [0, 1, 2], DecodingOptions(beams=beams, most_tokens=4))
         assert [len(item.tokens) for item in found] == [4, 4, 4]
+
+
+def test_every_keyword_of_transcribe_is_an_option_that_is_declared() -> None:
+    declared = {field.name: field.type for field in dataclasses.fields(TranscriptionOptions)}
+    assert {name: hint.__forward_arg__ for name, hint in OptionWords.__annotations__.items()} == declared
