@@ -16,6 +16,7 @@ from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.terminal.findings import echo_findings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted
+from adapter_hub.cli.terminal.version_lookup import open_ref
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
@@ -95,7 +96,7 @@ def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], 
         if isinstance(source, Path):
             plain.append(text)
             continue
-        ref, places = places.open_ref(source)
+        ref, places = open_ref(source, places)
         plain.append(str(ref))
         found = look_up(ref, places.registries())
         if any(is_hub(location.store) for location in found.block.locations):

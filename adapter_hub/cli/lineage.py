@@ -10,6 +10,7 @@ import click
 from adapter_hub.cli.terminal.arguments import ref_argument
 from adapter_hub.cli.terminal.echo import echo_json, echo_text, echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.version_lookup import open_ref
 from adapter_hub.formats.reference import parse_source
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def lineage(options: GlobalOptions, ref: str, descendants: bool, form: str, as_j
         digest = artifact.digest
         graph = lineage_graph(registries, {digest: artifact.manifest, **artifact.ancestors()})
     else:
-        parsed, places = options.open_ref(source)
+        parsed, places = open_ref(source, options)
         registries = places.registries()
         found = look_up(parsed, registries)
         echo_warnings(found.warnings)

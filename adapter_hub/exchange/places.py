@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 from adapter_hub import embedded
 from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.formats.reference import AdapterRef, is_address, is_folder_of_store
+from adapter_hub.formats.reference import is_address, is_folder_of_store
 from adapter_hub.paths import cache_folder, store_path, store_text
 from adapter_hub.reporting import Ask, Tell
 
@@ -138,20 +138,6 @@ class Places:
             registries: open ones, in order.
         """
         return replace(self, registry=tuple(registries))
-
-    def open_ref(self, ref: AdapterRef) -> tuple[AdapterRef, Places]:
-        """Return a reference and the places to look it up in; `hf://` adds its repository to the registries.
-
-        That is asked for its statuses; while it cannot be, what is in the cache is shown with a warning.
-
-        Args:
-            ref: with or without `hf://`; without, it comes back as it is.
-        """
-        if not ref.hub:
-            return ref, self
-        from adapter_hub.exchange.hub_refs import open_hub_ref
-
-        return open_hub_ref(ref, self, fresh=True)
 
 
 def warning_once(places: Places) -> Places:

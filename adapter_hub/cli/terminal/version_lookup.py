@@ -8,15 +8,32 @@ from typing import TYPE_CHECKING
 
 from adapter_hub.cli.terminal.echo import echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
-from adapter_hub.formats.reference import parse_source
+from adapter_hub.formats.reference import AdapterRef, parse_source
 
 if TYPE_CHECKING:
+    from adapter_hub.exchange.places import Places
     from adapter_hub.formats.manifest import Manifest
     from adapter_hub.formats.registry_file import Location, VersionBlock
     from adapter_hub.registry.contract import Registry
     from adapter_hub.registry.resolution import Resolved
     from adapter_hub.registry.standing import Standing
     from adapter_hub.stores.contract import Claims
+
+
+def open_ref(ref: AdapterRef, places: Places) -> tuple[AdapterRef, Places]:
+    """Return a reference and the places to look it up in; `hf://` adds its repository to the registries.
+
+    That is asked for its statuses; while it cannot be, what is in the cache is shown with a warning.
+
+    Args:
+        ref: with or without `hf://`; without it, both come back as they are.
+        places: registries and cache.
+    """
+    if not ref.hub:
+        return ref, places
+    from adapter_hub.exchange import open_hub_ref
+
+    return open_hub_ref(ref, places, fresh=True)
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ def find_version(options: GlobalOptions, text: str) -> FoundVersion:
         artifact = Artifact.open(source)
         standing = Standings(options.registries()).of(artifact.digest, artifact.manifest.function_digest)
         return FoundVersion(artifact.ref, artifact.digest, artifact.manifest, Claims(), standing=standing)
-    ref, places = options.opened().open_ref(source)
+    ref, places = open_ref(source, options.opened())
     registries = places.registries()
     found = look_up(ref, registries)
     echo_warnings(found.warnings)
