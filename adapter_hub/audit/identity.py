@@ -22,7 +22,7 @@ _CHECKED_ELSEWHERE = frozenset({"digest", "locations", "scores", "status", "reas
     hint="pull it again; a manifest is never edited by hand",
 )
 def manifest_unreadable(subject: Subject) -> Iterator[str]:
-    """adapter.json is missing, is no canonical JSON (RFC 8785), or breaks the schema.
+    """adapter.json is missing, is not canonical JSON (RFC 8785), or breaks the schema.
 
     Identity is the sha256 of its bytes, so one content has one spelling: duplicate keys, NaN, an
     explicit null, an unknown field, or other spacing are refused.

@@ -13,7 +13,7 @@ from adapter_hub.formats.canonical import hex_of
     "ancestor-unsound", "error", needs="bytes", hint="pull it again; ancestors' manifests are never edited"
 )
 def ancestor_unsound(subject: Subject) -> Iterator[str]:
-    """A file in ancestors/ is no canonical manifest, or its name is not its digest."""
+    """A file in ancestors/ is not a canonical manifest, or its name is not its digest."""
     yield from subject.ancestors[1]
 
 

@@ -234,8 +234,8 @@ def _swap(there: Artifact, new: Path, old: Path, root: Path) -> None:
     if others:
         remove_folder(new)
         raise ConflictError(
-            f"{there.path}: holds {', '.join(others[:3])}{' and more' * (len(others) > 3)}, which is no part "
-            f"of {there.ref} and would be lost: move it elsewhere, and sync again"
+            f"{there.path}: holds {', '.join(others[:3])}{' and more' * (len(others) > 3)}, which is not "
+            f"part of {there.ref} and would be lost: move it elsewhere, and sync again"
         )
     sync_folder(there.path.parent)
     place = old.relative_to(root).as_posix()

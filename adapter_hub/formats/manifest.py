@@ -57,7 +57,7 @@ PARENT_RULES: dict[str, dict[str, tuple[int, int]]] = {
 
 
 def check_base_model_id(text: str) -> str:
-    """Return what a base model is called in public, if it is no path, which another machine would open.
+    """Return what a base model is called in public, if it is not a path, which another machine would open.
 
     Args:
         text: `namespace/name`, or a name.

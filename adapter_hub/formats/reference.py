@@ -84,7 +84,7 @@ class AdapterRef:
         version: the exact version, or None.
         compatible: the argument of `~=`, or None (`1.2` means at least 1.2 and below 2).
         digest: `sha256:…` of the manifest, or None.
-        hub: True for `hf://`, which goes past the registry.
+        hub: True for `hf://`, which bypasses the registry.
     """
 
     name: str

@@ -20,7 +20,7 @@ USUAL_ROWS = 8  # of the other matrix; the order suits any number above one
 
 
 def pack(weight: Tensor) -> Tensor | None:
-    """Return a copy of a weight in the kernel's order; None where that is no gain or not possible.
+    """Return a copy of a weight in the kernel's order; None where that gains nothing or is not possible.
 
     Args:
         weight: `[outputs, inputs]`; only float32 on a CPU is packed.

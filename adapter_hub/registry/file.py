@@ -105,7 +105,7 @@ class FileRegistry(Listing):
         self._mending, self._loaded = True, None
 
     def settle_for_copy(self) -> None:
-        """Do nothing: a file is no copy."""
+        """Do nothing: a file is not a copy."""
 
     def refresh(self) -> None:
         """Read the file again.

@@ -32,7 +32,7 @@ class Standing:
         digest: of that version.
         status: the strictest.
         reason: as given with it.
-        source: who told this machine so, if no registry that is asked says it now.
+        source: who said so earlier, if no registry that is asked says it now.
         other: whether that is another version, which does the same.
     """
 
@@ -45,7 +45,7 @@ class Standing:
 
     def __str__(self) -> str:
         reason = f" ({shown(self.reason)})" if self.reason else ""
-        told = f", as {shown(self.source)} told this machine" if self.source else ""
+        told = f", as {shown(self.source)} said" if self.source else ""
         return f"{self.ref} is {self.status}{reason}{told}"
 
 

@@ -80,7 +80,7 @@ def phrases(
 
 
 def pauses(samples: Samples, pause: float = PAUSE) -> list[int]:
-    """Return the ends of all pauses between sounds, in samples; quiet at the beginning or end is no pause.
+    """Return the ends of all pauses between sounds, in samples; quiet at the beginning or end is not a pause.
 
     A pause belongs to the phrase before it except for its last moment: models have learned that speech
     starts at once and that quiet follows.

@@ -181,8 +181,8 @@ class Pipeline:
         return routed
 
     def _features(self, samples: Sequence[Samples]) -> Tensor:
-        audios = [Audio(item, SAMPLE_RATE, "") for item in samples]
-        return torch.from_numpy(log_mel(self.base.processor.feature_extractor, audios))
+        recordings = [Audio(item, SAMPLE_RATE, "") for item in samples]
+        return torch.from_numpy(log_mel(self.base.processor.feature_extractor, recordings))
 
     def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
         """Decode windows; where memory runs out, in smaller batches from now on."""

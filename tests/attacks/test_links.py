@@ -230,7 +230,7 @@ def test_a_user_s_file_beside_an_adapter_stays_and_is_told(locked: Path) -> None
     (models / "test/da/notes/mine.txt").write_text("mine", encoding="utf-8")
     before = listing(models)
     with pytest.raises(
-        AdapterHubError, match=r"test/da: holds notes/mine.txt, which is no part of test/da@1"
+        AdapterHubError, match=r"test/da: holds notes/mine.txt, which is not part of test/da@1"
     ):
         install(locked, models)
     (models / ".lock").unlink()

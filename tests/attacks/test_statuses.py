@@ -168,7 +168,7 @@ def test_a_quarantine_outlives_a_registry_that_is_made_anew(place: Place) -> Non
     words = ("--registry", other / "registry.json", "--store", other / "store")
     assert place.run(*words, "registry", "rebuild").code == 0
     line = place.refused(*words, "pull", DA)
-    assert f"as {place.registry} told this machine" in line
+    assert f"as {place.registry} said" in line
     assert "quarantined" in place.run(*words, "show", DA).out
     assert "quarantine-elsewhere" in place.run(*words, "audit", DA).out
     (row,) = [row for row in place.run(*words, "list", "--json").json if row["name"] == "test/da"]
