@@ -189,7 +189,7 @@ class FileDownload:
     def _check_size(self, size: int) -> None:
         if size > self.most:
             self.restart()
-            raise IntegrityError(f"{self.what}: {size} bytes arrive, at most {self.most} are allowed")
+            raise IntegrityError(f"{self.what}: {size} bytes arrived; expected at most {self.most}")
 
     def abandon(self) -> None:
         """Let a request that is still at it write no more."""
