@@ -199,6 +199,25 @@ class Parent(Record):
     weight: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
 
 
+class AverageSection(Record):
+    """How an average was computed: an audit repeats it from the parents' bytes.
+
+    `rank` and `energy` are what truncation was asked to keep. `error` is the relative Frobenius error of
+    the truncation over all modules together, `largest_error` that of the worst one, and `errors` names those
+    that lost anything.
+    """
+
+    method: Text
+    density: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    scale: float | None = None
+    random_seed: Count | None = None
+    rank: Annotated[int, Field(ge=1, le=MAXIMUM_RANK)] | None = None
+    energy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    error: Share
+    largest_error: Share
+    errors: Annotated[dict[Text, Share], Field(max_length=MAXIMUM_MODULES)] | None = None
+
+
 class Similarity(Record):
     """How near the adapter's speech is to languages of the base model (LoRA-Whisper, equation 4).
 
@@ -360,6 +379,7 @@ class Draft(Record):
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=MAXIMUM_FILES), FailFast()]
     weights_digest: Digest
     parents: Annotated[tuple[Parent, ...], Field(max_length=1000), FailFast()] = ()
+    average: AverageSection | None = None
     source: Text | None = None
     similarity: Annotated[tuple[Similarity, ...], Field(max_length=100), FailFast()] = ()
     data: Annotated[tuple[DataSource, ...], Field(max_length=1000), FailFast()] = ()
@@ -378,6 +398,7 @@ class Draft(Record):
             *weights_size_problems(self.files, self.lora, self.gate),
             *parent_problems(self.method, self.parents),
             *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
+            *(["average is for averages only"] if self.average and self.method != "average" else []),
         ]
         if problems:
             raise ValueError(few(problems))
