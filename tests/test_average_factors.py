@@ -21,7 +21,11 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def test_a_weighted_sum_of_updates_of_different_ranks_is_exact() -> None:
-    parts = [(0.5, random_factors(2, seed=1)), (0.3, random_factors(5, seed=2)), (0.2, random_factors(1, seed=3))]
+    parts = [
+        (0.5, random_factors(2, seed=1)),
+        (0.3, random_factors(5, seed=2)),
+        (0.2, random_factors(1, seed=3)),
+    ]
     total = weighted_sum(parts)
     assert total.rank == 8
     assert relative(total.dense(), sum(w * f.dense() for w, f in parts)) < 1e-6  # type: ignore[arg-type]

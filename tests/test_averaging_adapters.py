@@ -85,14 +85,14 @@ def test_a_truncated_average_states_its_error(base: BaseModel, tmp_path: Path) -
 
 
 def test_energy_gives_every_module_a_rank_of_its_own(base: BaseModel, tmp_path: Path) -> None:
-    made, update = average(
-        base, equal_shares("pl", "it"), tmp_path / "out", REF, AverageOptions(energy=0.9)
-    )
+    made, update = average(base, equal_shares("pl", "it"), tmp_path / "out", REF, AverageOptions(energy=0.9))
     assert len({module.rank for module in made.manifest.lora[0].modules}) > 1
     assert update.largest_error <= 0.1**0.5 + 1e-9
 
 
-def test_an_average_of_averages_and_of_warm_starts_is_an_average_again(base: BaseModel, tmp_path: Path) -> None:
+def test_an_average_of_averages_and_of_warm_starts_is_an_average_again(
+    base: BaseModel, tmp_path: Path
+) -> None:
     first, _ = average(base, equal_shares("pl", "da"), tmp_path / "first", REF)
     second = AdapterRef.parse("test/second@1.0.0")
     components = [Component(first, 0.5), Component(shipped("da"), 0.5)]
@@ -135,7 +135,9 @@ def test_an_average_with_other_weights_than_it_says_is_noticed(base: BaseModel, 
 
 
 def test_a_token_gated_pair_is_refused_with_what_to_do(base: BaseModel, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"da-pair@1.0.0 weighs its experts for every token.*its parent"):
+    with pytest.raises(
+        InvalidInputError, match=r"da-pair@1.0.0 weighs its experts for every token.*its parent"
+    ):
         average(base, equal_shares("pl", "da-pair"), tmp_path / "out", REF)
 
 

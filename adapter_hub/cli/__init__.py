@@ -44,6 +44,7 @@ SECTIONS = {
         "similarity": "Rank languages by similarity to new speech.",
         "recipe": "Write a recipe, the input of `train`.",
         "train": "Train an adapter from a recipe.",
+        "average": "Average adapters into one.",
         "fold": "Turn a static expert pair into one LoRA.",
         "evaluate": "Measure error rates on a data set.",
         "reproduce": "Reproduce a paper's tables.",

@@ -1,6 +1,6 @@
 """Make merging.json: what mergekit 0.1.5 gives on three small tensors, for tests/test_average_methods.py.
 
-    pip install mergekit==0.1.5 in an environment of its own, then: python tests/vectors/make_merging.py
+pip install mergekit==0.1.5 in an environment of its own, then: python tests/vectors/make_merging.py
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ RUNS = {
 }
 
 
-def merged(method: str, base: torch.Tensor, experts: list[torch.Tensor], options: dict[str, Any]) -> torch.Tensor:
+def merged(
+    method: str, base: torch.Tensor, experts: list[torch.Tensor], options: dict[str, Any]
+) -> torch.Tensor:
     merge = registry.get(method)
     entries = [SimpleNamespace(id=number, tensor=expert) for number, expert in enumerate(experts)]
     group = SimpleNamespace(base=SimpleNamespace(tensor=base), non_base=entries)

@@ -1,1 +1,1 @@
-"""Averages of adapters and of full models: weighted sums of updates, exact or truncated with a stated error."""
+"""Averages of adapters: weighted sums of updates, exact or truncated with a stated error."""

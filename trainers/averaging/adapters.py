@@ -1,9 +1,11 @@
 """Averages of adapters: one ordinary LoRA whose update is the combination of its components' updates.
 
-    average(base, [Component(pl, 0.5), Component(it, 0.5)], Path("out/pl-it"), AdapterRef.parse("me/pl-it@1.0.0"))
+    ref = AdapterRef.parse("me/pl-it@1.0.0")
+    average(base, [Component(pl, 0.5), Component(it, 0.5)], Path("out/pl-it"), ref)
 
-The average is one of updates (ΔW), the average of the merged models (Plantinga et al., SLT 2024, III-B); never
-of A and of B, whose products would mix. Weights that sum to less than 1 leave the rest to the base model.
+What is averaged is the updates ΔW, so that the result is the average of the merged models (Plantinga et al.,
+SLT 2024, III-B); never A and B, whose products would mix. Weights that sum to less than 1 leave the rest to
+the base model.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from adapter_hub.trainers.averaging.factors import (
     weighted_sum,
 )
 from adapter_hub.trainers.averaging.methods import MethodOptions, check_weights, method_named
-from adapter_hub.trainers.methods.trainee import PREFIX
+from adapter_hub.trainers.methods.trainable import PREFIX
 
 DType = Literal["float32", "float16", "bfloat16"]
 
@@ -186,7 +188,9 @@ def combined_update(
     generator = torch.Generator().manual_seed(options.parameters.random_seed)
     modules = []
     for number, path in enumerate(paths, start=1):
-        having = [(w, factors_of(a, path)) for w, a in zip(weights, adapters, strict=True) if path in a.layout]
+        having = [
+            (w, factors_of(a, path)) for w, a in zip(weights, adapters, strict=True) if path in a.layout
+        ]
         modules.append(_combine(base, path, having, len(adapters), options, generator))
         if progress:
             progress(number, len(paths))
@@ -195,10 +199,10 @@ def combined_update(
 
 def factors_of(adapter: ResidentAdapter, path: str) -> Factors:
     """Return an adapter's update of one linear in float32, its scaling and static shares in B."""
-    part = adapter.layout[path]
+    module = adapter.layout[path]
     return Factors(
-        a=part.a_of(adapter.buffer).float().cpu(),
-        b=part.b_of(adapter.buffer).float().cpu(),
+        a=module.lora_a(adapter.buffer).float().cpu(),
+        b=module.lora_b(adapter.buffer).float().cpu(),
     )
 
 
@@ -282,9 +286,7 @@ def _check_components(base: BaseModel, components: Sequence[Component], ref: Ada
         raise InvalidInputError(f"average: {few(problems)}")
 
 
-def _component_problems(
-    base: BaseModel, components: Sequence[Component], ref: AdapterRef
-) -> Iterator[str]:
+def _component_problems(base: BaseModel, components: Sequence[Component], ref: AdapterRef) -> Iterator[str]:
     """Yield in one line each why adapters cannot be averaged."""
     first = components[0].artifact.manifest
     seen: dict[str, str] = {}
@@ -393,7 +395,9 @@ def differences(base: BaseModel, published: Artifact, components: Sequence[Compo
     """
     section = published.manifest.average
     options = AverageOptions() if section is None else options_of(section)
-    exact = replace(options, rank=None, energy=None) if method_named(options.method).combine_factors else options
+    exact = (
+        replace(options, rank=None, energy=None) if method_named(options.method).combine_factors else options
+    )
     again = {module.path: module for module in combined_update(base, components, exact).modules}
     adapter = load_adapter(base, published)
     allowed = (section.errors if section else None) or {}

@@ -133,9 +133,7 @@ def cut(
         short = squares.cumsum(0) < energy * whole * (1 - 1e-12)  # rounding must not cost a rank
         kept = min(kept, int(short.sum()) + 1)
     roots = values[:kept].sqrt()
-    factors = Factors(
-        a=(roots[:, None] * right[:kept]).to(dtype), b=(left[:, :kept] * roots).to(dtype)
-    )
+    factors = Factors(a=(roots[:, None] * right[:kept]).to(dtype), b=(left[:, :kept] * roots).to(dtype))
     rest = float(squares[kept:].sum())
     return factors, math.sqrt(rest / whole) if whole > 0.0 else 0.0
 

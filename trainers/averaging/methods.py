@@ -48,7 +48,7 @@ class MethodOptions:
             raise InvalidInputError(f"scale {self.scale}: expected a finite number other than 0")
 
 
-# updates [n, *shape], weights [n], options, the base model's parameter [*shape], a generator for what is drawn
+# updates [n, *shape], weights [n], options, the base model's parameter [*shape], a generator for draws
 Combine = Callable[[Tensor, Tensor, MethodOptions, Tensor, torch.Generator], Tensor]
 CombineFactors = Callable[[Sequence[Factors], Sequence[float], MethodOptions], Factors]
 
@@ -87,9 +87,7 @@ def method(
     return enter
 
 
-def mean_of_factors(
-    factors: Sequence[Factors], weights: Sequence[float], options: MethodOptions
-) -> Factors:
+def mean_of_factors(factors: Sequence[Factors], weights: Sequence[float], options: MethodOptions) -> Factors:
     """Return Σ wᵢ·Bᵢ·Aᵢ as factors, exactly."""
     return weighted_sum(list(zip(weights, factors, strict=True)))
 
@@ -101,9 +99,7 @@ def scaled_sum_of_factors(
     return weighted_sum([(options.scale * w, f) for w, f in zip(weights, factors, strict=True)])
 
 
-def tsv_of_factors(
-    factors: Sequence[Factors], weights: Sequence[float], options: MethodOptions
-) -> Factors:
+def tsv_of_factors(factors: Sequence[Factors], weights: Sequence[float], options: MethodOptions) -> Factors:
     """Return `tsv` of low-rank updates as factors: the same singular vectors, found through QR."""
     outputs, inputs = factors[0].b.shape[0], factors[0].a.shape[1]
     share = max(1, min(outputs, inputs) // len(factors))
@@ -127,7 +123,9 @@ def mean(
     return torch.tensordot(weights, updates, 1)
 
 
-@method("task-arithmetic", "Ilharco et al., arXiv 2212.04089", options=("scale",), factored=scaled_sum_of_factors)
+@method(
+    "task-arithmetic", "Ilharco et al., arXiv 2212.04089", options=("scale",), factored=scaled_sum_of_factors
+)
 def task_arithmetic(
     updates: Tensor, weights: Tensor, options: MethodOptions, base: Tensor, generator: torch.Generator
 ) -> Tensor:
@@ -279,3 +277,29 @@ def check_weights(weights: Mapping[str, float]) -> None:
             f"weights sum to {total:g}: expected at most 1, where the rest is the base model's share; "
             "--scale makes an update larger"
         )
+
+
+def shares(text: str | None, count: int, base_model: float = 0.0) -> list[float]:
+    """Return each component's share from relative weights; what they leave is the base model's.
+
+    Args:
+        text: numbers with commas between them, like `4,1,1,1`; None for equal ones.
+        count: the number of components.
+        base_model: its relative weight.
+
+    Raises:
+        InvalidInputError: not so many numbers, or one that is not finite and above 0.
+    """
+    parts = ["1"] * count if text is None else text.split(",")
+    if len(parts) != count:
+        raise InvalidInputError(f"--weights {text}: expected {count} numbers, one for each component")
+    try:
+        weights = [float(part) for part in parts]
+    except ValueError:
+        raise InvalidInputError(f"--weights {text}: expected numbers, like 4,1,1,1") from None
+    if not all(math.isfinite(weight) and weight > 0.0 for weight in weights):
+        raise InvalidInputError(f"--weights {text}: expected numbers above 0")
+    if not (math.isfinite(base_model) and base_model >= 0.0):
+        raise InvalidInputError(f"--with-base-model {base_model}: expected a number of 0 or more")
+    total = math.fsum([*weights, base_model])
+    return [weight / total for weight in weights]

@@ -1,0 +1,156 @@
+"""`average`: adapters of one base model, combined into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapter_hub.cli.terminal.arguments import PLACE, json_option
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text, echo_warning
+from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.cli.terminal.tables import table
+from adapter_hub.cli.terminal.training_options import out_artifact_option
+
+if TYPE_CHECKING:
+    from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.trainers.averaging.adapters import CombinedUpdate
+
+METHODS = (  # written out, so that --help starts without torch; a test compares them with the table
+    "mean",
+    "task-arithmetic",
+    "ties",
+    "dare-linear",
+    "dare-ties",
+    "most-extreme",
+    "least-extreme",
+    "tsv",
+)
+WORST = 5  # modules with the largest error that are listed
+
+
+@click.command()
+@click.argument("refs", metavar="REF...", type=PLACE, nargs=-1, required=True)
+@click.option(
+    "--weights",
+    metavar="W,W,...",
+    help="Relative weights in the order of REF..., like 4,1,1,1. Default: equal.",
+)
+@click.option(
+    "--with-base-model",
+    type=float,
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[W]",
+    help="Give the base model itself a relative weight, 1 if none is named.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="mean",
+    show_default=True,
+    help="How updates are combined.",
+)
+@click.option(
+    "--density", type=float, default=1.0, show_default=True, help="Share of values that ties and dare keep."
+)
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Factor of the combined update.")
+@click.option(
+    "--random-seed", type=int, default=0, show_default=True, help="Decides which values dare drops."
+)
+@click.option(
+    "--rank", type=int, help="Truncate every module to this rank. Default: the sum of the ranks, exact."
+)
+@click.option(
+    "--energy", type=float, metavar="SHARE", help="Keep this share of each module's energy, like 0.99."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the weights that are written.",
+)
+@click.option("--as", "as_ref", metavar="NAME@VERSION", required=True, help="What to call the average.")
+@out_artifact_option
+@click.option(
+    "--base-model",
+    metavar="ID|FOLDER",
+    type=PLACE,
+    help="A copy of the base model. Default: the adapters' own.",
+)
+@json_option
+@click.pass_obj
+def average(
+    options: GlobalOptions, refs: tuple[str, ...], out: Path, as_ref: str, as_json: bool, **given: Any
+) -> None:
+    """Average adapters of one base model into one ordinary LoRA.
+
+    Updates are averaged, never the factors A and B: the result is exactly the average of the merged models,
+    with the sum of the components' ranks unless --rank or --energy truncates it. The relative error of a
+    truncation is printed and recorded.
+    """
+    from adapter_hub.exchange import pull
+    from adapter_hub.formats.reference import AdapterRef
+    from adapter_hub.model.base_model import load_base_model, load_pinned_base_model
+    from adapter_hub.trainers.averaging.adapters import AverageOptions, Component
+    from adapter_hub.trainers.averaging.adapters import average as run
+    from adapter_hub.trainers.averaging.methods import MethodOptions, shares
+
+    cache = options.open_cache()
+    artifacts = [pull(ref, registries=options.registries(), cache=cache, tell=echo_warning) for ref in refs]
+    weights = shares(given["weights"], len(refs), given["with_base_model"] or 0.0)
+    wanted = AverageOptions(
+        method=given["method"],
+        parameters=MethodOptions(given["density"], given["scale"], given["random_seed"]),
+        rank=given["rank"],
+        energy=given["energy"],
+        dtype=given["precision"],
+    )
+    base = (
+        load_base_model(given["base_model"], device=options.device, cache=cache.folder)
+        if given["base_model"]
+        else load_pinned_base_model(
+            artifacts[0].manifest.base_model, device=options.device, cache=cache.folder
+        )
+    )
+    components = [Component(artifact, weight) for artifact, weight in zip(artifacts, weights, strict=True)]
+    bar = Bar("averaging", 0)
+
+    def progress(done: int, of: int) -> None:
+        bar.total = of
+        bar.at(done)
+
+    made, update = run(base, components, out, AdapterRef.parse(as_ref), wanted, progress)
+    bar.close()
+    if as_json:
+        echo_json(made.manifest.to_json())
+    else:
+        _show(made, update, out)
+    echo_note(f"next: adapter-hub publish {out}")
+
+
+def _show(made: Artifact, update: CombinedUpdate, out: Path) -> None:
+    echo_line(f"{made.ref} {made.digest} in {out}")
+    rows = [
+        [parent.name, parent.version, f"{parent.weight:.4g}"]
+        for parent in made.manifest.parents
+        if parent.weight
+    ]
+    rest = 1.0 - sum(parent.weight or 0.0 for parent in made.manifest.parents)
+    if rest > 1e-9:
+        rows.append(["base model", None, f"{rest:.4g}"])
+    echo_text(table(["component", "version", "weight"], rows))
+    if update.error:
+        echo_line(
+            f"truncated to rank {made.manifest.rank}: relative error {update.error:.4f}, "
+            f"largest {update.largest_error:.4f}"
+        )
+        worst = sorted(update.modules, key=lambda module: -module.error)[:WORST]
+        echo_text(
+            table(
+                ["module", "rank", "error"], [[m.path, str(m.factors.rank), f"{m.error:.4f}"] for m in worst]
+            )
+        )
