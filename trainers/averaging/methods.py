@@ -62,6 +62,7 @@ class AveragingMethod:
         source: the paper.
         options: names of the `MethodOptions` that it reads.
         combine: the arithmetic, on whole updates.
+        elementwise: whether the values of one place are combined without a look at the others.
         combine_factors: the same on factors, where the result's rank is theirs together; else None.
     """
 
@@ -69,6 +70,7 @@ class AveragingMethod:
     source: str
     options: tuple[str, ...]
     combine: Combine
+    elementwise: bool = False
     combine_factors: CombineFactors | None = None
 
 
@@ -76,12 +78,17 @@ METHODS: dict[str, AveragingMethod] = {}
 
 
 def method(
-    name: str, source: str, *, options: Sequence[str] = (), factored: CombineFactors | None = None
+    name: str,
+    source: str,
+    *,
+    options: Sequence[str] = (),
+    elementwise: bool = False,
+    factored: CombineFactors | None = None,
 ) -> Callable[[Combine], Combine]:
     """Enter a function into the table of methods."""
 
     def enter(combine: Combine) -> Combine:
-        METHODS[name] = AveragingMethod(name, source, tuple(options), combine, factored)
+        METHODS[name] = AveragingMethod(name, source, tuple(options), combine, elementwise, factored)
         return combine
 
     return enter
@@ -115,7 +122,7 @@ def tsv_of_factors(factors: Sequence[Factors], weights: Sequence[float], options
     return Factors(a=right.to(dtype), b=(options.scale * left * values).to(dtype))
 
 
-@method("mean", "Plantinga et al., SLT 2024 (AoDE)", factored=mean_of_factors)
+@method("mean", "Plantinga et al., SLT 2024 (AoDE)", elementwise=True, factored=mean_of_factors)
 def mean(
     updates: Tensor, weights: Tensor, options: MethodOptions, base: Tensor, generator: torch.Generator
 ) -> Tensor:
@@ -160,7 +167,7 @@ def dare_ties(
     return options.scale * elected(dropped, weights, normalise=False)
 
 
-@method("most-extreme", "Plantinga et al., SLT 2024, table IV")
+@method("most-extreme", "Plantinga et al., SLT 2024, table IV", elementwise=True)
 def most_extreme(
     updates: Tensor, weights: Tensor, options: MethodOptions, base: Tensor, generator: torch.Generator
 ) -> Tensor:
@@ -168,7 +175,7 @@ def most_extreme(
     return _chosen(updates, base, torch.argmax)
 
 
-@method("least-extreme", "Plantinga et al., SLT 2024, table IV")
+@method("least-extreme", "Plantinga et al., SLT 2024, table IV", elementwise=True)
 def least_extreme(
     updates: Tensor, weights: Tensor, options: MethodOptions, base: Tensor, generator: torch.Generator
 ) -> Tensor:

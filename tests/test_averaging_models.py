@@ -1,0 +1,116 @@
+"""Averages of full models: each tensor the weighted mean, whatever the method of reading and the dtype."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adapter_hub import embedded
+from adapter_hub.errors import ConflictError, InvalidInputError
+from adapter_hub.model.base_model import load_base_model
+from adapter_hub.trainers.averaging import tensor_streams
+from adapter_hub.trainers.averaging.full_models import ModelComponent, average_models
+from adapter_hub.trainers.averaging.methods import METHODS, MethodOptions
+
+BASE = embedded.base_model_path()
+
+
+def changed_copy(folder: Path, seed: int, dtype: torch.dtype = torch.float32) -> Path:
+    """Copy the embedded base model with a little noise in every tensor, as a fine-tune of it would differ."""
+    shutil.copytree(BASE, folder)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = load_file(folder / "model.safetensors")
+    noisy = {
+        name: (tensor.float() + 0.01 * torch.randn(tensor.shape, generator=generator)).to(dtype)
+        for name, tensor in tensors.items()
+    }
+    save_file(noisy, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_every_tensor_is_the_weighted_mean_of_the_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensor_streams, "SLICE", 1000)  # many slices of each tensor
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    average_models([ModelComponent(first, 0.75), ModelComponent(second, 0.25)], out=tmp_path / "out")
+    one, other, found = weights(first), weights(second), weights(tmp_path / "out")
+    assert found.keys() == one.keys()
+    for name, tensor in found.items():
+        assert torch.allclose(tensor, 0.75 * one[name] + 0.25 * other[name], atol=1e-7)
+
+
+def test_what_the_weights_leave_is_the_base_model_s(tmp_path: Path) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    third = 1 / 3
+    average_models(
+        [ModelComponent(first, third), ModelComponent(second, third)], out=tmp_path / "out", base_model=BASE
+    )
+    base, one, other, found = weights(BASE), weights(first), weights(second), weights(tmp_path / "out")
+    for name, tensor in found.items():
+        assert torch.allclose(tensor, (base[name].float() + one[name] + other[name]) / 3, atol=1e-6)
+
+
+def test_the_outcome_is_a_model_that_runs(tmp_path: Path) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    average_models([ModelComponent(first, 0.5), ModelComponent(second, 0.5)], out=tmp_path / "out")
+    assert load_base_model(tmp_path / "out").digest != load_base_model(BASE).digest
+
+
+def test_the_average_of_a_model_with_itself_is_itself_bit_by_bit(tmp_path: Path) -> None:
+    model = changed_copy(tmp_path / "a", 1, torch.float16)
+    average_models([ModelComponent(model, 0.5), ModelComponent(model, 0.5)], out=tmp_path / "out")
+    found = weights(tmp_path / "out")
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights(model).items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_combines_full_models(method: str, tmp_path: Path) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    average_models(
+        [ModelComponent(first, 0.5), ModelComponent(second, 0.5)],
+        out=tmp_path / "out",
+        base_model=BASE,
+        method=method,
+        parameters=MethodOptions(density=0.5),
+        dtype="float16",
+    )
+    found = weights(tmp_path / "out")
+    assert {tensor.dtype for tensor in found.values()} == {torch.float16}
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in found.values())
+
+
+def test_models_that_differ_are_refused_with_every_difference(tmp_path: Path) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    config = json.loads((second / "generation_config.json").read_text())
+    config["suppress_tokens"] = [1, 2, 3]
+    (second / "generation_config.json").write_text(json.dumps(config))
+    tensors = weights(second)
+    del tensors["model.encoder.layer_norm.bias"]
+    save_file(tensors, second / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        InvalidInputError, match=r"differ in their generation.*layer_norm.bias is in .*a only"
+    ):
+        average_models([ModelComponent(first, 0.5), ModelComponent(second, 0.5)], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_share_of_the_base_model_needs_the_base_model(tmp_path: Path) -> None:
+    first = changed_copy(tmp_path / "a", 1)
+    with pytest.raises(InvalidInputError, match="name it with --base-model"):
+        average_models([ModelComponent(first, 0.5)], out=tmp_path / "out")
+
+
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConflictError, match="exists already"):
+        average_models([ModelComponent(BASE, 1.0)], out=tmp_path / "out")
