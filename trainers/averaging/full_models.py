@@ -100,7 +100,7 @@ def average_models(
 
 
 class _Blend:
-    """Combines the values of one tensor, or of a slice of it, of all models; the base model's are the last."""
+    """Combines the values of a tensor, or of a slice of it, of all models; the base model's are the last."""
 
     def __init__(
         self, method: AveragingMethod, weights: Tensor, parameters: MethodOptions, with_base_model: bool
@@ -160,6 +160,7 @@ def _tensor_problems(sources: Sequence[TensorSource]) -> Iterator[str]:
         for name in sorted(first.tensors.keys() & source.tensors.keys()):
             mine, other = first.tensors[name], source.tensors[name]
             if mine.shape != other.shape:
-                yield f"{name} is {list(mine.shape)} in {first.folder} and {list(other.shape)} in {source.folder}"
+                shapes = f"{list(mine.shape)} in {first.folder} and {list(other.shape)} in {source.folder}"
+                yield f"{name} is {shapes}"
             elif (first.dtype(name) in INTEGERS) != (source.dtype(name) in INTEGERS):
                 yield f"{name} is {mine.dtype} in {first.folder} and {other.dtype} in {source.folder}"
