@@ -14,6 +14,7 @@ the command line reads its options with this module.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Self
 
 from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.escaping import shown
 
 HUB = "hf://"
 DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
@@ -222,3 +224,39 @@ def expanded(text: str) -> Path:
         raise InvalidInputError(
             f"path {text!r}: no such user here, whose home it could be; write ./{text} for a name like that"
         ) from None
+
+
+def parse_blend(text: str) -> tuple[tuple[str, float], ...] | None:
+    """Return adapters and weights of a text like `mini/pl*0.5+mini/it*0.5`; None if it is a single reference.
+
+    Args:
+        text: references, each with `*` and a weight behind it, joined by `+`; `*` is in no name.
+
+    Raises:
+        InvalidInputError: a part without a weight, a weight that is not above 0, or a sum above 1.
+
+    >>> parse_blend("mini/pl*0.5+mini/it@1.0.0*0.25")
+    (('mini/pl', 0.5), ('mini/it@1.0.0', 0.25))
+    >>> parse_blend("mini/pl") is None
+    True
+    """
+    if "*" not in text:
+        return None
+    parts = []
+    for part in text.split("+"):
+        ref, star, weight = part.strip().rpartition("*")
+        try:
+            number = float(weight) if star and ref else math.nan
+        except ValueError:
+            number = math.nan
+        if not 0.0 < number <= 1.0:
+            raise InvalidInputError(
+                f"{shown(text, 200)}: expected references with weights above 0 and at most 1, like "
+                "mini/pl*0.5+mini/it*0.5"
+            )
+        parts.append((ref, number))
+    if math.fsum(number for _, number in parts) > 1.0 + 1e-9:
+        raise InvalidInputError(
+            f"{shown(text, 200)}: the weights sum to more than 1, the base model's share included"
+        )
+    return tuple(parts)

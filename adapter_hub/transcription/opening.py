@@ -21,8 +21,9 @@ from adapter_hub.exchange import Places, pull
 from adapter_hub.files.ownership import is_ours, is_private
 from adapter_hub.files.writing import make_private, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, hex_of, sha256_hex
-from adapter_hub.formats.reference import AUTO, BASE_MODEL, AdapterRef
+from adapter_hub.formats.reference import AUTO, BASE_MODEL, AdapterRef, parse_blend
 from adapter_hub.model.base_model import BaseModel, load_base_model, load_pinned_base_model
+from adapter_hub.model.blending import blended
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.model.memory import memory_guard
 from adapter_hub.model.residents import Residents
@@ -53,7 +54,8 @@ def load(  # noqa: PLR0913 - the options of the public face
     """Return a transcriber for an adapter, for `auto`, or for `base-model`.
 
     Args:
-        ref: `namespace/name` with or without version, an artifact's folder, `auto`, or `base-model`.
+        ref: `namespace/name` with or without version, an artifact's folder, `auto`, `base-model`, or several
+            adapters with weights, like `mini/pl*0.5+mini/it*0.5`, whose updates are summed.
         language: BCP 47 tag to transcribe; by default the adapter's, or identified by the base model.
         decode_language: Whisper's language to use, where it has no token for `language`.
         base_model: id or folder; by default the one that the adapter names, or the embedded one.
@@ -92,6 +94,9 @@ def load(  # noqa: PLR0913 - the options of the public face
             listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
             return Transcriber(base, listener, places.warn)
         route = FixedRoute(base, None, language, decode_language)
+    elif (blend := parse_blend(ref)) is not None:
+        base, adapter = _blended(places, base_model, blend)
+        route = FixedRoute(base, adapter, language, decode_language)
     else:
         artifact = pull(ref, places, allow_quarantined=allow_quarantined)
         base = _base_model_of(artifact, base_model, places)
@@ -149,6 +154,24 @@ def _base_model_of(artifact: Artifact, named: str | None, places: Places) -> Bas
         raise NotFoundError(
             f"{artifact.ref} needs its base model: {error}; or name it with --base-model"
         ) from None
+
+
+def _blended(
+    places: Places, base_model: str | None, blend: Sequence[tuple[str, float]]
+) -> tuple[BaseModel, ResidentAdapter]:
+    """Return the base model and the weighted sum of several adapters."""
+    artifacts = [pull(ref, places) for ref, _ in blend]
+    first = artifacts[0].manifest
+    for artifact in artifacts[1:]:
+        if artifact.manifest.task != first.task:
+            raise InvalidInputError(
+                f"{artifact.ref} is for {artifact.manifest.task}, and {first.ref} for {first.task}"
+            )
+    if first.task != "transcribe":
+        raise InvalidInputError(f"{first.ref} is for {first.task}; only adapters that transcribe are summed")
+    base = _base_model_of(artifacts[0], base_model, places)
+    residents = [_resident(base, artifact, places) for artifact in artifacts]
+    return base, blended([(one, weight) for one, (_, weight) in zip(residents, blend, strict=True)])
 
 
 def _router(
