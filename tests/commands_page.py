@@ -29,6 +29,7 @@ EXAMPLES = {
     "similarity": "adapter-hub similarity --data data/es --split train --language es",
     "recipe new": "adapter-hub recipe new lora --language es --namespace alice --out es.toml",
     "train": "adapter-hub train es.toml --out out/es",
+    "average": "adapter-hub average mini/pl mini/it --rank 12 --as alice/pl-it@1.0.0 --out out/pl-it",
     "fold": "adapter-hub fold alice/es-pair --out out/es-folded",
     "evaluate": "adapter-hub evaluate ./out/es --data data/es --out report.json",
     "reproduce": "adapter-hub reproduce lora-whisper --dry-run",

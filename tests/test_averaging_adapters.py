@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import Run
 
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
+from adapter_hub.cli.average import METHODS as COMMAND_METHODS
 from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel, load_base_model
@@ -174,5 +176,44 @@ def test_options_that_make_no_sense_are_refused(
 
 def test_a_folder_that_exists_is_left_alone(base: BaseModel, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ConflictError, match="exists already"):
+    with pytest.raises(ConflictError, match="already exists"):
         average(base, equal_shares("pl", "it"), tmp_path / "out", REF)
+
+
+def test_the_command_averages_says_the_error_and_takes_relative_weights(run: Run, tmp_path: Path) -> None:
+    outcome = run(
+        "average", "mini/pl", "mini/it", "--weights", "3,1", "--with-base-model",
+        "--rank", "8", "--as", "test/average@1.0.0", "--out", "out", "--json",
+    )  # fmt: skip
+    assert outcome.code == 0
+    assert [parent["weight"] for parent in outcome.json["parents"]] == [0.6, 0.2]
+    assert outcome.json["average"]["rank"] == 8
+    assert 0.0 < outcome.json["average"]["largest_error"] < 0.5
+    assert run("audit", "./out").code == 0
+    text = run("average", "mini/pl", "mini/it", "--energy", "0.9", "--as", "test/a@1.0.0", "--out", "two").out
+    assert "relative error" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--weights", "1"], "expected 2 numbers"),
+        (["--weights", "1,x"], "expected numbers, like 4,1,1,1"),
+        (["--weights", "1,0"], "expected numbers above 0"),
+        (["--weights", "1,nan"], "expected numbers above 0"),
+        (["--with-base-model=-1"], "expected a number of 0 or more"),
+        (["--rank", "0"], "rank 0: expected 1 or more"),
+        (["--energy", "2"], "energy 2.0: expected a share"),
+        (["--density", "0"], "density 0.0"),
+    ],
+)
+def test_the_command_refuses_in_one_line(words: list[str], message: str, run: Run, tmp_path: Path) -> None:
+    outcome = run("average", "mini/pl", "mini/it", *words, "--as", "test/average@1.0.0", "--out", "out")
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_offers_the_methods_that_there_are() -> None:
+    assert tuple(METHODS) == COMMAND_METHODS

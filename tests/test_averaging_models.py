@@ -112,5 +112,5 @@ def test_a_share_of_the_base_model_needs_the_base_model(tmp_path: Path) -> None:
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ConflictError, match="exists already"):
+    with pytest.raises(ConflictError, match="already exists"):
         average_models([ModelComponent(BASE, 1.0)], out=tmp_path / "out")

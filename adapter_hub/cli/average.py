@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapter_hub.cli.terminal.arguments import PLACE, json_option
-from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text, echo_warning
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.cli.terminal.tables import table
@@ -99,8 +99,7 @@ def average(
     from adapter_hub.trainers.averaging.adapters import average as run
     from adapter_hub.trainers.averaging.methods import MethodOptions, shares
 
-    cache = options.open_cache()
-    artifacts = [pull(ref, registries=options.registries(), cache=cache, tell=echo_warning) for ref in refs]
+    artifacts, cache = [pull(ref, options) for ref in refs], options.cache_folder
     weights = shares(given["weights"], len(refs), given["with_base_model"] or 0.0)
     wanted = AverageOptions(
         method=given["method"],
@@ -110,11 +109,9 @@ def average(
         dtype=given["precision"],
     )
     base = (
-        load_base_model(given["base_model"], device=options.device, cache=cache.folder)
+        load_base_model(given["base_model"], device=options.device, cache=cache)
         if given["base_model"]
-        else load_pinned_base_model(
-            artifacts[0].manifest.base_model, device=options.device, cache=cache.folder
-        )
+        else load_pinned_base_model(artifacts[0].manifest.base_model, device=options.device, cache=cache)
     )
     components = [Component(artifact, weight) for artifact, weight in zip(artifacts, weights, strict=True)]
     bar = Bar("averaging", 0)

@@ -200,11 +200,18 @@ class Parent(Record):
 
 
 class AverageSection(Record):
-    """How an average was computed: an audit repeats it from the parents' bytes.
+    """How an average was computed from its components, so that it can be computed again.
 
-    `rank` and `energy` are what truncation was asked to keep. `error` is the relative Frobenius error of
-    the truncation over all modules together, `largest_error` that of the worst one, and `errors` names those
-    that lost anything.
+    Attributes:
+        method: how the updates were combined, like `mean`.
+        density: share of the values that were kept, by methods that drop some.
+        scale: factor of the combined update, by methods that have one.
+        random_seed: of what was dropped.
+        rank: that no module may exceed; absent: the sum of the components' ranks.
+        energy: share of every module's squared singular values that was to be kept.
+        error: relative Frobenius error of the truncation, over all modules together.
+        largest_error: of any module.
+        errors: by module, of those that lost anything.
     """
 
     method: Text
@@ -355,6 +362,7 @@ class Draft(Record):
         files: every file but `adapter.json`, sorted by path, each once.
         weights_digest: of all tensors, see weights digest.
         parents: that it was made from.
+        average: how the components of an average were combined.
         source: where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
         similarity: measured when a parent was chosen.
         data: that it was trained on.

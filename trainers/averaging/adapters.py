@@ -151,7 +151,7 @@ def average(
     _check_components(base, components, ref)
     check_weights({component.artifact.manifest.ref: component.weight for component in components})
     if out.exists():
-        raise ConflictError(f"{out}: exists already; choose another --out or remove it")
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     update = combined_update(base, components, options, progress)
     artifacts = [component.artifact for component in components]
     try:

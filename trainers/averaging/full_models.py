@@ -78,7 +78,7 @@ def average_models(
     if base_model is None and (rest > 1e-9 or method != "mean"):
         raise InvalidInputError("average: the base model is needed for its share; name it with --base-model")
     if out.exists():
-        raise ConflictError(f"{out}: exists already; choose another --out or remove it")
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     folders = [*(component.folder for component in components), *([base_model] if base_model else [])]
     sources = [TensorSource(folder) for folder in folders]
     if problems := [*_setting_problems(folders), *_tensor_problems(sources)]:
