@@ -84,7 +84,7 @@ WORST = 5  # modules with the largest error that are listed
 @json_option
 @click.pass_obj
 def average(
-    options: GlobalOptions, refs: tuple[str, ...], out: Path, as_ref: str, as_json: bool, **given: Any
+    options: GlobalOptions, /, refs: tuple[str, ...], out: Path, as_ref: str, as_json: bool, **given: Any
 ) -> None:
     """Average adapters of one base model into one ordinary LoRA.
 
@@ -131,7 +131,7 @@ def average(
 
 def _show(made: Artifact, update: CombinedUpdate, out: Path) -> None:
     echo_line(f"{made.ref} {made.digest} in {out}")
-    rows = [
+    rows: list[list[str | None]] = [
         [parent.name, parent.version, f"{parent.weight:.4g}"]
         for parent in made.manifest.parents
         if parent.weight

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -333,7 +333,7 @@ def _fields(
     ref: AdapterRef,
     options: AverageOptions,
     update: CombinedUpdate,
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """Return what the manifest says of an average, apart from its files and probe."""
     manifests = [component.artifact.manifest for component in components]
     parents = [
