@@ -201,7 +201,7 @@ def test_the_command_averages_says_the_error_and_takes_relative_weights(run: Run
         (["--weights", "1,x"], "expected numbers, like 4,1,1,1"),
         (["--weights", "1,0"], "expected numbers above 0"),
         (["--weights", "1,nan"], "expected numbers above 0"),
-        (["--with-base-model=-1"], "expected a number of 0 or more"),
+        (["--with-base-model=nan"], "expected a number of 0 or more"),
         (["--rank", "0"], "rank 0: expected 1 or more"),
         (["--energy", "2"], "energy 2.0: expected a share"),
         (["--density", "0"], "density 0.0"),

@@ -111,14 +111,14 @@ class Limits:
         """
         self.left -= count
         if self.left < 0:
-            raise self.too_much(f"more than {self.most} bytes arrive")
+            raise self.too_much(f"more than {self.most} bytes arrived")
         if time.monotonic() > self.until:
             raise UnreachableError(f"{self.what}: {public(self.address)} took too long")
 
     def too_much(self, what_came: str) -> IntegrityError:
         """Return the error that says that an answer has no end."""
         return IntegrityError(
-            f"{self.what}: {what_came}, at most {self.most} are allowed; tell the owner of "
+            f"{self.what}: {what_came}; expected at most {self.most}; tell the owner of "
             f"{public(self.address)}"
         )
 
@@ -281,7 +281,7 @@ def _bound(response: Any, limits: Limits) -> None:
         )
     length = response.headers.get("content-length", "")
     if response.request.method != "HEAD" and length.isdecimal() and int(length[:20]) > limits.left:
-        raise limits.too_much(f"{length[:20]} bytes arrive")
+        raise limits.too_much(f"{length[:20]} bytes arrived")
     if packing:
         del response.headers["content-encoding"]
         response.headers.pop("content-length", None)
