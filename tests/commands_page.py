@@ -30,6 +30,8 @@ EXAMPLES = {
     "recipe new": "adapter-hub recipe new lora --language es --namespace alice --out es.toml",
     "train": "adapter-hub train es.toml --out out/es",
     "average": "adapter-hub average mini/pl mini/it --rank 12 --as alice/pl-it@1.0.0 --out out/pl-it",
+    "extract": "adapter-hub extract ./whisper-es --base-model openai/whisper-small --rank 32 --language es "
+    "--license MIT --as alice/es-extracted@1.0.0 --out out/es-extracted",
     "fold": "adapter-hub fold alice/es-pair --out out/es-folded",
     "evaluate": "adapter-hub evaluate ./out/es --data data/es --out report.json",
     "reproduce": "adapter-hub reproduce lora-whisper --dry-run",

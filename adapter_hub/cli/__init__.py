@@ -45,6 +45,7 @@ SECTIONS = {
         "recipe": "Write a recipe, the input of `train`.",
         "train": "Train an adapter from a recipe.",
         "average": "Average adapters into one.",
+        "extract": "Turn a full fine-tune into an adapter.",
         "fold": "Turn a static expert pair into one LoRA.",
         "evaluate": "Measure error rates on a data set.",
         "reproduce": "Reproduce a paper's tables.",

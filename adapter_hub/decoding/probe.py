@@ -87,6 +87,20 @@ def measure_probe(base: BaseModel, adapter: ResidentAdapter | Path) -> Probe:
     )
 
 
+@torch.inference_mode()
+def probe_logits(model: BaseModel) -> Tensor:
+    """Return a whole model's answer to the probe's input, `[LOGITS]` float32.
+
+    Args:
+        model: in float32.
+
+    Raises:
+        InvalidInputError: it is not in float32.
+    """
+    session, features = _input(model)
+    return _answer(session, features, None).logits.clone()
+
+
 def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None:
     """Compare the answers of base model and adapter now with those in the manifest.
 
@@ -137,13 +151,19 @@ class _Answer:
 @torch.inference_mode()
 def _answers(base: BaseModel, adapter: ResidentAdapter) -> tuple[_Answer, _Answer]:
     """Return the answers of the base model and of the adapted model."""
+    session, features = _input(base)
+    return _answer(session, features, None), _answer(session, features, adapter)
+
+
+def _input(base: BaseModel) -> tuple[Session, Tensor]:
+    """Return a session of the base model and the features of the probe's input."""
     if base.dtype != torch.float32:
         raise InvalidInputError(f"a probe needs float32 arithmetic, the base model is in {base.dtype}")
     features = torch.from_numpy(log_mel(base.processor.feature_extractor, [probe_audio()])).to(base.device)
     session = Session(base)
     if base.device.type == "cuda":
         _convolve_in_float64(session)
-    return _answer(session, features, None), _answer(session, features, adapter)
+    return session, features
 
 
 def _answer(session: Session, features: Tensor, experts: RowAdapters) -> _Answer:

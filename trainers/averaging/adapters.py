@@ -27,7 +27,7 @@ from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import ConflictError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
-from adapter_hub.formats.manifest import MAXIMUM_RANK, AverageSection, LoraModule, Parent
+from adapter_hub.formats.manifest import MAXIMUM_RANK, AverageSection, BaseModelPin, LoraModule, Parent
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
@@ -156,7 +156,7 @@ def average(
     artifacts = [component.artifact for component in components]
     try:
         with folder_in_the_making(out) as folder:
-            write_lora(folder, update, options.dtype, artifacts[0])
+            write_lora(folder, update, options.dtype, artifacts[0].manifest.base_model)
             write_ancestors(folder, artifacts)
             fields = _fields(components, ref, options, update)
             seal(folder, fields | {"probe": measure_probe(base, folder)})
@@ -252,14 +252,14 @@ def _loadable(path: str, factors: Factors) -> Factors:
     return factors
 
 
-def write_lora(folder: Path, update: CombinedUpdate, dtype: DType, like: Artifact) -> None:
+def write_lora(folder: Path, update: CombinedUpdate, dtype: DType, pin: BaseModelPin) -> None:
     """Write an update as PEFT's two files; the scaling is 1, B holds all of it.
 
     Args:
         folder: where to.
         update: of every linear.
         dtype: of the tensors.
-        like: an adapter of the same base model, whose id the config names.
+        pin: of the base model, whose id the config names.
     """
     tensors, modules = {}, []
     for module in update.modules:
@@ -272,7 +272,6 @@ def write_lora(folder: Path, update: CombinedUpdate, dtype: DType, like: Artifac
         raise InvalidInputError(f"average: values too large for {dtype} in {few(odd)}; use --dtype float32")
     save_file(dict(sorted(tensors.items())), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / WEIGHTS_FILE).chmod(0o644)
-    pin = like.manifest.base_model
     config = canonical_config(modules, 0.0, pin.id, pin.revision)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
