@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, type[Record]] = {
     "`[[data.train]]` and `[[data.dev]]`": SourceTable,
     "`[lora]`": TABLES["lora"],
     "`[training]`": TABLES["training"],
+    "`[distillation]`": TABLES["distillation"],
     "`[seed]` and `[expert]`": TABLES["seed"],
     "`[gate]`": TABLES["gate"],
 }
@@ -93,7 +94,8 @@ def _type(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(f"`{json.dumps(item)}`" for item in field["enum"])
     if field["type"] == "array":
-        return f"list of {_type(field['items'], schema)}s"
+        items = field["items"]
+        return f"list of {_type(items, schema)}{'' if 'enum' in items else 's'}"
     if field["type"] == "object":
         return f"table of {_type(field['additionalProperties'], schema)}"
     limits = [f"{words} {field[name]:.10g}" for name, words in LIMITS.items() if name in field]

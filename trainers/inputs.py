@@ -22,7 +22,7 @@ from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.data.examples import PreparedSplit
 from adapter_hub.trainers.data.features import FeaturePacks, FeatureStore
-from adapter_hub.trainers.data.preparing import prepare
+from adapter_hub.trainers.data.preparing import prepare, resampled
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources, rows_in_adapter_language
 from adapter_hub.trainers.parents import find_parents
@@ -97,6 +97,8 @@ def gather(
     )
     with _features(file, base, cache, tell) as features:
         train = _prepare("train", sources, base, file, features, tell)
+        if recipe.data.sampling_exponent is not None:
+            train = resampled(train, recipe.data.sampling_exponent)
         dev = _prepare("dev", dev_sources, base, file, features, tell) if dev_sources else None
     return Inputs(file, base, train, dev, parents, similarity, cache.folder)
 

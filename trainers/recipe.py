@@ -45,6 +45,19 @@ _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){{{KEY_PARTS}}}")
 
 Positive = Annotated[int, Field(ge=1)]
 Rank = Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
+# parts of a Whisper, see `adapter_hub.trainers.methods.freezing`
+Part = Literal[
+    "encoder",
+    "decoder",
+    "embeddings",
+    "convolutions",
+    "layer-norms",
+    "feed-forward",
+    "self-attention",
+    "cross-attention",
+    "all-but-encoder-attention",
+]
+Share = Annotated[float, Field(ge=0, le=1)]
 RandomSeed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy's and torch's generators take
 
 
@@ -114,6 +127,7 @@ class SourceTable(Record):
     decode_language: Text | None = None  # whose token to use, as in [adapter]
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0  # how often a row is visited per epoch
     hours: Annotated[float, Field(gt=0)] | None = None  # of audio, at most; rows are chosen by random_seed
+    domain: Text | None = None  # of rows that do not state one: its share, and its row in reports
     id: Text | None = None  # its name in the manifest
     license: Text | None = None  # SPDX expression, of this source
 
@@ -145,11 +159,16 @@ class DataTable(Record):
     license: Text | None = None  # SPDX expression, of the data; of sources that do not state one
     shortest_seconds: Annotated[float, Field(ge=0)] = 0.0  # shorter rows are dropped and reported
     longest_seconds: Annotated[float, Field(gt=0)] | None = None  # by default the base model's chunk
+    sampling_exponent: Share | None = None  # a domain's share of an epoch is proportional to rows**exponent
 
     @model_validator(mode="after")
     def _fits_its_sources(self) -> Self:
         if not isinstance(self.train, str) and (self.id or self.revision):
             raise ValueError("id and revision go with one folder; give them to the sources instead")
+        if self.sampling_exponent is not None and not isinstance(self.train, str):
+            for number, source in enumerate(self.train, 1):
+                if source.weight != 1:
+                    raise ValueError(f"train[{number}].weight: sampling_exponent decides it; leave one out")
         for number, source in enumerate(self.dev or () if not isinstance(self.dev, str) else (), 1):
             if source.weight != 1:
                 raise ValueError(f"dev[{number}].weight: every row of dev is evaluated once; leave it out")
@@ -180,12 +199,24 @@ class TrainingTable(Record):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the computation (autocast)
     peak_learning_rate: Annotated[float, Field(gt=0)] = 1e-4  # of AdamW, reached at the end of the warm-up
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of all steps
+    schedule: Literal["linear", "slanted-triangle"] = "linear"  # to 0, or from and to 1/32 of the peak (STLR)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # LLRD: of the rate, per encoder layer down
+    freeze: tuple[
+        Part, ...
+    ] = ()  # parts that are not trained; their linears get no LoRA unless a seed has one
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropy
     early_stopping: Positive | None = None  # epochs without a lower dev loss; the best epoch is kept
     spec_augment: bool = False  # mask bands of time and of mel channels (arXiv 1904.08779)
     audio_length: Literal["batch", "chunk"] = "chunk"  # pad to the longest clip of a batch, or to the chunk
     random_seed: RandomSeed = 1  # of initialisation, order, masks and dropout
+
+
+class DistillationTable(Record):
+    """`[distillation]`: stay close to the base model's predictions (LwF, arXiv 1606.09282)."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0  # of the distance; that of the references is 1
+    temperature: Annotated[float, Field(gt=0)] = 2.0  # of both distributions; 2 as in the paper
 
 
 TABLES: Mapping[str, type[Record]] = {
@@ -197,6 +228,7 @@ TABLES: Mapping[str, type[Record]] = {
     "data": DataTable,
     "lora": LoraTable,
     "training": TrainingTable,
+    "distillation": DistillationTable,
 }
 
 
@@ -212,6 +244,7 @@ class Recipe(Record):
         gate: of an expert pair.
         lora: rank, modules and dtype.
         training: of the optimiser.
+        distillation: of the base model's predictions, if they are a target, too.
     """
 
     adapter: AdapterTable
@@ -222,6 +255,7 @@ class Recipe(Record):
     gate: GateTable | None = None
     lora: LoraTable = LoraTable()
     training: TrainingTable = TrainingTable()
+    distillation: DistillationTable | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -238,14 +272,20 @@ class Recipe(Record):
             raise ValueError(f'seed.adapter = "{EXPERT}" goes with method expert-pair; name an adapter')
         if method != FULL_FINE_TUNING and self.adapter.language is None:
             raise ValueError("adapter.language is missing")
+        if method == FULL_FINE_TUNING and "lora" in self.model_fields_set:
+            raise ValueError(f"[lora] does not go with method {FULL_FINE_TUNING}")
+        return self
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
         if self.adapter.timestamps:
             raise ValueError("adapter.timestamps: recordings of utterances have no word times; leave it out")
         if {"epochs", "steps"} <= self.training.model_fields_set:
             raise ValueError("training.epochs and training.steps: both say how long; leave one out")
         if self.training.early_stopping is not None and self.data.dev is None:
             raise ValueError("training.early_stopping needs data.dev, whose loss it watches")
-        if method == FULL_FINE_TUNING and "lora" in self.model_fields_set:
-            raise ValueError(f"[lora] does not go with method {FULL_FINE_TUNING}")
+        if self.adapter.method == "expert-pair" and (self.training.freeze or self.distillation is not None):
+            raise ValueError("training.freeze and [distillation] do not go with method expert-pair")
         return self
 
     @property

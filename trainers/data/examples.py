@@ -46,6 +46,7 @@ class Example:
         prompt: how many tokens at its start are given, not predicted.
         language: the decode language, whose token is in the prompt.
         weight: how often the row is visited in an epoch.
+        domain: as the row or its source states it; empty if neither does.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Example:
     prompt: int
     language: str
     weight: float = 1.0
+    domain: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ A row of weight 2 is visited twice per epoch, one of weight 0.5 every other epoc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,24 @@ from adapter_hub.formats.canonical import sha256_hex
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2  # steps of this size around a circle spread most evenly
 SECONDS_PER_HOUR = 3600.0
+
+
+def domain_weights(domains: Sequence[str], exponent: float) -> list[float]:
+    """Return the weight of every row with which domains are resampled.
+
+    A domain of n rows gets a share of every epoch that is proportional to n**exponent: with 0 all domains
+    weigh the same, with 1 all rows do. The length of an epoch stays the same.
+
+    >>> domain_weights(["clean", "clean", "clean", "noisy"], 0)
+    [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
+
+    Args:
+        domains: of every row.
+        exponent: from 0 to 1; the inverse of a temperature.
+    """
+    rows = Counter(domains)
+    whole = sum(count**exponent for count in rows.values())
+    return [len(domains) * rows[name] ** exponent / whole / rows[name] for name in domains]
 
 
 def epoch_length(weights: Sequence[float]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,7 @@ from adapter_hub.speech.audio import check_seconds
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.trainers.data.examples import DroppedRow, Example, PreparedSplit, ProcessorAndModel
 from adapter_hub.trainers.data.features import FeatureStore, MemoryFeatures, compute_features
-from adapter_hub.trainers.data.mixture import choose_hours
+from adapter_hub.trainers.data.mixture import choose_hours, domain_weights
 from adapter_hub.trainers.data.rows import RowProcessor, RowRules, TokenisedRow
 from adapter_hub.trainers.data.sources import Source
 
@@ -66,6 +67,20 @@ def prepare(
         before += len(source.dataset.rows)
         tell(0, before)
     return combined(parts)
+
+
+def resampled(split: PreparedSplit, exponent: float) -> PreparedSplit:
+    """Return a split whose domains are visited as `domain_weights` says.
+
+    Rows of which neither the data nor the recipe states a domain are one domain together.
+
+    Args:
+        split: of training.
+        exponent: the recipe's `sampling_exponent`.
+    """
+    weights = domain_weights([example.domain for example in split.examples], exponent)
+    examples = zip(split.examples, weights, strict=True)
+    return replace(split, examples=tuple(replace(example, weight=weight) for example, weight in examples))
 
 
 def combined(parts: Sequence[PreparedSplit]) -> PreparedSplit:
@@ -113,7 +128,7 @@ class _SplitBuilder:
         self.features.flush()
         if not usable:
             raise _no_usable_row(source, dropped)
-        examples = tuple(self._example(item, sha256, source.weight) for item, sha256 in usable)
+        examples = tuple(self._example(item, sha256, source) for item, sha256 in usable)
         sha256 = content_sha256(contents)
         seconds = sum(example.seconds for example in examples)
         return PreparedSplit(
@@ -182,7 +197,7 @@ class _SplitBuilder:
             return row, sha256, str(error)
         return row, sha256, None
 
-    def _example(self, item: TokenisedRow, sha256: str, weight: float) -> Example:
+    def _example(self, item: TokenisedRow, sha256: str, source: Source) -> Example:
         clip = self.features.get(sha256)
         assert clip is not None  # stored by _ensure_features a moment ago
         return Example(
@@ -193,7 +208,8 @@ class _SplitBuilder:
             clip.seconds,
             item.prompt,
             item.language,
-            weight,
+            source.weight,
+            source.domain or "",
         )
 
 

@@ -35,6 +35,7 @@ class Source:
         decode_language: the Whisper language whose token stands for it.
         weight: how often a row is visited in an epoch.
         hours: at most so much audio, randomly chosen; None for all of it.
+        domain: of rows that state none; None for one of its own.
     """
 
     dataset: Dataset
@@ -45,6 +46,7 @@ class Source:
     decode_language: str | None = None
     weight: float = 1.0
     hours: float | None = None
+    domain: str | None = None
 
     def record(self, *, hours: float, utterances: int, sha256: str) -> DataSource:
         """Return the manifest's record of the source.
@@ -100,6 +102,7 @@ def _source(file: RecipeFile, table: SourceTable, cache: Path, tell: Tell) -> So
         decode_language=table.decode_language,
         weight=table.weight,
         hours=table.hours,
+        domain=table.domain,
     )
 
 

@@ -250,6 +250,7 @@ def _arguments(
         ddp_broadcast_buffers=False,  # frozen, and read from the same files: an expert pair's parent
         use_cpu=device.type == "cpu",
     )
+    arguments.settings = settings
     # `accelerate launch` has a precision of its own in the environment; the recipe decides
     arguments.mixed_precision = {"bfloat16": "bf16", "float16": "fp16"}.get(settings.precision, "no")
     return arguments

@@ -10,10 +10,13 @@ its batches and processes; a mean of means would give the tokens of short texts 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from adapter_hub.trainers.data.examples import IGNORED
+from adapter_hub.trainers.loop.distillation import distillation_loss
 from adapter_hub.trainers.loop.variable_length import encode
 from adapter_hub.trainers.methods.trainable import TrainableModel
 
@@ -31,10 +34,13 @@ class Objective(nn.Module):
     def __init__(self, trainable: TrainableModel, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = trainable.model, label_smoothing
+        self.teacher = trainable.teacher
         self._whisper = (trainable.whisper,)  # in a tuple: the model above holds it as a submodule already
 
     def forward(self, input_features: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
         """Return the summed cross-entropy over the labels that count, in nats, a float32 scalar.
+
+        In training with a teacher, the weighted distance to its predictions is added.
 
         Args:
             input_features: `[batch, mels, frames]` float.
@@ -42,19 +48,32 @@ class Objective(nn.Module):
             labels: `[batch, tokens]` int64; `IGNORED` does not count.
         """
         (whisper,) = self._whisper
-        encoder_output = encode(whisper.get_encoder(), input_features.to(whisper.dtype)).last_hidden_state
-        decoder_output = whisper.get_decoder()(
-            input_ids=decoder_input_ids, encoder_hidden_states=encoder_output, use_cache=False
-        ).last_hidden_state
-        # the vocabulary is Whisper's widest layer: only for positions whose label counts
         counted = labels != IGNORED
-        logits = whisper.proj_out(decoder_output[counted]).float()
-        return nn.functional.cross_entropy(
+        logits = _logits(whisper, input_features, decoder_input_ids, counted)
+        loss = nn.functional.cross_entropy(
             logits,
             labels[counted],
             label_smoothing=self.label_smoothing if self.training else 0.0,
             reduction="sum",
         )
+        if self.teacher is None or not self.training:
+            return loss
+        with torch.no_grad(), self.teacher.whisper() as base:
+            wanted = _logits(base, input_features, decoder_input_ids, counted)
+        return loss + self.teacher.weight * distillation_loss(logits, wanted, self.teacher.temperature)
+
+
+def _logits(whisper: Any, input_features: Tensor, decoder_input_ids: Tensor, counted: Tensor) -> Tensor:
+    """Return the logits `[counted tokens, vocabulary]` in float32.
+
+    The vocabulary is Whisper's widest layer: it is computed only for positions whose label counts.
+    """
+    encoder_output = encode(whisper.get_encoder(), input_features.to(whisper.dtype)).last_hidden_state
+    decoder_output = whisper.get_decoder()(
+        input_ids=decoder_input_ids, encoder_hidden_states=encoder_output, use_cache=False
+    ).last_hidden_state
+    logits: Tensor = whisper.proj_out(decoder_output[counted]).float()
+    return logits
 
 
 def text_tokens(labels: Tensor) -> Tensor:

@@ -32,15 +32,23 @@ from adapter_hub.trainers.loop.batches import (
 )
 from adapter_hub.trainers.loop.callbacks import StopOnInterrupt, stops_early
 from adapter_hub.trainers.loop.checkpoints import STATE, STATE_BYTES
+from adapter_hub.trainers.loop.learning_rates import slanted_triangle, slow_down
 from adapter_hub.trainers.loop.objective import Objective, text_tokens
 from adapter_hub.trainers.loop.process_group import ProcessGroup
 from adapter_hub.trainers.methods.trainable import TrainableModel
+from adapter_hub.trainers.recipe import TrainingTable
 
 CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
 
 
 class Arguments(Seq2SeqTrainingArguments):
-    """transformers' arguments, with one GPU per process: more GPUs are used by more processes."""
+    """transformers' arguments, with one GPU per process: more GPUs are used by more processes.
+
+    Attributes:
+        settings: the recipe's, for what transformers has no argument for.
+    """
+
+    settings: TrainingTable
 
     @property
     def n_gpu(self) -> int:
@@ -64,7 +72,9 @@ class AdapterTrainer(Seq2SeqTrainer):
         others: arguments of the base class.
     """
 
+    args: Arguments
     control: TrainerControl
+    lr_scheduler: Any
     train_dataset: Any
     eval_dataset: Any
 
@@ -95,6 +105,35 @@ class AdapterTrainer(Seq2SeqTrainer):
         """Return this process's share of the batches; accelerate need not distribute them."""
         batches: Any = self.train_batches
         return EpochDataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.collator)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return transformers' AdamW, with the learning rates of the recipe's `layer_decay`.
+
+        Args:
+            model: what is trained; None for the trainer's own.
+        """
+        optimizer = super().create_optimizer(model)
+        if self.args.settings.layer_decay != 1:
+            layers = self.trainable.whisper.config.encoder_layers
+            slow_down(optimizer, self.model.named_parameters(), self.args.settings.layer_decay, layers)
+        return optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return the recipe's schedule.
+
+        Args:
+            num_training_steps: of the whole training.
+            optimizer: None for the trainer's own.
+        """
+        if self.args.settings.schedule == "slanted-triangle" and self.lr_scheduler is None:
+            steps, cut = num_training_steps, self.args.settings.warmup_share
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda step: slanted_triangle(step, steps, cut)
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
         """Return the text tokens of a step, those of other processes included; agree on an interrupt."""

@@ -19,6 +19,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.peft import WEIGHTS_FILE
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import BaseModelPin, LoraSection
+from adapter_hub.trainers.methods.freezing import frozen_modules
 from adapter_hub.trainers.methods.trainable import PREFIX, State, lora_state
 from adapter_hub.trainers.recipe import PAPER_MODULES, Recipe
 
@@ -43,6 +44,7 @@ def inject_lora(whisper: Any, recipe: Recipe) -> Any:
         target_modules=list(recipe.lora.modules),
         rank_pattern=dict(recipe.lora.rank_pattern),
         task_type=None,
+        exclude_modules=_excluded(recipe),
     )
     _check_patterns(recipe)
     try:
@@ -54,6 +56,11 @@ def inject_lora(whisper: Any, recipe: Recipe) -> Any:
             warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
             model = get_peft_model(whisper, config)
     except ValueError as error:
+        if config.exclude_modules and "No modules were targeted" in str(error):
+            parts = list(recipe.training.freeze)
+            raise InvalidInputError(
+                f"training.freeze {parts}: leaves no module of lora.modules; name fewer parts"
+            ) from None
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"lora.modules {list(recipe.lora.modules)}: {reason}") from None
     _check_matched(model, recipe)
@@ -144,7 +151,8 @@ def export_config(recipe: Recipe, state: State, base_model: BaseModelPin) -> dic
     """
     alpha = recipe.alpha
     ranks = {module_path(name): tensor.shape[0] for name, tensor in state.items() if ".lora_A." in name}
-    return {
+    excluded = _excluded(recipe)
+    return ({"exclude_modules": excluded} if excluded else {}) | {
         "alpha_pattern": {},
         "base_model_name_or_path": base_model.id,
         "bias": "none",
@@ -158,6 +166,12 @@ def export_config(recipe: Recipe, state: State, base_model: BaseModelPin) -> dic
         "target_modules": sorted(recipe.lora.modules),
         "task_type": None,
     }
+
+
+def _excluded(recipe: Recipe) -> str | None:
+    """Return the pattern of linears that get no LoRA; one that starts from a seed has all of the seed's."""
+    parts = recipe.training.freeze
+    return frozen_modules(parts) if parts and recipe.seed is None else None
 
 
 def _check_patterns(recipe: Recipe) -> None:

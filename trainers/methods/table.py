@@ -8,13 +8,21 @@ A method is a short function that turns a base model and the parents' artifacts 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.trainers.methods.expert_pairs import trainable_pair
+from adapter_hub.trainers.methods.freezing import freeze
 from adapter_hub.trainers.methods.injection import inject_lora, load_seed
-from adapter_hub.trainers.methods.trainable import TrainableModel, trainable_lora, trainable_whisper
+from adapter_hub.trainers.methods.trainable import (
+    Teacher,
+    TrainableModel,
+    copied_whisper,
+    trainable_lora,
+    trainable_whisper,
+    without_lora,
+)
 from adapter_hub.trainers.recipe import FULL_FINE_TUNING, GateTable, Recipe
 
 Parents = Mapping[str, Artifact]  # by role: seed, expert
@@ -87,6 +95,14 @@ def make_trainable(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableM
         parents: by role, as the method needs them.
 
     Raises:
-        InvalidInputError: modules that the base model lacks, or a parent that does not fit.
+        InvalidInputError: modules that the base model lacks, a parent that does not fit, or nothing to train.
     """
-    return METHODS[recipe.adapter.method].make(whisper, recipe, parents)
+    full, target = recipe.adapter.method == FULL_FINE_TUNING, recipe.distillation
+    base = copied_whisper(whisper) if full and target is not None else None
+    trainable = METHODS[recipe.adapter.method].make(whisper, recipe, parents)
+    if recipe.training.freeze:
+        freeze(trainable.model, recipe.training.freeze)
+    if target is None:
+        return trainable
+    teacher = Teacher(base or without_lora(trainable.model), target.weight, target.temperature)
+    return replace(trainable, teacher=teacher)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,21 @@ PREFIX = "base_model.model."  # of the names that PEFT saves tensors by
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """The base model that training started from, as a target of training.
+
+    Attributes:
+        whisper: while entered, gives a Whisper that computes what the base model does.
+        weight: of the distance to it; that of the references is 1.
+        temperature: of both distributions.
+    """
+
+    whisper: Callable[[], AbstractContextManager[Any]]
+    weight: float
+    temperature: float
+
+
+@dataclass(frozen=True)
 class TrainableModel:
     """A model in training.
 
@@ -24,12 +41,14 @@ class TrainableModel:
         whisper: the `WhisperForConditionalGeneration` in it; LoRA layers in it apply as usual.
         state: returns a copy of the trained tensors on the CPU, by their names in a checkpoint.
         load_state: loads such tensors back.
+        teacher: whose predictions training stays close to; None for no such target.
     """
 
     model: Any
     whisper: Any
     state: Callable[[], dict[str, torch.Tensor]]
     load_state: Callable[[State], None]
+    teacher: Teacher | None = None
 
 
 def trainable_lora(model: Any) -> TrainableModel:
@@ -55,6 +74,36 @@ def trainable_whisper(whisper: Any) -> TrainableModel:
         whisper.load_state_dict(dict(state), strict=False)
 
     return TrainableModel(whisper, whisper, state, load_state)
+
+
+def without_lora(model: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what gives the base model of a PEFT model: the same weights in memory, LoRA layers off.
+
+    Args:
+        model: with a LoRA.
+    """
+
+    @contextmanager
+    def entered() -> Iterator[Any]:
+        with model.disable_adapter():
+            yield model.get_base_model()
+
+    return entered
+
+
+def copied_whisper(whisper: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what gives a frozen copy of a Whisper as it is now.
+
+    Args:
+        whisper: before its training.
+    """
+    copy = deepcopy(whisper).requires_grad_(requires_grad=False).eval()
+
+    @contextmanager
+    def entered() -> Iterator[Any]:
+        yield copy
+
+    return entered
 
 
 def lora_state(model: Any, name: str = "default") -> dict[str, torch.Tensor]:
