@@ -73,8 +73,12 @@ def test_the_readme_s_table_names_every_command_once() -> None:
     assert all(f"adapter-hub {name} {inner}" in ALL for name, inner in named if name in groups)
 
 
-def test_every_source_that_is_shown_is_valid() -> None:
-    sources = [source for body in shown("toml") for source in tomllib.loads(body)["data"]["train"]]
+def test_every_table_and_source_of_a_recipe_that_is_shown_is_valid() -> None:
+    shown_tables = [tomllib.loads(body) for body in shown("toml")]
+    for tables in shown_tables:
+        for name in tables.keys() - {"data"}:
+            TABLES[name].model_validate(tables[name], strict=False)
+    sources = [source for tables in shown_tables for source in tables.get("data", {}).get("train", ())]
     assert len([SourceTable.model_validate(source, strict=False) for source in sources]) >= 2
 
 
