@@ -90,6 +90,8 @@ def test_splits_are_sub_folders_and_can_be_named_either_way(tmp_path: Path) -> N
             r"b\.wav: a lone surrogate .* in speaker",
         ),
         (r'{"file_name": "b.wav", "text": "to", "language": "\udc80"}', "a lone surrogate .* in language"),
+        ({"file_name": "b.wav", "text": "to", "domain": ["a"]}, "domain is neither text nor a number"),
+        ({"file_name": "b.wav", "text": "to", "domain": "a" * 1001}, "domain of more than 1000 characters"),
         (r'{"file_name": "\udc80.wav", "text": "to"}', r"line 2: a lone surrogate .* in file_name"),
         ({"file_name": "b.wav\nc.wav", "text": "to"}, "line 2: a line break in file_name"),
         ({"file_name": "b" * 300, "text": "to"}, "line 2: b+: (cannot be accessed|no such audio file)"),

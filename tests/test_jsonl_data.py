@@ -43,12 +43,27 @@ def test_paths_are_absolute_or_relative_to_the_file(tmp_path: Path, clip: Path) 
     dataset = read_dataset(
         write_list(
             tmp_path / "lists" / "train.jsonl",
-            {"audio_filepath": str(clip), "duration": 1, "text": "én", "lang": "da", "speaker": 7},
-            {"audio_filepath": "b.wav", "duration": 1.0, "text": "to", "language": "sv", "other": [1]},
+            {
+                "audio_filepath": str(clip),
+                "duration": 1,
+                "text": "én",
+                "lang": "da",
+                "speaker": 7,
+                "domain": "noisy",
+            },
+            {
+                "audio_filepath": "b.wav",
+                "duration": 1.0,
+                "text": "to",
+                "language": "sv",
+                "other": [1],
+                "domain": "",
+            },
         )
     )
     first, second = dataset.rows
     assert (dataset.name, dataset.split) == ("lists", "train")
+    assert (first.domain, second.domain) == ("noisy", None)
     assert (first.id, first.text, first.language, first.speaker) == ("../clip.wav", "én", "da", "7")
     assert (second.id, second.language, second.line, second.path) == ("b.wav", "sv", 2, inside)
     assert (first.stated_seconds, read_dataset(write_list(tmp_path / "mine.jsonl", {
@@ -262,6 +277,7 @@ def test_data_check_looks_at_a_list_and_at_all_sources_of_a_recipe(
 ) -> None:
     found = run("data", "check", lists / "train.jsonl", "--base-model", base_folder, "--json").json
     assert [(split["split"], split["usable"]) for split in found["splits"]] == [("train", 12)]
+    assert found["splits"][0]["domains"] == {}
     path = use_lists(recipe(tmp_path, base_folder))
     extra = '[[data.train]]\nfolder = "data/dev"\nlanguage = "pl"\n'
     path.write_text(path.read_text() + extra)

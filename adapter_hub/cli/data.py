@@ -12,6 +12,7 @@ from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted, table
 from adapter_hub.cli.terminal.training_options import base_model_option
+from adapter_hub.escaping import shown
 
 if TYPE_CHECKING:
     from adapter_hub.trainers.data.check import DataReport
@@ -77,6 +78,9 @@ def _print_report(report: DataReport) -> None:
         )
     )
     for split in report.splits:
+        if split.domains:
+            domains = ", ".join(f"{shown(name)} {count}" for name, count in split.domains.items())
+            echo_line(f"domains of {split.split}: {domains}")
         for row in split.dropped:
             echo_line(f"dropped from {split.split}: {row.id}: {row.reason}")
     for pair, speakers in report.shared_speakers.items():

@@ -98,7 +98,12 @@ def data_options(command: Command) -> Command:
     is_flag=True,
     help="Publish the names of speakers and files, which are numbers and digests otherwise.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the report as JSON, with the rates by domain where there are any.",
+)
 @click.pass_obj
 def evaluate(
     options: GlobalOptions,
@@ -122,11 +127,13 @@ def evaluate(
 ) -> None:
     """Measure the word and character error rates of the adapter REF, or of `base-model`, on a data set.
 
-    The data set is a folder with metadata.jsonl or metadata.csv (file_name, text, optionally language and
-    speaker) and audio, a JSONL file (audio_filepath, duration, text), or parquet on the Hub at a commit.
+    The data set is a folder with metadata.jsonl or metadata.csv (file_name, text, optionally language,
+    speaker and domain) and audio, a JSONL file (audio_filepath, duration, text), or parquet on the Hub at
+    a commit.
 
     Rates are pooled over all utterances, with a 95 % interval from resampling speakers. CER is the primary
-    rate for languages written without spaces between words; their spaces are not counted.
+    rate for languages written without spaces between words; their spaces are not counted. Where rows name
+    a domain, the rates by domain are shown, too.
     """
     from adapter_hub.evaluation.evaluating import EvaluationOptions
     from adapter_hub.evaluation.evaluating import evaluate as run
@@ -167,7 +174,7 @@ def evaluate(
             with_speakers=with_speakers,
         )
     if as_json:
-        echo_json(report.to_json())
+        echo_json(report.to_json() | _domains_json(report))
     else:
         echo_text(_summary(ref, report))
 
@@ -204,5 +211,29 @@ def _summary(ref: str, report: EvaluationReport) -> str:
     how = f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}"
     return (
         f"{shown(where)}: {counted(len(report.rows), 'utterance')}, {shown(how)}, "
-        f"beams {report.decoding.beams}, {speed:.1f} x real time\n{table(headings, rows)}"
+        f"beams {report.decoding.beams}, {speed:.1f} x real time\n{table(headings, rows)}{_domains(report)}"
     )
+
+
+def _domains(report: EvaluationReport) -> str:
+    """Return the primary rate by domain as a second table; empty where rows name no domain."""
+    from adapter_hub.evaluation.domains import by_domain
+
+    rows = [
+        [
+            shown(name),
+            f"{100 * score.counts.rate:.1f}",
+            f"{100 * score.interval.low:.1f} - {100 * score.interval.high:.1f}",
+            score.utterances,
+        ]
+        for name, score in by_domain(report).items()
+    ]
+    headings = ["domain", f"{report.primary.upper()} %", "95 % interval", "utterances"]
+    return f"\n\n{table(headings, rows)}" if rows else ""
+
+
+def _domains_json(report: EvaluationReport) -> dict[str, Any]:
+    from adapter_hub.evaluation.domains import by_domain
+
+    found = {name: score.to_json() for name, score in by_domain(report).items()}
+    return {"domains": found} if found else {}

@@ -4,11 +4,11 @@
     dataset = read_dataset(Path("lists/train.jsonl"))
     dataset.rows[0].text, data_sha256(dataset)
 
-Columns of a folder: `file_name` and `text`, optionally `language` (BCP 47) and `speaker`; others are
-ignored, so that a Hub "audio folder" can be used unchanged. A folder may hold its splits as sub-folders
-(train, dev, test). A JSONL file is what NeMo and others call a manifest: `audio_filepath` (absolute, or
-relative to the file), `text` and `duration` in seconds, optionally `offset` for a part of a long recording,
-`language` or `lang`, and `speaker`.
+Columns of a folder: `file_name` and `text`, optionally `language` (BCP 47), `speaker` and `domain` (a kind
+of speech, like `noisy`); others are ignored, so that a Hub "audio folder" can be used unchanged. A folder may
+hold its splits as sub-folders (train, dev, test). A JSONL file is what NeMo and others call a manifest:
+`audio_filepath` (absolute, or relative to the file), `text` and `duration` in seconds, optionally `offset`
+for a part of a long recording, `language` or `lang`, `speaker` and `domain`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Utterance:
         text: the reference, never blank.
         language: BCP 47 tag, or None.
         speaker: any name, or None.
+        domain: the kind of speech, any name, or None.
         line: of the metadata file, from 1.
         stated_seconds: the duration that the row states, or None.
     """
@@ -59,6 +60,7 @@ class Utterance:
     speaker: str | None = None
     line: int = 0
     stated_seconds: float | None = None
+    domain: str | None = None
 
     def check_stated(self, seconds: float) -> None:
         """Compare the duration of the audio with the stated one.
@@ -208,10 +210,11 @@ def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance |
         return f"{shown(name)}: {problem}"
     if problem := _file_problem(place / path):
         return f"{shown(name)}: {problem}"
-    language, speaker = record.get("language") or None, record.get("speaker") or None
-    if problem := _label_problem(language, speaker):
+    language, speaker, domain = (record.get(label) or None for label in ("language", "speaker", "domain"))
+    if problem := _label_problem(language, speaker, domain):
         return f"{shown(name)}: {problem}"
-    return Utterance(str(path), FileClip(place / path), str(text), language, _text(speaker), line)
+    clip = FileClip(place / path)
+    return Utterance(str(path), clip, str(text), language, _text(speaker), line, domain=_text(domain))
 
 
 def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
@@ -234,17 +237,17 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     if problem := _file_problem(path):
         return f"{shown(name)}: {problem}"
     language = record.get("language") or record.get("lang") or None
-    speaker = record.get("speaker") or None
-    if problem := _label_problem(language, speaker):
+    speaker, domain = record.get("speaker") or None, _text(record.get("domain") or None)
+    if problem := _label_problem(language, speaker, record.get("domain")):
         return f"{shown(name)}: {problem}"
     if offset is None:
-        return Utterance(row_id, FileClip(path), str(text), language, _text(speaker), line, seconds)
+        return Utterance(row_id, FileClip(path), str(text), language, _text(speaker), line, seconds, domain)
     if not _is_number(offset, above=-1e-9) or seconds is None:
         given = f"offset {_brief(offset)}, duration {_brief(seconds)}"
         return f"{shown(name)}: {given}, expected seconds in both, offset from 0"
     clip = SegmentClip(path, float(offset), float(seconds))
     part = f"{row_id}@{offset:.12g}+{seconds:.12g}"
-    return Utterance(part, clip, str(text), language, _text(speaker), line)
+    return Utterance(part, clip, str(text), language, _text(speaker), line, domain=domain)
 
 
 def _text_problem(text: object) -> str | None:
@@ -271,13 +274,14 @@ def _character_problem(text: str) -> str | None:
     return None
 
 
-def _label_problem(language: object, speaker: object) -> str | None:
-    """Return what is wrong with a row's language or speaker."""
+def _label_problem(language: object, speaker: object, domain: object) -> str | None:
+    """Return what is wrong with a row's language, speaker or domain."""
     if language is not None and not isinstance(language, str):
         return "language is not text"
-    if isinstance(speaker, (dict, list)):
-        return "speaker is neither text nor a number"
-    for label, value in (("language", language), ("speaker", _text(speaker))):
+    for label, value in (("speaker", speaker), ("domain", domain)):
+        if isinstance(value, (dict, list)):
+            return f"{label} is neither text nor a number"
+    for label, value in (("language", language), ("speaker", _text(speaker)), ("domain", _text(domain))):
         if value is not None and len(value) > LONGEST_LABEL:
             return f"{label} of more than {LONGEST_LABEL} characters"
         if value is not None and (problem := _character_problem(value)):

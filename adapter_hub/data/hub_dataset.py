@@ -43,6 +43,7 @@ SPEAKERS = (
     "speaker",
     "client_id",
 )  # columns that name the speaker; the first that exists is used
+DOMAIN = "domain"  # the column that names the kind of speech
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,10 @@ def _dataset(wanted: HubSplit, folder: Path, plan: dict[str, Any]) -> Dataset:
         else:
             speaker = next((str(columns[key]) for key in SPEAKERS if columns.get(key) is not None), None)
             clip = PackedClip(place / AUDIO, row["start"], row["size"], row["sha256"], row["seconds"])
-            rows.append(Utterance(row_id, clip, " ".join(text.split()), None, speaker, len(seen)))
+            domain = columns.get(DOMAIN) or None
+            named = domain if domain is None else str(domain)
+            words = " ".join(text.split())
+            rows.append(Utterance(row_id, clip, words, None, speaker, len(seen), domain=named))
     if not rows:
         raise NotFoundError(f"{wanted.name} {wanted.split}: it has no row with audio and text")
     name = f"{wanted.repo.id}:{plan['config']}" if wanted.config else wanted.repo.id

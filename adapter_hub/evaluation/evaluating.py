@@ -211,6 +211,7 @@ def _row(planned: _Planned, audio: Audio, transcript: Transcript, normaliser: st
         seconds=round(audio.seconds, 4),
         language=planned.tag,
         speaker=row.speaker,
+        domain=row.domain,
         reference=row.text,
         hypothesis=transcript.text,
         words=words,

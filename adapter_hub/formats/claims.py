@@ -78,6 +78,7 @@ class UtteranceRow(Record):
         seconds: of audio.
         language: BCP 47 tag.
         speaker: who speaks; in a published report `speaker-1`, `speaker-2`, ….
+        domain: what the data set calls this kind of speech, like `noisy`; absent where it does not say.
         reference: what is said, as the data set has it.
         hypothesis: what was transcribed.
         words: errors by word.
@@ -89,10 +90,19 @@ class UtteranceRow(Record):
     seconds: Annotated[float, Field(ge=0.0)]
     language: Text
     speaker: str | None = None
+    domain: Text | None = None
     reference: str
     hypothesis: str
     words: ErrorCounts
     characters: ErrorCounts
+
+    def counts(self, metric: MetricName) -> ErrorCounts:
+        """Return the errors that a metric counts.
+
+        Args:
+            metric: wer for words, cer for characters.
+        """
+        return self.words if metric == "wer" else self.characters
 
 
 class Interval(Record):

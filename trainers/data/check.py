@@ -6,6 +6,7 @@ report = check_data(sources, base, rules)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -37,6 +38,7 @@ class SplitReport:
         longest_seconds: of the usable rows.
         longest_tokens: the longest target sequence, prompt included.
         speakers: the number of different ones that rows name.
+        domains: how many rows name each domain; empty if none does.
         dropped: rows that cannot be used, with reasons.
     """
 
@@ -50,6 +52,7 @@ class SplitReport:
     longest_seconds: float
     longest_tokens: int
     speakers: int
+    domains: dict[str, int]
     dropped: tuple[DroppedRow, ...]
 
 
@@ -162,6 +165,7 @@ def _split(name: str, source: Source, reader: RowProcessor) -> SplitReport:
         longest_seconds=round(max(seconds, default=0.0), 2),
         longest_tokens=longest,
         speakers=len({row.speaker for row in source.dataset.rows} - {None}),
+        domains=dict(sorted(Counter(row.domain for row in source.dataset.rows if row.domain).items())),
         dropped=tuple(dropped),
     )
 

@@ -21,12 +21,11 @@ from statistics import fmean, variance
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.evaluation.intervals import Array, summed
 from adapter_hub.formats.claims import EvaluationReport
 
-Array = NDArray[np.float64]
 Verdict = Literal["held", "not held", "cannot tell", "not measured"]
 
 
@@ -56,10 +55,13 @@ class TestScore:
         named = all(row.speaker for row in report.rows)
         names = [str(row.speaker) if named else row.id for row in report.rows]
         blocks, place = np.unique(np.asarray(names), return_inverse=True)
-        sums = np.zeros((2, len(blocks)))
-        for i, row in zip(place, report.rows, strict=True):
-            counts = row.words if report.primary == "wer" else row.characters
-            sums[:, i] += counts.errors, counts.reference_length
+        sums = summed(
+            place,
+            [
+                (row.counts(report.primary).errors, row.counts(report.primary).reference_length)
+                for row in report.rows
+            ],
+        ).T
         return cls(report.value, tuple(map(str, blocks)), sums[0], sums[1], report.seconds, report.primary)
 
 
