@@ -86,7 +86,7 @@ def _updates(weights: Path) -> Iterator[tuple[str, bool]]:
     path, rows = "", list[int]()
     for entry, data in tensor_bytes(weights):  # by name: a module's A comes right before its B
         match = LORA_KEY.fullmatch(entry.name)
-        if not match or len(entry.shape) != 2:
+        if not match or not entry.is_matrix:
             continue
         if match["half"] == "A":
             path, rows = match["path"], _rows(entry, data)

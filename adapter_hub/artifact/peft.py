@@ -50,19 +50,20 @@ class PeftAdapter:
         dtype: of all tensors: float32, float16 or bfloat16.
         dropout: of training, 0 to 1.
         modules: every adapted linear, sorted by path.
-        shapes: `{path: (out_features, in_features)}`.
+        shapes: `{path: (out_features, in_features)}`; `(out_features, in_features, 1)` of a convolution over
+            single positions.
     """
 
     config: PeftConfig
     dtype: Literal["float32", "float16", "bfloat16"]
     dropout: float
     modules: tuple[LoraModule, ...]
-    shapes: Mapping[str, tuple[int, int]]
+    shapes: Mapping[str, tuple[int, ...]]
 
     @property
     def parameters(self) -> int:
         """The number of trained values."""
-        return sum(module.rank * sum(self.shapes[module.path]) for module in self.modules)
+        return sum(module.rank * sum(self.shapes[module.path][:2]) for module in self.modules)
 
 
 def read_peft(folder: Path) -> PeftAdapter:
@@ -85,7 +86,7 @@ def read_peft(folder: Path) -> PeftAdapter:
     modules = []
     for name in sorted(halves):
         differences += _half_problems(name, halves[name])
-        if len(halves[name]) == 2 and len(halves[name]["A"].shape) == 2:
+        if len(halves[name]) == 2 and halves[name]["A"].is_matrix:
             rank = halves[name]["A"].shape[0]
             differences += _module_differences(config, name, rank)
             modules.append((name, rank))
@@ -104,7 +105,7 @@ def read_peft(folder: Path) -> PeftAdapter:
         modules=tuple(
             LoraModule(path=name, rank=rank, scaling=config.scaling_at(name, rank)) for name, rank in modules
         ),
-        shapes={name: (pair["B"].shape[0], pair["A"].shape[1]) for name, pair in halves.items()},
+        shapes={name: (pair["B"].shape[0], *pair["A"].shape[1:]) for name, pair in halves.items()},
     )
 
 
@@ -170,7 +171,7 @@ def section_differences(adapter: PeftAdapter, section: LoraSection) -> list[str]
     return differences
 
 
-def shape_differences(adapter: PeftAdapter, linears: Mapping[str, tuple[int, int]]) -> list[str]:
+def shape_differences(adapter: PeftAdapter, linears: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Return which modules the base model lacks or has in another shape.
 
     Args:
@@ -203,7 +204,8 @@ def _half_problems(path: str, pair: Mapping[str, TensorEntry]) -> list[str]:
     if missing := {"A", "B"} - set(pair):
         return [f"{path}: no lora_{missing.pop()}"]
     a, b = pair["A"].shape, pair["B"].shape
-    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
+    matrices = pair["A"].is_matrix and pair["B"].is_matrix and len(a) == len(b)
+    if not matrices or a[0] != b[1] or 0 in (*a, *b):
         return [f"{path}: lora_A {a} and lora_B {b} are not two halves of a linear's update"]
     return []
 

@@ -39,6 +39,11 @@ class TensorEntry:
     start: int  # offset in the file, in bytes
     stop: int
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is of a linear: two sides, or three of a convolution over single positions."""
+        return len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[2] == 1)
+
 
 def read_header(path: Path) -> dict[str, TensorEntry]:
     """Return the tensors of a safetensors file by name, without reading their values.

@@ -42,7 +42,7 @@ class BaseModelFacts:
     """A base model that is at hand: its digest, and the shape of its linears."""
 
     digest: str
-    linears: Mapping[str, tuple[int, int]]
+    linears: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)

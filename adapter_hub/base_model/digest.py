@@ -5,7 +5,8 @@
 
 The digest covers every tensor and all that decides the text beside them (`adapter_hub.base_model.settings`):
 what shapes the computation, suppressed tokens and special ids, features, the tokenizer; not file names,
-sharding, or what a newer transformers adds to the JSON files.
+sharding, or what a newer transformers adds to the JSON files. What that is depends on the family
+(`adapter_hub.base_model.families`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.artifact.safetensors_file import read_header, tensor_rows
-from adapter_hub.base_model.settings import FILES, read_config, read_settings
+from adapter_hub.base_model.families import settings_record
+from adapter_hub.base_model.settings import FILES, read_config
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import escaped
 from adapter_hub.files.ownership import is_ours, is_private
@@ -30,7 +32,7 @@ MAXIMUM_NOTE = 2**12  # bytes
 EMBEDDED_ID = "adapter-hub/whisper-mini"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COVERED = (*FILES, INDEX, "adapter_config.json")  # with the weights; the last must not be there
-RECORD = "base-model/2"
+RECORD = "base-model/2"  # names what is remembered
 TIED = "proj_out.weight"  # most copies leave it out: it is the token embeddings
 EMBEDDINGS = "model.decoder.embed_tokens.weight"
 
@@ -94,12 +96,11 @@ def base_model_digest(folder: Path) -> str:
         folder: of the base model.
 
     Raises:
-        NotFoundError: a file is missing. InvalidInputError: a value cannot be, see `read_settings`.
+        NotFoundError: a file is missing. InvalidInputError: a value cannot be, see `settings_record`.
         IntegrityError: damaged weights, or a tensor that is there twice.
     """
     record = {
-        "schema": RECORD,
-        **read_settings(folder).record(),
+        **settings_record(folder),
         "weights": digest_of(canonical_bytes(_weights(folder))),
     }
     return digest_of(canonical_bytes(record))
@@ -120,15 +121,18 @@ def _weights(folder: Path) -> list[list[Any]]:
     return rows
 
 
-def linear_shapes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return `{module path: (out_features, in_features)}` of every matrix of the base model.
+def linear_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return `{module path: shape}` of every matrix of the base model.
+
+    The shape is (out_features, in_features), and (out_features, in_features, 1) of a convolution over single
+    positions, which is a linear.
 
     Args:
         folder: of the base model.
     """
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         for entry in read_header(path).values():
-            if len(entry.shape) == 2 and entry.name.endswith(".weight"):
-                shapes[entry.name.removesuffix(".weight")] = (entry.shape[0], entry.shape[1])
+            if entry.is_matrix and entry.name.endswith(".weight"):
+                shapes[entry.name.removesuffix(".weight")] = entry.shape
     return shapes

@@ -218,11 +218,7 @@ def read_settings(folder: Path) -> BaseModelSettings:
         NotFoundError: config.json, generation_config.json or tokenizer.json is missing.
         InvalidInputError: a value cannot be, like the id of a token beyond the vocabulary.
     """
-    if (folder / "adapter_config.json").exists():
-        raise InvalidInputError(
-            f"{folder}: holds adapter_config.json, so transformers would put that adapter into the model; "
-            "expected a base model alone: move the adapter's files elsewhere"
-        )
+    check_alone(folder)
     given = read_config(folder)
     config = _config(given, folder / "config.json")
     path = folder / "generation_config.json"
@@ -238,6 +234,22 @@ def read_settings(folder: Path) -> BaseModelSettings:
     )
     training = {name: given[name] for name in TRAINING_CONFIG if name in given}
     return BaseModelSettings(config, generation, features, tokens, training)
+
+
+def check_alone(folder: Path) -> None:
+    """Refuse a folder with an adapter beside the model, which transformers would put into it.
+
+    Args:
+        folder: of the base model.
+
+    Raises:
+        InvalidInputError: there is one.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise InvalidInputError(
+            f"{folder}: holds adapter_config.json, so transformers would put that adapter into the model; "
+            "expected a base model alone: move the adapter's files elsewhere"
+        )
 
 
 def optional(folder: Path, name: str) -> dict[str, Any]:
@@ -262,15 +274,15 @@ def _config(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
             )
     out: dict[str, Any] = {"model_type": values.get("model_type")}
     for name, default in SIZES.items():
-        out[name] = _whole(values.get(name, default), name, path, 1)
+        out[name] = whole_number(values.get(name, default), name, path, 1)
     for name, switch in SWITCHES.items():
-        out[name] = _of_kind(bool, values.get(name, switch), name, path)
-    out["activation_function"] = _of_kind(
+        out[name] = of_kind(bool, values.get(name, switch), name, path)
+    out["activation_function"] = of_kind(
         str, values.get("activation_function", "gelu"), "activation_function", path
     )
     for name, default in CONFIG_IDS.items():
         if name in values or name not in given:  # null means that there is none
-            out[name] = _whole(values.get(name, default), name, path, 0, out["vocab_size"])
+            out[name] = whole_number(values.get(name, default), name, path, 0, out["vocab_size"])
     return out
 
 
@@ -287,13 +299,15 @@ def _generation(given: Mapping[str, Any], config: Mapping[str, Any], path: Path)
     out |= {name: config[name] for name in FROM_CONFIG if name not in out and name in config}
     room = config["vocab_size"]
     for name in out.keys() & {*IDS, *LENGTHS}:
-        out[name] = _whole(out[name], name, path, 0, room if name in IDS else MAXIMUM_SIZE)
+        out[name] = whole_number(out[name], name, path, 0, room if name in IDS else MAXIMUM_SIZE)
     for name in out.keys() & {*ID_LISTS}:
-        ids = _of_kind(list, out[name], name, path)
-        out[name] = sorted({_whole(item, name, path, 0, room) for item in ids})
+        ids = of_kind(list, out[name], name, path)
+        out[name] = sorted({whole_number(item, name, path, 0, room) for item in ids})
     for name in out.keys() & {*ID_TABLES}:
-        table = _of_kind(dict, out[name], name, path)
-        out[name] = {key: _whole(item, f"{name}.{shown(key)}", path, 0, room) for key, item in table.items()}
+        table = of_kind(dict, out[name], name, path)
+        out[name] = {
+            key: whole_number(item, f"{name}.{shown(key)}", path, 0, room) for key, item in table.items()
+        }
     if "alignment_heads" in out:
         out["alignment_heads"] = _heads(out["alignment_heads"], config, path)
     return out
@@ -306,11 +320,11 @@ def _is_default(name: str, value: Any) -> bool:
 
 def _heads(value: Any, config: Mapping[str, Any], path: Path) -> list[list[int]]:
     sides = (config["decoder_layers"], config["decoder_attention_heads"])
-    pairs = _of_kind(list, value, "alignment_heads", path)
+    pairs = of_kind(list, value, "alignment_heads", path)
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise InvalidInputError(f"{path}: alignment_heads is {shown(value)}; expected [[layer, head], …]")
     return sorted(
-        [_whole(n, "alignment_heads", path, 0, side) for n, side in zip(pair, sides, strict=True)]
+        [whole_number(n, "alignment_heads", path, 0, side) for n, side in zip(pair, sides, strict=True)]
         for pair in pairs
     )
 
@@ -323,10 +337,10 @@ def _features(folder: Path) -> dict[str, Any]:
     if given is None:
         path = folder / "preprocessor_config.json"
         given = optional(folder, path.name)
-    given = _of_kind(dict, given, "feature_extractor", path)
+    given = of_kind(dict, given, "feature_extractor", path)
     values = {name: given.get(name, default) for name, default in FEATURES.items()}
     for name in ("chunk_length", "feature_size", "hop_length", "n_fft", "sampling_rate"):
-        values[name] = _whole(values[name], name, path, 1)
+        values[name] = whole_number(values[name], name, path, 1)
     for name in ("dither", "padding_value"):
         if type(values[name]) not in (int, float) or not math.isfinite(values[name]):
             raise InvalidInputError(f"{path}: {name} is {shown(values[name])}; expected a number")
@@ -353,8 +367,19 @@ def _check_fit(features: Mapping[str, Any], config: Mapping[str, Any], folder: P
             )
 
 
-def _whole(value: Any, name: str, path: Path, least: int, below: int = MAXIMUM_SIZE) -> int:
-    """Return a whole number, at least `least` and below `below`."""
+def whole_number(value: Any, name: str, path: Path, least: int, below: int = MAXIMUM_SIZE) -> int:
+    """Return a value that has to be a whole number.
+
+    Args:
+        value: as the file has it.
+        name: of the setting, for the message.
+        path: of the file, for the message.
+        least: the lowest that is allowed.
+        below: the first number that is too large.
+
+    Raises:
+        InvalidInputError: it is anything else.
+    """
     if type(value) is not int or not least <= value < below:
         raise InvalidInputError(
             f"{path}: {name} is {shown(value, 60)}; expected a whole number from {least} to {below - 1}"
@@ -362,8 +387,18 @@ def _whole(value: Any, name: str, path: Path, least: int, below: int = MAXIMUM_S
     return value
 
 
-def _of_kind(kind: type[Kind], value: Any, name: str, path: Path) -> Kind:
-    """Return a value of one JSON type: bool, str, list or dict."""
+def of_kind(kind: type[Kind], value: Any, name: str, path: Path) -> Kind:
+    """Return a value that has to be of one JSON type.
+
+    Args:
+        kind: bool, str, list or dict.
+        value: as the file has it.
+        name: of the setting, for the message.
+        path: of the file, for the message.
+
+    Raises:
+        InvalidInputError: it is anything else.
+    """
     if not isinstance(value, kind):
         raise InvalidInputError(f"{path}: {name} is {shown(value, 60)}; expected {_EXPECTED[kind]}")
     return value

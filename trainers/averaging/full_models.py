@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from adapter_hub.base_model.digest import WEIGHTS
-from adapter_hub.base_model.settings import read_settings
+from adapter_hub.base_model.families import settings_record
 from adapter_hub.errors import ConflictError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
 from adapter_hub.reporting import Progress
@@ -142,9 +142,9 @@ def _copy_settings(source: Path, target: Path) -> None:
 
 def _setting_problems(folders: Sequence[Path]) -> Iterator[str]:
     """Yield how models differ in what is not averaged: configuration, tokenizer, features, generation."""
-    first = read_settings(folders[0]).record()
+    first = settings_record(folders[0])
     for folder in folders[1:]:
-        other = read_settings(folder).record()
+        other = settings_record(folder)
         for name in sorted(first.keys() | other.keys()):
             if first.get(name) != other.get(name):
                 yield f"{folder} and {folders[0]} differ in their {name}"

@@ -1,0 +1,58 @@
+"""A small Parakeet CTC with random weights, saved as transformers saves one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    ParakeetCTCConfig,
+    ParakeetFeatureExtractor,
+    ParakeetForCTC,
+    ParakeetProcessor,
+    ParakeetTokenizer,
+)
+
+LETTERS = "▁abcdefghijklmnopqrstuvwxyz'"
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "subsampling_conv_channels": 8,
+    "num_mel_bins": 16,
+}
+
+
+def save_small_parakeet(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random Parakeet whose batch norms have running statistics as a trained one's."""
+    torch.manual_seed(seed)
+    vocabulary = {"<unk>": 0, **{letter: number for number, letter in enumerate(LETTERS, start=1)}}
+    vocabulary["<pad>"] = blank = len(vocabulary)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    config = ParakeetCTCConfig(
+        vocab_size=len(vocabulary),
+        pad_token_id=blank,
+        encoder_config=dict(SIZES),
+        architectures=["ParakeetForCTC"],
+    )
+    model = ParakeetForCTC(config)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith("running_mean"):
+                tensor.normal_(std=0.1)
+            elif name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif name.endswith("num_batches_tracked"):
+                tensor.fill_(10 + seed)
+            elif tensor.ndim > 1:
+                tensor.normal_(std=0.15)
+    model.save_pretrained(folder)
+    ParakeetProcessor(
+        ParakeetFeatureExtractor(feature_size=SIZES["num_mel_bins"]),
+        ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"),
+    ).save_pretrained(folder)
+    return folder
