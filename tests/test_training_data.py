@@ -13,6 +13,8 @@ from command_line import Run
 from small_whisper import make_adapter, write_speech
 
 from adapter_hub.data.dataset import data_sha256, read_dataset
+from adapter_hub.decoding.decode import prompt_tokens
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange import Places, publish
 from adapter_hub.model.base_model import BaseModel
@@ -129,3 +131,17 @@ def test_an_epoch_visits_every_row_once_in_an_order_of_its_own(data: Path, base:
     assert list(sampler) == first
     sampler.set_epoch(1)
     assert list(sampler) != first
+
+
+@pytest.mark.parametrize("multilingual", [True, False])
+def test_a_row_is_trained_on_after_the_prompt_that_decoding_starts_with(
+    multilingual: bool, data: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base.model.generation_config, "is_multilingual", multilingual)
+    language = "da" if multilingual else "en"
+    examples = prepare([Source(read_dataset(data / "train"))], base, RowRules(language=language)).examples
+    wanted = prompt_tokens(base, language, DecodingOptions(timestamps=False))
+    assert {example.tokens[: example.prompt] for example in examples} == {tuple(wanted)}
+    if not multilingual:
+        with pytest.raises(InvalidInputError, match="language 'da', task transcribe: the base model is Engl"):
+            prepare([Source(read_dataset(data / "train"))], base, RowRules(language="da"))

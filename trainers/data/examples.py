@@ -90,23 +90,35 @@ class PreparedSplit:
         return sum(example.seconds for example in self.examples) / 3600
 
 
-def prompt_ids(tokenizer: Any, language: str, task: str, *, timestamps: bool = False) -> list[int]:
+def prompt_ids(
+    tokenizer: Any, language: str, task: str, *, timestamps: bool = False, multilingual: bool = True
+) -> list[int]:
     """Return the tokens that a transcript starts with: start, language, task and no-timestamps.
+
+    An English-only model was trained without language and task: its vocabulary has their tokens, but they
+    never occur.
 
     Args:
         tokenizer: a `WhisperTokenizer`.
         language: of Whisper's token, such as `da`.
         task: `transcribe` or `translate`.
         timestamps: leave out the no-timestamps token.
+        multilingual: false for an English-only model.
 
     Raises:
-        InvalidInputError: the base model has no token for `language`; borrow one with decode_language.
+        InvalidInputError: the base model has no token for `language`; borrow one with decode_language. Or
+            it is English-only and cannot do this.
     """
-    names = ["<|startoftranscript|>", f"<|{language}|>", f"<|{task}|>"]
+    if not multilingual and (language, task) != ("en", "transcribe"):
+        raise InvalidInputError(
+            f"language {language!r}, task {task}: the base model is English-only; choose a multilingual one"
+        )
+    start = "<|startoftranscript|>"
+    names = [start, f"<|{language}|>", f"<|{task}|>"] if multilingual else [start]
     if not timestamps:
         names.append("<|notimestamps|>")
     vocabulary = tokenizer.get_vocab()
-    if names[1] not in vocabulary:
+    if multilingual and names[1] not in vocabulary:
         raise InvalidInputError(
             f"language {language!r}: the base model has no token for it; borrow the token of a language "
             'that it knows, with decode_language = "…" in the recipe'

@@ -79,6 +79,7 @@ class RowProcessor:
 
     def __init__(self, base: ProcessorAndModel, rules: RowRules) -> None:
         self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
+        self.multilingual = bool(getattr(base.model.generation_config, "is_multilingual", True))
         self.positions = int(base.model.config.max_target_positions)  # of the decoder, one per token
         self.rules = rules
         self._prompts: dict[str, list[int]] = {}
@@ -96,7 +97,9 @@ class RowProcessor:
         language = row_language(row, source, self.rules)
         if language not in self._prompts:
             try:
-                self._prompts[language] = prompt_ids(self.tokenizer, language, self.rules.task)
+                self._prompts[language] = prompt_ids(
+                    self.tokenizer, language, self.rules.task, multilingual=self.multilingual
+                )
             except InvalidInputError as error:
                 raise InvalidInputError(f"{source.dataset.folder}: {row.id}: {error}") from None
         return language, self._prompts[language]
