@@ -22,6 +22,8 @@ from adapter_hub.stores.folder import FolderStore
 
 # with tests of their own: below, in test_hub_commands.py and in attacks/
 ELSEWHERE = {
+    "average-differs",
+    "average-unchecked",
     "bytes-elsewhere",
     "check-failed",
     "machine-path",

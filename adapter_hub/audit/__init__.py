@@ -16,7 +16,7 @@ from pathlib import Path
 
 from adapter_hub.audit import claims, contents, identity, lineage, privacy, provenance
 from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_checks
-from adapter_hub.audit.subjects import Probe, Recount, Subjects
+from adapter_hub.audit.subjects import Probe, Recompute, Recount, Subjects
 from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import Finding
@@ -66,6 +66,7 @@ def audit(
     base_models: Mapping[str, Path] | None = None,
     probe: Probe | None = None,
     recount: Recount | None = None,
+    recompute: Recompute | None = None,
 ) -> list[Finding]:
     """Return what is wrong, doubtful or unknown, by reference; an empty list if nothing is.
 
@@ -76,12 +77,14 @@ def audit(
         base_models: folders of base models at hand by id, beside the embedded one.
         probe: runs the model, see `adapter_hub.decoding.probe`; None leaves that check out.
         recount: recounts a report's errors, see `adapter_hub.evaluation.scoring`; None leaves that out.
+        recompute: computes an average from its components' bytes, see
+            `adapter_hub.trainers.averaging.adapters.differences`; None leaves that out.
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.
         OutOfMemoryError: there is no memory to run the model, which says nothing about the adapters.
     """
-    subjects = Subjects((places or Places()).opened(), base_models, probe, recount)
+    subjects = Subjects((places or Places()).opened(), base_models, probe, recount, recompute)
     findings = [] if refs else list(_of_registries(subjects.registries))
     for ref, open_subject in subjects.named(refs) if refs else subjects.everything():
         with isolated(ref, partial(_not_opened, findings, ref), through=OutOfMemoryError):

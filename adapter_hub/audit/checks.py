@@ -9,7 +9,7 @@ theme, decorate it, and test it on a subject that has the defect.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -71,6 +71,10 @@ class Subject:
         standings: the strictest status of any version, with what this machine remembers.
         probe: runs the model on the artifact and yields differences; None leaves that out.
         recount: recounts a report's errors and yields differences; None leaves that out.
+        components: of an average, the parents whose bytes are here, by digest; opened only if `recompute`
+            is to compare them.
+        recompute: computes an average from its components, in the order of the manifest's parents, and
+            yields differences; None leaves that out.
     """
 
     ref: str
@@ -86,6 +90,8 @@ class Subject:
     standings: Standings | None = None
     probe: Callable[[Artifact], Iterator[str]] | None = None
     recount: Callable[[EvaluationReport], Iterator[str]] | None = None
+    components: Mapping[str, Artifact] = field(default_factory=dict)
+    recompute: Callable[[Artifact, Sequence[Artifact]], Iterator[str]] | None = None
 
     @property
     def reports(self) -> tuple[EvaluationReport, ...]:

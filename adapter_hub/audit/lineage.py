@@ -60,6 +60,43 @@ def ancestor_unregistered(subject: Subject) -> Iterator[str]:
             yield f"{manifest.ref} ({hex_of(digest)[:12]}…) is in no registry here"
 
 
+@check(
+    "average-differs",
+    "error",
+    needs="bytes",
+    hint="do not use it; average the components that it names again",
+)
+def average_differs(subject: Subject) -> Iterator[str]:
+    """An average's weights are not what its components give with the recorded weights and method.
+
+    Computed from the components' own bytes, so only with --probe. A published update may be as far from
+    the computed one as the recorded truncation and the rounding of its precision allow, and no farther.
+    """
+    if subject.recompute is None or subject.artifact is None or subject.manifest.method != "average":
+        return
+    if not list(_absent(subject)):
+        parents = [subject.components[parent.digest] for parent in subject.manifest.parents]
+        yield from subject.recompute(subject.artifact, parents)
+
+
+@check("average-unchecked", "info", needs="bytes", hint="pull the component, or add the registry that has it")
+def average_unchecked(subject: Subject) -> Iterator[str]:
+    """--probe was asked for and a component's bytes are not here, so the average cannot be computed again.
+
+    Components are looked for in the registries' stores on this machine and in the cache, by their digests.
+    """
+    for ref in _absent(subject):
+        yield f"{ref}, a component, is not on this machine"
+
+
+def _absent(subject: Subject) -> Iterator[str]:
+    """Yield the components whose bytes are missing, if an average is to be computed again."""
+    if subject.recompute is not None and subject.manifest.method == "average":
+        for parent in subject.manifest.parents:
+            if parent.digest not in subject.components:
+                yield f"{parent.name}@{parent.version} ({hex_of(parent.digest)[:12]}…)"
+
+
 def _retired(subject: Subject, statuses: set[str]) -> Iterator[str]:
     ancestors, _ = subject.ancestors
     for digest in sorted(ancestors):

@@ -6,7 +6,7 @@ Each file is read once: claims by name, base models by id, manifests by version.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from adapter_hub.stores.summary import version_block
 
 Probe = Callable[[Artifact], Iterator[str]]
 Recount = Callable[[EvaluationReport], Iterator[str]]
+Recompute = Callable[[Artifact, Sequence[Artifact]], Iterator[str]]
 OpenSubject = Callable[[], Subject]  # opens one adapter version
 Opened = tuple[Artifact | None, Store | None, str]
 
@@ -45,6 +46,7 @@ class Subjects:
         base_models: Mapping[str, Path] | None = None,
         probe: Probe | None = None,
         recount: Recount | None = None,
+        recompute: Recompute | None = None,
     ) -> None:
         """Take note of where to look; nothing is read yet.
 
@@ -53,9 +55,10 @@ class Subjects:
             base_models: folders of base models at hand by id, beside the embedded one.
             probe: see `Subject.probe`.
             recount: see `Subject.recount`.
+            recompute: see `Subject.recompute`.
         """
         self.registries, self.cache = places.registries(), places.open_cache()
-        self.probe, self.recount = probe, recount
+        self.probe, self.recount, self.recompute = probe, recount, recompute
         self._ask_hub = False  # for claims of what was named; a glance at everything makes no requests
         self.base_models = _base_model_facts({EMBEDDED_ID: embedded.base_model_path(), **(base_models or {})})
         self._artifacts: dict[tuple[str, str, str], Opened] = {}
@@ -112,6 +115,8 @@ class Subjects:
             standings=self.standings,
             probe=self.probe,
             recount=self.recount,
+            components=self._components(artifact),
+            recompute=self.recompute,
         )
 
     def registered(self, registry: Registry, name: str, version: str) -> Subject:
@@ -147,6 +152,8 @@ class Subjects:
             standings=self.standings,
             probe=self.probe,
             recount=self.recount,
+            components=self._components(artifact),
+            recompute=self.recompute,
         )
 
     @cached_property
@@ -164,6 +171,22 @@ class Subjects:
                 digest: KnownVersion(item.ref, item.status) for digest, item in found.items() if item
             }
         return self._known
+
+    def _components(self, artifact: Artifact | None) -> Mapping[str, Artifact]:
+        """Open those parents of an average that are on this machine, if they are to be compared."""
+        if artifact is None or self.recompute is None or artifact.manifest.method != "average":
+            return {}
+        wanted = (parent.digest for parent in artifact.manifest.parents)
+        found = {digest: self._by_digest(digest) for digest in wanted}
+        return {digest: parent for digest, parent in found.items() if parent is not None}
+
+    def _by_digest(self, digest: str) -> Artifact | None:
+        for registry in self.registries:
+            if entry := registry.by_digest.get(digest):
+                artifact = self._open(registry, *entry)[0]
+                if artifact is not None and artifact.digest == digest:
+                    return artifact
+        return self.cache.get(digest)
 
     def _open(self, registry: Registry, name: str, version: str, block: VersionBlock) -> Opened:
         key = (registry.label, name, version)

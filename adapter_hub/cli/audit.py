@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +21,21 @@ from adapter_hub.cli.terminal.version_lookup import open_ref
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
-    from adapter_hub.audit.subjects import Probe
     from adapter_hub.exchange import Places
     from adapter_hub.formats.claims import EvaluationReport, Finding
+    from adapter_hub.formats.manifest import BaseModelPin
+    from adapter_hub.model.base_model import BaseModel
+
+    Load = Callable[[BaseModelPin], BaseModel]
 
 
 @click.command()
 @click.argument("refs", metavar="[REF]...", type=PLACE, nargs=-1)
 @click.option("--explain", metavar="CODE", help="Print what the code of a finding means, and exit.")
 @click.option(
-    "--probe", is_flag=True, help="Also run the models, and compare the outputs with the published ones."
+    "--probe",
+    is_flag=True,
+    help="Also run the models, compare the outputs with the published ones, and compute averages again.",
 )
 @click.option(
     "--base-model",
@@ -64,12 +70,14 @@ def audit(
         return 0
     folders = {name: find_base_model(name, cache=options.cache_folder)[0] for name in base_models}
     plain, places = _fetched(options, refs)
+    base_model_of = _loader(options, folders)
     findings = find(
         plain,
         places,
         base_models=folders,
-        probe=_runner(options, folders) if probe else None,
+        probe=partial(_probed, base_model_of) if probe else None,
         recount=_recount if find_spec("jiwer") else None,
+        recompute=partial(_recomputed, base_model_of) if probe else None,
     )
     if as_json:
         echo_json([finding.to_json() for finding in findings])
@@ -135,36 +143,60 @@ def _recount(report: EvaluationReport) -> Iterator[str]:
     return recount(report)
 
 
-def _runner(options: GlobalOptions, folders: dict[str, Path]) -> Probe:
-    """Return a function that runs base model and adapter on the manifest's probe."""
-    from adapter_hub.base_model.digest import stamped_digest
+def _loader(options: GlobalOptions, folders: dict[str, Path]) -> Load:
+    """Return a function that loads the base model of a pin, each once."""
+    loaded: dict[str, BaseModel] = {}
+
+    def load(pin: BaseModelPin) -> BaseModel:
+        from adapter_hub.base_model.digest import stamped_digest
+        from adapter_hub.model.base_model import load_base_model, load_pinned_base_model
+
+        if pin.digest not in loaded:
+            cache = options.cache_folder
+            named = {stamped_digest(folder, cache): folder for folder in folders.values()}
+            loaded[pin.digest] = (
+                load_base_model(named[pin.digest], device=options.device, cache=cache)
+                if pin.digest in named
+                else load_pinned_base_model(pin, device=options.device, cache=cache)
+            )
+        return loaded[pin.digest]
+
+    return load
+
+
+def _probed(load: Load, artifact: Artifact) -> Iterator[str]:
+    """Run base model and adapter on the manifest's probe, and yield how they differ from it."""
     from adapter_hub.decoding.probe import check_probe
     from adapter_hub.errors import AdapterHubError, OutOfMemoryError
-    from adapter_hub.model.base_model import BaseModel, load_base_model, load_pinned_base_model
     from adapter_hub.model.loading import load_adapter
     from adapter_hub.model.memory import memory_guard
 
-    loaded: dict[str, BaseModel] = {}
-    cache = options.cache_folder
-    named = {stamped_digest(folder, cache): folder for folder in folders.values()}
+    probe = artifact.manifest.probe
+    if probe is None:
+        return
+    try:
+        base = load(artifact.manifest.base_model)
+        with memory_guard(f"{artifact.ref} on {base.device}"):
+            check_probe(base, load_adapter(base, artifact), probe)
+    except OutOfMemoryError:
+        raise  # says nothing about the artifact
+    except AdapterHubError as error:
+        yield str(error)
 
-    def run(artifact: Artifact) -> Iterator[str]:
-        pin, probe = artifact.manifest.base_model, artifact.manifest.probe
-        if probe is None:
-            return
-        try:
-            if pin.digest not in loaded:
-                loaded[pin.digest] = (
-                    load_base_model(named[pin.digest], device=options.device, cache=cache)
-                    if pin.digest in named
-                    else load_pinned_base_model(pin, device=options.device, cache=cache)
-                )
-            base = loaded[pin.digest]
-            with memory_guard(f"{artifact.ref} on {base.device}"):
-                check_probe(base, load_adapter(base, artifact), probe)
-        except OutOfMemoryError:
-            raise  # says nothing about the artifact
-        except AdapterHubError as error:
-            yield str(error)
 
-    return run
+def _recomputed(load: Load, artifact: Artifact, parents: Sequence[Artifact]) -> Iterator[str]:
+    """Compute an average from its components, and yield how the published one differs."""
+    from adapter_hub.errors import AdapterHubError, OutOfMemoryError
+    from adapter_hub.model.memory import memory_guard
+    from adapter_hub.trainers.averaging.adapters import Component, differences
+
+    weights = [parent.weight or 0.0 for parent in artifact.manifest.parents]
+    components = [Component(parent, weight) for parent, weight in zip(parents, weights, strict=True)]
+    try:
+        base = load(artifact.manifest.base_model)
+        with memory_guard(f"{artifact.ref} on {base.device}"):
+            yield from differences(base, artifact, components)
+    except OutOfMemoryError:
+        raise  # says nothing about the artifact
+    except AdapterHubError as error:
+        yield str(error)
