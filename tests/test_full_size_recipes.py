@@ -151,3 +151,25 @@ def test_the_example_for_common_voice_reads_and_its_command_makes_the_lists(tmp_
         "text": 'Mae "hi"\'n braf',
         "speaker": "ab",
     }
+
+
+AVERAGING = sorted((TRAINERS / "recipes" / "parameter-averaging").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", AVERAGING, ids=lambda path: path.stem)
+def test_the_recipes_of_parameter_averaging_say_what_the_paper_says(path: Path) -> None:
+    recipe = read_recipe(path).recipe
+    training = recipe.training
+    assert recipe.adapter.name == f"parameter-averaging/{path.stem}"
+    assert training.schedule == "slanted-triangle"
+    assert 0.1 <= training.warmup_share <= 0.2
+    frozen, lora = path.stem == "frozen-spgi", recipe.adapter.method == "lora"
+    assert training.layer_decay == (1.0 if frozen or lora else 0.9)
+    assert training.freeze == (("all-but-encoder-attention",) if frozen else ())
+    assert not lora or (recipe.lora.rank, recipe.alpha) == (32, 64)
+    assert all(source.domain for source in sources(recipe))
+    if recipe.base_model.id.startswith("./out/"):
+        before = recipe.base_model.id.removeprefix("./out/")
+        assert before == "average-1" or path.with_name(f"{before}.toml").is_file()
+    else:
+        assert recipe.base_model.id == "openai/whisper-small.en"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from small_training import places, recipe
 from torch.nn import functional
 
 from adapter_hub.artifact.folder import Artifact
+from adapter_hub.data.dataset import read_dataset
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.model.base_model import load_base_model
+from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.trainers.data.mixture import domain_weights, epoch_length
+from adapter_hub.trainers.data.preparing import prepare, resampled
+from adapter_hub.trainers.data.rows import RowRules
+from adapter_hub.trainers.data.sources import Source
 from adapter_hub.trainers.loop.distillation import distillation_loss
 from adapter_hub.trainers.loop.learning_rates import layer_factor, slanted_triangle, slow_down
 from adapter_hub.trainers.loop.objective import Objective
@@ -160,6 +165,16 @@ def test_domains_share_an_epoch_equally_or_as_many_rows_as_they_have() -> None:
         found = domain_weights(domains, exponent)
         assert sum(found[90:]) == pytest.approx(100 * share)
         assert epoch_length(found) == 100
+
+
+def test_a_row_s_own_domain_comes_before_that_of_its_source(data: Path, base: BaseModel) -> None:
+    listed = data / "train" / "metadata.jsonl"
+    first, *others = listed.read_text().splitlines()
+    listed.write_text("\n".join([json.dumps(json.loads(first) | {"domain": "own"}), *others]))
+    source = Source(read_dataset(data / "train"), domain="common")
+    split = resampled(prepare([source], base, RowRules(language="da")), 0.0)
+    assert [example.domain for example in split.examples] == ["own"] + ["common"] * 11
+    assert [example.weight for example in split.examples] == pytest.approx([6.0] + [6 / 11] * 11)
 
 
 def test_a_recipe_resamples_the_domains_of_its_sources(tmp_path: Path, data: Path, base_folder: Path) -> None:

@@ -209,7 +209,7 @@ class _SplitBuilder:
             item.prompt,
             item.language,
             source.weight,
-            source.domain or "",
+            item.row.domain or source.domain or "",
         )
 
 
