@@ -11,6 +11,7 @@ import torch
 from test_average_factors import random_factors, relative
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.trainers.averaging.factors import Factors
 from adapter_hub.trainers.averaging.methods import METHODS, MethodOptions, check_weights, method_named
 
 VECTORS: dict[str, Any] = json.loads(
@@ -59,6 +60,27 @@ def test_factors_give_what_whole_matrices_give(name: str) -> None:
     base, generator = torch.zeros_like(dense[0]), torch.Generator()
     wanted = method.combine(dense, torch.tensor(weights), options, base, generator)
     assert relative(found, wanted) < 1e-5
+
+
+TSV: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "vectors" / "tsv.json").read_text(encoding="utf-8")
+)["results"]
+
+
+@pytest.mark.parametrize("name", TSV)
+def test_singular_vectors_of_tasks_are_merged_as_fusion_bench_merges_them(name: str) -> None:
+    vector, method = TSV[name], METHODS["tsv"]
+    assert method.combine_factors is not None
+    updates = [
+        Factors(torch.tensor(a), torch.tensor(b)) for a, b in zip(vector["a"], vector["b"], strict=True)
+    ]
+    dense, options = torch.stack([update.dense() for update in updates]), MethodOptions()
+    whole = method.combine(
+        dense, torch.ones(len(updates)), options, torch.zeros_like(dense[0]), torch.Generator()
+    )
+    factored = method.combine_factors(updates, [1.0] * len(updates), options).dense()
+    for found in (whole, factored):
+        assert relative(found, torch.tensor(vector["merged"])) < 1e-5
 
 
 def test_updates_in_separate_directions_stay_whole_with_singular_vectors() -> None:

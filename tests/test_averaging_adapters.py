@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from audit_defects import forge
 from command_line import Run
+from safetensors.torch import load_file, save_file
 
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
+from adapter_hub.artifact.peft import WEIGHTS_FILE
 from adapter_hub.cli.average import METHODS as COMMAND_METHODS
 from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.formats.reference import AdapterRef
@@ -213,6 +221,84 @@ def test_the_command_refuses_in_one_line(words: list[str], message: str, run: Ru
     assert message in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def with_nan(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS_FILE)
+    tensors[min(tensors)][0, 0] = float("nan")
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    forge(folder)
+
+
+def cut_short(folder: Path) -> None:
+    content = (folder / WEIGHTS_FILE).read_bytes()
+    (folder / WEIGHTS_FILE).write_bytes(content[: len(content) // 2])
+
+
+def of_another_base_model(folder: Path) -> None:
+    pin = json.loads((folder / "adapter.json").read_bytes())["base_model"]
+    forge(folder, base_model={**pin, "id": "test/other", "digest": f"sha256:{'1' * 64}"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (with_nan, r"lora_[AB]\.weight"),
+        (cut_short, "adapter_model.safetensors"),
+        (of_another_base_model, "only adapters of one base model can be averaged"),
+    ],
+)
+def test_the_command_refuses_a_spoilt_component_in_one_line(
+    spoil: Callable[[Path], None], message: str, run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(shipped("it").path, tmp_path / "spoilt")
+    spoil(tmp_path / "spoilt")
+    outcome = run("average", "mini/pl", "./spoilt", "--as", "test/average@1.0.0", "--out", "out")
+    assert outcome.code == 1
+    assert re.search(message, outcome.err)
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "REF"),
+        (["mini/pl", "mini/pl"], 1, "mini/pl@1.0.0 is named twice"),
+        (["mini/pl", "mini/da-pair"], 1, "weighs its experts for every token"),
+        (["mini/pl", "mini/it", "--rank", "4", "--energy", "0.9"], 1, "one of the two"),
+        (["mini/pl", "mini/it", "--out", "taken"], 1, "already exists"),
+    ],
+)
+def test_the_command_refuses_components_in_one_line(
+    words: list[str], code: int, message: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").mkdir()
+    outcome = run("average", "--as", "test/average@1.0.0", "--out", "out", *words)
+    assert outcome.code == code
+    assert message in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "registry.json") == ["taken"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("adapter_hub.trainers.averaging.adapters.save_file", full)
+    outcome = run("average", "mini/pl", "mini/it", "--as", "test/average@1.0.0", "--out", "out")
+    assert outcome.code == 1
+    assert "no space left on device; nothing was left half-written" in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_average_of_one_component_is_that_component(base: BaseModel, tmp_path: Path) -> None:
+    made, _ = average(base, [Component(shipped("pl"), 1.0)], tmp_path / "out", REF)
+    wanted = updates(base, shipped("pl"))
+    assert all(torch.allclose(found, wanted[path], atol=1e-6) for path, found in updates(base, made).items())
 
 
 def test_the_command_offers_the_methods_that_there_are() -> None:
