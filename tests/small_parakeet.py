@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     ParakeetCTCConfig,
@@ -14,6 +15,11 @@ from transformers import (
     ParakeetTokenizer,
 )
 
+# what a LoRA adapts in a Parakeet: attention, feed-forward, pointwise convolutions
+TARGETS = [
+    *("q_proj", "k_proj", "v_proj", "o_proj", "relative_k_proj"),
+    *("linear1", "linear2", "pointwise_conv1", "pointwise_conv2"),
+]
 LETTERS = "▁abcdefghijklmnopqrstuvwxyz'"
 SIZES = {
     "hidden_size": 32,
@@ -55,4 +61,19 @@ def save_small_parakeet(folder: Path, *, seed: int = 0) -> Path:
         ParakeetFeatureExtractor(feature_size=SIZES["num_mel_bins"]),
         ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"),
     ).save_pretrained(folder)
+    return folder
+
+
+def save_lora(
+    parakeet: Path, folder: Path, *, seed: int, rank: int = 4, targets: list[str] = TARGETS
+) -> Path:
+    """Save a LoRA of random weights with PEFT, as a training would."""
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, init_lora_weights=False)
+    model = get_peft_model(ParakeetForCTC.from_pretrained(parakeet), config)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if "lora_" in name:
+                tensor.normal_(std=0.15)
+    model.save_pretrained(folder)
     return folder

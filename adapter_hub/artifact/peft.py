@@ -204,6 +204,11 @@ def _half_problems(path: str, pair: Mapping[str, TensorEntry]) -> list[str]:
     if missing := {"A", "B"} - set(pair):
         return [f"{path}: no lora_{missing.pop()}"]
     a, b = pair["A"].shape, pair["B"].shape
+    if len(a) == 3 and a[2] > 1:
+        return [
+            f"{path}: a LoRA on a convolution over {a[2]} positions; on a depthwise one it takes many times "
+            "the weights that it adapts and PEFT cannot merge it: adapt the pointwise convolutions instead"
+        ]
     matrices = pair["A"].is_matrix and pair["B"].is_matrix and len(a) == len(b)
     if not matrices or a[0] != b[1] or 0 in (*a, *b):
         return [f"{path}: lora_A {a} and lora_B {b} are not two halves of a linear's update"]

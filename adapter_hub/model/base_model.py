@@ -1,8 +1,9 @@
-"""The frozen Whisper that adapters are composed with.
+"""The frozen base model that adapters are composed with: a Whisper, or where it is asked for a Parakeet CTC.
 
     base = load_base_model()                                        # the embedded one
     base = load_base_model("openai/whisper-small", revision="973a…")  # from the Hub, fetched before
     base = load_base_model("./my-whisper")                          # a folder saved by transformers
+    base = load_base_model("./my-parakeet", families=(PARAKEET,))   # of another family
 
 Nothing here reaches the network (`adapter_hub.base_model.fetching.fetch_base_model` does). What was loaded is
 identified by its digest (see `adapter_hub.base_model.digest`), which adapters pin.
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest
+from adapter_hub.base_model.families import FAMILIES, PARAKEET, WHISPER
 from adapter_hub.base_model.finding import (
     find_base_model,
     find_pinned_base_model,
@@ -34,11 +36,45 @@ from adapter_hub.formats.manifest import BaseModelPin
 from adapter_hub.model.assembling import assemble
 from adapter_hub.model.memory import is_out_of_memory, memory_guard
 from adapter_hub.model.packing import pack
+from adapter_hub.model.parakeet import assemble_parakeet
 from adapter_hub.model.quiet import quiet
 from adapter_hub.paths import cache_folder
 from adapter_hub.speech.features import chunk_seconds
 
+ASSEMBLERS = {WHISPER: assemble, PARAKEET: assemble_parakeet}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class PositionwiseLinear(nn.Linear):
+    """A convolution over single positions as the linear that it is; only, channels come before positions."""
+
+    @classmethod
+    def over(cls, convolution: nn.Conv1d) -> PositionwiseLinear:
+        """Return a view of a convolution; weight and bias are in the same memory.
+
+        Args:
+            convolution: of kernel size 1, see `is_positionwise`.
+        """
+        weight, bias = convolution.weight, convolution.bias
+        new = cls(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        new.weight = nn.Parameter(weight.detach().squeeze(-1), requires_grad=False)
+        if bias is not None:
+            new.bias = nn.Parameter(bias.detach(), requires_grad=False)
+        return new
+
+
+def is_positionwise(module: nn.Module) -> bool:
+    """Tell whether a module is a convolution that treats every position by itself, as a linear does.
+
+    Args:
+        module: of a base model. Subclasses of `Conv1d` do not count: they compute something else.
+    """
+    return (
+        type(module) is nn.Conv1d
+        and module.kernel_size == module.stride == (1,)
+        and module.groups == 1
+        and module.padding == (0,)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +82,9 @@ class BaseModel:
     """A loaded, frozen base model.
 
     Attributes:
-        model: `WhisperForConditionalGeneration` in eval mode, without gradients; never changed.
-        processor: its `WhisperProcessor`.
+        model: `WhisperForConditionalGeneration`, or `ParakeetForCTC`, in eval mode, without gradients; never
+            changed.
+        processor: its `WhisperProcessor` or `ParakeetProcessor`.
         folder: where it was loaded from.
         id: the Hub's id, or the folder's path for a local model.
         revision: commit of the Hub's repository, or None.
@@ -94,7 +131,13 @@ class BaseModel:
     @cached_property
     def linears(self) -> dict[str, nn.Linear]:
         """Every linear layer by its path: what an adapter can adapt."""
-        return {path: m for path, m in self.model.named_modules() if type(m) is nn.Linear}
+        found: dict[str, nn.Linear] = {}
+        for path, module in self.model.named_modules():
+            if type(module) is nn.Linear:
+                found[path] = module
+            elif is_positionwise(module):
+                found[path] = PositionwiseLinear.over(module)
+        return found
 
     @cached_property
     def packed(self) -> dict[str, Tensor]:
@@ -142,8 +185,9 @@ def load_base_model(
     device: str | None = None,
     dtype: str | None = None,
     cache: Path | None = None,
+    families: Sequence[str] = (WHISPER,),
 ) -> BaseModel:
-    """Load a Whisper model, frozen and in eval mode.
+    """Load a base model, frozen and in eval mode.
 
     On a GPU this switches cuDNN's attention off for the whole process: newer PyTorch prefers it in half
     precision on newer GPUs, and it plans for some tenths of a second for every shape, of which there is one
@@ -155,24 +199,30 @@ def load_base_model(
         device: torch's name of it; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
         cache: folder in which digests are remembered; by default the user's.
+        families: that the caller can compute with, of `adapter_hub.base_model.families`.
 
     Raises:
         NotFoundError: not in the cache, or no such folder; the message has the command that fetches it.
-        InvalidInputError: not a Whisper model, or an unknown device or dtype.
+        InvalidInputError: of none of these families, or an unknown device or dtype.
         OutOfMemoryError: the device has no room for it.
     """
     cache = cache or cache_folder()
     folder, commit = find_base_model(id_or_path, revision, cache=cache)
-    with _understood(folder):
+    with _understood(folder, families):
         digest = stamped_digest(folder, cache)
-    base = _load(folder, (str(id_or_path), commit, digest), device, dtype)
+    base = _load(folder, (str(id_or_path), commit, digest), device, dtype, families)
     if commit is None and base.id != EMBEDDED_ID:
         remember_folder(folder, digest, cache)
     return base
 
 
 def load_pinned_base_model(
-    pin: BaseModelPin, *, device: str | None = None, dtype: str | None = None, cache: Path | None = None
+    pin: BaseModelPin,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    cache: Path | None = None,
+    families: Sequence[str] = (WHISPER,),
 ) -> BaseModel:
     """Load the base model that an adapter was made for, from whichever copy here has its digest.
 
@@ -181,6 +231,7 @@ def load_pinned_base_model(
         device: see `load_base_model`.
         dtype: see `load_base_model`.
         cache: see `load_base_model`.
+        families: see `load_base_model`.
 
     Raises:
         NotFoundError: there is no copy here; the message has the command that fetches it.
@@ -188,37 +239,42 @@ def load_pinned_base_model(
         OutOfMemoryError: as `load_base_model`.
     """
     folder, commit = find_pinned_base_model(pin, cache or cache_folder())
-    return _load(folder, (pin.id, commit, pin.digest), device, dtype)
+    return _load(folder, (pin.id, commit, pin.digest), device, dtype, families)
 
 
 def _load(
-    folder: Path, identity: tuple[str, str | None, str], device: str | None, dtype: str | None
+    folder: Path,
+    identity: tuple[str, str | None, str],
+    device: str | None,
+    dtype: str | None,
+    families: Sequence[str],
 ) -> BaseModel:
     """Load the model in a folder; `identity` is its id, commit and digest."""
     place = _device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    config = read_config(folder)
-    kind = config.get("model_type")
-    if kind != "whisper":
-        kind = shown(repr(kind), 40)
-        raise InvalidInputError(f"{folder}: model_type is {kind} in config.json; expected 'whisper'")
+    kind = read_config(folder).get("model_type")
+    if not isinstance(kind, str) or kind not in families:
+        raise InvalidInputError(_wrong_family(folder, kind, families))
     with memory_guard(f"{identity[0]} on {place}"):
-        model, processor = _from_transformers(folder, DTYPES[dtype or "float32"])
+        with _understood(folder, [kind]), quiet():
+            model, processor = ASSEMBLERS[kind](folder, DTYPES[dtype or "float32"])
         model.to(place).eval().requires_grad_(requires_grad=False)
     if place.type == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
         torch.backends.cuda.enable_cudnn_sdp(False)
     return BaseModel(model, processor, folder, *identity)
 
 
-def _from_transformers(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return model and processor, on the CPU."""
-    with _understood(folder), quiet():
-        return assemble(folder, dtype)
+def _wrong_family(folder: Path, kind: object, families: Sequence[str]) -> str:
+    expected = " or ".join(map(repr, families))
+    if isinstance(kind, str) and kind in FAMILIES:
+        titles = " or ".join(FAMILIES[family].title for family in families)
+        return f"{folder}: a {FAMILIES[kind].title} (model_type {kind!r}); this takes {titles}"
+    return f"{folder}: model_type is {shown(repr(kind), 40)} in config.json; expected {expected}"
 
 
 @contextmanager
-def _understood(folder: Path) -> Iterator[None]:
+def _understood(folder: Path, families: Sequence[str]) -> Iterator[None]:
     """Turn anything that a base model's files make transformers and tokenizers raise into one line."""
     try:
         yield
@@ -228,7 +284,8 @@ def _understood(folder: Path) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         reason = shown(" ".join(f"{type(error).__name__}: {error}".split()))
-        raise InvalidInputError(f"{folder}: transformers cannot load it as Whisper ({reason})") from error
+        titles = " or ".join(FAMILIES[family].title for family in families)
+        raise InvalidInputError(f"{folder}: transformers cannot load it as {titles} ({reason})") from error
 
 
 def _device(name: str | None) -> torch.device:

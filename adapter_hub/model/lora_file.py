@@ -36,7 +36,7 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.files.reading import open_regular
 from adapter_hub.files.writing import Stamp
 from adapter_hub.formats.manifest import MAXIMUM_RANK, LoraSection
-from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.base_model import BaseModel, PositionwiseLinear
 from adapter_hub.model.layout import AdapterLayout, ModuleLayout
 
 LOGGER = logging.getLogger(__name__)
@@ -233,8 +233,14 @@ def _header_differences(base: BaseModel, header: dict[str, TensorEntry], section
     wanted: dict[str, list[int] | None] = {}
     for module in section.modules:
         linear, (a, b) = base.linears.get(module.path), _keys(module.path)
-        wanted[a] = [module.rank, linear.in_features] if linear else None
-        wanted[b] = [linear.out_features, module.rank] if linear else None
+        if linear is None:
+            wanted[a] = wanted[b] = None
+            continue
+        last = [1] if isinstance(linear, PositionwiseLinear) else []  # PEFT writes them as convolutions
+        wanted[a], wanted[b] = (
+            [module.rank, linear.in_features, *last],
+            [linear.out_features, module.rank, *last],
+        )
     differences = [f"{key}: missing" for key in sorted(set(wanted) - set(header))]
     differences += [f"{key}: not in the manifest" for key in sorted(set(header) - set(wanted))]
     dtype = SAFETENSORS_DTYPES[section.dtype]

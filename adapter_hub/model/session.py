@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.base_model import BaseModel, is_positionwise
 from adapter_hub.model.cuda_graphs import RecordedSteps, Recorder, padded_row_count, recorder_for
 from adapter_hub.model.gathered_weights import GatheredWeights, Term, padded_rank_of
 from adapter_hub.model.layout import EXPERTS, RANKS, ModuleLayout, padded_rank
@@ -118,6 +118,24 @@ class AdaptedLinear(nn.Linear):
                 "call set_adapters for this batch"
             )
         return y
+
+
+class AdaptedPositionwiseLinear(AdaptedLinear):
+    """The same for a convolution over single positions, whose channels come before the positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what `AdaptedLinear.forward` does.
+
+        Args:
+            x: `[rows, in_features, n]`.
+
+        Returns:
+            `[rows, out_features, n]`.
+
+        Raises:
+            InvalidInputError: as `AdaptedLinear.forward`.
+        """
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 @dataclass
@@ -310,6 +328,9 @@ class Session:
         new: nn.Module
         if type(module) is nn.Linear:
             new = self._linears[path] = AdaptedLinear.over(module, path, self._batch)
+        elif is_positionwise(module):
+            view = self.base.linears[path]
+            new = self._linears[path] = AdaptedPositionwiseLinear.over(view, path, self._batch)
         else:
             new = copy.copy(module)
             new.__dict__ = _own_dictionary(module)
