@@ -34,6 +34,7 @@ EXAMPLES = {
     "--license MIT --as alice/es-extracted@1.0.0 --out out/es-extracted",
     "fold": "adapter-hub fold alice/es-pair --out out/es-folded",
     "evaluate": "adapter-hub evaluate ./out/es --data data/es --out report.json",
+    "compare": "adapter-hub compare base.json report.json",
     "reproduce": "adapter-hub reproduce lora-whisper --dry-run",
     "demo": "adapter-hub demo --quick --out demo",
     "publish": "adapter-hub publish out/es",

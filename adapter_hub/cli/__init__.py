@@ -48,6 +48,7 @@ SECTIONS = {
         "extract": "Turn a full fine-tune into an adapter.",
         "fold": "Turn a static expert pair into one LoRA.",
         "evaluate": "Measure error rates on a data set.",
+        "compare": "Compare models on the same data.",
         "reproduce": "Reproduce a paper's tables.",
         "demo": "Walk through the life of an adapter, offline.",
     },

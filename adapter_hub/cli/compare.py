@@ -1,0 +1,131 @@
+"""`compare`: the error rates of models on the same data, and what was forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapter_hub.cli.terminal.arguments import PATH, json_option
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_text
+from adapter_hub.cli.terminal.tables import counted, table
+from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from adapter_hub.evaluation.side_by_side import SideBySide
+    from adapter_hub.formats.claims import EvaluationReport
+
+
+@click.command()
+@click.argument("files", metavar="REPORT...", type=PATH, nargs=-1, required=True)
+@json_option
+def compare(files: tuple[Path, ...], as_json: bool) -> int:
+    """Compare models on the same data, from the reports that `evaluate --out` has written.
+
+    All are compared with the model of the first REPORT, usually `base-model`: the difference of their error
+    rates on each test set, with a paired 95 % interval. Where a model has a report on every test set of the
+    first, its forgetting is shown: the relative increase of the sum of error rates.
+    """
+    from adapter_hub.isolation import isolated
+
+    failures: list[AdapterHubError] = []
+    models: dict[str, list[EvaluationReport]] = {}
+    for file in files:
+        with isolated(str(file), failures.append):
+            report = _read(file)
+            models.setdefault(_model(report), []).append(report)
+    found: list[dict[str, Any]] = []
+    if len(models) < 2:
+        failures.append(
+            InvalidInputError(
+                f"compare: readable reports on {counted(len(models), 'model')}, expected two or more; "
+                "give those on the model to compare with first"
+            )
+        )
+    else:
+        (first, before), *others = models.items()
+        for name, after in others:
+            with isolated(name, failures.append):
+                found.append(_compared(name, before, after, failures))
+        if as_json:
+            echo_json({"compared_with": first, "models": found})
+        else:
+            _print(first, found)
+    for failure in failures:
+        echo_error(failure)
+    return 1 if failures else 0
+
+
+def _read(file: Path) -> EvaluationReport:
+    from adapter_hub.files.reading import read_bounded
+    from adapter_hub.formats.claims import EvaluationReport
+    from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
+
+    if not file.is_file():
+        raise NotFoundError(f"{file}: no such file; expected a report that `evaluate --out` has written")
+    return EvaluationReport.parse(read_bounded(file, MAXIMUM_CLAIM), str(file))
+
+
+def _model(report: EvaluationReport) -> str:
+    subject, base = report.subject, report.base_model_digest
+    if subject.name is None:
+        return f"base model {base[:19]}"
+    return f"{subject.name}@{subject.version}"
+
+
+def _compared(
+    name: str,
+    before: Sequence[EvaluationReport],
+    after: Sequence[EvaluationReport],
+    failures: list[AdapterHubError],
+) -> dict[str, Any]:
+    """Return what is told about one model; a test set that cannot be compared is a failure of its own."""
+    from adapter_hub.evaluation.forgetting import forgetting
+    from adapter_hub.evaluation.pairing import name_of
+    from adapter_hub.evaluation.side_by_side import side_by_side
+    from adapter_hub.isolation import isolated
+
+    start = {report.data_sha256: report for report in before}
+    sets: list[SideBySide] = []
+    for report in after:
+        with isolated(name, failures.append):
+            if report.data_sha256 not in start:
+                raise InvalidInputError(
+                    f"{name}: {name_of(report)} ({report.data_sha256[:12]}) has no report on the "
+                    "first model; evaluate that, too"
+                )
+            sets.append(side_by_side(start[report.data_sha256], report))
+    told: dict[str, Any] = {"model": name, "sets": [asdict(item) for item in sets], "forgetting": None}
+    common = [report for report in after if report.data_sha256 in start]
+    if len(sets) == len(common) and start.keys() == {report.data_sha256 for report in common}:
+        with isolated(name, failures.append):
+            lost = forgetting(before, common)
+            told["forgetting"] = lost.to_json() | {"text": str(lost)}
+    return told
+
+
+def _print(first: str, found: Sequence[dict[str, Any]]) -> None:
+    rows = [
+        [
+            item["data"],
+            model["model"],
+            f"{item['metric'].upper()} %",
+            f"{100 * item['before']:.1f}",
+            f"{100 * item['after']:.1f}",
+            f"{100 * (item['after'] - item['before']):+.1f}",
+            f"{100 * item['low']:+.1f} to {100 * item['high']:+.1f}",
+            f"{item['utterances']} utterances by {item['unit']}",
+        ]
+        for model in found
+        for item in model["sets"]
+    ]
+    echo_line(f"compared with {first}")
+    if rows:
+        headings = ["data", "model", "rate", "before", "after", "difference", "95 % interval", "drawn"]
+        echo_text(table(headings, rows))
+    for model in found:
+        if lost := model["forgetting"]:
+            echo_line(f"forgetting of {model['model']} on {', '.join(lost['data'])}: {lost['text']}")
