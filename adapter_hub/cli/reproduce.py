@@ -44,7 +44,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
     help="Number of cells to run at a time, each on one GPU, if there are GPUs.",
 )
 @click.option(
-    "--tables", metavar="LIST", help="Tables to reproduce, of 2,3,4,5. Default: all that the settings name."
+    "--tables", metavar="LIST", help="Tables to reproduce, like 3,4. Default: all that the settings name."
 )
 @click.option(
     "--minutes",
@@ -71,7 +71,7 @@ def reproduce(
 ) -> None:
     """Train and evaluate every system of a paper, and print its tables beside the paper's numbers.
 
-    PAPER is lora-whisper. The run can be killed at any time: the same command resumes with what is not
+    PAPER is lora-whisper or parameter-averaging (in miniature only). The run can be killed at any time: the same command resumes with what is not
     finished.
 
     Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from adapter_hub.artifact.folder import Artifact
@@ -72,13 +73,23 @@ def train_cell(place: Workplace, cell: Cell[Any], recipe: str, *, may_diverge: b
         training = made.training
     else:
         manifest = Artifact.open(out).manifest
-        publish(out, Places(_registry(place), FolderStore(place.folder / "store")))
+        publish_made(place, out)
         own = sum(section.parameters for section in manifest.lora if section.role != "parent")
         gate = manifest.gate.parameters if manifest.gate else 0
         outcome |= {"digest": made.digest, "parameters": own + gate, "gate_parameters": gate}
         assert manifest.training is not None
         training = manifest.training
     return outcome | {"steps": training.steps, "training_seconds": training.wall_seconds}
+
+
+def publish_made(place: Workplace, folder: Path) -> None:
+    """Publish an adapter in the run's registry.
+
+    Args:
+        place: the run's folder.
+        folder: the artifact.
+    """
+    publish(folder, Places(_registry(place), FolderStore(place.folder / "store")))
 
 
 def load_trained(place: Workplace, training: str | None, language: str, base_model: str) -> Transcriber:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from adapter_hub.trainers.reproduction.comparing import Difference, Resampler, System, Verdict, difference
+from adapter_hub.trainers.reproduction.claims import Ordering, any_of, compared, points, together
+from adapter_hub.trainers.reproduction.comparing import Resampler, System, Verdict, difference
 from adapter_hub.trainers.reproduction.lora_whisper.findings import SCRATCH, Findings
 from adapter_hub.trainers.reproduction.lora_whisper.settings import paper_numbers
 from adapter_hub.trainers.reproduction.lora_whisper.untouched import is_untouched
@@ -33,26 +33,6 @@ PAIRS = (
 )
 NOTHING = System("nothing", {})
 PAPER_RANK = 32
-LEVEL = 0.05  # of the verdicts: their intervals have 95 %
-
-
-@dataclass(frozen=True)
-class Ordering:
-    """A claim of the paper and what became of it.
-
-    Attributes:
-        table: where the paper shows it.
-        claim: in a few words.
-        verdict: held, not held, cannot tell, or not measured.
-        evidence: the numbers, in percentage points with their 95 % interval.
-        differences: the comparisons behind it.
-    """
-
-    table: int
-    claim: str
-    verdict: Verdict
-    evidence: str
-    differences: tuple[Difference, ...] = ()
 
 
 def orderings(findings: Findings, sampler: Resampler) -> list[Ordering]:
@@ -71,27 +51,6 @@ def orderings(findings: Findings, sampler: Resampler) -> list[Ordering]:
     if 2 in findings.tables:
         found += _ranks(findings, sampler)
     return found
-
-
-def compared(better: str, worse: str, where: str, table: int, found: Difference | None) -> Ordering:
-    """Return the verdict on "`better` has fewer errors than `worse`".
-
-    Args:
-        better: the system that should have fewer errors.
-        worse: the other.
-        where: on which languages, as the claim says it.
-        table: of the paper.
-        found: the first average minus the second; None if not measured.
-    """
-    claim = f"{better} below {worse}{where}"
-    if found is None:
-        return Ordering(table, claim, "not measured", "")
-    return Ordering(table, claim, found.lower, points(found), (found,))
-
-
-def points(found: Difference) -> str:
-    """Return a difference in percentage points."""
-    return f"{100 * found.value:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
 
 
 def _pairs(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
@@ -140,11 +99,11 @@ def _initialisations(findings: Findings, sampler: Resampler) -> Iterator[Orderin
         yield compared(f"{language} from {nearest} (nearest)", "from scratch", "", 5, found)
         pairs = [difference(sampler, best, systems.get(k, NOTHING), (language,)) for k in others]
         claim = f"{language} from {nearest} (nearest) below every other base language"
-        yield _together(5, claim, others, pairs)
+        yield together(5, claim, others, pairs)
         if _harmful_start_in_the_paper(language):
             worse = [difference(sampler, scratch, systems.get(k, NOTHING), (language,)) for k in others]
             claim = f"{language}: some less similar base language is a worse start than none"
-            yield _any(5, claim, others, worse)
+            yield any_of(5, claim, others, worse)
 
 
 def _harmful_start_in_the_paper(language: str) -> bool:
@@ -162,44 +121,6 @@ def _ranks(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
     pairs = [difference(sampler, best, findings.ranks.get(rank, NOTHING), (language,)) for rank in others]
     quarter = " (a quarter of the paper's 32)" if 4 * middle == PAPER_RANK else ""
     claim = f"rank {middle}{quarter} below every other"
-    yield _together(2, claim, [f"rank {rank}" for rank in others], pairs)
+    yield together(2, claim, [f"rank {rank}" for rank in others], pairs)
     found = difference(sampler, best, findings.ranks.get(ranks[0], NOTHING), (language,))
     yield compared(f"rank {middle}", f"rank {ranks[0]}", "", 2, found)
-
-
-def _together(table: int, claim: str, names: Sequence[str], pairs: Sequence[Difference | None]) -> Ordering:
-    """Return "below all of them": held if below each, not held if above one."""
-    return _joined(table, claim, names, pairs, one="not held", each="held")
-
-
-def _any(table: int, claim: str, names: Sequence[str], pairs: Sequence[Difference | None]) -> Ordering:
-    """Return "below one of them": held if below one, not held if above each."""
-    return _joined(table, claim, names, pairs, one="held", each="not held")
-
-
-def _joined(
-    table: int,
-    claim: str,
-    names: Sequence[str],
-    pairs: Sequence[Difference | None],
-    *,
-    one: Verdict,
-    each: Verdict,
-) -> Ordering:
-    """Return the verdict `one` if one comparison says so, `each` if all say that.
-
-    One of several says so sooner by chance: it has to be as sure as their number asks for (Bonferroni).
-    """
-    known = tuple(pair for pair in pairs if pair is not None)
-    if len(known) < len(pairs):
-        return Ordering(table, claim, "not measured", "")
-    verdict: Verdict = "cannot tell"
-    if any(pair.lower == one and pair.p * len(known) < LEVEL for pair in known):
-        verdict = one
-    elif all(pair.lower == each for pair in known):
-        verdict = each
-    return Ordering(table, claim, verdict, _listed(names, known), known)
-
-
-def _listed(names: Sequence[str], pairs: Sequence[Difference]) -> str:
-    return "; ".join(f"{name} {points(pair)}" for name, pair in zip(names, pairs, strict=True))

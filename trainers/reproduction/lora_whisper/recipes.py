@@ -12,9 +12,8 @@ recipe, so that a run's folder can be moved.
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from adapter_hub.trainers.recipe import EXPERT
 from adapter_hub.trainers.reproduction.cells import Cell, adapter_ref, slug_of
 from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings, Split
 from adapter_hub.trainers.reproduction.lora_whisper.systems import SYSTEMS, Work
+from adapter_hub.trainers.reproduction.toml import toml_text
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LICENSE = "Apache-2.0"  # of the synthesised speech and of what is trained on it
@@ -155,28 +155,3 @@ def _read(settings: Settings, name: str) -> Tables:
     if not path.is_file():
         raise NotFoundError(f"{path}: no such recipe; full_size.recipes has to name a folder with it")
     return tomllib.loads(path.read_text(encoding="utf-8"))
-
-
-def toml_text(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return tables as TOML: values of their own first, then arrays of tables.
-
-    Args:
-        tables: by name; a value is a scalar, an array, or an array of tables.
-    """
-    parts = []
-    for name, table in tables.items():
-        arrays = {key: rows for key, rows in table.items() if _is_array_of_tables(rows)}
-        own = {key: value for key, value in table.items() if key not in arrays}
-        if own or not arrays:
-            parts.append(f"[{name}]\n{_lines(own)}")
-        parts += [f"[[{name}.{key}]]\n{_lines(row)}" for key, rows in arrays.items() for row in rows]
-    return "\n".join(parts)
-
-
-def _is_array_of_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
-
-
-def _lines(values: Mapping[str, object]) -> str:
-    # what JSON and TOML write alike: strings, numbers, true and false, arrays
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.reporting import Tell
+from adapter_hub.trainers.reproduction.claims import Ordering, claims_text
 from adapter_hub.trainers.reproduction.comparing import Resampler
 from adapter_hub.trainers.reproduction.lora_whisper import tables as rendering
 from adapter_hub.trainers.reproduction.lora_whisper.findings import Findings, gather_findings
-from adapter_hub.trainers.reproduction.lora_whisper.orderings import Ordering, orderings
+from adapter_hub.trainers.reproduction.lora_whisper.orderings import orderings
 from adapter_hub.trainers.reproduction.lora_whisper.plots import PLOTS
 from adapter_hub.trainers.reproduction.lora_whisper.results import results
 from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings
@@ -67,7 +68,7 @@ def render(
         parts.append(f"## Table {number_}: {TITLES[number_]}\n\n" + RENDERERS[number_](findings))
         if number_ == 4 and (gains := _gains(numbers["relative_changes"])):
             parts.append(gains)
-    parts.append("## The paper's orderings\n\n" + _claims(claims))
+    parts.append("## The paper's orderings\n\n" + claims_text(claims))
     if plots:
         parts.append("## Plots\n\n" + "\n".join(f"![{plot.stem}]({plot.name})\n" for plot in plots))
     if findings.known.nearest:
@@ -102,19 +103,6 @@ def _gains(changes: Sequence[Mapping[str, Any]]) -> str:
         for change in changes
     ]
     return "Relative changes of the averages:\n\n" + "".join(lines) if lines else ""
-
-
-def _claims(claims: Sequence[Ordering]) -> str:
-    counts = {v: sum(c.verdict == v for c in claims) for v in ("held", "not held", "cannot tell")}
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    rows = [[str(c.table), c.claim, f"**{c.verdict}**", c.evidence or GAP] for c in claims]
-    return (
-        f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers "
-        "resampled, random seeds by Student's t, both paired. `held` and `not held` only where the interval "
-        "excludes 0; where a claim is decided by one of several comparisons, at 5 % divided by their "
-        "number. Where a system was trained once, its interval does not cover random seeds. No correction is "
-        "made for the number of claims: of 20 without any difference, one may look decided.\n\n"
-    ) + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
 
 
 def _similarity(findings: Findings) -> str:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
+from adapter_hub.trainers.reproduction.claims import Ordering
 from adapter_hub.trainers.reproduction.comparing import Resampler, System, interval
 from adapter_hub.trainers.reproduction.lora_whisper.findings import Findings
-from adapter_hub.trainers.reproduction.lora_whisper.orderings import Ordering
 from adapter_hub.trainers.reproduction.lora_whisper.settings import paper_numbers
 from adapter_hub.trainers.reproduction.run import Run
 

@@ -1,0 +1,101 @@
+"""What a worker does with one cell: render, train, average, test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from adapter_hub.artifact.folder import Artifact
+from adapter_hub.base_model.finding import find_base_model
+from adapter_hub.data.dataset import read_dataset
+from adapter_hub.evaluation.evaluating import EvaluationOptions
+from adapter_hub.evaluation.forgetting import relative_increase
+from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.model.base_model import load_base_model
+from adapter_hub.trainers.averaging.adapters import Component, average
+from adapter_hub.trainers.averaging.full_models import ModelComponent, average_models
+from adapter_hub.trainers.reproduction.cells import Cell, Outcome, adapter_ref
+from adapter_hub.trainers.reproduction.paper import Workplace
+from adapter_hub.trainers.reproduction.parameter_averaging.settings import DOMAINS, Settings
+from adapter_hub.trainers.reproduction.parameter_averaging.speech import write_speech
+from adapter_hub.trainers.reproduction.parameter_averaging.systems import Work
+from adapter_hub.trainers.reproduction.working import evaluate_cell, load_trained, publish_made, train_cell
+
+
+def _base_model(settings: Settings) -> Path:
+    folder, _ = find_base_model(settings.base_model, None)
+    return Path(folder)
+
+
+def _evaluate(settings: Settings, place: Workplace, of: str | None, test: str, name: str) -> EvaluationReport:
+    """Decode a set with what a cell made, None for the base model."""
+    decoding = settings.decoding
+    transcriber = load_trained(place, of, settings.language, str(_base_model(settings)))
+    folder, split = (test, "test") if test in DOMAINS else ("original", test)
+    dataset = read_dataset(place.folder / "speech" / folder, split)
+    options = EvaluationOptions(
+        language=settings.language, beams=decoding.beams, batch_size=decoding.batch_size
+    )
+    return evaluate_cell(place, transcriber, dataset, options, name)
+
+
+def _speech(settings: Settings, place: Workplace, cell: Cell[Work], _: str | None) -> Outcome:
+    """Synthesise a domain's speech and measure it."""
+    name = cell.work.domains[0]
+    folder = write_speech(settings, place.folder / "speech" / name, name)
+    splits = ("dev", "clean", "other") if name == "original" else ("train", "test")
+    datasets = {split: read_dataset(folder, split) for split in splits}
+    return {
+        "hours": {split: sum(row.clip.seconds() for row in d.rows) / 3600 for split, d in datasets.items()},
+        "utterances": {split: len(dataset.rows) for split, dataset in datasets.items()},
+    }
+
+
+def _training(settings: Settings, place: Workplace, cell: Cell[Work], recipe: str | None) -> Outcome:
+    """Train; where the steps are tried, say how much worse the original domain's dev set has become."""
+    assert recipe is not None
+    outcome = train_cell(place, cell, recipe, may_diverge=cell.work.dev)
+    if outcome is None:
+        return {"diverged": True}
+    if cell.work.dev:
+        before = _evaluate(settings, place, None, "dev", "dev-pretrained.json").value
+        after = _evaluate(settings, place, cell.name, "dev", f"dev-{cell.slug}.json").value
+        outcome |= {"before": before, "after": after, "forgetting": relative_increase(before, after) / 100}
+    return outcome
+
+
+def _average(settings: Settings, place: Workplace, cell: Cell[Work], _: str | None) -> Outcome:
+    """Average full models, or LoRAs as their updates."""
+    out, base = place.trained(cell.name), _base_model(settings)
+    if out.exists():  # of a worker that ended before its answer
+        shutil.rmtree(out)
+    folders = [(place.trained(name), weight) for name, weight in cell.work.components]
+    if (folders[0][0] / "adapter.json").is_file():
+        loaded = load_base_model(settings.base_model, device=place.device, cache=place.cache)
+        components = [Component(Artifact.open(folder), weight) for folder, weight in folders]
+        average(loaded, components, out, AdapterRef.parse(adapter_ref(cell.name)))
+        publish_made(place, out)
+    else:
+        models = [ModelComponent(folder, weight) for folder, weight in folders]
+        average_models(models, out=out, base_model=base, method=cell.work.method)
+    return {"components": dict(cell.work.components)}
+
+
+def _test(settings: Settings, place: Workplace, cell: Cell[Work], _: str | None) -> Outcome:
+    """Decode all test sets."""
+    reports = {test: f"{cell.slug}-{test}.json" for test in cell.work.domains}
+    values = {
+        test: _evaluate(settings, place, cell.work.of, test, name).value for test, name in reports.items()
+    }
+    return {"values": values, "value": fmean(values.values()), "reports": reports}
+
+
+RUNNERS: dict[str, Callable[[Settings, Workplace, Cell[Work], str | None], Outcome]] = {
+    "speech": _speech,
+    "training": _training,
+    "average": _average,
+    "test": _test,
+}

@@ -1,0 +1,247 @@
+"""The plan: every cell of some tables, in order.
+
+How many optimiser steps an expert is trained for is learned first: fine-tuning at growing steps until the
+original domain is so much worse. Until then the steps are a question mark in the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Outcomes, Plan
+from adapter_hub.trainers.reproduction.choices import Choice
+from adapter_hub.trainers.reproduction.parameter_averaging.settings import (
+    DOMAINS,
+    SETS,
+    THREE,
+    Settings,
+    paper_numbers,
+)
+from adapter_hub.trainers.reproduction.parameter_averaging.systems import FULL, LORA, Work
+
+STEPS = "steps"  # the choice
+ORIGINAL_WEIGHT = 4  # table VIII: one component counts four times
+STEP_SECONDS, CELL_SECONDS, TEST_SECONDS = 0.1, 4.0, 0.02
+ORACLE = "oracle"  # a row that is read off others: the domain's LoRA, or the base model
+
+
+def plan(settings: Settings, tables: Sequence[int], outcomes: Outcomes) -> Plan[Work]:
+    """Return the cells of these tables, and the steps that the growing trainings decide.
+
+    Args:
+        settings: sizes and grids.
+        tables: some of `TABLES`.
+        outcomes: of finished cells.
+    """
+    growth = Planner(settings, None).growth()
+    choice = chosen_steps(settings, growth, outcomes)
+    choices, hopeless = ({STEPS: choice} if choice else {}), ""
+    if choice is None and all(cell.name in outcomes for cell in growth):
+        hopeless = (
+            f"no number of steps in growth.steps makes the original domain {settings.growth.forgetting:.0%} "
+            "worse; try more steps or a higher peak_learning_rate with another --out"
+        )
+    planner = Planner(settings, int(choice.rate) if choice else None)
+    return Plan(planner.all_cells(rows_of(tables)), choices, hopeless)
+
+
+def rows_of(tables: Sequence[int]) -> list[str]:
+    """Return the rows of some tables, each once.
+
+    Args:
+        tables: some of `TABLES`.
+    """
+    found: dict[str, None] = {"pretrained": None}
+    for table in tables:
+        found |= dict.fromkeys(row for row in paper_numbers().get(f"table{table}", {}) if row != "columns")
+    if found.pop(ORACLE, ORACLE) is None:
+        found |= dict.fromkeys(f"lora-{domain}" for domain in DOMAINS)
+    return list(found)
+
+
+def chosen_steps(settings: Settings, growth: Sequence[Cell[Work]], outcomes: Outcomes) -> Choice | None:
+    """Return the fewest steps after which the original domain is as much worse as the settings ask for.
+
+    Args:
+        settings: with the grid.
+        growth: its trainings.
+        outcomes: of finished cells; one that diverged has forgotten too much to count.
+    """
+    tried: dict[float, float] = {}
+    for cell in growth:
+        if (outcome := outcomes.get(cell.name)) is None:
+            return None
+        assert cell.work.steps is not None
+        if outcome.get("diverged"):
+            continue
+        tried[float(cell.work.steps)] = outcome["forgetting"]
+        if outcome["forgetting"] >= settings.growth.forgetting:
+            dev = {steps: {"original": value} for steps, value in tried.items()}
+            return Choice(STEPS, float(cell.work.steps), dict(tried), dev, "steps")
+    return None
+
+
+class Planner:
+    """Builds the cells of a plan; equal names are one cell."""
+
+    def __init__(self, settings: Settings, steps: int | None) -> None:
+        self.settings, self.steps = settings, steps
+        self.cells: dict[str, Cell[Work]] = {}
+
+    def growth(self) -> list[Cell[Work]]:
+        """Return the trainings that decide about the steps, and one measurement of the base model."""
+        first = self.settings.training.random_seeds[0]
+        cells = []
+        for steps in self.settings.growth.steps:
+            cell = self._training(f"growth/steps-{steps}", ("accent",), first, steps=steps)
+            cells.append(
+                replace(cell, needs=(*cell.needs, "speech/original"), work=replace(cell.work, dev=True))
+            )
+        return cells
+
+    def all_cells(self, rows: Sequence[str]) -> list[Cell[Work]]:
+        """Return speech, growing trainings, and the models and tests of some rows.
+
+        Args:
+            rows: by their names in `paper.toml`.
+        """
+        for name in (*DOMAINS, "original"):
+            self._add(Cell(f"speech/{name}", "speech", Work((name,)), (), 20.0))
+        for cell in self.growth():
+            self._add(cell)
+        for seed in self.settings.training.random_seeds:
+            for row in rows:
+                self._test(row, seed)
+        return list(self.cells.values())
+
+    def model(self, row: str, seed: int) -> Cell[Work]:
+        """Return the cell that makes a row's model, with all that it needs added.
+
+        Args:
+            row: any but `pretrained`.
+            seed: of its trainings.
+        """
+        kind, _, rest = row.partition("-")
+        training = self.settings.training
+        if kind == "ft":
+            return self._add(self._training(row, (rest,), seed))
+        if kind == LORA:
+            return self._add(self._training(row, (rest,), seed, method=LORA))
+        if kind == "decay":
+            same = float(rest) == training.layer_decay
+            return self.model("ft-accent", seed) if same else self._expert(row, "accent", seed, float(rest))
+        if row == "rate-high":
+            return self.model("ft-fast", seed)
+        if row == "rate-low":
+            return self._add(self._training(row, ("fast",), seed, rate=training.low_learning_rate))
+        if row == "frozen":
+            return self._add(self._training(row, ("fast",), seed, frozen=True))
+        if kind == "combined":
+            method = LORA if rest else FULL
+            return self._add(self._training(row, DOMAINS, seed, method=method))
+        if row == "resampled":
+            return self._add(self._training(row, DOMAINS, seed, exponent=0.0))
+        if kind == "sequential" or row == "three-sequential":
+            order = THREE if kind == "three" else DOMAINS[::-1] if rest else DOMAINS
+            return self._sequence(row, order, seed)
+        return self._average(row, seed)
+
+    def _expert(self, row: str, domain: str, seed: int, decay: float) -> Cell[Work]:
+        cell = self._training(row, (domain,), seed)
+        return self._add(replace(cell, work=replace(cell.work, decay=decay)))
+
+    def _sequence(self, row: str, order: Sequence[str], seed: int) -> Cell[Work]:
+        """Train on one domain after the other."""
+        cell = self.model(f"ft-{order[0]}", seed)
+        for place, domain in enumerate(order[1:], start=2):
+            cell = self._add(self._training(f"{row}-{place}", (domain,), seed, start=cell.name))
+        return cell
+
+    def _average(self, row: str, seed: int) -> Cell[Work]:
+        """Average experts; with weights as the row's name says."""
+        method, domains, last = "mean", DOMAINS, 1
+        if row.endswith("extreme"):
+            method = row
+        elif row.startswith("three"):
+            domains = THREE
+        elif row.startswith(("aode-3", "x4-")):
+            last = 3
+        elif row == "aode-2":
+            last = 2
+        shares = dict.fromkeys(domains, 1 / len(domains))
+        if row.endswith("-original") and not row.startswith("x4"):
+            shares = dict.fromkeys(domains, 1 / (len(domains) + 1))
+        elif row.startswith("x4-"):
+            parts = len(domains) + ORIGINAL_WEIGHT
+            shares = {d: (ORIGINAL_WEIGHT if row == f"x4-{d}" else 1) / parts for d in domains}
+        experts = {domain: self._round(domain, last, seed, row == "aode-lora") for domain in domains}
+        components = tuple((experts[domain].name, shares[domain]) for domain in domains)
+        needs = tuple(name for name, _ in components)
+        work = Work(method=method, random_seed=seed, components=components)
+        return self._add(Cell(f"average/{row}/seed-{seed}", "average", work, needs, CELL_SECONDS))
+
+    def _round(self, domain: str, number: int, seed: int, lora: bool) -> Cell[Work]:
+        """Return the expert of a domain in a round; from the second on it starts from the last average."""
+        if number == 1:
+            return self.model(f"lora-{domain}" if lora else f"ft-{domain}", seed)
+        start = self.model("aode" if number == 2 else f"aode-{number - 1}", seed)
+        return self._add(self._training(f"round-{number}-{domain}", (domain,), seed, start=start.name))
+
+    def _training(
+        self,
+        label: str,
+        domains: tuple[str, ...],
+        seed: int,
+        *,
+        method: str = FULL,
+        steps: int | None = None,
+        rate: float | None = None,
+        frozen: bool = False,
+        exponent: float | None = None,
+        start: str | None = None,
+    ) -> Cell[Work]:
+        """Return a training, which is not added; on several domains it has the steps of all their experts."""
+        training = self.settings.training
+        needs = [f"speech/{domain}" for domain in domains] + ([start] if start else [])
+        name = f"{label}/seed-{seed}"
+        if steps is None:
+            name = f"{label}/steps-{self.steps or '?'}/seed-{seed}"
+            steps = self.steps * len(domains) if self.steps else None
+            needs.append(CHOICE + STEPS)
+        if rate is None:
+            rate = training.lora_learning_rate if method == LORA else training.peak_learning_rate
+        decay = 1.0 if method == LORA or frozen else training.layer_decay
+        work = Work(domains, method, steps, rate, decay, frozen, exponent, seed, start)
+        effort = CELL_SECONDS + STEP_SECONDS * (steps or self.settings.growth.steps[-1])
+        return Cell(name, "training", work, tuple(needs), effort)
+
+    def _test(self, row: str, seed: int) -> None:
+        """Add the test of a row's model on all sets."""
+        name, of = f"test/{row}/seed-{seed}", None
+        if row == "pretrained":
+            name = "test/pretrained"
+        else:
+            of = self.model(row, seed).name
+        sizes = [domain.test for domain in self.settings.domains.values()]
+        effort = CELL_SECONDS + TEST_SECONDS * (sum(sizes) + 2 * self.settings.original.clean)
+        needs = (CHOICE + STEPS, *(f"speech/{name}" for name in (*DOMAINS, "original")))
+        seed = 0 if of is None else seed
+        work = Work(domains=SETS, random_seed=seed, of=of)
+        self._add(Cell(name, "test", work, (*needs, of) if of else needs, effort))
+
+    def _add(self, cell: Cell[Work]) -> Cell[Work]:
+        return self.cells.setdefault(cell.name, cell)
+
+
+def tests_of(cells: Sequence[Cell[Work]]) -> Mapping[str, list[Cell[Work]]]:
+    """Return the tests of each row.
+
+    Args:
+        cells: of a plan.
+    """
+    found: dict[str, list[Cell[Work]]] = {}
+    for cell in cells:
+        if cell.kind == "test":
+            found.setdefault(cell.name.split("/")[1], []).append(cell)
+    return found

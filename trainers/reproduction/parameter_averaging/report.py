@@ -1,0 +1,103 @@
+"""The report of a run: README.md with the tables, results.json with every number, and a plot.
+
+    write_report(settings, run, print)
+
+It is made of finished cells alone, so it can be made again at any time; what is missing is marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.reporting import Tell
+from adapter_hub.trainers.reproduction.claims import Ordering, claims_text
+from adapter_hub.trainers.reproduction.comparing import Resampler
+from adapter_hub.trainers.reproduction.pages import GAP, provenance, write_pages
+from adapter_hub.trainers.reproduction.parameter_averaging import tables
+from adapter_hub.trainers.reproduction.parameter_averaging.findings import Findings, gather_findings
+from adapter_hub.trainers.reproduction.parameter_averaging.orderings import orderings
+from adapter_hub.trainers.reproduction.parameter_averaging.plots import PLOTS
+from adapter_hub.trainers.reproduction.parameter_averaging.settings import SETS, Settings, paper_numbers
+from adapter_hub.trainers.reproduction.run import Run
+
+
+def write_report(settings: Settings, run: Run, tell: Tell) -> Path:
+    """Write README.md, results.json and a plot into a run's folder; return the first.
+
+    Args:
+        settings: of the run.
+        run: opened.
+        tell: told why there is no plot, if so.
+    """
+    findings = gather_findings(settings, run)
+    sampler = Resampler(settings.statistics.resamples, settings.statistics.random_seed)
+    claims = orderings(findings, sampler, run.tables)
+    numbers = results(findings, claims, run)
+    return write_pages(run, numbers, PLOTS, lambda plots: render(run, findings, claims, plots), tell)
+
+
+def results(findings: Findings, claims: Sequence[Ordering], run: Run) -> dict[str, Any]:
+    """Return all that was found, as JSON data; rates are fractions, forgetting is per cent.
+
+    Args:
+        findings: of the run.
+        claims: the paper's, each with its verdict.
+        run: opened.
+    """
+    return {
+        "schema": "reproduction-results/1",
+        "settings": findings.settings.to_json(),
+        "paper": paper_numbers(),
+        "starts": run.starts(),
+        "gaps": list(findings.gaps),
+        "choices": {name: choice.to_json() for name, choice in run.plan.choices.items()},
+        "systems": {
+            row: {
+                "sets": {test: system.values(test) for test in system.scores},
+                "average": system.average(SETS),
+                "forgetting": findings.forgetting(row),
+            }
+            for row, system in sorted(findings.systems.items())
+        },
+        "orderings": [asdict(claim) for claim in claims],
+        "seconds": round(sum(record["seconds"] for record in run.records.values()), 1),
+    }
+
+
+def render(run: Run, findings: Findings, claims: Sequence[Ordering], plots: Sequence[Path] = ()) -> str:
+    """Return the report as Markdown.
+
+    Args:
+        run: opened.
+        findings: of the run.
+        claims: the paper's, each with its verdict.
+        plots: that were drawn.
+    """
+    settings = findings.settings
+    text = (
+        f"# Parameter averaging, reproduced ({settings.name})\n\n"
+        f"Base model {settings.base_model}, language {settings.language}; word error rates in per cent, mean "
+        f"over {len(settings.training.random_seeds)} random seeds ± standard deviation; the paper's number "
+        "below each, in italics. Our domains stand for the paper's, which are in brackets. Forgetting: "
+        "relative increase of the summed error rates of the two sets of the original domain.\n"
+    )
+    if findings.gaps:
+        text += f"\n**{len(findings.gaps)} cells are not finished; what they would show is marked {GAP}.**\n"
+    parts = [text]
+    for choice in run.plan.choices.values():
+        parts.append(
+            f"Steps of an expert: {choice.rate:g}, the fewest that worsen the original domain's dev error by "
+            f"{settings.growth.forgetting:.0%} when fine-tuned on accent (steps: change in %; "
+            f"{choice.tried()}). One model for several domains has the steps of all their experts together.\n"
+        )
+    for number in run.tables:
+        table = tables.data(findings, run.outcomes) if number == 5 else tables.numbered(findings, number)
+        parts.append(f"## Table {tables.TITLES[number]}\n\n{table}")
+    parts.append("## The paper's orderings\n\n" + claims_text(claims))
+    if plots:
+        parts.append("## Plot\n\n" + "\n".join(f"![{plot.stem}]({plot.name})\n" for plot in plots))
+    parts.append("## How it was made\n\n" + provenance(run, "parameter-averaging"))
+    return "\n".join(parts)
