@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import reproductions
-from reproductions import MINI, write_report
+from reproductions import MINI, report, write_report
 
 from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.trainers.reproduction.cells import Cell, Outcome
 from adapter_hub.trainers.reproduction.lora_whisper import LoraWhisper
 from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings
@@ -22,30 +21,6 @@ from adapter_hub.trainers.reproduction.run import Run
 
 RATES = {"E1": 30, "E2": 25, "E3": 10, "E4": 12, "E5": 40, "E6": 35, "E7": 30, "E8": 20, "E9": 20}  # per cent
 SIMILAR = {"da": "it", "el": "pt", "cy": "pl", "ja": "zh"}
-DIGEST = "sha256:" + "0" * 64
-WORDS = 100  # of an utterance
-
-
-def report(rate: int, language: str) -> EvaluationReport:
-    """Return a report of two speakers who made `rate` errors in a hundred, give or take one."""
-    rows = []
-    for i, errors in enumerate((rate - 1, rate + 1)):
-        counts = {"hits": WORDS - errors, "substitutions": errors, "deletions": 0, "insertions": 0}
-        rows.append({"id": f"{i}", "audio_sha256": "0" * 64, "seconds": 2.0, "language": language,
-                     "speaker": f"s{i}", "reference": "a", "hypothesis": "b", "words": counts,
-                     "characters": counts})  # fmt: skip
-    pooled = {key: sum(row["words"][key] for row in rows) for key in rows[0]["words"]}  # type: ignore[index]
-    metric = "cer" if language in ("zh", "ja") else "wer"
-    return EvaluationReport.model_validate(
-        {"schema": "evaluation/1", "created": "2026-01-01T00:00:00Z", "subject": {},
-         "base_model_digest": DIGEST, "data": "made-up", "data_sha256": "0" * 64, "split": "test",
-         "languages": (language,), "normaliser": "basic/1",
-         "decoding": {"beams": 5, "timestamps": False, "language": language}, "primary": metric,
-         "words": pooled, "characters": pooled,
-         "interval": {"low": 0.0, "high": 1.0, "resamples": 1, "unit": "speaker", "random_seed": 0},
-         "seconds": 4.0, "wall_seconds": 1.0, "packages": {}, "rows": tuple(rows)},
-        strict=False,
-    )  # fmt: skip
 
 
 THREE_SEEDS = re.sub(r"random_seeds = .*", "random_seeds = [1, 2, 3]", MINI)

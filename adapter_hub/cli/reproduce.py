@@ -71,8 +71,8 @@ def reproduce(
 ) -> None:
     """Train and evaluate every system of a paper, and print its tables beside the paper's numbers.
 
-    PAPER is lora-whisper or parameter-averaging (in miniature only). The run can be killed at any time: the same command resumes with what is not
-    finished.
+    PAPER is lora-whisper or parameter-averaging (in miniature only). The run can be killed at any time: the
+    same command resumes with what is not finished.
 
     Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
     """

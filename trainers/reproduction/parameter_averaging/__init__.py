@@ -1,4 +1,4 @@
-"""Parameter averaging is all you need to prevent forgetting (IEEE SLT 2024, doi 10.1109/slt61566.2024.10832275).
+"""Parameter averaging is all you need to prevent forgetting (IEEE SLT 2024, 10.1109/slt61566.2024.10832275).
 
 `systems` says what trainings and averages are made of, `plan` which cells the tables are made of, `speech`
 and `recipes` what each training is done with, `doing` how a cell is done; `tables`, `orderings` and `report`

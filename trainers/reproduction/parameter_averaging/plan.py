@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Outcomes, Plan
 from adapter_hub.trainers.reproduction.choices import Choice
@@ -94,10 +95,8 @@ class Planner:
         first = self.settings.training.random_seeds[0]
         cells = []
         for steps in self.settings.growth.steps:
-            cell = self._training(f"growth/steps-{steps}", ("accent",), first, steps=steps)
-            cells.append(
-                replace(cell, needs=(*cell.needs, "speech/original"), work=replace(cell.work, dev=True))
-            )
+            cell = self._training(f"growth/steps-{steps}", ("accent",), first, steps=steps, dev=True)
+            cells.append(replace(cell, needs=(*cell.needs, "speech/original")))
         return cells
 
     def all_cells(self, rows: Sequence[str]) -> list[Cell[Work]]:
@@ -124,32 +123,28 @@ class Planner:
         """
         kind, _, rest = row.partition("-")
         training = self.settings.training
-        if kind == "ft":
-            return self._add(self._training(row, (rest,), seed))
-        if kind == LORA:
-            return self._add(self._training(row, (rest,), seed, method=LORA))
-        if kind == "decay":
-            same = float(rest) == training.layer_decay
-            return self.model("ft-accent", seed) if same else self._expert(row, "accent", seed, float(rest))
+        alone: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+            "rate-low": (("fast",), {"rate": training.low_learning_rate}),
+            "frozen": (("fast",), {"frozen": True, "decay": 1.0}),
+            "combined": (DOMAINS, {}),
+            "combined-lora": (DOMAINS, {"method": LORA}),
+            "resampled": (DOMAINS, {"exponent": 0.0}),
+        }
+        if kind in ("ft", LORA):
+            alone[row] = (rest,), {"method": LORA if kind == LORA else FULL}
+        elif kind == "decay":
+            alone[row] = ("accent",), {"decay": float(rest)}
         if row == "rate-high":
             return self.model("ft-fast", seed)
-        if row == "rate-low":
-            return self._add(self._training(row, ("fast",), seed, rate=training.low_learning_rate))
-        if row == "frozen":
-            return self._add(self._training(row, ("fast",), seed, frozen=True))
-        if kind == "combined":
-            method = LORA if rest else FULL
-            return self._add(self._training(row, DOMAINS, seed, method=method))
-        if row == "resampled":
-            return self._add(self._training(row, DOMAINS, seed, exponent=0.0))
-        if kind == "sequential" or row == "three-sequential":
+        if kind == "decay" and float(rest) == training.layer_decay:
+            return self.model("ft-accent", seed)
+        if row in alone:
+            domains, how = alone[row]
+            return self._add(self._training(row, domains, seed, **how))
+        if "sequential" in row:
             order = THREE if kind == "three" else DOMAINS[::-1] if rest else DOMAINS
             return self._sequence(row, order, seed)
         return self._average(row, seed)
-
-    def _expert(self, row: str, domain: str, seed: int, decay: float) -> Cell[Work]:
-        cell = self._training(row, (domain,), seed)
-        return self._add(replace(cell, work=replace(cell.work, decay=decay)))
 
     def _sequence(self, row: str, order: Sequence[str], seed: int) -> Cell[Work]:
         """Train on one domain after the other."""
@@ -160,11 +155,10 @@ class Planner:
 
     def _average(self, row: str, seed: int) -> Cell[Work]:
         """Average experts; with weights as the row's name says."""
-        method, domains, last = "mean", DOMAINS, 1
+        method, last = "mean", 1
+        domains: tuple[str, ...] = THREE if row.startswith("three") else DOMAINS
         if row.endswith("extreme"):
             method = row
-        elif row.startswith("three"):
-            domains = THREE
         elif row.startswith(("aode-3", "x4-")):
             last = 3
         elif row == "aode-2":
@@ -188,32 +182,27 @@ class Planner:
         start = self.model("aode" if number == 2 else f"aode-{number - 1}", seed)
         return self._add(self._training(f"round-{number}-{domain}", (domain,), seed, start=start.name))
 
-    def _training(
-        self,
-        label: str,
-        domains: tuple[str, ...],
-        seed: int,
-        *,
-        method: str = FULL,
-        steps: int | None = None,
-        rate: float | None = None,
-        frozen: bool = False,
-        exponent: float | None = None,
-        start: str | None = None,
-    ) -> Cell[Work]:
-        """Return a training, which is not added; on several domains it has the steps of all their experts."""
+    def _training(self, label: str, domains: tuple[str, ...], seed: int, **how: Any) -> Cell[Work]:
+        """Return a training, which is not added; on several domains it has the steps of all their experts.
+
+        Args:
+            label: begins its name.
+            domains: trained on.
+            seed: of the training.
+            how: fields of `Work` that differ from an expert's.
+        """
         training = self.settings.training
-        needs = [f"speech/{domain}" for domain in domains] + ([start] if start else [])
+        work = Work(domains, FULL, rate=training.peak_learning_rate, decay=training.layer_decay)
+        if how.get("method") == LORA:
+            work = replace(work, rate=training.lora_learning_rate, decay=1.0)
+        work = replace(work, random_seed=seed, **how)
+        needs = [f"speech/{domain}" for domain in domains] + ([work.start] if work.start else [])
         name = f"{label}/seed-{seed}"
-        if steps is None:
+        if work.steps is None:
             name = f"{label}/steps-{self.steps or '?'}/seed-{seed}"
-            steps = self.steps * len(domains) if self.steps else None
+            work = replace(work, steps=self.steps * len(domains) if self.steps else None)
             needs.append(CHOICE + STEPS)
-        if rate is None:
-            rate = training.lora_learning_rate if method == LORA else training.peak_learning_rate
-        decay = 1.0 if method == LORA or frozen else training.layer_decay
-        work = Work(domains, method, steps, rate, decay, frozen, exponent, seed, start)
-        effort = CELL_SECONDS + STEP_SECONDS * (steps or self.settings.growth.steps[-1])
+        effort = CELL_SECONDS + STEP_SECONDS * (work.steps or self.settings.growth.steps[-1])
         return Cell(name, "training", work, tuple(needs), effort)
 
     def _test(self, row: str, seed: int) -> None:
