@@ -216,10 +216,6 @@ def test_a_tiny_reproduction_runs_to_its_report(tmp_path: Path) -> None:
     changes = {"(train|test|dev|clean|other) = .*": r"\1 = 8", "random_seeds = .*": "random_seeds = [1]"}
     changes |= {"steps = .*": "steps = [2]", "forgetting = .*": "forgetting = 1e-9"}
     changes |= {"peak_learning_rate = .*": "peak_learning_rate = 0.01"}
-        "steps = .*": "steps = [2]",
-        "forgetting = .*": "forgetting = 1e-9",
-        "peak_learning_rate = .*": "peak_learning_rate = 0.01",
-    }
     text = MINI
     for pattern, replacement in changes.items():
         text = re.sub(f"^{pattern}", replacement, text, flags=re.MULTILINE)
