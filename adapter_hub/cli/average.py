@@ -1,7 +1,8 @@
-"""`average`: adapters of one base model, combined into one."""
+"""`average`: adapters of one base model, or full models, combined into one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from adapter_hub.cli.terminal.training_options import out_artifact_option
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.formats.reference import AdapterRef
     from adapter_hub.trainers.averaging.adapters import CombinedUpdate
 
 METHODS = (  # written out, so that --help starts without torch; a test compares them with the table
@@ -69,9 +71,7 @@ WORST = 5  # modules with the largest error that are listed
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Precision of the weights that are written.",
+    help="Precision of the weights that are written. Default: float32; of models, their own.",
 )
 @click.option("--as", "as_ref", metavar="NAME@VERSION", required=True, help="What to call the average.")
 @out_artifact_option
@@ -79,21 +79,89 @@ WORST = 5  # modules with the largest error that are listed
     "--base-model",
     metavar="ID|FOLDER",
     type=PLACE,
-    help="A copy of the base model. Default: the adapters' own.",
+    help="A copy of the base model. Default: the adapters' own; models need it for its share.",
 )
 @json_option
 @click.pass_obj
 def average(
     options: GlobalOptions, /, refs: tuple[str, ...], out: Path, as_ref: str, as_json: bool, **given: Any
 ) -> None:
-    """Average adapters of one base model into one ordinary LoRA.
+    """Average adapters of one base model into one ordinary LoRA, or full models into one model.
+
+    REF... are adapters, or all of them folders of models: full fine-tunes of one model, averaged tensor by
+    tensor.
 
     Updates are averaged, never the factors A and B: the result is exactly the average of the merged models,
     with the sum of the components' ranks unless --rank or --energy truncates it. The relative error of a
     truncation is printed and recorded.
     """
-    from adapter_hub.exchange import pull
     from adapter_hub.formats.reference import AdapterRef
+
+    ref, folders = AdapterRef.parse(as_ref), [Path(text) for text in refs if _is_model(Path(text))]
+    if folders and len(folders) < len(refs):
+        other = next(text for text in refs if Path(text) not in folders)
+        raise click.UsageError(f"{folders[0]} is a model and {other} is not; average one kind at a time")
+    if folders:
+        _average_models(folders, ref, out, as_json, given)
+    else:
+        _average_adapters(options, refs, ref, out, as_json, given)
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and not (folder / "adapter.json").is_file()
+
+
+def _average_models(
+    folders: Sequence[Path], ref: AdapterRef, out: Path, as_json: bool, given: dict[str, Any]
+) -> None:
+    from adapter_hub.base_model.finding import find_base_model
+    from adapter_hub.trainers.averaging.full_models import ModelComponent
+    from adapter_hub.trainers.averaging.methods import MethodOptions, shares
+    from adapter_hub.trainers.averaging.model_record import ModelAverageOptions, average_full_models
+
+    for option in ("rank", "energy"):
+        if given[option] is not None:
+            raise click.UsageError(f"--{option} truncates adapters; a model keeps every weight")
+    weights = shares(given["weights"], len(folders), given["with_base_model"] or 0.0)
+    bar = Bar("averaging", 0)
+
+    def progress(done: int, of: int) -> None:
+        bar.total = of
+        bar.at(done)
+
+    made = average_full_models(
+        [ModelComponent(folder, weight) for folder, weight in zip(folders, weights, strict=True)],
+        ref,
+        out,
+        base_model=find_base_model(given["base_model"])[0] if given["base_model"] else None,
+        options=ModelAverageOptions(
+            given["method"],
+            MethodOptions(given["density"], given["scale"], given["random_seed"]),
+            given["precision"],
+        ),
+        progress=progress,
+    )
+    bar.close()
+    if as_json:
+        echo_json(made.to_json())
+    else:
+        echo_line(f"{made.ref} {made.digest} in {out}")
+        rows = [[str(folder), f"{weight:.4g}"] for folder, weight in zip(folders, weights, strict=True)]
+        if (rest := 1.0 - sum(weights)) > 1e-9:
+            rows.append(["base model", f"{rest:.4g}"])
+        echo_text(table(["component", "weight"], rows))
+    echo_note(f"next: adapter-hub evaluate base-model --data FOLDER --base-model {out}")
+
+
+def _average_adapters(
+    options: GlobalOptions,
+    refs: Sequence[str],
+    ref: AdapterRef,
+    out: Path,
+    as_json: bool,
+    given: dict[str, Any],
+) -> None:
+    from adapter_hub.exchange import pull
     from adapter_hub.model.base_model import load_base_model, load_pinned_base_model
     from adapter_hub.trainers.averaging.adapters import AverageOptions, Component
     from adapter_hub.trainers.averaging.adapters import average as run
@@ -106,7 +174,7 @@ def average(
         parameters=MethodOptions(given["density"], given["scale"], given["random_seed"]),
         rank=given["rank"],
         energy=given["energy"],
-        dtype=given["precision"],
+        dtype=given["precision"] or "float32",
     )
     base = (
         load_base_model(given["base_model"], device=options.device, cache=cache)
@@ -120,7 +188,7 @@ def average(
         bar.total = of
         bar.at(done)
 
-    made, update = run(base, components, out, AdapterRef.parse(as_ref), wanted, progress)
+    made, update = run(base, components, out, ref, wanted, progress)
     bar.close()
     if as_json:
         echo_json(made.manifest.to_json())

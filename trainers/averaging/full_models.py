@@ -68,6 +68,35 @@ def average_models(
         InvalidInputError: nothing to average, weights that are no shares, or models that differ; every
             difference. ConflictError: `out` exists. NotFoundError: no model in a folder.
     """
+    if out.exists():
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
+    with folder_in_the_making(out) as folder:
+        combine_models(folder, components, base_model, method, parameters, dtype, progress)
+
+
+def combine_models(
+    folder: Path,
+    components: Sequence[ModelComponent],
+    base_model: Path | None,
+    method: str = "mean",
+    parameters: MethodOptions | None = None,
+    dtype: str | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the average of models into an empty folder, see `average_models`.
+
+    Args:
+        folder: that is to hold the model.
+        components: as in `average_models`, and so are the others.
+        base_model: the model that they were fine-tuned from.
+        method: how they are combined.
+        parameters: of the method.
+        dtype: of the weights that are written.
+        progress: called with the tensors that are done and their number.
+
+    Raises:
+        InvalidInputError, NotFoundError: as `average_models`.
+    """
     parameters = parameters or MethodOptions()
     parameters.check()
     chosen = method_named(method)
@@ -77,26 +106,23 @@ def average_models(
     rest = 1.0 - math.fsum(component.weight for component in components)
     if base_model is None and (rest > 1e-9 or method != "mean"):
         raise InvalidInputError("average: the base model is needed for its share; name it with --base-model")
-    if out.exists():
-        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     folders = [*(component.folder for component in components), *([base_model] if base_model else [])]
     sources = [TensorSource(folder) for folder in folders]
     if problems := [*_setting_problems(folders), *_tensor_problems(sources)]:
         raise InvalidInputError(f"average: {few(problems)}")
     weights = torch.tensor([component.weight for component in components], dtype=torch.float64)
     blend = _Blend(chosen, weights, parameters, base_model is not None)
-    with folder_in_the_making(out) as folder:
-        _copy_settings(folders[0], folder)
-        names = sorted(sources[0].tensors)
-        plan = {name: (_written(sources[0], name, dtype), sources[0].tensors[name].shape) for name in names}
-        with TensorWriter(folder / WEIGHTS, plan) as writer:
-            for number, name in enumerate(names, start=1):
-                integers = sources[0].dtype(name) in INTEGERS
-                pieces = [s.slices(name) if blend.elementwise or integers else s.whole(name) for s in sources]
-                for values in zip(*pieces, strict=True):
-                    writer.write(name, torch.stack(values).amax(0) if integers else blend(values))
-                if progress:
-                    progress(number, len(names))
+    _copy_settings(folders[0], folder)
+    names = sorted(sources[0].tensors)
+    plan = {name: (_written(sources[0], name, dtype), sources[0].tensors[name].shape) for name in names}
+    with TensorWriter(folder / WEIGHTS, plan) as writer:
+        for number, name in enumerate(names, start=1):
+            integers = sources[0].dtype(name) in INTEGERS
+            pieces = [s.slices(name) if blend.elementwise or integers else s.whole(name) for s in sources]
+            for values in zip(*pieces, strict=True):
+                writer.write(name, torch.stack(values).amax(0) if integers else blend(values))
+            if progress:
+                progress(number, len(names))
 
 
 class _Blend:

@@ -1,0 +1,178 @@
+"""An average of full models with the record of where it comes from.
+
+average_full_models(
+    [ModelComponent(Path("out/a"), 0.5), ModelComponent(Path("out/b"), 0.5)],
+    AdapterRef.parse("me/average@1.0.0"),
+    Path("out/average"),
+)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.base_model.digest import base_model_digest
+from adapter_hub.base_model.finding import public_base_model
+from adapter_hub.base_model.settings import read_config
+from adapter_hub.errors import ConflictError, InvalidInputError
+from adapter_hub.files.writing import folder_in_the_making
+from adapter_hub.formats.canonical import canonical_bytes
+from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune, ModelParent
+from adapter_hub.formats.manifest import AverageSection, BaseModelPin
+from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.times import utc_now
+from adapter_hub.reporting import Progress
+from adapter_hub.trainers.averaging.full_models import ModelComponent, combine_models
+from adapter_hub.trainers.averaging.methods import MethodOptions, method_named
+
+
+@dataclass(frozen=True)
+class ModelAverageOptions:
+    """How models are combined.
+
+    Attributes:
+        method: one of `adapter_hub.trainers.averaging.methods`.
+        parameters: what that method can be told.
+        dtype: of the weights that are written; None keeps each tensor's.
+    """
+
+    method: str = "mean"
+    parameters: MethodOptions = field(default_factory=MethodOptions)
+    dtype: str | None = None
+
+
+UNKNOWN_LICENSE = "NOASSERTION"  # SPDX's word where a component has no record
+
+
+def average_full_models(
+    components: Sequence[ModelComponent],
+    ref: AdapterRef,
+    out: Path,
+    *,
+    base_model: Path | None = None,
+    options: ModelAverageOptions | None = None,
+    progress: Progress | None = None,
+) -> FullFineTune:
+    """Write the average of models, and its record with the digest and weight of every one.
+
+    Args:
+        components: folders of models, full fine-tunes or others.
+        ref: what to call the average, with a version.
+        out: a folder that does not exist yet.
+        base_model: the folder of the model that they were fine-tuned from, see `average_models`.
+        options: how they are combined.
+        progress: called with the tensors that are done and their number.
+
+    Raises:
+        InvalidInputError: models that cannot be averaged, or that were fine-tuned from different models.
+        ConflictError: `out` exists. NotFoundError: no model in a folder.
+    """
+    options = options or ModelAverageOptions()
+    if not ref.version:
+        raise InvalidInputError(f"{ref}: expected a name with a version, like me/average@1.0.0")
+    if out.exists():
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
+    records = [_record(component.folder) for component in components]
+    pin = _pin(components, records, base_model)
+    try:
+        with folder_in_the_making(out) as folder:
+            method, parameters = options.method, options.parameters
+            combine_models(folder, components, base_model, method, parameters, options.dtype, progress)
+            for path in folder.iterdir():
+                path.chmod(0o644)
+            known = [record for record in records if record is not None]
+            fields = _fields(known, complete=len(known) == len(records)) | {
+                "schema": SCHEMA,
+                "name": ref.name,
+                "version": ref.version,
+                "created": utc_now(),
+                "digest": base_model_digest(folder),
+                "parents": [
+                    _parent(component, record) for component, record in zip(components, records, strict=True)
+                ],
+                "average": _section(options).to_json(),
+            }
+            if pin is not None:
+                fields["base_model"] = pin.to_json()
+            (folder / FULL_FINE_TUNE_FILE).write_bytes(canonical_bytes(fields))
+            return FullFineTune.read(folder)
+    except FileExistsError:
+        raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
+
+
+def _record(folder: Path) -> FullFineTune | None:
+    """Return a model's record, unless it has none.
+
+    Raises:
+        InvalidInputError: the record is not sound, or is of another model.
+    """
+    if not (folder / FULL_FINE_TUNE_FILE).is_file():
+        return None
+    record = FullFineTune.read(folder)
+    if base_model_digest(folder) != record.digest:
+        raise InvalidInputError(
+            f"{folder}: its files are not those that {FULL_FINE_TUNE_FILE} describes; remove that record to "
+            "use the model anyway"
+        )
+    return record
+
+
+def _pin(
+    components: Sequence[ModelComponent], records: Sequence[FullFineTune | None], base_model: Path | None
+) -> BaseModelPin | None:
+    """Return what the models were fine-tuned from, as their records or the user say."""
+    pins = {
+        str(component.folder): record.base_model
+        for component, record in zip(components, records, strict=True)
+        if record is not None and record.base_model is not None
+    }
+    if base_model is not None:
+        name, commit = public_base_model(str(base_model), base_model)
+        architectures = read_config(base_model).get("architectures")
+        own = BaseModelPin(
+            id=name,
+            revision=commit,
+            architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "",
+            digest=base_model_digest(base_model),
+        )
+        # a later iteration starts from an average: its own start is not the model that shares are left to
+        return next((pin for pin in pins.values() if pin.digest == own.digest), own)
+    digests = {pin.digest for pin in pins.values()}
+    if len(digests) > 1:
+        starts = ", ".join(f"{folder} from {pin.id}" for folder, pin in pins.items())
+        raise InvalidInputError(
+            f"average: fine-tuned from different models ({starts}); name the common one with --base-model"
+        )
+    return next(iter(pins.values()), None)
+
+
+def _parent(component: ModelComponent, record: FullFineTune | None) -> dict[str, Any]:
+    named = {} if record is None else {"name": record.name, "version": record.version}
+    digest = base_model_digest(component.folder) if record is None else record.digest
+    return ModelParent.model_validate(named | {"digest": digest, "weight": component.weight}).to_json()
+
+
+def _fields(records: Sequence[FullFineTune], *, complete: bool) -> dict[str, Any]:
+    """Return what an average has of its components' records."""
+    licenses = sorted({record.license for record in records} | (set() if complete else {UNKNOWN_LICENSE}))
+    tasks = {(record.task, record.timestamps) for record in records} or {("transcribe", False)}
+    if len(tasks) > 1:
+        raise InvalidInputError("average: components of different tasks; average those of one task")
+    task, timestamps = tasks.pop()
+    sources = {canonical_bytes(source.to_json()): source for record in records for source in record.data}
+    return {
+        "authors": list(dict.fromkeys(author for record in records for author in record.authors)),
+        "license": licenses[0] if len(licenses) == 1 else " AND ".join(f"({text})" for text in licenses),
+        "task": task,
+        "timestamps": timestamps,
+        "decode_languages": sorted({code for record in records for code in record.decode_languages}),
+        "data": [source.to_json() for source in sources.values()],
+    }
+
+
+def _section(options: ModelAverageOptions) -> AverageSection:
+    given = {name: getattr(options.parameters, name) for name in method_named(options.method).options}
+    return AverageSection(method=options.method, error=0.0, largest_error=0.0, **given)
