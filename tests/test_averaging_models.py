@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import Run
 from safetensors.torch import load_file, save_file
 
 from adapter_hub import embedded
+from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.errors import ConflictError, InvalidInputError
+from adapter_hub.formats.canonical import canonical_bytes
+from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.model.base_model import load_base_model
 from adapter_hub.trainers.averaging import tensor_streams
 from adapter_hub.trainers.averaging.full_models import ModelComponent, average_models
@@ -108,6 +113,76 @@ def test_a_share_of_the_base_model_needs_the_base_model(tmp_path: Path) -> None:
     first = changed_copy(tmp_path / "a", 1)
     with pytest.raises(InvalidInputError, match="name it with --base-model"):
         average_models([ModelComponent(first, 0.5)], out=tmp_path / "out")
+
+
+def test_the_command_averages_model_folders_and_records_their_parents(tmp_path: Path, run: Run) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    out = tmp_path / "out"
+    found = run("average", first, second, "--weights", "3,1", "--as", "me/both@1.0.0", "--out", out, "--json")
+    assert found.code == 0, found.err
+    record = FullFineTune.read(out)
+    assert found.json == record.to_json()
+    assert [parent.weight for parent in record.parents or ()] == [0.75, 0.25]
+    assert [parent.digest for parent in record.parents or ()] == list(map(base_model_digest, (first, second)))
+    assert record.digest == load_base_model(out).digest
+    assert (record.base_model, record.license, record.training) == (None, "NOASSERTION", None)
+    again = tmp_path / "again"  # an average is a model like any other
+    words = ["average", out, first, "--with-base-model", "--base-model", BASE, "--as", "me/two@1.0.0"]
+    assert run(*words, "--out", again).code == 0
+    record = FullFineTune.read(again)
+    assert [parent.name for parent in record.parents or ()] == ["me/both", None]
+    assert record.base_model is not None
+    assert record.base_model.digest == base_model_digest(BASE)
+    assert sum(parent.weight for parent in record.parents or ()) == pytest.approx(2 / 3)
+
+
+def test_what_cannot_be_averaged_is_one_line_and_writes_nothing(tmp_path: Path, run: Run) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    out = tmp_path / "out"
+    named = ["--as", "me/both@1.0.0", "--out", out]
+    wrong: dict[str, list[str | Path]] = {
+        "is a model and mini/pl is not": [first, "mini/pl"],
+        "--rank truncates adapters": [first, second, "--rank", "4"],
+        "--energy truncates adapters": [first, second, "--energy", "0.9"],
+        "the base model is needed": [first, second, "--with-base-model"],
+        "expected 2 numbers": [first, second, "--weights", "1"],
+        "expected numbers above 0": [first, second, "--weights", "1,-1"],
+        "no such|not here|No such": [first, second, "--base-model", tmp_path / "none"],
+    }
+    for message, words in wrong.items():
+        found = run("average", *words, *named)
+        assert found.code != 0, message
+        assert re.search(message, found.err), (message, found.err)
+        assert "Traceback" not in found.err
+        assert not out.exists()
+    truncated = second / "model.safetensors"
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    found = run("average", first, second, *named)
+    assert (found.code != 0, out.exists()) == (True, False)
+    assert "model.safetensors" in found.err
+    assert found.err.count("\n") == 1
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_record_that_is_not_of_its_model_is_refused(tmp_path: Path, run: Run) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    assert run("average", first, second, "--as", "me/both@1.0.0", "--out", tmp_path / "out").code == 0
+    shutil.copy(first / "model.safetensors", tmp_path / "out")
+    found = run("average", tmp_path / "out", second, "--as", "me/x@1.0.0", "--out", tmp_path / "x")
+    assert "are not those that full_fine_tuning.json describes" in found.err
+    assert found.code != 0
+
+
+@pytest.mark.parametrize("missing", ["parents", "average"])
+def test_a_record_has_a_training_or_parents(missing: str, tmp_path: Path, run: Run) -> None:
+    first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
+    assert run("average", first, second, "--as", "me/both@1.0.0", "--out", tmp_path / "out").code == 0
+    path = tmp_path / "out" / "full_fine_tuning.json"
+    fields = json.loads(path.read_text())
+    del fields[missing]
+    path.write_bytes(canonical_bytes(fields))
+    with pytest.raises(InvalidInputError, match="expected a recipe and training, or parents and average"):
+        FullFineTune.read(tmp_path / "out")
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:

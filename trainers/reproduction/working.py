@@ -77,8 +77,8 @@ def train_cell(place: Workplace, cell: Cell[Any], recipe: str, *, may_diverge: b
         own = sum(section.parameters for section in manifest.lora if section.role != "parent")
         gate = manifest.gate.parameters if manifest.gate else 0
         outcome |= {"digest": made.digest, "parameters": own + gate, "gate_parameters": gate}
-        assert manifest.training is not None
         training = manifest.training
+    assert training is not None
     return outcome | {"steps": training.steps, "training_seconds": training.wall_seconds}
 
 
