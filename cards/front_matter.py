@@ -54,6 +54,7 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
         reports: evaluations of it, in the order of the card.
     """
     licence = HUB_LICENCES.get(manifest.license.lower())
+    family = "parakeet" if manifest.base_model.architecture == "ParakeetForCTC" else "whisper"
     fields: dict[str, Any] = {
         "language": [Foreign(language.tag) for language in manifest.languages],
         "license": licence or "other",
@@ -62,7 +63,7 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
         "base_model_relation": "adapter",
         "library_name": "adapter-hub" if manifest.method == "expert-pair" else "peft",
         "pipeline_tag": "automatic-speech-recognition",
-        "tags": list(dict.fromkeys(("adapter-hub", "whisper", "lora", manifest.method))),
+        "tags": list(dict.fromkeys(("adapter-hub", family, "lora", manifest.method))),
     }
     if reports:
         fields["model-index"] = [{"name": Foreign(manifest.name), "results": [_result(r) for r in reports]}]
