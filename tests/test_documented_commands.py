@@ -126,6 +126,7 @@ def test_the_example_of_every_command_works_as_it_is_typed(
         "train",
         "evaluate",
         "compare",
+        "extract",
         "demo",
         "fold",
     }  # typed above and in tests of their own, or too long
