@@ -38,14 +38,14 @@ def compare(files: tuple[Path, ...], as_json: bool) -> int:
             report = _read(file)
             models.setdefault(_model(report), []).append(report)
     found: list[dict[str, Any]] = []
-    if len(models) < 2:
+    if len(models) < 2 and not failures:  # a file that cannot be read says why by itself
         failures.append(
             InvalidInputError(
                 f"compare: readable reports on {counted(len(models), 'model')}, expected two or more; "
                 "give those on the model to compare with first"
             )
         )
-    else:
+    elif len(models) > 1:
         (first, before), *others = models.items()
         for name, after in others:
             with isolated(name, failures.append):
