@@ -19,7 +19,7 @@ from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.model.base_model import load_base_model
 from adapter_hub.trainers.averaging import tensor_streams
-from adapter_hub.trainers.averaging.full_models import ModelComponent, average_models
+from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent, average_models
 from adapter_hub.trainers.averaging.methods import METHODS, MethodOptions
 
 BASE = embedded.base_model_path()
@@ -85,9 +85,7 @@ def test_every_method_combines_full_models(method: str, tmp_path: Path) -> None:
         [ModelComponent(first, 0.5), ModelComponent(second, 0.5)],
         out=tmp_path / "out",
         base_model=BASE,
-        method=method,
-        parameters=MethodOptions(density=0.5),
-        dtype="float16",
+        options=ModelAverageOptions(method, MethodOptions(density=0.5), "float16"),
     )
     found = weights(tmp_path / "out")
     assert {tensor.dtype for tensor in found.values()} == {torch.float16}

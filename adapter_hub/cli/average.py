@@ -115,9 +115,9 @@ def _average_models(
     folders: Sequence[Path], ref: AdapterRef, out: Path, as_json: bool, given: dict[str, Any]
 ) -> None:
     from adapter_hub.base_model.finding import find_base_model
-    from adapter_hub.trainers.averaging.full_models import ModelComponent
+    from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent
     from adapter_hub.trainers.averaging.methods import MethodOptions, shares
-    from adapter_hub.trainers.averaging.model_record import ModelAverageOptions, average_full_models
+    from adapter_hub.trainers.averaging.model_record import average_full_models
 
     for option in ("rank", "energy"):
         if given[option] is not None:

@@ -12,7 +12,8 @@ from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar, DownloadBar
 from adapter_hub.cli.terminal.tables import table
-from adapter_hub.cli.terminal.training_options import out_artifact_option
+from adapter_hub.cli.terminal.training_options import out_artifact_option, trained_for_options
+from adapter_hub.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from adapter_hub.trainers.averaging.extracting import Extraction
@@ -37,6 +38,7 @@ WORST = 5  # tensors with the largest change that is lost
     help="BCP 47 tag of what it transcribes; may be repeated.",
 )
 @click.option("--license", "licence", metavar="SPDX", required=True, help="SPDX identifier of its licence.")
+@trained_for_options
 @out_artifact_option
 @json_option
 @click.pass_obj
@@ -49,6 +51,9 @@ def extract(
     as_ref: str,
     languages: tuple[str, ...],
     licence: str,
+    authors: tuple[str, ...],
+    task: str,
+    timestamps: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -58,24 +63,25 @@ def extract(
     is cut to its largest singular values; the change of norms, biases, embeddings and convolutions is
     lost. Both losses are printed, and the error of the logits on the probe.
     """
-    from adapter_hub.base_model.fetching import fetch_base_model
-    from adapter_hub.exchange.importing import languages_of
-    from adapter_hub.formats.reference import AdapterRef, is_hub
-    from adapter_hub.hub import RepoId
+    from adapter_hub.exchange.importing import Identity, languages_of
+    from adapter_hub.formats.reference import AdapterRef
     from adapter_hub.model.base_model import load_base_model
-    from adapter_hub.trainers.averaging.extracting import ExtractedIdentity
     from adapter_hub.trainers.averaging.extracting import extract as run
 
-    folder, origin = Path(source), None
-    if is_hub(source):
-        address, _, revision = source.partition("@")
-        repo = RepoId.parse(address)
-        with DownloadBar() as arriving:
-            folder, commit = fetch_base_model(
-                repo.id, revision or None, cache=options.cache_folder, progress=arriving.add
-            )
-        origin = f"{repo}@{commit}"
-    identity = ExtractedIdentity(AdapterRef.parse(as_ref), languages_of(languages), licence, origin)
+    ref = AdapterRef.parse(as_ref)
+    if ref.version is None:
+        raise InvalidInputError(f"--as {as_ref}: expected NAME@VERSION, like {ref.name}@1.0.0")
+    folder, origin = _found(source, options)
+    identity = Identity(
+        name=ref.name,
+        version=ref.version,
+        languages=languages_of(languages),
+        license=licence,
+        authors=authors,
+        task=task,
+        timestamps=timestamps,
+        source=origin,
+    )
     base = load_base_model(base_model, device=options.device, cache=options.cache_folder)
     bar = Bar("extracting", 0)
 
@@ -95,12 +101,32 @@ def extract(
                 "errors": {module.path: module.error for module in found.update.modules},
                 "left_out": found.left_out,
                 "logits_error": found.logits_error,
+                "other_generation": found.other_generation,
             }
         )
     else:
         echo_line(f"{made.ref} {made.digest} in {out}")
         _show(found)
+    if found.other_generation:
+        echo_note(f"{source} generates by other settings; the adapter runs by the base model's")
     echo_note(f"next: adapter-hub publish {out}")
+
+
+def _found(source: str, options: GlobalOptions) -> tuple[Path, str | None]:
+    """Return the full model's folder, and its address where it came from the Hub."""
+    from adapter_hub.base_model.fetching import fetch_base_model
+    from adapter_hub.formats.reference import is_hub
+    from adapter_hub.hub import RepoId
+
+    if not is_hub(source):
+        return Path(source), None
+    address, _, revision = source.partition("@")
+    repo = RepoId.parse(address)
+    with DownloadBar() as arriving:
+        folder, commit = fetch_base_model(
+            repo.id, revision or None, cache=options.cache_folder, progress=arriving.add
+        )
+    return folder, f"{repo}@{commit}"
 
 
 def _show(found: Extraction) -> None:

@@ -12,6 +12,7 @@ import click
 from adapter_hub.cli.terminal.arguments import PATH, PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.training_options import trained_for_options
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 
@@ -53,15 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--license", "licence", metavar="SPDX", help="SPDX identifier of its licence. Default: as its card says."
 )
-@click.option("--author", "authors", metavar="NAME", multiple=True, help="Author; may be repeated.")
-@click.option(
-    "--task",
-    type=click.Choice(["transcribe", "translate"]),
-    default="transcribe",
-    show_default=True,
-    help="What it was trained for.",
-)
-@click.option("--timestamps", is_flag=True, help="It was trained with timestamp tokens.")
+@trained_for_options
 @json_option
 @click.pass_obj
 def import_(

@@ -54,7 +54,7 @@ class Forgetting:
         limits = (
             f"{self.low:+.1f} to {self.high:+.1f}" if math.isfinite(self.high) else f"from {self.low:+.1f}"
         )
-        return f"{self.percent:+.1f} % ({limits})"
+        return f"{round(self.percent, 1) + 0.0:+.1f} % ({limits})"  # + 0.0: never "-0.0"
 
 
 def forgetting(

@@ -40,7 +40,7 @@ MAXIMUM_WEIGHTS = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-
 
 @dataclass(frozen=True)
 class Identity:
-    """What a PEFT folder does not record about itself.
+    """What weights from elsewhere, a PEFT folder or a full fine-tune, do not record about themselves.
 
     Attributes:
         name: `namespace/name`.
@@ -180,11 +180,17 @@ def import_peft(
         config = canonical_config(adapter.modules, adapter.dropout, base_model.id, base_model.revision)
         (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
         copy_without_notes(source / WEIGHTS_FILE, scratch / WEIGHTS_FILE)
-        seal(scratch, _fields(identity, base_model))
+        seal(scratch, imported_fields(identity, base_model))
     return Artifact.open(target)
 
 
-def _fields(identity: Identity, base_model: BaseModelPin) -> dict[str, Any]:
+def imported_fields(identity: Identity, base_model: BaseModelPin) -> dict[str, Any]:
+    """Return what the manifest of an imported adapter says, apart from its files.
+
+    Args:
+        identity: of the adapter.
+        base_model: that it is for.
+    """
     return {
         "name": identity.name,
         "version": identity.version,

@@ -18,31 +18,15 @@ import torch
 from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.decoding.probe import measure_probe, probe_logits
 from adapter_hub.errors import ConflictError, InvalidInputError, few
+from adapter_hub.exchange.importing import Identity, imported_fields
 from adapter_hub.files.writing import folder_in_the_making
-from adapter_hub.formats.manifest import MAXIMUM_RANK, Language
-from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.manifest import MAXIMUM_RANK
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.reporting import Progress
 from adapter_hub.trainers.averaging.adapters import CombinedModule, CombinedUpdate, write_lora
 from adapter_hub.trainers.averaging.factors import check_truncation, nearest
+from adapter_hub.trainers.averaging.full_models import GENERATION, differing_settings
 from adapter_hub.trainers.averaging.tensor_streams import TensorSource
-
-
-@dataclass(frozen=True)
-class ExtractedIdentity:
-    """What an extracted adapter is called and what it is for.
-
-    Attributes:
-        ref: name and version.
-        languages: that the full model writes.
-        license: SPDX expression.
-        source: where the full model came from, like `hf://alice/whisper-da@commit`; None for a folder.
-    """
-
-    ref: AdapterRef
-    languages: tuple[Language, ...]
-    license: str
-    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,18 +37,20 @@ class Extraction:
         update: of every linear that changed, with its relative error.
         left_out: by tensor, the relative norm of a change that no LoRA holds: ‖change‖ / ‖base model's‖.
         logits_error: ‖adapter - full model‖ / ‖base model - full model‖ of the probe's logits.
+        other_generation: the full model generates by other settings; the adapter runs by the base model's.
     """
 
     update: CombinedUpdate
     left_out: dict[str, float]
     logits_error: float
+    other_generation: bool
 
 
 def extract(
     base: BaseModel,
     folder: Path,
     out: Path,
-    identity: ExtractedIdentity,
+    identity: Identity,
     *,
     rank: int | None = None,
     energy: float | None = None,
@@ -88,21 +74,24 @@ def extract(
     check_truncation(rank, energy)
     if rank is not None and rank > MAXIMUM_RANK:
         raise InvalidInputError(f"rank {rank}: expected at most {MAXIMUM_RANK}")
-    if identity.ref.version is None:
-        raise InvalidInputError(f"--as {identity.ref}: expected NAME@VERSION, like {identity.ref.name}@1.0.0")
     base.check_languages([language.decode_language for language in identity.languages])
     if out.exists():
         raise ConflictError(f"{out}: already exists; choose another --out or remove it")
+    differing = differing_settings(base.folder, folder)
+    if alien := [name for name in differing if name != GENERATION]:
+        raise InvalidInputError(
+            f"{folder}: not a fine-tune of {base.id}; it differs in its {' and '.join(alien)}"
+        )
+    full = probe_logits(load_base_model(folder.resolve(), device=base.device.type))
     update, left_out = _changes(base, folder, rank, energy, progress)
     with folder_in_the_making(out) as scratch:
         write_lora(scratch, update, "float32", base.pin)
         probe = measure_probe(base, scratch)
-        seal(scratch, _fields(base, identity) | {"probe": probe})
-        full = probe_logits(load_base_model(folder.resolve(), device=base.device.type))
+        seal(scratch, imported_fields(identity, base.pin) | {"probe": probe})
         away = torch.tensor(probe.adapter_logits) - full
         whole = float((torch.tensor(probe.base_model_logits) - full).norm())
         error = float(away.norm()) / whole if whole else math.inf
-    return Artifact.open(out), Extraction(update, left_out, error)
+    return Artifact.open(out), Extraction(update, left_out, error, GENERATION in differing)
 
 
 def _changes(
@@ -139,19 +128,3 @@ def _changes(
         rest = f"; it differs in {few(sorted(left_out), most=3)} only" if left_out else ""
         raise InvalidInputError(f"{folder}: no linear differs from {base.id}{rest}; nothing to extract")
     return CombinedUpdate(tuple(sorted(modules, key=lambda module: module.path))), left_out
-
-
-def _fields(base: BaseModel, identity: ExtractedIdentity) -> dict[str, object]:
-    """Return what the manifest says, apart from its files and probe."""
-    return {
-        "name": identity.ref.name,
-        "version": identity.ref.version,
-        "authors": [],
-        "license": identity.license,
-        "method": "imported",
-        **({"source": identity.source} if identity.source else {}),
-        "task": "transcribe",
-        "timestamps": False,
-        "languages": [language.to_json() for language in identity.languages],
-        "base_model": base.pin.to_json(),
-    }

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -33,6 +33,8 @@ from adapter_hub.trainers.averaging.methods import (
 )
 from adapter_hub.trainers.averaging.tensor_streams import INTEGERS, TensorSource, TensorWriter
 
+GENERATION = "generation"  # of a model's settings
+
 
 @dataclass(frozen=True)
 class ModelComponent:
@@ -42,80 +44,83 @@ class ModelComponent:
     weight: float
 
 
+@dataclass(frozen=True)
+class ModelAverageOptions:
+    """How models are combined.
+
+    Attributes:
+        method: one of `adapter_hub.trainers.averaging.methods`.
+        parameters: what that method can be told.
+        dtype: of the weights that are written; None keeps each tensor's.
+    """
+
+    method: str = "mean"
+    parameters: MethodOptions = field(default_factory=MethodOptions)
+    dtype: str | None = None
+
+
 def average_models(
     components: Sequence[ModelComponent],
     *,
     out: Path,
     base_model: Path | None = None,
-    method: str = "mean",
-    parameters: MethodOptions | None = None,
-    dtype: str | None = None,
+    options: ModelAverageOptions | None = None,
     progress: Progress | None = None,
+    describe: Callable[[Path], object] | None = None,
 ) -> None:
-    """Write the average of models to a folder that transformers opens.
+    """Write the average of models to a folder that transformers opens, whole or not at all.
+
+    `adapter_hub.trainers.averaging.model_record` does the same with a record of where it comes from.
 
     Args:
         components: folders of models with the same settings, tokenizer and tensors.
         out: a folder that does not exist yet.
         base_model: the model that they were fine-tuned from; needed where the weights leave it a share, and
             by every method but `mean`.
-        method: one of `adapter_hub.trainers.averaging.methods`.
-        parameters: what that method can be told.
-        dtype: of the weights that are written; None keeps each tensor's.
+        options: how they are combined; None for their mean.
         progress: called with the tensors that are done and their number.
+        describe: called with the folder while it is in the making, when the model in it is whole.
 
     Raises:
         InvalidInputError: nothing to average, weights that are no shares, or models that differ; every
             difference. ConflictError: `out` exists. NotFoundError: no model in a folder.
     """
-    if out.exists():
-        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
-    with folder_in_the_making(out) as folder:
-        combine_models(folder, components, base_model, method, parameters, dtype, progress)
-
-
-def combine_models(
-    folder: Path,
-    components: Sequence[ModelComponent],
-    base_model: Path | None,
-    method: str = "mean",
-    parameters: MethodOptions | None = None,
-    dtype: str | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Write the average of models into an empty folder, see `average_models`.
-
-    Args:
-        folder: that is to hold the model.
-        components: as in `average_models`, and so are the others.
-        base_model: the model that they were fine-tuned from.
-        method: how they are combined.
-        parameters: of the method.
-        dtype: of the weights that are written.
-        progress: called with the tensors that are done and their number.
-
-    Raises:
-        InvalidInputError, NotFoundError: as `average_models`.
-    """
-    parameters = parameters or MethodOptions()
-    parameters.check()
-    chosen = method_named(method)
+    options = options or ModelAverageOptions()
+    options.parameters.check()
+    chosen = method_named(options.method)
     if not components:
         raise InvalidInputError("average: no component; name at least one model")
     check_weights({str(component.folder): component.weight for component in components})
     rest = 1.0 - math.fsum(component.weight for component in components)
-    if base_model is None and (rest > 1e-9 or method != "mean"):
+    if base_model is None and (rest > 1e-9 or options.method != "mean"):
         raise InvalidInputError("average: the base model is needed for its share; name it with --base-model")
+    if out.exists():
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     folders = [*(component.folder for component in components), *([base_model] if base_model else [])]
     sources = [TensorSource(folder) for folder in folders]
     if problems := [*_setting_problems(folders), *_tensor_problems(sources)]:
         raise InvalidInputError(f"average: {few(problems)}")
     weights = torch.tensor([component.weight for component in components], dtype=torch.float64)
-    blend = _Blend(chosen, weights, parameters, base_model is not None)
-    _copy_settings(folders[0], folder)
+    blend = _Blend(chosen, weights, options.parameters, base_model is not None)
+    try:
+        with folder_in_the_making(out) as folder:
+            _copy_settings(folders[0], folder)
+            _write_weights(folder / WEIGHTS, sources, blend, options.dtype, progress)
+            for path in folder.iterdir():
+                path.chmod(0o644)
+            if describe:
+                describe(folder)
+    except FileExistsError:
+        raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
+
+
+def _write_weights(
+    path: Path, sources: Sequence[TensorSource], blend: _Blend, dtype: str | None, progress: Progress | None
+) -> None:
+    """Write every tensor, combined slice by slice where the method allows it."""
     names = sorted(sources[0].tensors)
     plan = {name: (_written(sources[0], name, dtype), sources[0].tensors[name].shape) for name in names}
-    with TensorWriter(folder / WEIGHTS, plan) as writer:
+    with TensorWriter(path, plan) as writer:
         for number, name in enumerate(names, start=1):
             integers = sources[0].dtype(name) in INTEGERS
             pieces = [s.slices(name) if blend.elementwise or integers else s.whole(name) for s in sources]
@@ -166,14 +171,25 @@ def _copy_settings(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
+def differing_settings(first: Path, other: Path) -> list[str]:
+    """Return in which of their settings two models differ: `config`, `tokenizer`, `features`, `generation`.
+
+    Args:
+        first: folder of a model.
+        other: folder of a model.
+
+    Raises:
+        NotFoundError, InvalidInputError: a folder is not a sound model.
+    """
+    one, two = settings_record(first), settings_record(other)
+    return [name for name in sorted(one.keys() | two.keys()) if one.get(name) != two.get(name)]
+
+
 def _setting_problems(folders: Sequence[Path]) -> Iterator[str]:
     """Yield how models differ in what is not averaged: configuration, tokenizer, features, generation."""
-    first = settings_record(folders[0])
     for folder in folders[1:]:
-        other = settings_record(folder)
-        for name in sorted(first.keys() | other.keys()):
-            if first.get(name) != other.get(name):
-                yield f"{folder} and {folders[0]} differ in their {name}"
+        for name in differing_settings(folders[0], folder):
+            yield f"{folder} and {folders[0]} differ in their {name}"
 
 
 def _tensor_problems(sources: Sequence[TensorSource]) -> Iterator[str]:

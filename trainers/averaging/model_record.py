@@ -10,39 +10,21 @@ average_full_models(
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.base_model.finding import public_base_model
 from adapter_hub.base_model.settings import read_config
-from adapter_hub.errors import ConflictError, InvalidInputError
-from adapter_hub.files.writing import folder_in_the_making
+from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune, ModelParent
 from adapter_hub.formats.manifest import AverageSection, BaseModelPin
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import utc_now
 from adapter_hub.reporting import Progress
-from adapter_hub.trainers.averaging.full_models import ModelComponent, combine_models
-from adapter_hub.trainers.averaging.methods import MethodOptions, method_named
-
-
-@dataclass(frozen=True)
-class ModelAverageOptions:
-    """How models are combined.
-
-    Attributes:
-        method: one of `adapter_hub.trainers.averaging.methods`.
-        parameters: what that method can be told.
-        dtype: of the weights that are written; None keeps each tensor's.
-    """
-
-    method: str = "mean"
-    parameters: MethodOptions = field(default_factory=MethodOptions)
-    dtype: str | None = None
-
+from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent, average_models
+from adapter_hub.trainers.averaging.methods import method_named
 
 UNKNOWN_LICENSE = "NOASSERTION"  # SPDX's word where a component has no record
 
@@ -73,34 +55,28 @@ def average_full_models(
     options = options or ModelAverageOptions()
     if not ref.version:
         raise InvalidInputError(f"{ref}: expected a name with a version, like me/average@1.0.0")
-    if out.exists():
-        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     records = [_record(component.folder) for component in components]
-    pin = _pin(components, records, base_model)
-    try:
-        with folder_in_the_making(out) as folder:
-            method, parameters = options.method, options.parameters
-            combine_models(folder, components, base_model, method, parameters, options.dtype, progress)
-            for path in folder.iterdir():
-                path.chmod(0o644)
-            known = [record for record in records if record is not None]
-            fields = _fields(known, complete=len(known) == len(records)) | {
-                "schema": SCHEMA,
-                "name": ref.name,
-                "version": ref.version,
-                "created": utc_now(),
-                "digest": base_model_digest(folder),
-                "parents": [
-                    _parent(component, record) for component, record in zip(components, records, strict=True)
-                ],
-                "average": _section(options).to_json(),
-            }
-            if pin is not None:
-                fields["base_model"] = pin.to_json()
-            (folder / FULL_FINE_TUNE_FILE).write_bytes(canonical_bytes(fields))
-            return FullFineTune.read(folder)
-    except FileExistsError:
-        raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
+    known = [record for record in records if record is not None]
+    fields = _fields(known, complete=len(known) == len(records)) | {
+        "schema": SCHEMA,
+        "name": ref.name,
+        "version": ref.version,
+        "parents": [
+            _parent(component, record) for component, record in zip(components, records, strict=True)
+        ],
+        "average": _section(options).to_json(),
+    }
+    if (pin := _pin(components, records, base_model)) is not None:
+        fields["base_model"] = pin.to_json()
+
+    def describe(folder: Path) -> None:
+        made = {"created": utc_now(), "digest": base_model_digest(folder)}
+        (folder / FULL_FINE_TUNE_FILE).write_bytes(canonical_bytes(fields | made))
+
+    average_models(
+        components, out=out, base_model=base_model, options=options, progress=progress, describe=describe
+    )
+    return FullFineTune.read(out)
 
 
 def _record(folder: Path) -> FullFineTune | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
@@ -18,3 +21,25 @@ base_model_option = click.option(
 out_artifact_option = click.option(
     "--out", metavar="FOLDER", type=PATH, required=True, help="Folder of the new artifact; must not exist."
 )
+
+
+def trained_for_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what weights from elsewhere do not record: authors, task and timestamps.
+
+    Args:
+        command: receives `authors`, `task` and `timestamps`.
+    """
+    options = (
+        click.option("--author", "authors", metavar="NAME", multiple=True, help="Author; may be repeated."),
+        click.option(
+            "--task",
+            type=click.Choice(["transcribe", "translate"]),
+            default="transcribe",
+            show_default=True,
+            help="What it was trained for.",
+        ),
+        click.option("--timestamps", is_flag=True, help="It was trained with timestamp tokens."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -16,7 +16,8 @@ from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import load_base_model
 from adapter_hub.trainers.averaging.adapters import Component, average
-from adapter_hub.trainers.averaging.full_models import ModelComponent, average_models
+from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent
+from adapter_hub.trainers.averaging.model_record import average_full_models
 from adapter_hub.trainers.reproduction.cells import Cell, Outcome, adapter_ref
 from adapter_hub.trainers.reproduction.paper import Workplace
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import DOMAINS, Settings
@@ -72,15 +73,17 @@ def _average(settings: Settings, place: Workplace, cell: Cell[Work], _: str | No
     out, base = place.trained(cell.name), _base_model(settings)
     if out.exists():  # of a worker that ended before its answer
         shutil.rmtree(out)
+    ref = AdapterRef.parse(adapter_ref(cell.name))
     folders = [(place.trained(name), weight) for name, weight in cell.work.components]
     if (folders[0][0] / "adapter.json").is_file():
         loaded = load_base_model(settings.base_model, device=place.device, cache=place.cache)
         components = [Component(Artifact.open(folder), weight) for folder, weight in folders]
-        average(loaded, components, out, AdapterRef.parse(adapter_ref(cell.name)))
+        average(loaded, components, out, ref)
         publish_made(place, out)
     else:
         models = [ModelComponent(folder, weight) for folder, weight in folders]
-        average_models(models, out=out, base_model=base, method=cell.work.method)
+        options = ModelAverageOptions(cell.work.method)
+        average_full_models(models, ref, out, base_model=base, options=options)
     return {"components": dict(cell.work.components)}
 
 
