@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from adapter_hub import embedded
+from adapter_hub.exchange import Places, publish
+from adapter_hub.registry.file import FileRegistry
+from adapter_hub.stores.folder import FolderStore
+from adapter_hub.trainers.demo import MARKER, _prepare
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +55,20 @@ def test_what_the_demo_published_passes_the_audit(said: tuple[Path, str]) -> Non
     command = [sys.executable, "-m", "adapter_hub", "--registry", str(said[0] / "registry.json"), "audit"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_demo_replaces_the_one_before_even_if_that_was_deleted(deleted: bool, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    out.mkdir()
+    (out / MARKER).touch()
+    before = FileRegistry(out / "registry.json")
+    publish(embedded.store_path() / "mini/pl/1.0.0", Places(before, FolderStore(out / "store")))
+    if deleted:
+        shutil.rmtree(out)
+    stage = _prepare(out, lambda _: None, quick=True)
+    publish(embedded.store_path() / "mini/it/1.0.0", Places(stage.registry, stage.store))
+    assert list(stage.registry.adapters) == ["mini/it"]
 
 
 def test_a_folder_that_is_no_demo_s_is_left_alone(tmp_path: Path) -> None:

@@ -161,12 +161,14 @@ def _prepare(out: Path, say: Tell, quick: bool) -> Stage:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     marker.touch()
+    registry = FileRegistry(out / "registry.json")
+    registry.memory.forget_place()  # a scratch registry is not missed, whoever has deleted it
     return Stage(
         out,
         say,
         quick,
         load_base_model(),
-        FileRegistry(out / "registry.json"),
+        registry,
         FolderStore(out / "store"),
         Cache(out / "cache"),
     )

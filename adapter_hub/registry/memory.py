@@ -119,6 +119,10 @@ class Memory:
         memory = self.recall(there.registry_id) if there else None
         return f"it is gone; this machine saw it with sequence {memory.sequence}" if memory else ""
 
+    def forget_place(self) -> None:
+        """Forget which registry was at the place, for whoever has made it and is going to make another."""
+        self.of_place().unlink(missing_ok=True)
+
     def refuse_loss(self) -> None:
         """Refuse to start another registry where one was seen: only a rebuild does that.
 
