@@ -235,11 +235,42 @@ def interval(sampler: Resampler, system: System, languages: Sequence[str]) -> tu
         system: whose average.
         languages: that the average is over.
     """
+    return _bounds(_averages(sampler, system, languages))
+
+
+def increase_interval(
+    sampler: Resampler, system: System, base: System, languages: Sequence[str]
+) -> tuple[float, float]:
+    """Return the 95 % interval of how much higher a system's average is than a base model's, a share of it.
+
+    Args:
+        sampler: of speakers and seeds.
+        system: whose average.
+        base: tested on the same utterances, with at least one error in every draw.
+        languages: that the averages are over.
+
+    Raises:
+        InvalidInputError: tests of different utterances.
+    """
+    for language in languages:
+        both = [*system.scores[language].values(), *base.scores[language].values()]
+        common_blocks(both, f"{system.name} and {base.name}, {language}")
+    after, before = _averages(sampler, system, languages), _averages(sampler, base, languages)
+    return _bounds(after / before - 1)
+
+
+def _averages(sampler: Resampler, system: System, languages: Sequence[str]) -> Array:
+    """Return a system's average in every draw, `[resamples]`."""
     rates, parts = [], []
     for language in languages:
         rates.append(sampler.rates(system.scores[language].values(), f"{system.name}, {language}"))
         parts += Spread.of(system.values(language), len(languages))
-    low, high = np.percentile(np.mean(rates, axis=0) + sampler.spread(parts), [2.5, 97.5])
+    mean: Array = np.mean(rates, axis=0)
+    return mean + sampler.spread(parts)
+
+
+def _bounds(drawn: Array) -> tuple[float, float]:
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -52,14 +52,12 @@ class ParameterAveraging(Paper):
         return RUNNERS[cell.kind](self.settings, place, cell, recipe)
 
     def summary(self, outcome: Outcome) -> str:
-        """Return the forgetting of a training that decides about the steps, or a test's errors."""
+        """Return the errors of a test, or of a training that decides about the steps."""
         if outcome.get("diverged"):
             return "diverged"
-        if "forgetting" in outcome:
-            return f"original domain {100 * outcome['forgetting']:+.0f} %"
-        if "values" in outcome:
-            return "WER " + " ".join(f"{name} {100 * value:.1f}" for name, value in outcome["values"].items())
-        return ""
+        values = outcome.get("values") or outcome.get("dev") or {}
+        words = (f"{name} {100 * value:.1f}" for name, value in values.items())
+        return f"WER {' '.join(words)}" if values else ""
 
     def report(self, run: Run, tell: Tell) -> Path:
         """Write README.md, results.json and plots, see `report`."""

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 from adapter_hub.evaluation.forgetting import relative_increase
 from adapter_hub.formats.claims import EvaluationReport
-from adapter_hub.trainers.reproduction.comparing import System, TestScore
+from adapter_hub.trainers.reproduction.comparing import (
+    Resampler,
+    System,
+    TestScore,
+    increase_interval,
+)
 from adapter_hub.trainers.reproduction.parameter_averaging.plan import ORACLE, tests_of
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import DOMAINS, ORIGINAL, Settings
 from adapter_hub.trainers.reproduction.run import Run
@@ -23,11 +28,13 @@ class Findings:
         settings: of the run.
         systems: by the rows' names.
         gaps: cells that are not finished.
+        sampler: of the intervals.
     """
 
     settings: Settings
     systems: Mapping[str, System]
     gaps: Sequence[str]
+    sampler: Resampler
 
     def forgetting(self, row: str) -> float | None:
         """Return how much worse a row is on the original domain, per cent; the mean over random seeds.
@@ -37,6 +44,18 @@ class Findings:
         """
         before, after = self.original(PRETRAINED), self.original(row)
         return relative_increase(before, after) if before and after is not None else None
+
+    def forgetting_interval(self, row: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of `forgetting`, per cent.
+
+        Args:
+            row: by its name in `paper.toml`.
+        """
+        if row == PRETRAINED or self.forgetting(row) is None:
+            return None
+        system, base = self.systems[row], self.systems[PRETRAINED]
+        low, high = increase_interval(self.sampler, system, base, ORIGINAL)
+        return 100 * low, 100 * high
 
     def original(self, row: str) -> float | None:
         """Return the average error rate on the sets of the original domain.
@@ -82,4 +101,6 @@ def gather_findings(settings: Settings, run: Run) -> Findings:
         own = {domain: systems[f"lora-{domain}"].scores[domain] for domain in DOMAINS}
         base = {test: systems[PRETRAINED].scores[test] for test in ORIGINAL}
         systems[ORACLE] = System(ORACLE, own | base, seeds)
-    return Findings(settings, systems, [c.name for c in run.plan.cells if c.name not in run.outcomes])
+    gaps = [cell.name for cell in run.plan.cells if cell.name not in run.outcomes]
+    sampler = Resampler(settings.statistics.resamples, settings.statistics.random_seed)
+    return Findings(settings, systems, gaps, sampler)

@@ -48,14 +48,14 @@ PAIRS: tuple[tuple[int, str, str, Sequence[str], str], ...] = (
 )
 
 
-def orderings(findings: Findings, sampler: Resampler, tables: Sequence[int]) -> list[Ordering]:
+def orderings(findings: Findings, tables: Sequence[int]) -> list[Ordering]:
     """Return the claims of some tables.
 
     Args:
         findings: of the run.
-        sampler: of speakers and seeds.
         tables: of the run.
     """
+    sampler = findings.sampler
     found = [*_pairs(findings, sampler), *_experts(findings, sampler), *_four_times(findings, sampler)]
     return sorted((claim for claim in found if claim.table in tables), key=lambda claim: claim.table)
 

@@ -1,18 +1,23 @@
 """The plan: every cell of some tables, in order.
 
-How many optimiser steps an expert is trained for is learned first: fine-tuning at growing steps until the
-original domain is so much worse. Until then the steps are a question mark in the names.
+How many optimiser steps an expert is trained for is learned first: fine-tuning at growing steps, of which the
+fewest are taken from which on the original domain is so much worse. Until then the steps are a question mark
+in the names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
+from math import inf, isfinite
 from typing import Any
 
+from adapter_hub.evaluation.forgetting import relative_increase
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Outcomes, Plan
 from adapter_hub.trainers.reproduction.choices import Choice
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import (
+    DEV,
     DOMAINS,
     SETS,
     THREE,
@@ -40,8 +45,9 @@ def plan(settings: Settings, tables: Sequence[int], outcomes: Outcomes) -> Plan[
     choices, hopeless = ({STEPS: choice} if choice else {}), ""
     if choice is None and all(cell.name in outcomes for cell in growth):
         hopeless = (
-            f"no number of steps in growth.steps makes the original domain {settings.growth.forgetting:.0%} "
-            "worse; try more steps or a higher peak_learning_rate with another --out"
+            "the most steps in growth.steps do not make the original domain "
+            f"{settings.growth.forgetting:.0%} worse; "
+            "try more steps or a higher peak_learning_rate with another --out"
         )
     planner = Planner(settings, int(choice.rate) if choice else None)
     return Plan(planner.all_cells(rows_of(tables)), choices, hopeless)
@@ -62,25 +68,28 @@ def rows_of(tables: Sequence[int]) -> list[str]:
 
 
 def chosen_steps(settings: Settings, growth: Sequence[Cell[Work]], outcomes: Outcomes) -> Choice | None:
-    """Return the fewest steps after which the original domain is as much worse as the settings ask for.
+    """Return the fewest steps from which on the original domain is as much worse as the settings ask for.
+
+    From which on: a short training may pass the mark by chance, and a longer one fall below it again.
 
     Args:
         settings: with the grid.
-        growth: its trainings.
-        outcomes: of finished cells; one that diverged has forgotten too much to count.
+        growth: the base model on the dev sets, then the trainings at growing steps.
+        outcomes: of finished cells; a training that diverged has forgotten enough, but is not taken.
     """
-    tried: dict[float, float] = {}
-    for cell in growth:
-        if (outcome := outcomes.get(cell.name)) is None:
-            return None
-        assert cell.work.steps is not None
-        if outcome.get("diverged"):
-            continue
-        tried[float(cell.work.steps)] = outcome["forgetting"]
-        if outcome["forgetting"] >= settings.growth.forgetting:
-            dev = {steps: {"original": value} for steps, value in tried.items()}
-            return Choice(STEPS, float(cell.work.steps), dict(tried), dev, "steps")
-    return None
+    first, *trainings = (outcomes.get(cell.name) for cell in growth)
+    if first is None or None in trainings:
+        return None
+    before, dev = sum(first["values"].values()), {}
+    for steps, outcome in zip(settings.growth.steps, trainings, strict=True):
+        assert outcome is not None
+        values = {} if outcome.get("diverged") else outcome["dev"]
+        forgotten = relative_increase(before, sum(values.values())) / 100 if values else inf
+        dev[float(steps)] = {"original": forgotten}
+    tried = {steps: values["original"] for steps, values in dev.items()}
+    enough = list(takewhile(lambda s: tried[s] >= settings.growth.forgetting, reversed(tried)))
+    fewest = [steps for steps in reversed(enough) if isfinite(tried[steps])]
+    return Choice(STEPS, fewest[0], tried, dev, "steps") if fewest else None
 
 
 class Planner:
@@ -91,9 +100,10 @@ class Planner:
         self.cells: dict[str, Cell[Work]] = {}
 
     def growth(self) -> list[Cell[Work]]:
-        """Return the trainings that decide about the steps, and one measurement of the base model."""
+        """Return the base model on the dev sets, and the trainings that decide about the steps."""
         first = self.settings.training.random_seeds[0]
-        cells = []
+        effort = CELL_SECONDS + TEST_SECONDS * 2 * self.settings.original.dev
+        cells = [Cell("dev/pretrained", "test", Work(domains=DEV), ("speech/original",), effort)]
         for steps in self.settings.growth.steps:
             cell = self._training(f"growth/steps-{steps}", ("accent",), first, steps=steps, dev=True)
             cells.append(replace(cell, needs=(*cell.needs, "speech/original")))
@@ -231,6 +241,6 @@ def tests_of(cells: Sequence[Cell[Work]]) -> Mapping[str, list[Cell[Work]]]:
     """
     found: dict[str, list[Cell[Work]]] = {}
     for cell in cells:
-        if cell.kind == "test":
+        if cell.name.startswith("test/"):
             found.setdefault(cell.name.split("/")[1], []).append(cell)
     return found

@@ -14,7 +14,6 @@ from typing import Any
 
 from adapter_hub.reporting import Tell
 from adapter_hub.trainers.reproduction.claims import Ordering, claims_text
-from adapter_hub.trainers.reproduction.comparing import Resampler
 from adapter_hub.trainers.reproduction.pages import GAP, provenance, write_pages
 from adapter_hub.trainers.reproduction.parameter_averaging import tables
 from adapter_hub.trainers.reproduction.parameter_averaging.findings import Findings, gather_findings
@@ -33,8 +32,7 @@ def write_report(settings: Settings, run: Run, tell: Tell) -> Path:
         tell: told why there is no plot, if so.
     """
     findings = gather_findings(settings, run)
-    sampler = Resampler(settings.statistics.resamples, settings.statistics.random_seed)
-    claims = orderings(findings, sampler, run.tables)
+    claims = orderings(findings, run.tables)
     numbers = results(findings, claims, run)
     return write_pages(run, numbers, PLOTS, lambda plots: render(run, findings, claims, plots), tell)
 
@@ -59,6 +57,7 @@ def results(findings: Findings, claims: Sequence[Ordering], run: Run) -> dict[st
                 "sets": {test: system.values(test) for test in system.scores},
                 "average": system.average(SETS),
                 "forgetting": findings.forgetting(row),
+                "forgetting_interval": findings.forgetting_interval(row),
             }
             for row, system in sorted(findings.systems.items())
         },
@@ -82,15 +81,16 @@ def render(run: Run, findings: Findings, claims: Sequence[Ordering], plots: Sequ
         f"Base model {settings.base_model}, language {settings.language}; word error rates in per cent, mean "
         f"over {len(settings.training.random_seeds)} random seeds ± standard deviation; the paper's number "
         "below each, in italics. Our domains stand for the paper's, which are in brackets. Forgetting: "
-        "relative increase of the summed error rates of the two sets of the original domain.\n"
+        "relative increase of the summed error rates of the two sets of the original domain, with its 95 % "
+        "interval over speakers and random seeds.\n"
     )
     if findings.gaps:
         text += f"\n**{len(findings.gaps)} cells are not finished; what they would show is marked {GAP}.**\n"
     parts = [text]
     for choice in run.plan.choices.values():
         parts.append(
-            f"Steps of an expert: {choice.rate:g}, the fewest that worsen the original domain's dev error by "
-            f"{settings.growth.forgetting:.0%} when fine-tuned on accent (steps: change in %; "
+            f"Steps of an expert: {choice.rate:g}, the fewest from which on fine-tuning on accent worsens "
+            f"the original domain's dev error by {settings.growth.forgetting:.0%} (steps: change in %; "
             f"{choice.tried()}). One model for several domains has the steps of all their experts together.\n"
         )
     for number in run.tables:

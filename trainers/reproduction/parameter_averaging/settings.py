@@ -17,6 +17,7 @@ TABLES = (1, 2, 3, 4, 5, 6, 7, 8)
 DOMAINS = ("noisy", "accent", "phrases", "fast")  # V, C, J, G of the paper's tables
 THREE = ("fast", "accent", "noisy")  # S, C, D of its table VI
 ORIGINAL = ("clean", "other")
+DEV = ("dev-clean", "dev-other")  # the same of other utterances, for choices
 SETS = (*DOMAINS, *ORIGINAL)
 
 Positive = Annotated[int, Field(ge=1)]
@@ -24,7 +25,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 class OriginalSettings(Record):
-    """Speech as the base model knows it: utterances of each set."""
+    """Speech as the base model knows it: utterances of each set, `dev` in both of its dev sets."""
 
     random_seed: RandomSeed
     dev: Positive
@@ -40,6 +41,7 @@ class DomainSettings(Record):
     random_seed: RandomSeed
     snr_db: tuple[float, float] | None = None
     rate: tuple[Positive, Positive] | None = None
+    pitch_range: tuple[Positive, Positive] | None = None
     voice: Text | None = None
     phrases: tuple[Text, ...] = ()
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from adapter_hub.trainers.makers.corpus.plan import UtteranceSpec, plan
 from adapter_hub.trainers.makers.corpus.render import write_folder
 from adapter_hub.trainers.makers.corpus.voices import espeak_voice
-from adapter_hub.trainers.reproduction.parameter_averaging.settings import DomainSettings, Settings
+from adapter_hub.trainers.reproduction.parameter_averaging.settings import (
+    DEV,
+    ORIGINAL,
+    DomainSettings,
+    Settings,
+)
 
 ADAPTATION = {"train": "adaptation", "test": "test"}  # whose voices and numbers a domain's splits have
 
@@ -32,11 +37,18 @@ def original_specs(settings: Settings, name: str) -> list[UtteranceSpec]:
 
     Args:
         settings: how many utterances.
-        name: dev, clean or other.
+        name: one of `DEV` or `ORIGINAL`; dev-clean is what follows clean in the same plan.
     """
-    count = {"dev": settings.original.dev, "clean": settings.original.clean, "other": settings.original.other}
-    split = {"dev": "dev", "clean": "pretraining-test", "other": "test"}[name]
-    return plan(settings.language, split, count[name], settings.original.random_seed)
+    sizes = settings.original
+    split = {
+        "dev-clean": "pretraining-test",
+        "dev-other": "dev",
+        "clean": "pretraining-test",
+        "other": "test",
+    }
+    count = {"dev-clean": sizes.clean + sizes.dev, "dev-other": sizes.dev}.get(name) or getattr(sizes, name)
+    specs = plan(settings.language, split[name], count, sizes.random_seed)
+    return specs[sizes.clean :] if name == "dev-clean" else specs
 
 
 def write_speech(settings: Settings, folder: Path, name: str) -> Path:
@@ -49,7 +61,7 @@ def write_speech(settings: Settings, folder: Path, name: str) -> Path:
     """
     splits: dict[str, Sequence[UtteranceSpec]]
     if name == "original":
-        splits = {split: original_specs(settings, split) for split in ("dev", "clean", "other")}
+        splits = {split: original_specs(settings, split) for split in (*DEV, *ORIGINAL)}
     else:
         splits = {s: domain_specs(settings.language, settings.domains[name], s) for s in ADAPTATION}
     for split, specs in splits.items():
@@ -64,6 +76,8 @@ def _changed(spec: UtteranceSpec, domain: DomainSettings) -> UtteranceSpec:
         spec = replace(spec, snr_db=round(generator.uniform(*domain.snr_db), 2))
     if domain.rate is not None:
         spec = replace(spec, rate=generator.randint(*domain.rate))
+    if domain.pitch_range is not None:
+        spec = replace(spec, pitch_range=generator.randint(*domain.pitch_range))
     if domain.voice is not None:
         spec = replace(spec, voice=espeak_voice(domain.voice, spec.speaker))
     if domain.phrases:

@@ -21,7 +21,7 @@ class Work:
         exponent: of the domains' shares; None for the data as they are.
         random_seed: of a training.
         start: the cell whose model a training starts from; None for the base model.
-        dev: the original domain's dev set is decoded after the training.
+        dev: the original domain's dev sets are decoded after the training.
         components: cells and their weights in an average; the rest is the base model's.
         of: the cell that is tested; None for the base model.
     """

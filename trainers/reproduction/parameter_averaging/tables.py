@@ -67,11 +67,14 @@ def numbered(findings: Findings, table: int) -> str:
 
 
 def _number(findings: Findings, row: str, column: str, shown: tuple[str, ...]) -> str:
-    """Return a number in per cent, with the standard deviation over random seeds."""
+    """Return a number in per cent, with the standard deviation over random seeds or forgetting's interval."""
     value = findings.value(row, column, shown)
     if value is None:
         return GAP
-    if column in ("F", "avg"):
+    if column == "F":
+        bounds = findings.forgetting_interval(row)
+        return f"{value:.1f}" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if bounds else "")
+    if column == "avg":
         return f"{value:.1f}"
     values = findings.systems[row].values(column)
     return f"{value:.1f}" + (f" ± {100 * stdev(values):.1f}" if len(values) > 1 else "")
@@ -97,6 +100,7 @@ def data(findings: Findings, outcomes: Mapping[str, Outcome]) -> str:
                 f"{domain.rate[0]} to {domain.rate[1]} words per minute" if domain.rate else "",
                 f"read by voices of {domain.voice}" if domain.voice else "",
                 f"{len(domain.phrases)} phrases" if domain.phrases else "",
+                "expressive" if domain.pitch_range else "",
             ]
             how, splits = ", ".join(part for part in parts if part), ("train", "test")
         cells = [
