@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.cards.comparison import comparison
 from adapter_hub.cards.curve import curve_rows, loss_lines
 from adapter_hub.cards.front_matter import describe_decoding, front_matter
 from adapter_hub.cards.markdown import code, fenced, inline
@@ -64,6 +65,7 @@ def render_card(
     return template.render(
         manifest=manifest,
         reports=own,
+        comparison=comparison(own),
         status=status,
         front_matter=front_matter(manifest, own),
         method=FOLDED if _is_folded(manifest) else METHODS[manifest.method],

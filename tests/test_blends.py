@@ -65,9 +65,10 @@ def speech() -> Path:
     return sorted((Path(__file__).parent / "clips").glob("*pl*"))[0]
 
 
-def test_a_blend_needs_to_know_the_language(speech: Path) -> None:
-    with pytest.raises(InvalidInputError, match="several languages; name the one to transcribe"):
-        load("mini/pl*0.5+mini/it*0.5").transcribe([speech])
+def test_a_blend_hears_which_of_its_languages_is_spoken(speech: Path) -> None:
+    (found,) = load("mini/pl*0.5+mini/it*0.5").transcribe([speech])
+    assert found.language == "pl"
+    assert set(found.language_probabilities) == {"pl", "it"}
 
 
 def test_a_token_gated_pair_cannot_be_blended() -> None:

@@ -176,7 +176,9 @@ def test_options_of_auto_are_for_auto(ref: str, options: dict, message: str) -> 
         adapter_hub.load(ref, device="cpu", **options)
 
 
-def test_several_languages_and_no_choice_are_an_error(base: BaseModel, tmp_path: Path) -> None:
+def test_an_adapter_for_several_languages_transcribes_in_the_likeliest_of_its_own(
+    base: BaseModel, tmp_path: Path
+) -> None:
     from making import manifest_fields
     from small_whisper import write_peft
 
@@ -186,6 +188,11 @@ def test_several_languages_and_no_choice_are_an_error(base: BaseModel, tmp_path:
     folder = write_peft(tmp_path / "a", base, seed=9)
     seal(folder, manifest_fields("small/two", languages=tags, base_model=base.pin))
     two = adapter_hub.load(str(folder), base_model=str(base.folder), device="cpu")
-    with pytest.raises(InvalidInputError, match="small/two@1.0.0 is for several languages; name the one"):
-        two.transcribe(np.zeros(16_000, np.float32) + 0.1)
+    route = two.router.route(None, {**PROBABILITIES, "en": 0.8, "da": 0.05, "pl": 0.15})
+    assert (route.adapter, route.language, route.probability) == (two.adapter, "pl", pytest.approx(0.75))
+    unsure = two.router.route(None, dict.fromkeys(PROBABILITIES, 0.0), route)
+    assert unsure.language == "pl"
+    (found,) = two.transcribe(np.zeros(16_000, np.float32) + 0.1, beams=1)
+    assert found.language in ("da", "pl")
+    assert set(found.language_probabilities) == {"da", "pl"}
     assert two.transcribe(speech(1.0, 1), languages=["pl"], beams=1)[0].language == "pl"

@@ -11,8 +11,9 @@ import click
 
 from adapter_hub.cli.terminal.arguments import PATH, json_option
 from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_text
+from adapter_hub.cli.terminal.reports import read_report
 from adapter_hub.cli.terminal.tables import counted, table
-from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+from adapter_hub.errors import AdapterHubError, InvalidInputError
 
 if TYPE_CHECKING:
     from adapter_hub.evaluation.side_by_side import SideBySide
@@ -35,7 +36,7 @@ def compare(files: tuple[Path, ...], as_json: bool) -> int:
     models: dict[str, list[EvaluationReport]] = {}
     for file in files:
         with isolated(str(file), failures.append):
-            report = _read(file)
+            report = read_report(file)
             models.setdefault(_model(report), []).append(report)
     found: list[dict[str, Any]] = []
     if len(models) < 2 and not failures:  # a file that cannot be read says why by itself
@@ -57,16 +58,6 @@ def compare(files: tuple[Path, ...], as_json: bool) -> int:
     for failure in failures:
         echo_error(failure)
     return 1 if failures else 0
-
-
-def _read(file: Path) -> EvaluationReport:
-    from adapter_hub.files.reading import read_bounded
-    from adapter_hub.formats.claims import EvaluationReport
-    from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
-
-    if not file.is_file():
-        raise NotFoundError(f"{file}: no such file; expected a report that `evaluate --out` has written")
-    return EvaluationReport.parse(read_bounded(file, MAXIMUM_CLAIM), str(file))
 
 
 def _model(report: EvaluationReport) -> str:

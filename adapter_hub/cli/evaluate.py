@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ from adapter_hub.cli.terminal.decoding_options import decoding_options
 from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.cli.terminal.reports import read_report
 from adapter_hub.cli.terminal.tables import counted, table
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
@@ -94,6 +95,14 @@ def data_options(command: Command) -> Command:
 )
 @click.option("--attach", is_flag=True, help="Publish the report with the adapter.")
 @click.option(
+    "--beside",
+    metavar="REPORT",
+    type=PATH,
+    multiple=True,
+    help="A report on another model, or on base-model, on the same data: its rates are shown beside. "
+    "Can be given several times.",
+)
+@click.option(
     "--with-speakers",
     is_flag=True,
     help="Publish the names of speakers and files, which are numbers and digests otherwise.",
@@ -121,6 +130,7 @@ def evaluate(
     normaliser: str,
     out: Path | None,
     attach: bool,
+    beside: tuple[Path, ...],
     with_speakers: bool,
     as_json: bool,
     **decoding: Any,
@@ -135,6 +145,7 @@ def evaluate(
     rate for languages written without spaces between words; their spaces are not counted. Where rows name
     a domain, the rates by domain are shown, too.
     """
+    from adapter_hub.evaluation.besides import with_others
     from adapter_hub.evaluation.evaluating import EvaluationOptions
     from adapter_hub.evaluation.evaluating import evaluate as run
     from adapter_hub.files.writing import write_atomically
@@ -151,7 +162,9 @@ def evaluate(
             "evaluate --attach: a report on the base model alone cannot be published; name an adapter"
         )
     columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
+    others = [read_report(file) for file in beside]
     dataset = _open_data(options, data, split, **columns)
+    _check_data(others, dataset)
     transcriber = options.load(
         ref,
         language=language,
@@ -161,7 +174,7 @@ def evaluate(
     )
     wanted = EvaluationOptions(language=language, normaliser=normaliser, **decoding)
     bar = Bar("evaluating", len(dataset.rows))
-    report = run(transcriber, dataset, wanted, bar.add)
+    report = with_others(run(transcriber, dataset, wanted, bar.add), others)
     bar.close()
     if out is not None:
         write_atomically(out, report.to_bytes())
@@ -194,6 +207,16 @@ def _open_data(options: GlobalOptions, place: str, split: str | None, **columns:
     return read_dataset(folder, split)
 
 
+def _check_data(others: Sequence[EvaluationReport], dataset: Dataset) -> None:
+    """Refuse reports on other data before hours are spent on this."""
+    from adapter_hub.data.dataset import data_sha256
+
+    if others and any(other.data_sha256 != data_sha256(dataset) for other in others):
+        raise InvalidInputError(
+            f"evaluate --beside: a report is not on {dataset.name}/{dataset.split}; evaluate that model on it"
+        )
+
+
 def _summary(ref: str, report: EvaluationReport) -> str:
     """Return a report as a table of its two rates, the primary one with its interval."""
     rows = []
@@ -211,8 +234,24 @@ def _summary(ref: str, report: EvaluationReport) -> str:
     how = f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}"
     return (
         f"{shown(where)}: {counted(len(report.rows), 'utterance')}, {shown(how)}, "
-        f"beams {report.decoding.beams}, {speed:.1f} x real time\n{table(headings, rows)}{_domains(report)}"
+        f"beams {report.decoding.beams}, {speed:.1f} x real time\n"
+        f"{table(headings, rows)}{_domains(report)}{_others(report)}"
     )
+
+
+def _others(report: EvaluationReport) -> str:
+    """Return the rates of the other models as a table; empty where there are none."""
+    rows = [
+        [
+            shown(f"{item.subject.name}@{item.subject.version}") if item.subject.name else "base model",
+            f"{100 * item.rate(report.primary):.1f}",
+            f"{100 * (report.value - item.rate(report.primary)):+.1f}",
+            f"{100 * item.low:+.1f} to {100 * item.high:+.1f}",
+        ]
+        for item in report.beside or ()
+    ]
+    headings = ["beside", f"{report.primary.upper()} %", "difference", "95 % interval"]
+    return f"\n\n{table(headings, rows)}" if rows else ""
 
 
 def _domains(report: EvaluationReport) -> str:

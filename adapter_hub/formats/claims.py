@@ -151,6 +151,32 @@ class Subject(Record):
     function_digest: Digest | None = None
 
 
+class Beside(Record):
+    """What another model made of a report's utterances, to be shown beside the report's own rates.
+
+    Attributes:
+        subject: what was evaluated; the base model alone has no fields.
+        words: sum over all utterances.
+        characters: sum over all utterances.
+        low: of the 95 % interval of the report's primary rate minus this model's, drawn in pairs.
+        high: of the same interval.
+    """
+
+    subject: Subject
+    words: ErrorCounts
+    characters: ErrorCounts
+    low: float
+    high: float
+
+    def rate(self, metric: MetricName) -> float:
+        """Return the error rate by a metric as a fraction.
+
+        Args:
+            metric: wer for words, cer for characters.
+        """
+        return (self.words if metric == "wer" else self.characters).rate
+
+
 class EvaluationReport(Record):
     """The outcome of one evaluation, bound to the bytes that took part in it.
 
@@ -172,6 +198,7 @@ class EvaluationReport(Record):
         seconds: of audio.
         wall_seconds: duration of the evaluation.
         packages: versions by package.
+        beside: what other models made of the same utterances; absent where none was compared.
         rows: one for each utterance.
     """
 
@@ -192,6 +219,7 @@ class EvaluationReport(Record):
     seconds: Annotated[float, Field(ge=0.0)]  # of audio
     wall_seconds: Annotated[float, Field(ge=0.0)]
     packages: dict[str, str]
+    beside: Annotated[tuple[Beside, ...], Field(min_length=1, max_length=100)] | None = None
     rows: Annotated[tuple[UtteranceRow, ...], Field(min_length=1), FailFast()]
 
     values_read: ClassVar[int] = 2_000_000  # about 20 an utterance
@@ -205,6 +233,12 @@ class EvaluationReport(Record):
                 raise ValueError(f"{name}: the pooled counts are not the sum of the rows'")
         if self.words.reference_length == 0:
             raise ValueError("words: no reference words at all")
+        for other in self.beside or ():
+            for name in ("words", "characters"):
+                if getattr(other, name).reference_length != getattr(self, name).reference_length:
+                    raise ValueError(f"beside: {name} of other references than the rows'")
+            if not other.low <= other.high:
+                raise ValueError(f"beside: interval from {other.low} to {other.high}")
         return self
 
     @property

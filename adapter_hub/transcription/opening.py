@@ -21,6 +21,7 @@ from adapter_hub.exchange import Places, pull
 from adapter_hub.files.ownership import is_ours, is_private
 from adapter_hub.files.writing import make_private, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, hex_of, sha256_hex
+from adapter_hub.formats.manifest import Language
 from adapter_hub.formats.reference import AUTO, BASE_MODEL, AdapterRef, parse_blend
 from adapter_hub.model.base_model import BaseModel, load_base_model, load_pinned_base_model
 from adapter_hub.model.blending import blended
@@ -95,8 +96,8 @@ def load(  # noqa: PLR0913 - the options of the public face
             return Transcriber(base, listener, places.warn)
         route = FixedRoute(base, None, language, decode_language)
     elif (blend := parse_blend(ref)) is not None:
-        base, adapter = _blended(places, base_model, blend)
-        route = FixedRoute(base, adapter, language, decode_language)
+        base, adapter, spoken = _blended(places, base_model, blend)
+        route = FixedRoute(base, adapter, language, decode_language, spoken)
     else:
         artifact = pull(ref, places, allow_quarantined=allow_quarantined)
         base = _base_model_of(artifact, base_model, places)
@@ -158,8 +159,8 @@ def _base_model_of(artifact: Artifact, named: str | None, places: Places) -> Bas
 
 def _blended(
     places: Places, base_model: str | None, blend: Sequence[tuple[str, float]]
-) -> tuple[BaseModel, ResidentAdapter]:
-    """Return the base model and the weighted sum of several adapters."""
+) -> tuple[BaseModel, ResidentAdapter, Sequence[Language]]:
+    """Return the base model, the weighted sum of several adapters, and the languages that they are for."""
     artifacts = [pull(ref, places) for ref, _ in blend]
     first = artifacts[0].manifest
     for artifact in artifacts[1:]:
@@ -171,7 +172,9 @@ def _blended(
         raise InvalidInputError(f"{first.ref} is for {first.task}; only adapters that transcribe are summed")
     base = _base_model_of(artifacts[0], base_model, places)
     residents = [_resident(base, artifact, places) for artifact in artifacts]
-    return base, blended([(one, weight) for one, (_, weight) in zip(residents, blend, strict=True)])
+    adapter = blended([(one, weight) for one, (_, weight) in zip(residents, blend, strict=True)])
+    spoken = {language.tag: language for artifact in artifacts for language in artifact.manifest.languages}
+    return base, adapter, tuple(spoken.values())
 
 
 def _router(

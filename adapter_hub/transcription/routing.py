@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError, OutOfMemoryError
+from adapter_hub.formats.manifest import Language
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
@@ -92,28 +93,21 @@ class FixedRoute:
     Attributes:
         base: the base model.
         adapter: None is the base model alone.
-        language: BCP 47 tag of the speech; None is the adapter's only one, or identified.
+        language: BCP 47 tag of the speech; None is the adapter's only one, or else identified, among those
+            that the adapter is for.
         decode_language: Whisper's token to use instead of the one for `language`.
+        languages: that the adapter is for, where no manifest says so.
     """
 
     base: BaseModel
     adapter: ResidentAdapter | None
     language: str | None = None
     decode_language: str | None = None
+    languages: Sequence[Language] = ()
 
     def identifies(self, tag: str | None) -> bool:
-        """Tell whether `route` needs the probabilities of languages, for speech of the language `tag`.
-
-        Raises:
-            InvalidInputError: the language is not known and the adapter is for several.
-        """
-        if tag or self._language():
-            return False
-        if self.adapter is not None:
-            raise InvalidInputError(
-                f"{self.adapter.name} is for several languages; name the one to transcribe"
-            )
-        return True
+        """Tell whether `route` needs the probabilities of languages, for speech of the language `tag`."""
+        return not (tag or self._language())
 
     def route(
         self, tag: str | None, probabilities: Probabilities | None = None, before: Route | None = None
@@ -123,7 +117,8 @@ class FixedRoute:
         Args:
             tag: its language, where that is known.
             probabilities: of every language, where `identifies` is true.
-            before: the route of the speech before it in the same recording; not used here.
+            before: the route of the speech before it in the same recording: taken again by an adapter for
+                several languages where none of them is likely enough.
 
         Raises:
             InvalidInputError: there is no token for the language.
@@ -131,16 +126,29 @@ class FixedRoute:
         wanted = tag or self._language()
         if wanted is None:
             assert probabilities is not None
-            language = max(probabilities, key=lambda code: probabilities[code])
-            return Route(None, language, language, probabilities[language], probabilities)
+            return self._identified(probabilities, before)
         decode = self.decode_language or decode_language_of(self.base, self.adapter, wanted)
         return Route(self.adapter, wanted, decode)
 
+    def _identified(self, probabilities: Probabilities, before: Route | None) -> Route:
+        """Return the route in the most probable language, of those that the adapter is for."""
+        tags = {item.decode_language: item.tag for item in reversed(self._spoken())}
+        if tags:
+            probabilities = _among(probabilities, list(tags))
+        code = max(probabilities, key=lambda code: probabilities[code])
+        if tags and before is not None and probabilities[code] < THRESHOLD:
+            return replace(before, probabilities=probabilities)
+        decode = self.decode_language or code
+        return Route(self.adapter, tags.get(code, code), decode, probabilities[code], probabilities)
+
     def _language(self) -> str | None:
-        if self.language or self.adapter is None or self.adapter.manifest is None:
-            return self.language
-        languages = self.adapter.manifest.languages
-        return languages[0].tag if len(languages) == 1 else None
+        spoken = self._spoken()
+        return self.language or (spoken[0].tag if len(spoken) == 1 else None)
+
+    def _spoken(self) -> Sequence[Language]:
+        """Return the languages that the adapter is for; none for the base model alone."""
+        own = self.adapter.manifest.languages if self.adapter and self.adapter.manifest else ()
+        return self.languages or own
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,8 @@ class LanguageRouter:
             _, adapter = self._usable(primary_subtag(tag))
             return Route(adapter, tag, decode_language_of(self.base, adapter, tag))
         assert probabilities is not None
-        probabilities = self._allowed(probabilities)
+        if self.languages:
+            probabilities = _among(probabilities, [primary_subtag(tag) for tag in self.languages])
         language = max(probabilities, key=lambda code: probabilities[code])
         probability = probabilities[language]
         sure = probability >= self.threshold
@@ -239,14 +248,6 @@ class LanguageRouter:
             candidate = candidate.next
         return None, None
 
-    def _allowed(self, probabilities: Probabilities) -> Probabilities:
-        """Return the probabilities of the allowed languages, scaled to a sum of 1."""
-        if not self.languages:
-            return probabilities
-        codes = [primary_subtag(tag) for tag in self.languages]
-        total = sum(probabilities[code] for code in codes)
-        return {code: probabilities[code] / total if total else 1 / len(codes) for code in codes}
-
     def _to_fallback(self, adapter: ResidentAdapter, language: str, probabilities: Probabilities) -> Route:
         """Return the fallback's route, in the identified language if it is for that, else its first."""
         spoken = adapter.manifest.languages if adapter.manifest else ()
@@ -254,3 +255,10 @@ class LanguageRouter:
         ours = ours or next(iter(spoken), None)
         tag, code = (ours.tag, ours.decode_language) if ours else (language, language)
         return Route(adapter, tag, code, probabilities.get(code, 0.0), probabilities)
+
+
+def _among(probabilities: Probabilities, codes: Sequence[str]) -> Probabilities:
+    """Return the probabilities of some languages, scaled to a sum of 1."""
+    likely = {code: probabilities.get(code, 0.0) for code in codes}
+    total = sum(likely.values())
+    return {code: value / total if total else 1 / len(likely) for code, value in likely.items()}
