@@ -28,12 +28,14 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 @click.argument("paper", type=click.Choice(list(PAPERS)))
 @click.option(
     "--scale",
-    type=click.Choice(["mini", "paper"]),
+    type=click.Choice(["mini", "real", "paper"]),
     default="mini",
     show_default=True,
-    help="In miniature, on two cores and synthesised speech, or at the size of the paper.",
+    help="Synthesised speech and two cores, a real Whisper on recordings at hand, or the paper's size.",
 )
 @click.option("--settings", "file", metavar="FILE", type=PATH, help="Your own settings, a TOML file.")
+@click.option("--base-model", metavar="FOLDER", help="Base model, where the settings leave it open.")
+@click.option("--data", metavar="FOLDER", help="Folder of all recordings, where the settings leave it open.")
 @click.option("--out", metavar="FOLDER", type=PATH, help="Folder of the run, which can be resumed.")
 @click.option(
     "--jobs",
@@ -61,6 +63,8 @@ def reproduce(
     paper: str,
     scale: str,
     file: Path | None,
+    base_model: str | None,
+    data: str | None,
     out: Path | None,
     jobs: int,
     tables: str | None,
@@ -71,8 +75,8 @@ def reproduce(
 ) -> None:
     """Train and evaluate every system of a paper, and print its tables beside the paper's numbers.
 
-    PAPER is lora-whisper or parameter-averaging (in miniature only). The run can be killed at any time: the
-    same command resumes with what is not finished.
+    PAPER is lora-whisper or parameter-averaging. The run can be killed at any time: the same command resumes
+    with what is not finished. Scale real is parameter-averaging's: give --base-model and --data.
 
     Needs the extra `demo`: `pip install '.[demo]'` in a clone of the project.
     """
@@ -82,6 +86,8 @@ def reproduce(
         paper=paper,
         scale=scale,
         settings=file,
+        base_model=base_model,
+        data=data,
         jobs=jobs,
         tables=_numbers(tables),
         minutes=minutes,

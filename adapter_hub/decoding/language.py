@@ -54,7 +54,7 @@ def language_probabilities(
     Raises:
         InvalidInputError: the base model is English-only.
     """
-    if not base.multilingual or not base.decode_languages:
+    if not base.multilingual:
         raise InvalidInputError(
             f"{base.id} cannot tell languages apart: it is English-only; give the language"
         )

@@ -124,7 +124,9 @@ class BaseModel:
 
     @cached_property
     def decode_languages(self) -> tuple[str, ...]:
-        """The languages that it has tokens for, as Whisper writes them, sorted."""
+        """The languages that it can be told to decode, as Whisper writes them, sorted; English-only: `en`."""
+        if not self.multilingual:
+            return ("en",)
         table = getattr(self.model.generation_config, "lang_to_id", None) or {}
         return tuple(sorted(token[2:-2] for token in table))
 
@@ -170,7 +172,7 @@ class BaseModel:
         Raises:
             InvalidInputError: with the languages that it has.
         """
-        known = self.decode_languages if self.multilingual else ("en",)
+        known = self.decode_languages
         if unknown := sorted(set(languages) - set(known)):
             raise InvalidInputError(
                 f"decode language {', '.join(map(repr, unknown))}: {self.id} has no token for it; "

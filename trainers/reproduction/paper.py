@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -144,6 +146,25 @@ def settings_text(paper: type[Paper], scale: str, explicit: Path | None = None) 
             f"{path or scale}: no settings of a reproduction; choose one of {', '.join(paper.scales)}"
         )
     return text_of(path)
+
+
+def completed(text: str, values: Mapping[str, str], where: str) -> str:
+    """Return settings with values that they leave open.
+
+    Args:
+        text: TOML.
+        values: by their keys, which stand before all tables.
+        where: what to call the text in errors.
+
+    Raises:
+        InvalidInputError: a key has a value already.
+    """
+    for key in values:
+        if re.search(rf"^{key}\s*=", text, re.MULTILINE):
+            option = key.replace("_", "-")
+            raise InvalidInputError(f"{where}: {key} is decided there; leave --{option} out")
+    # what JSON and TOML write alike
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()) + text
 
 
 def text_of(path: Path) -> str:

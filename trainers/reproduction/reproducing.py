@@ -24,7 +24,13 @@ from adapter_hub.packages import package_versions
 from adapter_hub.reporting import Tell
 from adapter_hub.trainers.provenance import code_revision
 from adapter_hub.trainers.reproduction.cells import Cell, Outcome
-from adapter_hub.trainers.reproduction.paper import PaperSettings, paper_class, settings_text
+from adapter_hub.trainers.reproduction.paper import (
+    Paper,
+    PaperSettings,
+    completed,
+    paper_class,
+    settings_text,
+)
 from adapter_hub.trainers.reproduction.run import Run, chosen_tables
 from adapter_hub.trainers.reproduction.workers import Answer, Workers, visible_gpus
 
@@ -37,6 +43,8 @@ class ReproduceOptions:
         paper: one of `PAPERS`.
         scale: one of the paper's, like `mini` or `paper`.
         settings: another settings file instead of the scale's.
+        base_model: id or folder, for settings that leave it open.
+        data: the folder of all recordings, for settings that leave it open.
         jobs: worker processes.
         tables: some of the settings'; None for all of them.
         minutes: after which no further cell is begun; None for no limit.
@@ -47,6 +55,8 @@ class ReproduceOptions:
     paper: str = "lora-whisper"
     scale: str = "mini"
     settings: Path | None = None
+    base_model: str | None = None
+    data: str | None = None
     jobs: int = 2
     tables: tuple[int, ...] | None = None
     minutes: float | None = None
@@ -57,6 +67,19 @@ class ReproduceOptions:
     def where(self) -> str:
         """What to call the settings in errors."""
         return str(self.settings or f"settings of scale {self.scale}")
+
+    def text(self, paper: type[Paper]) -> str:
+        """Return the settings as TOML, with what they leave open.
+
+        Args:
+            paper: the paper.
+
+        Raises:
+            NotFoundError: no such scale or file. InvalidInputError: not UTF-8, or nothing was left open.
+        """
+        text = settings_text(paper, self.scale, self.settings)
+        opened = {"base_model": self.base_model, "data": self.data}
+        return completed(text, {key: value for key, value in opened.items() if value}, self.where)
 
 
 def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
@@ -75,8 +98,7 @@ def reproduce(folder: Path, options: ReproduceOptions, *, tell: Tell) -> Path:
         AdapterHubError: cells failed, or the plan is hopeless; the report with gaps is written nevertheless.
     """
     paper = paper_class(options.paper)
-    text = settings_text(paper, options.scale, options.settings)
-    run = Run.start(paper, folder, text, options.where, options.tables)
+    run = Run.start(paper, folder, options.text(paper), options.where, options.tables)
     try:
         with FileLock(folder / "lock", timeout=0):
             run = Run.open(paper, folder, options.tables)  # another run may just have ended
@@ -202,7 +224,7 @@ def planned(options: ReproduceOptions) -> tuple[PaperSettings, list[tuple[str, s
         options: the paper, its settings, the tables.
     """
     paper = paper_class(options.paper)
-    read = paper.read(settings_text(paper, options.scale, options.settings), options.where)
+    read = paper.read(options.text(paper), options.where)
     plan = read.plan(chosen_tables(read.settings.tables, options.tables), {})
     return read.settings, [(cell.kind, cell.name, cell.effort) for cell in plan.cells]
 

@@ -110,7 +110,7 @@ def load_trained(place: Workplace, training: str | None, language: str, base_mod
     if training is None:
         return load(BASE_MODEL, base_model=base_model, **places)
     if place.trained(training).joinpath("adapter.json").is_file():
-        return load(adapter_ref(training), **places)
+        return load(adapter_ref(training), base_model=base_model, **places)
     return load(BASE_MODEL, base_model=str(place.trained(training)), **places)
 
 

@@ -1,8 +1,8 @@
 """Parameter averaging is all you need to prevent forgetting (IEEE SLT 2024, 10.1109/slt61566.2024.10832275).
 
-`systems` says what trainings and averages are made of, `plan` which cells the tables are made of, `speech`
-and `recipes` what each training is done with, `doing` how a cell is done; `tables`, `orderings` and `report`
-show what came of them.
+`systems` says what trainings and averages are made of, `plan` which cells the tables are made of, `speech`,
+`recordings` and `recipes` what each training is done with, `doing` how a cell is done; `tables`, `orderings`
+and `report` show what came of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from adapter_hub.trainers.reproduction.run import Run
 class ParameterAveraging(Paper):
     """The paper at given settings."""
 
-    scales = {"mini": FOLDER / "settings.toml"}
+    scales = {
+        "mini": FOLDER / "settings.toml",
+        "real": FOLDER / "settings-real.toml",
+        "paper": FOLDER / "settings-paper.toml",
+    }
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from adapter_hub.artifact.folder import Artifact
+from adapter_hub.base_model.digest import base_model_digest
 from adapter_hub.base_model.finding import find_base_model
 from adapter_hub.data.dataset import read_dataset
 from adapter_hub.evaluation.evaluating import EvaluationOptions
@@ -16,21 +17,24 @@ from adapter_hub.model.base_model import load_base_model
 from adapter_hub.trainers.averaging.adapters import Component, average
 from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent
 from adapter_hub.trainers.averaging.model_record import average_full_models
+from adapter_hub.trainers.makers.shorter_input import shorten_input
 from adapter_hub.trainers.reproduction.cells import Cell, Outcome, adapter_ref
 from adapter_hub.trainers.reproduction.paper import Workplace
+from adapter_hub.trainers.reproduction.parameter_averaging.recordings import collect
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import (
-    DEV,
     DOMAINS,
     ORIGINAL,
     Settings,
 )
 from adapter_hub.trainers.reproduction.parameter_averaging.speech import write_speech
-from adapter_hub.trainers.reproduction.parameter_averaging.systems import Work
+from adapter_hub.trainers.reproduction.parameter_averaging.systems import BASE, Work
 from adapter_hub.trainers.reproduction.working import evaluate_cell, load_trained, publish_made, train_cell
 
 
-def _base_model(settings: Settings) -> Path:
-    folder, _ = find_base_model(settings.base_model, None)
+def _base_model(settings: Settings, place: Workplace) -> Path:
+    if settings.encoder_seconds:
+        return place.trained(BASE)
+    folder, _ = find_base_model(settings.base_model, settings.base_model_revision)
     return Path(folder)
 
 
@@ -39,7 +43,7 @@ def _evaluate(
 ) -> dict[str, float]:
     """Decode sets with what a cell made, None for the base model, into reports of given names."""
     decoding = settings.decoding
-    transcriber = load_trained(place, of, settings.language, str(_base_model(settings)))
+    transcriber = load_trained(place, of, settings.language, str(_base_model(settings, place)))
     options = EvaluationOptions(
         language=settings.language, beams=decoding.beams, batch_size=decoding.batch_size
     )
@@ -51,11 +55,20 @@ def _evaluate(
     return values
 
 
+def _cut(settings: Settings, place: Workplace, cell: Cell[Work], _: str | None) -> Outcome:
+    """Write the base model with a shorter encoder's input."""
+    assert settings.encoder_seconds is not None
+    folder, _ = find_base_model(settings.base_model, settings.base_model_revision)
+    shorten_input(Path(folder), place.trained(cell.name), settings.encoder_seconds)
+    return {"digest": base_model_digest(place.trained(cell.name))}
+
+
 def _speech(settings: Settings, place: Workplace, cell: Cell[Work], _: str | None) -> Outcome:
-    """Synthesise a domain's speech and measure it."""
-    name = cell.work.domains[0]
-    folder = write_speech(settings, place.folder / "speech" / name, name)
-    splits = (*DEV, *ORIGINAL) if name == "original" else ("train", "test")
+    """Synthesise a domain's speech, or collect it, and measure it."""
+    name, original = cell.work.domains[0], settings.original
+    folder = place.folder / "speech" / name
+    (collect if settings.data else write_speech)(settings, folder, name)
+    splits = (*original.dev_sets, *ORIGINAL) if name == "original" else ("train", "test")
     datasets = {split: read_dataset(folder, split) for split in splits}
     return {
         "hours": {split: sum(row.clip.seconds() for row in d.rows) / 3600 for split, d in datasets.items()},
@@ -70,20 +83,25 @@ def _training(settings: Settings, place: Workplace, cell: Cell[Work], recipe: st
     if outcome is None:
         return {"diverged": True}
     if cell.work.dev:
-        after = _evaluate(settings, place, cell.name, {test: f"{cell.slug}-{test}.json" for test in DEV})
+        after = _evaluate(
+            settings,
+            place,
+            cell.name,
+            {test: f"{cell.slug}-{test}.json" for test in settings.original.dev_sets},
+        )
         outcome["dev"] = after
     return outcome
 
 
 def _average(settings: Settings, place: Workplace, cell: Cell[Work], _: str | None) -> Outcome:
     """Average full models, or LoRAs as their updates."""
-    out, base = place.trained(cell.name), _base_model(settings)
+    out, base = place.trained(cell.name), _base_model(settings, place)
     if out.exists():  # of a worker that ended before its answer
         shutil.rmtree(out)
     ref = AdapterRef.parse(adapter_ref(cell.name))
     folders = [(place.trained(name), weight) for name, weight in cell.work.components]
     if (folders[0][0] / "adapter.json").is_file():
-        loaded = load_base_model(settings.base_model, device=place.device, cache=place.cache)
+        loaded = load_base_model(base, device=place.device, cache=place.cache)
         components = [Component(Artifact.open(folder), weight) for folder, weight in folders]
         average(loaded, components, out, ref)
         publish_made(place, out)
@@ -102,6 +120,7 @@ def _test(settings: Settings, place: Workplace, cell: Cell[Work], _: str | None)
 
 
 RUNNERS: dict[str, Callable[[Settings, Workplace, Cell[Work], str | None], Outcome]] = {
+    "base model": _cut,
     "speech": _speech,
     "training": _training,
     "average": _average,

@@ -14,7 +14,7 @@ from adapter_hub.trainers.reproduction.comparing import (
     increase_interval,
 )
 from adapter_hub.trainers.reproduction.parameter_averaging.plan import ORACLE, tests_of
-from adapter_hub.trainers.reproduction.parameter_averaging.settings import DOMAINS, ORIGINAL, Settings
+from adapter_hub.trainers.reproduction.parameter_averaging.settings import ORIGINAL, Settings
 from adapter_hub.trainers.reproduction.run import Run
 
 PRETRAINED = "pretrained"
@@ -97,8 +97,9 @@ def gather_findings(settings: Settings, run: Run) -> Findings:
                 scores.setdefault(test, {})[cell.work.random_seed] = TestScore.of(report)
         if scores:
             systems[row] = System(row, scores, 1 if row == PRETRAINED else seeds)
-    if all(f"lora-{domain}" in systems for domain in DOMAINS) and PRETRAINED in systems:
-        own = {domain: systems[f"lora-{domain}"].scores[domain] for domain in DOMAINS}
+    loras = {domain: systems.get(f"lora-{domain}") for domain in settings.names}
+    if PRETRAINED in systems and None not in loras.values():
+        own = {domain: lora.scores[domain] for domain, lora in loras.items() if lora is not None}
         base = {test: systems[PRETRAINED].scores[test] for test in ORIGINAL}
         systems[ORACLE] = System(ORACLE, own | base, seeds)
     gaps = [cell.name for cell in run.plan.cells if cell.name not in run.outcomes]

@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from adapter_hub.trainers.reproduction.claims import Ordering, compared, together
 from adapter_hub.trainers.reproduction.comparing import Resampler, System, difference
 from adapter_hub.trainers.reproduction.parameter_averaging.findings import PRETRAINED, Findings
-from adapter_hub.trainers.reproduction.parameter_averaging.settings import DOMAINS, ORIGINAL, SETS
+from adapter_hub.trainers.reproduction.parameter_averaging.settings import ORIGINAL, Settings
 
 NOTHING = System("nothing", {})
-EXPERTS = tuple(f"ft-{domain}" for domain in DOMAINS)
 FIVE = ("fast", "accent", "noisy", *ORIGINAL)  # table VI
 FORGETS, AVERAGE = ", original domain (forgets less)", ", average"
 
-# table, better, worse, test sets, in words
+SETS: Sequence[str] = ()  # stands for all test sets of the settings
+
+# table, better, worse, test sets, in words; a row of the last round is named by `LAST`
+LAST = "aode-{rounds}"
 PAIRS: tuple[tuple[int, str, str, Sequence[str], str], ...] = (
     (1, "decay-0.9", "decay-1", ORIGINAL, FORGETS),
     (1, "decay-0.8", "decay-0.9", ORIGINAL, FORGETS),
@@ -43,8 +45,8 @@ PAIRS: tuple[tuple[int, str, str, Sequence[str], str], ...] = (
     (7, "aode-2", "aode", SETS, AVERAGE),
     (7, "aode-3", "aode-2", SETS, AVERAGE),
     (7, "aode", "aode-2", ORIGINAL, FORGETS),
-    (7, "aode-3-original", "aode-3", SETS, AVERAGE),
-    (7, "aode-3-original", "aode-3", ORIGINAL, FORGETS),
+    (7, f"{LAST}-original", LAST, SETS, AVERAGE),
+    (7, f"{LAST}-original", LAST, ORIGINAL, FORGETS),
 )
 
 
@@ -65,33 +67,43 @@ def _system(findings: Findings, row: str) -> System:
 
 
 def _pairs(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
-    for table, better, worse, sets, words in PAIRS:
-        found = difference(sampler, _system(findings, better), _system(findings, worse), sets)
-        yield compared(better, worse, words, table, found)
+    settings = findings.settings
+    for table, *rows, sets, words in PAIRS:
+        better, worse = (str(row).format(rounds=settings.rounds) for row in rows)
+        if not _planned(settings, table, better, worse):
+            continue
+        pair = _system(findings, better), _system(findings, worse)
+        yield compared(better, worse, words, table, difference(sampler, *pair, sets or settings.sets))
+
+
+def _planned(settings: Settings, table: int, *rows: str) -> bool:
+    """Whether rows are in a table of these settings: it may have fewer domains or rounds than the paper."""
+    return set(rows) <= settings.rows(table).keys()
 
 
 def _experts(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
     """Experts at home and abroad, and the average of them."""
-    for domain in DOMAINS:
+    names, sets = findings.settings.names, findings.settings.sets
+    experts = tuple(f"ft-{domain}" for domain in names)
+    for domain in names:
         own = _system(findings, f"ft-{domain}")
-        others = [PRETRAINED, *(row for row in EXPERTS if row != f"ft-{domain}")]
+        others = [PRETRAINED, *(row for row in experts if row != f"ft-{domain}")]
         pairs = [difference(sampler, own, _system(findings, row), (domain,)) for row in others]
         yield together(7, f"ft-{domain} best at home, {domain}", others, pairs)
     average = _system(findings, "aode")
-    pairs = [difference(sampler, average, _system(findings, row), SETS) for row in EXPERTS]
-    yield together(7, "aode below every expert, average", EXPERTS, pairs)
-    easy = [row for row in EXPERTS if row != "ft-phrases"]
-    pairs = [
-        difference(sampler, _system(findings, row), _system(findings, "ft-phrases"), ORIGINAL) for row in easy
-    ]
-    yield together(7, "ft-phrases (memorisable) forgets more than every other expert", easy, pairs)
+    pairs = [difference(sampler, average, _system(findings, row), sets) for row in experts]
+    yield together(7, "aode below every expert, average", experts, pairs)
+    if "phrases" in names:
+        easy, others = _system(findings, "ft-phrases"), [row for row in experts if row != "ft-phrases"]
+        pairs = [difference(sampler, _system(findings, row), easy, ORIGINAL) for row in others]
+        yield together(7, "ft-phrases (memorisable) forgets more than every other expert", others, pairs)
 
 
 def _four_times(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
     """A component that counts four times helps its own domain."""
-    for domain in DOMAINS:
-        pair = (_system(findings, f"x4-{domain}"), _system(findings, "aode-3-original"))
-        found = difference(sampler, *pair, (domain,))
-        yield compared(f"x4-{domain}", "aode-3-original", f", {domain}", 8, found)
-    pair = (_system(findings, "x4-original"), _system(findings, "aode-3-original"))
-    yield compared("x4-original", "aode-3-original", FORGETS, 8, difference(sampler, *pair, ORIGINAL))
+    once = f"{LAST}-original".format(rounds=findings.settings.rounds)
+    for domain in findings.settings.names:
+        pair = (_system(findings, f"x4-{domain}"), _system(findings, once))
+        yield compared(f"x4-{domain}", once, f", {domain}", 8, difference(sampler, *pair, (domain,)))
+    pair = (_system(findings, "x4-original"), _system(findings, once))
+    yield compared("x4-original", once, FORGETS, 8, difference(sampler, *pair, ORIGINAL))

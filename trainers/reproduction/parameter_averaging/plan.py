@@ -17,18 +17,13 @@ from adapter_hub.evaluation.forgetting import relative_increase
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Outcomes, Plan
 from adapter_hub.trainers.reproduction.choices import Choice
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import (
-    DEV,
-    DOMAINS,
-    SETS,
     THREE,
     Settings,
-    paper_numbers,
 )
-from adapter_hub.trainers.reproduction.parameter_averaging.systems import FULL, LORA, Work
+from adapter_hub.trainers.reproduction.parameter_averaging.systems import BASE, FULL, LORA, Work
 
 STEPS = "steps"  # the choice
 ORIGINAL_WEIGHT = 4  # table VIII: one component counts four times
-STEP_SECONDS, CELL_SECONDS, TEST_SECONDS = 0.1, 4.0, 0.02
 ORACLE = "oracle"  # a row that is read off others: the domain's LoRA, or the base model
 
 
@@ -50,20 +45,21 @@ def plan(settings: Settings, tables: Sequence[int], outcomes: Outcomes) -> Plan[
             "try more steps or a higher peak_learning_rate with another --out"
         )
     planner = Planner(settings, int(choice.rate) if choice else None)
-    return Plan(planner.all_cells(rows_of(tables)), choices, hopeless)
+    return Plan(planner.all_cells(rows_of(settings, tables)), choices, hopeless)
 
 
-def rows_of(tables: Sequence[int]) -> list[str]:
+def rows_of(settings: Settings, tables: Sequence[int]) -> list[str]:
     """Return the rows of some tables, each once.
 
     Args:
+        settings: with the domains and rounds that there are.
         tables: some of `TABLES`.
     """
     found: dict[str, None] = {"pretrained": None}
     for table in tables:
-        found |= dict.fromkeys(row for row in paper_numbers().get(f"table{table}", {}) if row != "columns")
+        found |= dict.fromkeys(settings.rows(table))
     if found.pop(ORACLE, ORACLE) is None:
-        found |= dict.fromkeys(f"lora-{domain}" for domain in DOMAINS)
+        found |= dict.fromkeys(f"lora-{domain}" for domain in settings.names)
     return list(found)
 
 
@@ -102,8 +98,10 @@ class Planner:
     def growth(self) -> list[Cell[Work]]:
         """Return the base model on the dev sets, and the trainings that decide about the steps."""
         first = self.settings.training.random_seeds[0]
-        effort = CELL_SECONDS + TEST_SECONDS * 2 * self.settings.original.dev
-        cells = [Cell("dev/pretrained", "test", Work(domains=DEV), ("speech/original",), effort)]
+        sets, costs = self.settings.original.dev_sets, self.settings.effort
+        effort = costs.cell + costs.utterance * len(sets) * self.settings.original.dev
+        needs = ("speech/original", *self._base())
+        cells = [Cell("dev/pretrained", "test", Work(domains=sets), needs, effort)]
         for steps in self.settings.growth.steps:
             cell = self._training(f"growth/steps-{steps}", ("accent",), first, steps=steps, dev=True)
             cells.append(replace(cell, needs=(*cell.needs, "speech/original")))
@@ -115,7 +113,9 @@ class Planner:
         Args:
             rows: by their names in `paper.toml`.
         """
-        for name in (*DOMAINS, "original"):
+        if self._base():
+            self._add(Cell(BASE, "base model", Work(), (), self.settings.effort.cell))
+        for name in (*self.settings.names, "original"):
             self._add(Cell(f"speech/{name}", "speech", Work((name,)), (), 20.0))
         for cell in self.growth():
             self._add(cell)
@@ -124,6 +124,10 @@ class Planner:
                 self._test(row, seed)
         return list(self.cells.values())
 
+    def _base(self) -> tuple[str, ...]:
+        """Return the need of whatever starts from the base model: the cell that cuts its encoder's input."""
+        return (BASE,) if self.settings.encoder_seconds else ()
+
     def model(self, row: str, seed: int) -> Cell[Work]:
         """Return the cell that makes a row's model, with all that it needs added.
 
@@ -131,14 +135,16 @@ class Planner:
             row: any but `pretrained`.
             seed: of its trainings.
         """
+        training, domains = self.settings.training, self.settings.names
+        if domains[::-1] == THREE:  # table VI is of the same three
+            row = {"three-aode": "aode", "three-sequential": "sequential-back"}.get(row, row)
         kind, _, rest = row.partition("-")
-        training = self.settings.training
         alone: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "rate-low": (("fast",), {"rate": training.low_learning_rate}),
             "frozen": (("fast",), {"frozen": True, "decay": 1.0}),
-            "combined": (DOMAINS, {}),
-            "combined-lora": (DOMAINS, {"method": LORA}),
-            "resampled": (DOMAINS, {"exponent": 0.0}),
+            "combined": (domains, {}),
+            "combined-lora": (domains, {"method": LORA}),
+            "resampled": (domains, {"exponent": 0.0}),
         }
         if kind in ("ft", LORA):
             alone[row] = (rest,), {"method": LORA if kind == LORA else FULL}
@@ -149,10 +155,10 @@ class Planner:
         if kind == "decay" and float(rest) == training.layer_decay:
             return self.model("ft-accent", seed)
         if row in alone:
-            domains, how = alone[row]
-            return self._add(self._training(row, domains, seed, **how))
+            of, how = alone[row]
+            return self._add(self._training(row, of, seed, **how))
         if "sequential" in row:
-            order = THREE if kind == "three" else DOMAINS[::-1] if rest else DOMAINS
+            order = THREE if kind == "three" else domains[::-1] if rest else domains
             return self._sequence(row, order, seed)
         return self._average(row, seed)
 
@@ -166,13 +172,13 @@ class Planner:
     def _average(self, row: str, seed: int) -> Cell[Work]:
         """Average experts; with weights as the row's name says."""
         method, last = "mean", 1
-        domains: tuple[str, ...] = THREE if row.startswith("three") else DOMAINS
+        domains: tuple[str, ...] = THREE if row.startswith("three") else self.settings.names
         if row.endswith("extreme"):
             method = row
-        elif row.startswith(("aode-3", "x4-")):
-            last = 3
-        elif row == "aode-2":
-            last = 2
+        elif row.startswith("x4-"):
+            last = self.settings.rounds
+        elif row.startswith(("aode-2", "aode-3")):
+            last = int(row[5])
         shares = dict.fromkeys(domains, 1 / len(domains))
         if row.endswith("-original") and not row.startswith("x4"):
             shares = dict.fromkeys(domains, 1 / (len(domains) + 1))
@@ -183,7 +189,9 @@ class Planner:
         components = tuple((experts[domain].name, shares[domain]) for domain in domains)
         needs = tuple(name for name, _ in components)
         work = Work(method=method, random_seed=seed, components=components)
-        return self._add(Cell(f"average/{row}/seed-{seed}", "average", work, needs, CELL_SECONDS))
+        return self._add(
+            Cell(f"average/{row}/seed-{seed}", "average", work, needs, self.settings.effort.cell)
+        )
 
     def _round(self, domain: str, number: int, seed: int, lora: bool) -> Cell[Work]:
         """Return the expert of a domain in a round; from the second on it starts from the last average."""
@@ -206,13 +214,15 @@ class Planner:
         if how.get("method") == LORA:
             work = replace(work, rate=training.lora_learning_rate, decay=1.0)
         work = replace(work, random_seed=seed, **how)
-        needs = [f"speech/{domain}" for domain in domains] + ([work.start] if work.start else [])
+        needs = [f"speech/{domain}" for domain in domains]
+        needs += [work.start] if work.start else self._base()
         name = f"{label}/seed-{seed}"
         if work.steps is None:
             name = f"{label}/steps-{self.steps or '?'}/seed-{seed}"
             work = replace(work, steps=self.steps * len(domains) if self.steps else None)
             needs.append(CHOICE + STEPS)
-        effort = CELL_SECONDS + STEP_SECONDS * (work.steps or self.settings.growth.steps[-1])
+        costs, steps = self.settings.effort, work.steps or self.settings.growth.steps[-1]
+        effort = costs.cell + costs.step * steps
         return Cell(name, "training", work, tuple(needs), effort)
 
     def _test(self, row: str, seed: int) -> None:
@@ -222,11 +232,15 @@ class Planner:
             name = "test/pretrained"
         else:
             of = self.model(row, seed).name
-        sizes = [domain.test for domain in self.settings.domains.values()]
-        effort = CELL_SECONDS + TEST_SECONDS * (sum(sizes) + 2 * self.settings.original.clean)
-        needs = (CHOICE + STEPS, *(f"speech/{name}" for name in (*DOMAINS, "original")))
+        original, costs = self.settings.original, self.settings.effort
+        count = (
+            sum(domain.test for domain in self.settings.domains.values()) + original.clean + original.other
+        )
+        effort = costs.cell + costs.utterance * count
+        speech = (f"speech/{name}" for name in (*self.settings.names, "original"))
+        needs = (CHOICE + STEPS, *speech, *self._base())
         seed = 0 if of is None else seed
-        work = Work(domains=SETS, random_seed=seed, of=of)
+        work = Work(domains=self.settings.sets, random_seed=seed, of=of)
         self._add(Cell(name, "test", work, (*needs, of) if of else needs, effort))
 
     def _add(self, cell: Cell[Work]) -> Cell[Work]:

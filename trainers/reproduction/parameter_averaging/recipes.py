@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from adapter_hub.trainers.reproduction.cells import Cell, adapter_ref, slug_of
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import Settings
-from adapter_hub.trainers.reproduction.parameter_averaging.systems import LORA, Work
+from adapter_hub.trainers.reproduction.parameter_averaging.systems import BASE, LORA, Work
 from adapter_hub.trainers.reproduction.toml import toml_text
 
 LICENSE = "Apache-2.0"  # of the synthesised speech and of what is trained on it
@@ -34,8 +35,8 @@ def recipe_text(settings: Settings, cell: Cell[Work]) -> str:
     data: dict[str, Any] = {"license": LICENSE, "train": sources}
     if work.exponent is not None:
         data["sampling_exponent"] = work.exponent
-    base_model = f"../trained/{slug_of(work.start)}" if work.start else settings.base_model
-    tables: dict[str, dict[str, Any]] = {"adapter": adapter, "base_model": {"id": base_model}, "data": data}
+    tables: dict[str, dict[str, Any]] = {"adapter": adapter, "base_model": _base_model(settings, work)}
+    tables["data"] = data
     if work.method == LORA:
         adapter["language"] = settings.language
         tables["lora"] = {"rank": training.lora_rank, "alpha": 2.0 * training.lora_rank}
@@ -45,11 +46,22 @@ def recipe_text(settings: Settings, cell: Cell[Work]) -> str:
         "peak_learning_rate": work.rate,
         "warmup_share": training.peak_share,
         "schedule": "slanted-triangle",
-        "audio_length": "batch",
+        "audio_length": training.audio_length,
         "random_seed": work.random_seed,
     }
+    if training.precision != "float32":
+        tables["training"]["precision"] = training.precision
     if work.decay != 1.0:
         tables["training"]["layer_decay"] = work.decay
     if work.frozen:
         tables["training"]["freeze"] = ["all-but-encoder-attention"]
     return f"# {cell.name}: a cell of `adapter-hub reproduce`\n\n" + toml_text(tables)
+
+
+def _base_model(settings: Settings, work: Work) -> dict[str, str]:
+    """Return what a training starts from: what another one made, or the base model."""
+    if work.start or settings.encoder_seconds:
+        return {"id": f"../trained/{slug_of(work.start or BASE)}"}
+    revision, folder = settings.base_model_revision, Path(settings.base_model)
+    found = {"id": str(folder.resolve()) if folder.is_dir() else settings.base_model}
+    return found if revision is None else found | {"revision": revision}

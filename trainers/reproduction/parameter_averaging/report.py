@@ -19,7 +19,7 @@ from adapter_hub.trainers.reproduction.parameter_averaging import tables
 from adapter_hub.trainers.reproduction.parameter_averaging.findings import Findings, gather_findings
 from adapter_hub.trainers.reproduction.parameter_averaging.orderings import orderings
 from adapter_hub.trainers.reproduction.parameter_averaging.plots import PLOTS
-from adapter_hub.trainers.reproduction.parameter_averaging.settings import SETS, Settings, paper_numbers
+from adapter_hub.trainers.reproduction.parameter_averaging.settings import Settings, paper_numbers
 from adapter_hub.trainers.reproduction.run import Run
 
 
@@ -55,7 +55,7 @@ def results(findings: Findings, claims: Sequence[Ordering], run: Run) -> dict[st
         "systems": {
             row: {
                 "sets": {test: system.values(test) for test in system.scores},
-                "average": system.average(SETS),
+                "average": system.average(findings.settings.sets),
                 "forgetting": findings.forgetting(row),
                 "forgetting_interval": findings.forgetting_interval(row),
             }

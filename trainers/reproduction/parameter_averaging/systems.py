@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FULL, LORA = "full-fine-tuning", "lora"
+BASE = "base-model"  # the cell that cuts its encoder's input
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,14 @@ from adapter_hub.trainers.reproduction.parameter_averaging.orderings import FIVE
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import (
     DOMAINS,
     ORIGINAL,
-    SETS,
+    DomainSettings,
+    Settings,
     paper_numbers,
 )
 
-NAMES = {
-    "noisy": "noisy (VCTK)",
-    "accent": "accent (CORAAL)",
-    "phrases": "phrases (JL)",
-    "fast": "fast (GNE)",
-    "avg": "Average",
-    "F": "Forgetting",
-}
-SPGI = {"fast": "fast (SPGI)", "noisy": "noisy (DiPCo)"}  # tables II and VI
+STANDS_FOR = {"noisy": "VCTK", "accent": "CORAAL", "phrases": "JL", "fast": "GNE"}
+SPGI = STANDS_FOR | {"fast": "SPGI", "noisy": "DiPCo"}  # tables II and VI
+OWN = {"avg": "Average", "F": "Forgetting"}
 TITLES = {
     1: "I: layer-wise decay of the learning rate",
     2: "II: frozen decoder against decay, fine-tuned on fast (SPGI)",
@@ -51,19 +46,33 @@ def numbered(findings: Findings, table: int) -> str:
         findings: of the run.
         table: its number.
     """
-    paper = dict(paper_numbers()[f"table{table}"])
-    columns = paper.pop("columns")
-    shown = FIVE if table == 6 else SETS
-    names = NAMES | (SPGI if table in (2, 6) else {})
+    settings, paper = findings.settings, paper_numbers()[f"table{table}"]
+    shown = FIVE if table == 6 else settings.sets
+    lacking = [domain for domain in DOMAINS if domain not in settings.domains]
+    columns = [column for column in paper["columns"] if column not in lacking]
     rows = []
-    for row, theirs in paper.items():
-        cells = [
-            f"{_number(findings, row, column, shown)}<br>*{printed:g}*"
-            for column, printed in zip(columns, theirs, strict=True)
-        ]
+    for row, printed in settings.rows(table).items():
+        theirs = dict(zip(paper["columns"], paper[printed], strict=True))
+        cells = [f"{_number(findings, row, column, shown)}<br>*{theirs[column]:g}*" for column in columns]
         rows.append([row, *cells])
-    text = markdown(["", *(names.get(column, column) for column in columns)], rows)
-    return text + (f"\n{NOTES[table]}\n" if table in NOTES else "")
+    stands_for = SPGI if table in (2, 6) else STANDS_FOR
+    names = [
+        f"{title_of(settings, column)} ({stands_for[column]})"
+        if column in settings.domains
+        else OWN.get(column, column)
+        for column in columns
+    ]
+    return markdown(["", *names], rows) + (f"\n{NOTES[table]}\n" if table in NOTES else "")
+
+
+def title_of(settings: Settings, domain: str) -> str:
+    """Return what a domain is called in tables.
+
+    Args:
+        settings: of the run.
+        domain: one of `DOMAINS`; its place in the paper's tables.
+    """
+    return settings.domains[domain].title or domain
 
 
 def _number(findings: Findings, row: str, column: str, shown: tuple[str, ...]) -> str:
@@ -87,25 +96,34 @@ def data(findings: Findings, outcomes: Mapping[str, Outcome]) -> str:
         findings: of the run.
         outcomes: of the cells that made the speech.
     """
-    rows = []
-    for name in (*DOMAINS, "original"):
-        found = outcomes.get(f"speech/{name}")
-        if name == "original":
-            how = "as the base model knows it: held-out sequences (clean), harder speech (other)"
-            splits: tuple[str, ...] = ORIGINAL
-        else:
-            domain = findings.settings.domains[name]
-            parts = [
-                f"noise at {domain.snr_db[0]:g} to {domain.snr_db[1]:g} dB" if domain.snr_db else "",
-                f"{domain.rate[0]} to {domain.rate[1]} words per minute" if domain.rate else "",
-                f"read by voices of {domain.voice}" if domain.voice else "",
-                f"{len(domain.phrases)} phrases" if domain.phrases else "",
-                "expressive" if domain.pitch_range else "",
-            ]
-            how, splits = ", ".join(part for part in parts if part), ("train", "test")
+    settings, rows = findings.settings, []
+    for name in (*settings.names, "original"):
+        found, original = outcomes.get(f"speech/{name}"), name == "original"
+        splits: tuple[str, ...] = ORIGINAL if original else ("train", "test")
         cells = [
             f"{found['hours'][split]:.2f} ({found['utterances'][split]})" if found else GAP
             for split in splits
         ]
-        rows.append([NAMES.get(name, name), how, *cells])
+        label = name if original else f"{title_of(settings, name)} ({STANDS_FOR[name]})"
+        rows.append([label, _original(settings) if original else _what(settings.domains[name]), *cells])
     return markdown(["Domain", "What", "Train, or clean (utterances)", "Test, or other (utterances)"], rows)
+
+
+def _original(settings: Settings) -> str:
+    folders = settings.original.folders
+    if folders:
+        return f"{folders['clean']} (clean), {folders['other']} (other)"
+    return "as the base model knows it: held-out sequences (clean), harder speech (other)"
+
+
+def _what(domain: DomainSettings) -> str:
+    """Return what makes a domain's speech differ."""
+    parts = [
+        domain.folder or "",
+        f"noise at {domain.snr_db[0]:g} to {domain.snr_db[1]:g} dB" if domain.snr_db else "",
+        f"{domain.rate[0]} to {domain.rate[1]} words per minute" if domain.rate else "",
+        f"read by voices of {domain.voice}" if domain.voice else "",
+        f"{len(domain.phrases)} phrases" if domain.phrases else "",
+        "expressive" if domain.pitch_range else "",
+    ]
+    return ", ".join(part for part in parts if part)
