@@ -68,12 +68,6 @@ OTHERS: dict[str, tuple[str, Edit]] = {
     "the activation": (CONFIG, put(activation_function="relu")),
     "the scale": (CONFIG, put(scale_embedding=True)),
     "heads": (CONFIG, put(encoder_attention_heads=2)),
-    "layers": (CONFIG, put(encoder_layers=3)),
-    "layers by their other name": (
-        CONFIG,
-        lambda t: (t.pop("encoder_layers"), t.update(num_hidden_layers=3)),
-    ),
-    "the room for text": (CONFIG, put(max_target_positions=200)),
     "the end of the model": (CONFIG, put(eos_token_id=7)),
     "the median filter": (CONFIG, put(median_filter_width=9)),
     "dither": (PROCESSOR, features(dither=0.1)),
@@ -106,3 +100,14 @@ def with_output_matrix(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors["proj_out.weight"] = tensors["model.decoder.embed_tokens.weight"].clone()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+# every one asks for other weights than the folder has
+MISFITS: dict[str, tuple[str, Edit]] = {
+    "layers": (CONFIG, put(encoder_layers=3)),
+    "layers by their other name": (
+        CONFIG,
+        lambda t: (t.pop("encoder_layers"), t.update(num_hidden_layers=3)),
+    ),
+    "the room for text": (CONFIG, put(max_target_positions=200)),
+}

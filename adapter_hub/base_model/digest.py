@@ -17,9 +17,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from adapter_hub.artifact.safetensors_file import read_header, tensor_rows
-from adapter_hub.base_model.families import settings_record
+from adapter_hub.artifact.safetensors_file import (
+    TensorEntry,
+    all_finite,
+    read_header,
+    tensor_bytes,
+)
+from adapter_hub.base_model.families import settings_record, tensor_problems
 from adapter_hub.base_model.settings import FILES, read_config
+from adapter_hub.base_model.tensors import EMBEDDINGS, TIED
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import escaped
 from adapter_hub.files.ownership import is_ours, is_private
@@ -32,9 +38,7 @@ MAXIMUM_NOTE = 2**12  # bytes
 EMBEDDED_ID = "adapter-hub/whisper-mini"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 COVERED = (*FILES, INDEX, "adapter_config.json")  # with the weights; the last must not be there
-RECORD = "base-model/2"  # names what is remembered
-TIED = "proj_out.weight"  # most copies leave it out: it is the token embeddings
-EMBEDDINGS = "model.decoder.embed_tokens.weight"
+RECORD = "base-model/2, whole"  # names what is remembered
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -97,10 +101,14 @@ def base_model_digest(folder: Path) -> str:
 
     Raises:
         NotFoundError: a file is missing. InvalidInputError: a value cannot be, see `settings_record`.
-        IntegrityError: damaged weights, or a tensor that is there twice.
+        IntegrityError: damaged weights, a tensor that is there twice, tensors that are missing or unknown,
+            or values that are NaN or infinite.
     """
+    settings = settings_record(folder)
+    if problems := tensor_problems(folder, tensor_shapes(folder)):
+        raise IntegrityError(f"{folder}: not the weights of its config.json: {few(problems)}")
     record = {
-        **settings_record(folder),
+        **settings,
         "weights": digest_of(canonical_bytes(_weights(folder))),
     }
     return digest_of(canonical_bytes(record))
@@ -111,7 +119,9 @@ def _weights(folder: Path) -> list[list[Any]]:
 
     The output matrix counts unless it is the token embeddings' very copy: transformers takes another one.
     """
-    rows = sorted(row[1:] for path in weight_files(folder) for row in tensor_rows(path, ""))
+    rows = sorted(
+        _finite_row(path, *tensor) for path in weight_files(folder) for tensor in tensor_bytes(path)
+    )
     names = [row[0] for row in rows]
     if twice := sorted({a for a, b in pairwise(names) if a == b}):
         raise IntegrityError(f"{folder}: tensor {escaped(twice[0])} is in two files; expected each once")
@@ -119,6 +129,21 @@ def _weights(folder: Path) -> list[list[Any]]:
     if TIED in contents and contents[TIED] == contents.get(EMBEDDINGS):
         rows = [row for row in rows if row[0] != TIED]
     return rows
+
+
+def _finite_row(path: Path, entry: TensorEntry, data: memoryview) -> list[Any]:
+    if not all_finite(entry, data):
+        raise IntegrityError(f"{path}: {escaped(entry.name)} has values that are NaN or infinite")
+    return [entry.name, entry.dtype, list(entry.shape), sha256_hex(data)]
+
+
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return `{tensor: shape}` of all weights, from the headers of their files.
+
+    Args:
+        folder: of the base model.
+    """
+    return {e.name: e.shape for path in weight_files(folder) for e in read_header(path).values()}
 
 
 def linear_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@ settings_record(folder)         # what enters the digest, beside the weights
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,14 @@ class FamilySettings(Protocol):
 
     def record(self) -> dict[str, Any]:
         """Return all that decides the text, but for the weights, as plain JSON data."""
+        ...
+
+    def tensor_problems(self, found: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """Return what is wrong with the tensors of the weights, in a few words each.
+
+        Args:
+            found: the shapes of the tensors in the files, by name.
+        """
         ...
 
 
@@ -69,3 +77,16 @@ def settings_record(folder: Path) -> dict[str, Any]:
     """
     family = FAMILIES[family_of(folder)]
     return {"schema": family.schema, **family.read(folder).record()}
+
+
+def tensor_problems(folder: Path, found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return what is wrong with the tensors of a base model's weights; none if they are whole.
+
+    Args:
+        folder: of the base model.
+        found: the shapes of the tensors in its files, by name.
+
+    Raises:
+        NotFoundError: a file is missing. InvalidInputError: a value cannot be.
+    """
+    return FAMILIES[family_of(folder)].read(folder).tensor_problems(found)

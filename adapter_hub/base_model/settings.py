@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adapter_hub.base_model.tensors import tensor_problems
 from adapter_hub.base_model.tokenizer import TokenSettings, token_settings
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
@@ -183,6 +184,10 @@ class BaseModelSettings:
             "features": dict(self.features),
             "tokenizer": self.tokens.record(),
         }
+
+    def tensor_problems(self, found: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """Return what is wrong with the tensors of the weights, see `tensors.tensor_problems`."""
+        return tensor_problems(found, self.config)
 
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:

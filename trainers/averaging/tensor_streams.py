@@ -24,7 +24,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from adapter_hub.artifact.safetensors_file import TensorEntry, read_header
-from adapter_hub.base_model.digest import EMBEDDINGS, TIED, weight_files
+from adapter_hub.base_model.digest import weight_files
+from adapter_hub.base_model.tensors import EMBEDDINGS, TIED
 from adapter_hub.errors import IntegrityError
 
 SLICE = 4 * 2**20  # values at a time
