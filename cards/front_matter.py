@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from adapter_hub.base_model.families import family_of_architecture
 from adapter_hub.escaping import escaped_json
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.manifest import Manifest
@@ -54,7 +55,7 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
         reports: evaluations of it, in the order of the card.
     """
     licence = HUB_LICENCES.get(manifest.license.lower())
-    family = "parakeet" if manifest.base_model.architecture == "ParakeetForCTC" else "whisper"
+    family = family_of_architecture(manifest.base_model.architecture)
     fields: dict[str, Any] = {
         "language": [Foreign(language.tag) for language in manifest.languages],
         "license": licence or "other",
@@ -63,7 +64,7 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
         "base_model_relation": "adapter",
         "library_name": "adapter-hub" if manifest.method == "expert-pair" else "peft",
         "pipeline_tag": "automatic-speech-recognition",
-        "tags": list(dict.fromkeys(("adapter-hub", family, "lora", manifest.method))),
+        "tags": list(dict.fromkeys(("adapter-hub", family.partition("_")[0], "lora", manifest.method))),
     }
     if reports:
         fields["model-index"] = [{"name": Foreign(manifest.name), "results": [_result(r) for r in reports]}]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.base_model.families import FAMILIES, family_of_architecture
 from adapter_hub.cards.comparison import comparison
 from adapter_hub.cards.curve import curve_rows, loss_lines
 from adapter_hub.cards.front_matter import describe_decoding, front_matter
@@ -73,6 +74,7 @@ def render_card(
         folder=manifest.name.partition("/")[2],
         base_is_embedded=manifest.base_model.id == EMBEDDED_ID,
         base=_base_argument(manifest),
+        base_class=FAMILIES[family_of_architecture(manifest.base_model.architecture)].architecture,
         plain_peft=manifest.method != "expert-pair",
         ranks=sorted({module.rank for section in manifest.lora for module in section.modules}),
         gate=manifest.gate and f"{GATES[manifest.gate.kind]}; {manifest.gate.parameters} parameters",

@@ -13,7 +13,7 @@ from small_parakeet import save_lora, save_small_parakeet
 from transformers import ParakeetForCTC
 
 from adapter_hub import embedded
-from adapter_hub.base_model.families import PARAKEET
+from adapter_hub.base_model.families import PARAKEET, WHISPER
 from adapter_hub.decoding.ctc import collapse, decode_ctc, frame_seconds, parakeet_features
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.exchange.importing import Identity, import_peft
@@ -228,13 +228,13 @@ def test_whoever_takes_whisper_alone_refuses_it_in_one_line(folder: Path) -> Non
     with pytest.raises(
         InvalidInputError, match=r"a Parakeet CTC \(model_type 'parakeet_ctc'\); this takes Whisper$"
     ):
-        load_base_model(folder)
+        load_base_model(folder, families=(WHISPER,))
     with pytest.raises(
         InvalidInputError, match=r"a Whisper \(model_type 'whisper'\); this takes Parakeet CTC$"
     ):
         load_base_model(embedded.base_model_path(), families=(PARAKEET,))
     with pytest.raises(InvalidInputError, match="this takes Whisper"):
-        load_pinned_base_model(load_base_model(folder, families=(PARAKEET,)).pin)
+        load_pinned_base_model(load_base_model(folder).pin, families=(WHISPER,))
 
 
 def test_rows_and_features_have_to_be_as_many(base: BaseModel) -> None:

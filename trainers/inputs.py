@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_hub.artifact.folder import Artifact
+from adapter_hub.base_model.families import WHISPER
 from adapter_hub.errors import ConflictError
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import make_private
@@ -86,7 +87,10 @@ def gather(
     recipe = file.recipe
     name = recipe.base_model.id
     base = load_base_model(
-        file.resolve(name) if is_local(name) else name, revision=recipe.base_model.revision, device=device
+        file.resolve(name) if is_local(name) else name,
+        revision=recipe.base_model.revision,
+        device=device,
+        families=(WHISPER,),
     )
     if recipe.decode_language is not None:
         base.check_languages([recipe.decode_language])

@@ -1,17 +1,22 @@
-"""The families of base models, by the `model_type` of config.json: what reads the settings of each.
+"""The families of base models, by the `model_type` of config.json: what their files are, and what each lacks.
 
-family_of(folder)               # "whisper" or "parakeet_ctc"
-settings_record(folder)         # what enters the digest, beside the weights
+family_of(folder)                         # "whisper" or "parakeet_ctc"
+settings_record(folder)                   # what enters the digest, beside the weights
+refuse_lacking(PARAKEET, ["beams"])       # what only another family has, in one line
+
+What computes with a family is in tables by the same keys: `adapter_hub.model.base_model.ASSEMBLERS`,
+`adapter_hub.decoding.probe.ANSWERS`, `adapter_hub.transcription.window_decoding.DECODERS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from adapter_hub.base_model import parakeet, settings
+from adapter_hub.errors import InvalidInputError
 
 WHISPER, PARAKEET = "whisper", parakeet.MODEL_TYPE
 
@@ -33,23 +38,55 @@ class FamilySettings(Protocol):
 
 
 @dataclass(frozen=True)
-class SettingsFamily:
+class BaseModelFamily:
     """One family.
 
     Attributes:
         title: what messages and docs call it.
         read: returns the settings of a folder.
         schema: of the record that the digest is made of.
+        architecture: transformers' class, which manifests name.
+        needed: the JSON files of every copy, beside the weights.
+        beams: of the search, where nobody asks for others; 1 is greedy.
+        lacks: what other families have and this one has not, by the word for it in options and recipes.
     """
 
     title: str
     read: Callable[[Path], FamilySettings]
     schema: str
+    architecture: str
+    needed: tuple[str, ...]
+    beams: int
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
 
 FAMILIES = {
-    WHISPER: SettingsFamily("Whisper", settings.read_settings, "base-model/2"),
-    PARAKEET: SettingsFamily("Parakeet CTC", parakeet.read_parakeet_settings, "parakeet-base-model/1"),
+    WHISPER: BaseModelFamily(
+        title="Whisper",
+        read=settings.read_settings,
+        schema="base-model/2",
+        architecture="WhisperForConditionalGeneration",
+        needed=("config.json", "generation_config.json", "tokenizer.json"),
+        beams=5,
+    ),
+    PARAKEET: BaseModelFamily(
+        title="Parakeet CTC",
+        read=parakeet.read_parakeet_settings,
+        schema="parakeet-base-model/1",
+        architecture="ParakeetForCTC",
+        needed=("config.json", "tokenizer.json"),
+        beams=1,
+        lacks={
+            "beams": "beam search",
+            "decode_language": "language tokens",
+            "languages": "language identification",
+            "no_speech": "a token for no speech",
+            "previous_text": "prompts",
+            "temperatures": "sampling",
+            "timestamp tokens": "timestamp tokens",
+            "translate": "translation",
+        },
+    ),
 }
 
 
@@ -64,6 +101,34 @@ def family_of(folder: Path) -> str:
     """
     kind = settings.read_config(folder).get("model_type")
     return kind if isinstance(kind, str) and kind in FAMILIES else WHISPER
+
+
+def family_of_architecture(architecture: str) -> str:
+    """Return the key of the family that a manifest names by its class; an unknown class counts as a Whisper.
+
+    Args:
+        architecture: `manifest.base_model.architecture`.
+    """
+    return next((key for key, item in FAMILIES.items() if item.architecture == architecture), WHISPER)
+
+
+def refuse_lacking(family: str, asked: Iterable[str]) -> None:
+    """Refuse what a family of base models does not have.
+
+    Args:
+        family: of `FAMILIES`.
+        asked: what the caller wants, by the keys of `lacks`; others are no concern of this function.
+
+    Raises:
+        InvalidInputError: one line with all that is lacking.
+    """
+    about = FAMILIES[family]
+    if lacking := [word for word in asked if word in about.lacks]:
+        without = ", ".join(about.lacks[word] for word in lacking)
+        raise InvalidInputError(
+            f"{', '.join(lacking)}: a {about.title} has no {without}; leave that out, or use a base model of "
+            "another family"
+        )
 
 
 def settings_record(folder: Path) -> dict[str, Any]:

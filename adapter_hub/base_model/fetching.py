@@ -23,7 +23,7 @@ from adapter_hub.hub import HubClient, RemoteFile, RepoId, check_commit
 from adapter_hub.paths import cache_folder
 from adapter_hub.reporting import Downloading
 
-# What transformers reads of a Whisper model: no pickles, no other frameworks' weights, no adapter, which it
+# What transformers reads of a model: no pickles, no other frameworks' weights, no adapter, which it
 # would load along with the base model that its config names.
 NEEDED = re.compile(
     r"(added_tokens|config|generation_config|normalizer|preprocessor_config|processor_config|"
@@ -84,7 +84,7 @@ def fetch_base_model(
 
 
 def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:
-    """Return what belongs to a Whisper model of a commit's files.
+    """Return what belongs to a base model of a commit's files.
 
     Args:
         where: what messages call the commit.

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from adapter_hub import embedded
 from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest, weight_files
+from adapter_hub.base_model.families import FAMILIES, family_of
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.ownership import is_ours, is_private
@@ -39,7 +40,6 @@ from adapter_hub.paths import cache_folder
 FILES, FOLDERS = "base_model_files", "base_model_folders"
 REFS, MOST_REFS = "refs.json", 2**20  # bytes
 SMALL = 2**20  # bytes of a file of ours
-NEEDED = ("config.json", "generation_config.json", "tokenizer.json")  # of every copy, with the weights
 MOST_FOLDERS = 8  # that are remembered for one digest
 _HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/([0-9a-f]{40})")
 _OWN_CACHE = re.compile(r"[0-9a-f]{16}/([\w.-]+?)--([\w.-]+)/([0-9a-f]{40})")
@@ -184,9 +184,7 @@ def _folder(text: str) -> Path:
     except (RuntimeError, ValueError, OSError):  # ~nosuchuser, a NUL, a name that is too long
         there = False
     if not there:
-        raise NotFoundError(
-            f"{shown(text)}: no such folder; expected a Whisper model as transformers saves it"
-        )
+        raise NotFoundError(f"{shown(text)}: no such folder; expected a base model as transformers saves it")
     return folder
 
 
@@ -247,7 +245,8 @@ def _below(place: Path, refs: dict[str, str]) -> Iterator[Copy]:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        return all((folder / name).is_file() for name in NEEDED) and bool(weight_files(folder))
+        needed = FAMILIES[family_of(folder)].needed
+        return all((folder / name).is_file() for name in needed) and bool(weight_files(folder))
     except AdapterHubError:
         return False
 

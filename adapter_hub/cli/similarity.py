@@ -64,11 +64,12 @@ def similarity(
     The similarity is the share of utterances in which the base model finds a language to be the most
     probable (LoRA-Whisper, equation 4).
     """
+    from adapter_hub.base_model.families import WHISPER
     from adapter_hub.data.dataset import read_dataset
     from adapter_hub.model.base_model import load_base_model
     from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
 
-    base = load_base_model(base_model, device=options.device)
+    base = load_base_model(base_model, device=options.device, families=(WHISPER,))
     own = language.partition("-")[0].lower() if language else ""
     known = candidates(options.registries(), base, leave_out=own)
     languages = [code for code in (among or sorted(known)) if code != own]

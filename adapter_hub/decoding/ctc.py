@@ -68,20 +68,37 @@ def decode_ctc(
     """
     if not len(rows) == features.shape[0] == mask.shape[0]:
         raise InvalidInputError(f"{features.shape[0]} rows of features, {len(rows)} of adapters")
-    base = session.base
     session.set_adapters(rows)
+    results = []
+    for logits, finite in frame_logits(session, features, mask):
+        if not finite:
+            results.append(DecodingResult(text="", tokens=(), segments=(), score=-math.inf))
+            continue
+        best, chosen = logits.log_softmax(-1).max(-1)
+        results.append(_result_of(session.base, chosen.tolist(), float(best.sum())))
+    return results
+
+
+@torch.inference_mode()
+def frame_logits(session: Session, features: Tensor, mask: Tensor) -> list[tuple[Tensor, bool]]:
+    """Return the logits of every frame within each row's own audio, and whether they are finite.
+
+    Args:
+        session: over a Parakeet CTC, its adapters set.
+        features: `[rows, frames, mels]`.
+        mask: `[rows, frames]`, true within a row's own audio.
+
+    Returns:
+        Of each row `[its frames, vocabulary]` float32, 80 ms per frame.
+    """
+    base = session.base
     inputs = {"input_features": features.to(base.device, base.dtype), "attention_mask": mask.to(base.device)}
     encoded = session.model.encoder(**inputs)
     logits = session.model.ctc_head(encoded.last_hidden_state).float()
-    best, chosen = logits.log_softmax(-1).max(-1)
-    results = []
-    for row, frames in enumerate(encoded.attention_mask.sum(-1).tolist()):
-        if not torch.isfinite(logits[row, :frames]).all():
-            results.append(DecodingResult(text="", tokens=(), segments=(), score=-math.inf))
-            continue
-        score = float(best[row, :frames].sum())
-        results.append(_result_of(base, chosen[row, :frames].tolist(), score))
-    return results
+    frames = encoded.attention_mask.sum(-1).tolist()
+    rows = [row[:count] for row, count in zip(logits, frames, strict=True)]
+    finite = torch.stack([torch.isfinite(row).all() for row in rows]).tolist()
+    return list(zip(rows, finite, strict=True))
 
 
 def collapse(path: Sequence[int], blank: int) -> list[Run]:
@@ -119,7 +136,7 @@ def _result_of(base: BaseModel, path: Sequence[int], score: float) -> DecodingRe
     runs = collapse(path, base.model.config.pad_token_id)
     tokens = tuple(token for token, _, _ in runs)
     return DecodingResult(
-        text=_text(base, tokens),
+        text=base.text_of(tokens).strip(),
         tokens=tokens,
         segments=_words(base, runs),
         score=score,
@@ -137,13 +154,7 @@ def _words(base: BaseModel, runs: Sequence[Run]) -> tuple[TextSpan, ...]:
     shift, words = frame_seconds(base), []
     for group in groups:
         tokens = tuple(token for token, _, _ in group)
-        if text := _text(base, tokens):
+        if text := base.text_of(tokens).strip():
             start, stop = group[0][1] * shift, group[-1][2] * shift
             words.append(TextSpan(round(start, 3), round(stop, 3), text, tokens))
     return tuple(words)
-
-
-def _text(base: BaseModel, tokens: Sequence[int]) -> str:
-    tokenizer: Any = base.processor.tokenizer
-    # without grouping: repeats are dropped already, and what is left twice was said twice
-    return str(tokenizer.decode(list(tokens), skip_special_tokens=True, group_tokens=False)).strip()

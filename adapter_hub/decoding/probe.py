@@ -4,16 +4,19 @@
     check_probe(base, adapter, manifest.probe) # at load: right weights, and they do something
 
 The input is defined by code alone. `sines/2`: one second of 24 sines whose frequencies, phases and
-loudness follow low-discrepancy sequences, the base model's own features, a prompt with the first of its
-languages, the logits of 16 text tokens spread evenly over the vocabulary, and the text that a greedy search
-finds, of at most 8 tokens. In float32 on every device, with a tolerance above the differences between CPUs.
+loudness follow low-discrepancy sequences, the base model's own features, the logits of 16 tokens spread
+evenly over the vocabulary, and the text that a greedy search finds, of at most 8 tokens. A Whisper's logits
+are those after a prompt with the first of its languages, a Parakeet CTC's those of the frame in the middle.
+In float32 on every device, with a tolerance above the differences between CPUs.
 
 The text ends before the first token whose lead over the second best is less than twice the tolerance: two
-computers whose logits are within the tolerance choose the same tokens up to there.
+computers whose logits are within the tolerance choose the same tokens up to there. (Of a Parakeet no frame up
+to the token's may have a smaller lead.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from adapter_hub.base_model.families import PARAKEET, WHISPER
+from adapter_hub.decoding.ctc import collapse, frame_logits, parakeet_features
 from adapter_hub.decoding.decoder import DecoderSteps
 from adapter_hub.decoding.token_rules import TokenRules
 from adapter_hub.errors import IntegrityError, InvalidInputError
@@ -97,8 +101,7 @@ def probe_logits(model: BaseModel) -> Tensor:
     Raises:
         InvalidInputError: it is not in float32.
     """
-    session, features = _input(model)
-    return _answer(session, features, None).logits.clone()
+    return _answer(_session(model), None).logits.clone()
 
 
 def check_probe(base: BaseModel, adapter: ResidentAdapter, probe: Probe) -> None:
@@ -151,30 +154,34 @@ class _Answer:
 @torch.inference_mode()
 def _answers(base: BaseModel, adapter: ResidentAdapter) -> tuple[_Answer, _Answer]:
     """Return the answers of the base model and of the adapted model."""
-    session, features = _input(base)
-    return _answer(session, features, None), _answer(session, features, adapter)
+    session = _session(base)
+    return _answer(session, None), _answer(session, adapter)
 
 
-def _input(base: BaseModel) -> tuple[Session, Tensor]:
-    """Return a session of the base model and the features of the probe's input."""
+def _session(base: BaseModel) -> Session:
+    """Return a session of the base model that computes in full precision."""
     if base.dtype != torch.float32:
         raise InvalidInputError(f"a probe needs float32 arithmetic, the base model is in {base.dtype}")
-    features = torch.from_numpy(log_mel(base.processor.feature_extractor, [probe_audio()])).to(base.device)
     session = Session(base)
     if base.device.type == "cuda":
         _convolve_in_float64(session)
-    return session, features
+    return session
 
 
-def _answer(session: Session, features: Tensor, experts: RowAdapters) -> _Answer:
+def _answer(session: Session, experts: RowAdapters) -> _Answer:
+    session.set_adapters([experts])
+    return ANSWERS[session.base.family](session)
+
+
+def _whisper_answer(session: Session) -> _Answer:
     base = session.base
+    features = torch.from_numpy(log_mel(base.processor.feature_extractor, [probe_audio()])).to(base.device)
     config = base.model.generation_config
     prompt = [config.decoder_start_token_id]
     if base.multilingual:
         prompt += [config.lang_to_id[f"<|{base.decode_languages[0]}|>"], config.task_to_id["transcribe"]]
     prompt.append(config.no_timestamps_token_id)
     tokens = torch.linspace(0, config.eos_token_id - 1, LOGITS).long().to(base.device)
-    session.set_adapters([experts])
     steps = DecoderSteps(session, session.model.get_encoder()(features).last_hidden_state, beams=1)
     logits = steps.prefill([prompt], min(len(prompt) + TOKENS, base.model.config.max_target_positions))
     measured = logits[0, -1, tokens].float().cpu()
@@ -190,8 +197,26 @@ def _answer(session: Session, features: Tensor, experts: RowAdapters) -> _Answer
     return _Answer(measured, tuple(chosen), tuple(leads))
 
 
+def _ctc_answer(session: Session) -> _Answer:
+    base = session.base
+    ((logits, _),) = frame_logits(session, *parakeet_features(base, [probe_audio()]))
+    tokens = torch.linspace(0, logits.shape[-1] - 1, LOGITS).long()
+    measured = logits[len(logits) // 2].cpu()[tokens]
+    best = logits.topk(2)
+    runs = collapse(best.indices[:, 0].tolist(), base.model.config.pad_token_id)[:TOKENS]
+    # a token is certain where all frames up to its first one are
+    leads = (best.values[:, 0] - best.values[:, 1]).cummin(0).values.tolist()
+    return _Answer(
+        measured, tuple(token for token, _, _ in runs), tuple(leads[first] for _, first, _ in runs)
+    )
+
+
+# the answer of a session to the probe's input, by the family of its base model
+ANSWERS: Mapping[str, Callable[[Session], _Answer]] = {WHISPER: _whisper_answer, PARAKEET: _ctc_answer}
+
+
 def _text(base: BaseModel, tokens: tuple[int, ...]) -> ProbeText:
-    return ProbeText(tokens=tokens, text=base.processor.tokenizer.decode(tokens, skip_special_tokens=True))
+    return ProbeText(tokens=tokens, text=base.text_of(tokens))
 
 
 def _convolve_in_float64(session: Session) -> None:
@@ -201,15 +226,14 @@ def _convolve_in_float64(session: Session) -> None:
     moves logits further than a small tolerance allows. torch's switch would change the numbers of all threads
     while a probe runs; the modules of a session are its own.
     """
-    theirs, ours = session.base.model.get_encoder(), session.model.get_encoder()
-    ours.conv1.forward = partial(_in_float64, theirs.conv1)
-    ours.conv2.forward = partial(_in_float64, theirs.conv2)
+    for conv in session.model.modules():
+        if type(conv) in (nn.Conv1d, nn.Conv2d):
+            conv.forward = partial(_in_float64, conv)
 
 
-def _in_float64(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    assert conv.bias is not None
-    y = F.conv1d(x.double(), conv.weight.double(), conv.bias.double(), conv.stride, conv.padding)
-    return y.to(x.dtype)
+def _in_float64(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    bias = None if conv.bias is None else conv.bias.double()
+    return conv._conv_forward(x.double(), conv.weight.double(), bias).to(x.dtype)
 
 
 def _rounds_products() -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from adapter_hub.base_model.families import FAMILIES
 from adapter_hub.data.dataset import Dataset, Utterance, content_sha256, listed
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.evaluation.intervals import interval_of
@@ -35,7 +36,7 @@ class EvaluationOptions:
 
     Attributes:
         language: BCP 47 tag of rows without one of their own; by default the adapter's only language.
-        beams: of the beam search; 1 is greedy.
+        beams: of the beam search; 1 is greedy; None is what the base model's family is used with.
         timestamps: decode with timestamp tokens, if the adapter was trained with them.
         batch_size: utterances decoded together.
         normaliser: decides what counts as the same word, see `adapter_hub.speech.normalisers`.
@@ -43,7 +44,7 @@ class EvaluationOptions:
     """
 
     language: str | None = None
-    beams: int = TranscriptionOptions.beams
+    beams: int | None = None
     timestamps: bool = False
     batch_size: int = TranscriptionOptions.batch_size
     normaliser: str = DEFAULT
@@ -127,7 +128,7 @@ def _check_subject(transcriber: Transcriber) -> None:
 def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions) -> list[_Planned]:
     """Return the rows by duration, after checking their headers and texts."""
     check_normaliser(options.normaliser)
-    if options.batch_size < 1 or options.beams < 1:
+    if options.batch_size < 1 or (options.beams is not None and options.beams < 1):
         raise InvalidInputError(
             f"batch size {options.batch_size}, beams {options.beams}: expected 1 or more of each"
         )
@@ -249,7 +250,9 @@ def _report(
             "languages": languages,
             "normaliser": options.normaliser,
             "decoding": Decoding(
-                beams=options.beams, timestamps=options.timestamps, language=",".join(decoded)
+                beams=options.beams or FAMILIES[transcriber.base.family].beams,
+                timestamps=options.timestamps,
+                language=",".join(decoded),
             ),
             "primary": primary,
             "words": pooled([row.words for row in rows]),

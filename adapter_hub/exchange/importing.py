@@ -25,6 +25,7 @@ from adapter_hub.artifact.peft_config import CONFIG_FILE, MAXIMUM_CONFIG, read_p
 from adapter_hub.artifact.safetensors_file import copy_without_notes
 from adapter_hub.artifact.weights import value_problems
 from adapter_hub.base_model.digest import base_model_digest, linear_shapes
+from adapter_hub.base_model.families import family_of_architecture, refuse_lacking
 from adapter_hub.base_model.finding import public_base_model
 from adapter_hub.base_model.settings import read_config
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError, few
@@ -156,12 +157,14 @@ def import_peft(
         base_model_folder: where the base model is.
 
     Raises:
-        NotFoundError: no safetensors there. InvalidInputError: not a plain LoRA.
+        NotFoundError: no safetensors there. InvalidInputError: not a plain LoRA, or for a task that the base
+            model's family has not.
         IntegrityError: the tensors do not fit the config or the base model, are not finite, or do nothing.
         ConflictError: `target` exists.
     """
     check_name(identity.name)
     check_version(identity.version)
+    fields = imported_fields(identity, base_model)
     if target.exists():
         raise ConflictError(f"{target}: exists already; name a folder that does not")
     adapter = read_peft(source)
@@ -180,7 +183,7 @@ def import_peft(
         config = canonical_config(adapter.modules, adapter.dropout, base_model.id, base_model.revision)
         (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
         copy_without_notes(source / WEIGHTS_FILE, scratch / WEIGHTS_FILE)
-        seal(scratch, imported_fields(identity, base_model))
+        seal(scratch, fields)
     return Artifact.open(target)
 
 
@@ -190,7 +193,12 @@ def imported_fields(identity: Identity, base_model: BaseModelPin) -> dict[str, A
     Args:
         identity: of the adapter.
         base_model: that it is for.
+
+    Raises:
+        InvalidInputError: a task, or timestamps, that the base model's family has not.
     """
+    asked = [identity.task, *(["timestamp tokens"] if identity.timestamps else [])]
+    refuse_lacking(family_of_architecture(base_model.architecture), asked)
     return {
         "name": identity.name,
         "version": identity.version,

@@ -1,9 +1,9 @@
-"""The frozen base model that adapters are composed with: a Whisper, or where it is asked for a Parakeet CTC.
+"""The frozen base model that adapters are composed with: a Whisper or a Parakeet CTC.
 
     base = load_base_model()                                        # the embedded one
     base = load_base_model("openai/whisper-small", revision="973a…")  # from the Hub, fetched before
     base = load_base_model("./my-whisper")                          # a folder saved by transformers
-    base = load_base_model("./my-parakeet", families=(PARAKEET,))   # of another family
+    base = load_base_model("./my-parakeet")                         # the same, of another family
 
 Nothing here reaches the network (`adapter_hub.base_model.fetching.fetch_base_model` does). What was loaded is
 identified by its digest (see `adapter_hub.base_model.digest`), which adapters pin.
@@ -11,7 +11,7 @@ identified by its digest (see `adapter_hub.base_model.digest`), which adapters p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +42,8 @@ from adapter_hub.paths import cache_folder
 from adapter_hub.speech.features import chunk_seconds
 
 ASSEMBLERS = {WHISPER: assemble, PARAKEET: assemble_parakeet}
+# repeats are dropped before tokens are text: what is there twice was said twice
+AS_TEXT: Mapping[str, Mapping[str, Any]] = {WHISPER: {}, PARAKEET: {"group_tokens": False}}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -113,14 +115,24 @@ class BaseModel:
         return dtype
 
     @property
+    def family(self) -> str:
+        """The key of its family, of `adapter_hub.base_model.families`."""
+        return str(self.model.config.model_type)
+
+    @property
     def chunk_seconds(self) -> float:
-        """The longest audio that the model takes at once, in seconds: 30 for Whisper (arXiv:2212.04356)."""
+        """The longest audio that is given to the model at once, in seconds."""
         return chunk_seconds(self.processor.feature_extractor)
 
     @property
     def multilingual(self) -> bool:
-        """False for the English-only models, which have no language tokens."""
+        """False for Whisper's English-only models, which have no language tokens."""
         return bool(getattr(self.model.generation_config, "is_multilingual", True))
+
+    @property
+    def needs_language(self) -> bool:
+        """Whether decoding is told the language: a Whisper's prompt holds its token, a Parakeet has none."""
+        return "decode_language" not in FAMILIES[self.family].lacks
 
     @cached_property
     def decode_languages(self) -> tuple[str, ...]:
@@ -163,8 +175,25 @@ class BaseModel:
             digest=self.digest,
         )
 
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, special ones left out.
+
+        Args:
+            tokens: ids; of a CTC model without blanks, and without what was there for several frames.
+        """
+        options = AS_TEXT[self.family]
+        return str(self.processor.tokenizer.decode(list(tokens), skip_special_tokens=True, **options))
+
+    def takes(self, language: str) -> bool:
+        """Tell whether it can be told that speech is in a language, or needs not be told.
+
+        Args:
+            language: Whisper's code, like `da`.
+        """
+        return not self.needs_language or language in self.decode_languages
+
     def check_languages(self, languages: Sequence[str]) -> None:
-        """Refuse decode languages that the base model has no token for.
+        """Refuse decode languages that the base model has no token for, if it needs one.
 
         Args:
             languages: Whisper's codes, like `da`.
@@ -172,6 +201,8 @@ class BaseModel:
         Raises:
             InvalidInputError: with the languages that it has.
         """
+        if not self.needs_language:
+            return
         known = self.decode_languages
         if unknown := sorted(set(languages) - set(known)):
             raise InvalidInputError(
@@ -187,7 +218,7 @@ def load_base_model(
     device: str | None = None,
     dtype: str | None = None,
     cache: Path | None = None,
-    families: Sequence[str] = (WHISPER,),
+    families: Sequence[str] = tuple(FAMILIES),
 ) -> BaseModel:
     """Load a base model, frozen and in eval mode.
 
@@ -224,7 +255,7 @@ def load_pinned_base_model(
     device: str | None = None,
     dtype: str | None = None,
     cache: Path | None = None,
-    families: Sequence[str] = (WHISPER,),
+    families: Sequence[str] = tuple(FAMILIES),
 ) -> BaseModel:
     """Load the base model that an adapter was made for, from whichever copy here has its digest.
 

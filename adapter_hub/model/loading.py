@@ -16,6 +16,7 @@ from torch import Tensor
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.peft import WEIGHTS_FILE
 from adapter_hub.artifact.weights import lora_section
+from adapter_hub.base_model.families import FAMILIES
 from adapter_hub.errors import IntegrityError
 from adapter_hub.formats.manifest import LoraSection, Manifest
 from adapter_hub.model.base_model import BaseModel
@@ -101,10 +102,11 @@ def _moved(base: BaseModel, buffer: Tensor, name: str) -> Tensor:
 
 
 def _base_model_differences(base: BaseModel, manifest: Manifest) -> list[str]:
-    """Return one line if the adapter was made for another base model."""
+    """Return one line if the adapter was made for another base model, or does what this one cannot."""
     pin = manifest.base_model
     if pin.digest == base.digest:
-        return []
+        lacks = FAMILIES[base.family].lacks
+        return [f"made for {lacks[manifest.task]}, which {base.id} has not"] if manifest.task in lacks else []
     return [
         f"made for base model {pin.id} ({_short(pin.digest)}), "
         f"but {base.id} ({_short(base.digest)}) is loaded"

@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio
 
+LONGEST = 30  # seconds, where the encoder itself has no limit
+
 
 def chunk_seconds(extractor: Any) -> float:
-    """Return the length in seconds of the window that the base model encodes at once."""
-    return float(extractor.n_samples / extractor.sampling_rate)
+    """Return the longest audio in seconds that the base model is given at once.
+
+    A Whisper encodes 30 s, shorter audio padded (arXiv:2212.04356). A Parakeet encodes any length, in memory
+    that grows with its square, and was trained on at most about as much.
+
+    Args:
+        extractor: the base model's feature extractor.
+    """
+    return float(getattr(extractor, "n_samples", LONGEST * SAMPLE_RATE) / extractor.sampling_rate)
 
 
 def log_mel(extractor: Any, clips: Sequence[Audio]) -> NDArray[np.float32]:

@@ -85,7 +85,7 @@ def find_candidates(
     found: dict[str, list[_Offer]] = {}
     for offer in offers:
         for language in dict.fromkeys(primary_subtag(tag) for tag in offer.block.languages):
-            if language in base.decode_languages:
+            if base.takes(language):
                 found.setdefault(language, []).append(offer)
     return {language: _chain(language, _ranked(those)) for language, those in found.items()}
 

@@ -15,6 +15,7 @@ import torch
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.decoding.probe import check_probe
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.exchange import Places, pull
@@ -57,7 +58,8 @@ def load(  # noqa: PLR0913 - the options of the public face
     Args:
         ref: `namespace/name` with or without version, an artifact's folder, `auto`, `base-model`, or several
             adapters with weights, like `mini/pl*0.5+mini/it*0.5`, whose updates are summed.
-        language: BCP 47 tag to transcribe; by default the adapter's, or identified by the base model.
+        language: BCP 47 tag to transcribe; by default the adapter's, or identified by the base model, or
+            `und` where that is a Parakeet, which need not be told.
         decode_language: Whisper's language to use, where it has no token for `language`.
         base_model: id or folder; by default the one that the adapter names, or the embedded one.
         device: torch's name; None takes a GPU if there is one.
@@ -86,12 +88,13 @@ def load(  # noqa: PLR0913 - the options of the public face
                 "auto identifies the language itself; name an adapter, or leave `language` out"
             )
         base, router = _router(places, base_model, adapters, fallback)
+        _check_family(base, languages=languages)
         return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.warn)
     if ref == BASE_MODEL:
         base = load_base_model(
             base_model or EMBEDDED_ID, device=places.device, dtype=places.dtype, cache=places.cache_folder
         )
-        if language is None and decode_language is None:
+        if language is None and decode_language is None and base.needs_language:
             listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
             return Transcriber(base, listener, places.warn)
         route = FixedRoute(base, None, language, decode_language)
@@ -102,6 +105,7 @@ def load(  # noqa: PLR0913 - the options of the public face
         artifact = pull(ref, places, allow_quarantined=allow_quarantined)
         base = _base_model_of(artifact, base_model, places)
         route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
+    _check_family(base, languages=languages, decode_language=decode_language)
     if languages:
         raise InvalidInputError(f"{ref}: its language is known; the languages to choose among are for auto")
     _check_language(route)
@@ -128,8 +132,8 @@ def load_model(
         cache: as in `load`.
 
     Returns:
-        `WhisperForConditionalGeneration`, in eval mode and for batches of any size, and its
-        `WhisperProcessor`. Its weights are the base model's; the adapter is added to the output of each
+        `WhisperForConditionalGeneration` or `ParakeetForCTC`, in eval mode and for batches of any size, and
+        its processor. Its weights are the base model's; the adapter is added to the output of each
         adapted linear, as PEFT does without merging.
 
     Raises:
@@ -210,6 +214,11 @@ def _router(
 
 def _no_adapter(ref: AdapterRef | str) -> ResidentAdapter:
     raise NotFoundError(f"{ref}: the base model alone has no adapters")
+
+
+def _check_family(base: BaseModel, **asked: object) -> None:
+    """Refuse arguments that the base model's family has no use for."""
+    refuse_lacking(base.family, [name for name, value in asked.items() if value])
 
 
 def _check_language(route: FixedRoute) -> None:

@@ -16,7 +16,7 @@ COMPRESSION_RATIO = 2.4
 class OptionWords(TypedDict, total=False):
     """The keyword arguments of `Transcriber.transcribe`; their meanings are in `TranscriptionOptions`."""
 
-    beams: int
+    beams: int | None
     timestamps: bool | Literal["trained"]
     words: bool
     task: Task | None
@@ -40,7 +40,9 @@ class TranscriptionOptions:
     Each field carries its meaning, which is also the help of the command line's option of that name.
     """
 
-    beams: int = _option(DecodingOptions.beams, "Beam width; 1 is greedy search.", at_least=1)
+    beams: int | None = _option(
+        None, "Beam width; 1 is greedy search. Default: 5 for a Whisper, greedy for a Parakeet.", at_least=1
+    )
     temperatures: tuple[float, ...] = _option(
         DecodingOptions.temperatures,
         "Sampling temperatures, tried in order while a text repeats itself or is improbable, like 0,0.2,0.4.",
@@ -74,7 +76,7 @@ class TranscriptionOptions:
         """
         several = len(self.temperatures) > 1
         return DecodingOptions(
-            beams=self.beams,
+            beams=DecodingOptions.beams if self.beams is None else self.beams,
             timestamps=timestamps,
             task=task,
             temperatures=self.temperatures,
@@ -82,6 +84,17 @@ class TranscriptionOptions:
             log_probability=LOG_PROBABILITY if several else None,
             no_speech=self.no_speech if several else None,
         )
+
+    def asked(self) -> tuple[str, ...]:
+        """Return the words for what is asked for that a base model's family may lack."""
+        words = {
+            "beams": self.beams is not None and self.beams > 1,
+            "no_speech": self.no_speech not in (None, NO_SPEECH),
+            "previous_text": self.previous_text,
+            "temperatures": self.temperatures != DecodingOptions.temperatures,
+            "translate": self.task == "translate",
+        }
+        return tuple(word for word, asked in words.items() if asked)
 
     def check(self) -> None:
         """Refuse options that no recording can be transcribed with.

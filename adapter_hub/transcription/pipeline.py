@@ -13,7 +13,6 @@ come out in order.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -21,10 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adapter_hub.decoding.alignment import align, alignment_heads
-from adapter_hub.decoding.decode import decode, prompt_tokens
-from adapter_hub.decoding.language import encode, language_probabilities
-from adapter_hub.decoding.options import Task
+from adapter_hub.base_model.families import FAMILIES
 from adapter_hub.errors import OutOfMemoryError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.cuda_graphs import empty_cache
@@ -33,14 +29,12 @@ from adapter_hub.model.memory import FEWER_BEAMS, SMALLER_BATCHES, memory_guard
 from adapter_hub.model.session import Session
 from adapter_hub.model.session_pool import SessionPool
 from adapter_hub.reporting import Tell
-from adapter_hub.speech.audio import SAMPLE_RATE, Audio
-from adapter_hub.speech.features import log_mel
-from adapter_hub.speech.phrases import Phrase, Samples
+from adapter_hub.speech.phrases import Phrase
 from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.recordings import Reader
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
-from adapter_hub.transcription.stitching import resume_at, segments_of, text_tokens, with_words
 from adapter_hub.transcription.transcript import Segment
+from adapter_hub.transcription.window_decoding import DECODERS, Identified, WindowDecoder, overflow
 from adapter_hub.transcription.windows import Recording, RoutedPhrase, Window
 
 READ_AHEAD = 32  # batches that are read ahead and sorted by length together
@@ -81,12 +75,14 @@ class Pipeline:
     tell: Tell
     low_latency: bool = False
     base: BaseModel = field(init=False)
+    _decoder: WindowDecoder = field(init=False)
     _session: Session = field(init=False)
     _size: int = field(init=False)
     _remaining: list[Window] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.base, self._size = self.session_pool.base, self.options.batch_size
+        self._decoder = DECODERS[self.base.family](self.base, self.options)
 
     def run(self, recordings: Iterable[Recording]) -> Iterator[BatchResult]:
         """Transcribe recordings; yields a result after every batch.
@@ -98,11 +94,8 @@ class Pipeline:
             OutOfMemoryError: a single window is too much.
             InvalidInputError: a language that cannot be decoded, or is not known.
         """
-        if self.options.words and not alignment_heads(self.base)[1]:
-            self.tell(
-                f"{self.base.id} names no alignment heads: word times come from all heads of the later half "
-                "of its layers, and are less exact"
-            )
+        for line in self._decoder.warnings():
+            self.tell(line)
         self._session = self.session_pool.acquire()
         with suppress(GeneratorExit):  # the caller does not want the rest
             yield from self._run(Reader(self._known(recordings), self._size, self.options.previous_text))
@@ -155,12 +148,10 @@ class Pipeline:
     def _routed(self, phrases: Sequence[tuple[Recording, Phrase]]) -> list[RoutedPhrase]:
         """Give every phrase its route; those whose language is not known are identified together."""
         unknown = [i for i, (recording, _) in enumerate(phrases) if self.router.identifies(recording.tag)]
-        features, encoder_output, languages = Tensor(), Tensor(), Tensor()
+        found = Identified(Tensor(), Tensor(), Tensor())
         if unknown:
             with self._memory(len(unknown)):
-                features = self._features([phrases[i][1].samples for i in unknown])
-                encoder_output = encode(self.base, features)
-                languages = language_probabilities(self.base, encoder_output=encoder_output)
+                found = self._decoder.identify([phrases[i][1].samples for i in unknown])
         routed = []
         latest = {id(recording): recording.before for recording, _ in phrases}
         for i, (recording, phrase) in enumerate(phrases):
@@ -170,30 +161,27 @@ class Pipeline:
                 routed.append(RoutedPhrase(phrase, route))
             else:
                 row = unknown.index(i)
-                if not torch.isfinite(languages[row]).all():
-                    recording.fail(self._overflow(self.base.id))
-                    languages[row] = 0.0
-                values = dict(zip(self.base.decode_languages, languages[row].tolist(), strict=True))
+                probabilities = found.probabilities[row]
+                if not torch.isfinite(probabilities).all():
+                    recording.fail(overflow(self.base, self.base.id))
+                    probabilities[:] = 0.0
+                values = dict(zip(self.base.decode_languages, probabilities.tolist(), strict=True))
                 route = self.router.route(recording.tag, values, before)
-                ours = None if adapts_encoder(route.adapter) else encoder_output[row]
-                routed.append(RoutedPhrase(phrase, route, features[row], ours))
+                ours = None if adapts_encoder(route.adapter) else found.encoder_output[row]
+                routed.append(RoutedPhrase(phrase, route, found.features[row], ours))
             latest[id(recording)] = route
         return routed
-
-    def _features(self, samples: Sequence[Samples]) -> Tensor:
-        recordings = [Audio(item, SAMPLE_RATE, "") for item in samples]
-        return torch.from_numpy(log_mel(self.base.processor.feature_extractor, recordings))
 
     def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
         """Decode windows; where memory runs out, in smaller batches from now on."""
         result: list[tuple[Recording, Segment]] = []
         waiting = list(batch)
         while waiting:
-            kind = self._kind(waiting[0])
-            some = [window for window in waiting if self._kind(window) == kind][: self._size]
+            kind = self._decoder.kind(waiting[0])
+            some = [window for window in waiting if self._decoder.kind(window) == kind][: self._size]
             try:
                 with self._memory(len(some)):
-                    result += self._decode(some, *kind)
+                    result += self._decode(some)
                 waiting = [window for window in waiting if window not in some] + self._remaining
                 self._remaining = []
                 continue
@@ -210,117 +198,26 @@ class Pipeline:
                 empty_cache()
         return result
 
-    def _kind(self, window: Window) -> tuple[bool, Task]:
-        """Return whether a window is decoded with timestamps, and its task: a batch has one of each."""
-        return self._with_timestamps(window), self.options.task or window.route.task
-
-    def _decode(
-        self, windows: Sequence[Window], timestamps: bool, task: Task
-    ) -> list[tuple[Recording, Segment]]:
+    def _decode(self, windows: Sequence[Window]) -> list[tuple[Recording, Segment]]:
         """Decode windows together; the rest of one whose last segment is cut off goes to `_remaining`."""
-        options = self.options.decoding(timestamps=timestamps, task=task)
-        known = any(phrase.encoder_output is not None for window in windows for phrase in window.phrases[:1])
-        # where nothing is encoded yet, `decode` sets the adapters once for encoder and decoder
-        encoder_output = self._encoder_output(windows) if known or self.options.words else None
-        previous = [window.recording.previous_to(window) for window in windows]
-        decoded = decode(
-            self._session,
-            self._features_of(windows) if encoder_output is None else encoder_output,
-            rows=[window.route.adapter for window in windows],
-            languages=[window.route.decode_language for window in windows],
-            options=options,
-            previous=previous if self.options.previous_text else None,
-            encoder_output=encoder_output,
-        )
-        for window, text in zip(windows, decoded, strict=True):
-            if text.overflowed:
-                window.recording.fail(self._overflow(window.route.name, window.start))
-        found = [
-            [] if text.overflowed else segments_of(window, text, options.timestamps, self.options)
-            for window, text in zip(windows, decoded, strict=True)
-        ]
-        if encoder_output is not None and self.options.words:
-            found = self._with_words(windows, encoder_output, found)
         result: list[tuple[Recording, Segment]] = []
-        for window, text, segments in zip(windows, decoded, found, strict=True):
-            window.segments += segments
-            window.tokens += text.tokens if segments else ()
-            if segments:
-                window.recording.remember(window, text_tokens(self.base, text.tokens), text.temperature)
-            stamped = options.timestamps and not text.overflowed
-            resume = resume_at(self.base, text.tokens, window.seconds) if stamped else None
-            if resume is not None:
-                self._remaining.append(window.after(resume))
+        for window, found in zip(windows, self._decoder.decode(self._session, windows), strict=True):
+            if found.error is not None:
+                window.recording.fail(found.error)
+            window.segments += found.segments
+            if found.segments:
+                window.tokens += found.tokens
+                window.recording.remember(window, found.text_tokens, found.temperature)
+            if found.resume is not None:
+                self._remaining.append(window.after(found.resume))
                 continue
             result += [(window.recording, item) for item in window.recording.add_decoded(window)]
         return result
 
-    def _with_words(
-        self, windows: Sequence[Window], encoder_output: Tensor, found: Sequence[list[Segment]]
-    ) -> list[list[Segment]]:
-        """Return the segments of every window with the times of their words."""
-        texts = [
-            text_tokens(self.base, [token for segment in segments for token in segment.tokens])
-            for segments in found
-        ]
-        plain = self.options.decoding()
-        times = align(
-            self._session,
-            encoder_output,
-            rows=[window.route.adapter for window in windows],
-            prompts=[prompt_tokens(self.base, window.route.decode_language, plain) for window in windows],
-            tokens=texts,
-            seconds=[window.seconds for window in windows],
-        )
-        for window, row in zip(windows, times, strict=True):
-            if any(math.isnan(start) for start, _ in row):
-                window.recording.fail(self._overflow(window.route.name, window.start))
-        rows = zip(windows, found, times, strict=True)
-        return [
-            segments if window.recording.error else with_words(self.base, window, segments, row)
-            for window, segments, row in rows
-        ]
-
-    def _overflow(self, name: str, start: float = 0.0) -> str:
-        """Return the error of an adapter or base model whose scores overflow its dtype."""
-        kind = str(self.base.dtype).removeprefix("torch.")
-        more = "use another adapter" if kind == "float32" else "use --dtype float32, or another adapter"
-        return f"{name} overflows in {kind} at {start:.1f} s: its scores are not finite; {more}"
-
-    def _encoder_output(self, windows: Sequence[Window]) -> Tensor:
-        """Return the encoder's output for every window, `[windows, time, width]`, with their adapters."""
-        known = [window.phrases[0].encoder_output if len(window.phrases) == 1 else None for window in windows]
-        new = [i for i, rows in enumerate(known) if rows is None]
-        if new:
-            self._session.set_adapters([windows[i].route.adapter for i in new])
-            features = self._features_of([windows[i] for i in new])
-            with torch.inference_mode():
-                encoder = self._session.model.get_encoder()
-                made = encoder(features.to(self.base.device, self.base.dtype)).last_hidden_state
-            if len(new) == len(windows):
-                return made
-            for place, i in enumerate(new):
-                known[i] = made[place]
-        return torch.stack([rows for rows in known if rows is not None])
-
-    def _features_of(self, windows: Sequence[Window]) -> Tensor:
-        known = [window.phrases[0].features if len(window.phrases) == 1 else None for window in windows]
-        new = [i for i, rows in enumerate(known) if rows is None]
-        if new:
-            made = self._features([windows[i].samples for i in new])
-            for place, i in enumerate(new):
-                known[i] = made[place]
-        return torch.stack([rows for rows in known if rows is not None])
-
     def _memory(self, windows: int) -> AbstractContextManager[None]:
-        beams = f"{windows} windows with {self.options.beams} beams on {self.base.device}"
+        count = self.options.beams or FAMILIES[self.base.family].beams
+        beams = f"{windows} windows with {count} beams on {self.base.device}"
         return memory_guard(beams, FEWER_BEAMS if windows == 1 else SMALLER_BATCHES)
-
-    def _with_timestamps(self, window: Window) -> bool:
-        if self.options.timestamps != "trained":
-            return self.options.timestamps
-        adapter = window.route.adapter
-        return adapter is None or (adapter.manifest is not None and adapter.manifest.timestamps)
 
 
 def _batch_result(

@@ -22,6 +22,7 @@ from adapter_hub.speech.languages import primary_subtag
 
 # the probability of each language, by Whisper's code for it
 Probabilities = Mapping[str, float]
+UNDETERMINED = "und"  # BCP 47, where nobody says the language and the base model need not be told
 THRESHOLD = 0.5  # below it the base model is as likely wrong as right about the language
 
 
@@ -77,7 +78,7 @@ def decode_language_of(base: BaseModel, adapter: ResidentAdapter | None, tag: st
     for language in languages:
         if tag in (language.tag, language.decode_language):
             return language.decode_language
-    if primary_subtag(tag) in base.decode_languages:
+    if base.takes(primary_subtag(tag)):
         return primary_subtag(tag)
     ours = f"; {adapter.name} is for {', '.join(item.tag for item in languages)}" if adapter else ""
     raise InvalidInputError(
@@ -94,7 +95,7 @@ class FixedRoute:
         base: the base model.
         adapter: None is the base model alone.
         language: BCP 47 tag of the speech; None is the adapter's only one, or else identified, among those
-            that the adapter is for.
+            that the adapter is for, or `und` where the base model need not be told.
         decode_language: Whisper's token to use instead of the one for `language`.
         languages: that the adapter is for, where no manifest says so.
     """
@@ -143,7 +144,9 @@ class FixedRoute:
 
     def _language(self) -> str | None:
         spoken = self._spoken()
-        return self.language or (spoken[0].tag if len(spoken) == 1 else None)
+        if self.language is None and len(spoken) == 1:
+            return spoken[0].tag
+        return self.language or (None if self.base.needs_language else UNDETERMINED)
 
     def _spoken(self) -> Sequence[Language]:
         """Return the languages that the adapter is for; none for the base model alone."""

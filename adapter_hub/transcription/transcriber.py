@@ -22,6 +22,7 @@ from typing import Unpack
 
 import numpy as np
 
+from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.model.base_model import BaseModel
@@ -120,8 +121,7 @@ class Transcriber:
         Raises:
             InvalidInputError: as `transcribe`, when the first transcript is asked for.
         """
-        chosen = TranscriptionOptions(**options)
-        chosen.check()
+        chosen = self._chosen(options)
         inputs = _inputs(audio, languages)
         recordings = self._opened(inputs, chosen)
         waiting: dict[int, Transcript] = {}
@@ -148,8 +148,7 @@ class Transcriber:
         Raises:
             InvalidInputError: the recording cannot be read, or not to its end; or as `transcribe`.
         """
-        chosen = TranscriptionOptions(**options)
-        chosen.check()
+        chosen = self._chosen(options)
         recordings = self._opened([(audio, language)], chosen)
         pipeline = Pipeline(self._session_pool, self.router, chosen, self.tell, low_latency=True)
         for result in pipeline.run(recordings):
@@ -158,6 +157,13 @@ class Transcriber:
             for recording in result.finished:
                 if recording.error is not None:
                     raise InvalidInputError(recording.error)
+
+    def _chosen(self, options: OptionWords) -> TranscriptionOptions:
+        """Return the options, after refusing what cannot be, and what the base model's family lacks."""
+        chosen = TranscriptionOptions(**options)
+        chosen.check()
+        refuse_lacking(self.base.family, chosen.asked())
+        return chosen
 
     def _opened(
         self, inputs: Iterable[tuple[AudioInput, str | None]], options: TranscriptionOptions

@@ -29,7 +29,7 @@ from adapter_hub.errors import ConflictError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
 from adapter_hub.formats.manifest import MAXIMUM_RANK, AverageSection, BaseModelPin, LoraModule, Parent
 from adapter_hub.formats.reference import AdapterRef
-from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.base_model import BaseModel, PositionwiseLinear
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.reporting import Progress
 from adapter_hub.trainers.averaging.factors import (
@@ -156,7 +156,7 @@ def average(
     artifacts = [component.artifact for component in components]
     try:
         with folder_in_the_making(out) as folder:
-            write_lora(folder, update, options.dtype, artifacts[0].manifest.base_model)
+            write_lora(folder, update, options.dtype, base, artifacts[0].manifest.base_model)
             write_ancestors(folder, artifacts)
             fields = _fields(components, ref, options, update)
             seal(folder, fields | {"probe": measure_probe(base, folder)})
@@ -224,7 +224,7 @@ def _combine(
             return CombinedModule(path, _loadable(path, whole), 0.0, norm)
         factors, error = truncate(whole, rank=options.rank, energy=options.energy)
         return CombinedModule(path, _loadable(path, factors), error, norm)
-    weight = base.model.get_submodule(path).weight.float().cpu()
+    weight = base.linears[path].weight.float().cpu()
     dense = [factors.dense() for factors in updates]
     dense += [torch.zeros_like(weight)] * (components - len(dense))
     shares = torch.tensor([*weights, *[1.0] * (components - len(weights))])
@@ -252,20 +252,26 @@ def _loadable(path: str, factors: Factors) -> Factors:
     return factors
 
 
-def write_lora(folder: Path, update: CombinedUpdate, dtype: DType, pin: BaseModelPin) -> None:
+def write_lora(
+    folder: Path, update: CombinedUpdate, dtype: DType, base: BaseModel, pin: BaseModelPin
+) -> None:
     """Write an update as PEFT's two files; the scaling is 1, B holds all of it.
 
     Args:
         folder: where to.
         update: of every linear.
         dtype: of the tensors.
-        pin: of the base model, whose id the config names.
+        base: the base model: of its convolutions PEFT's tensors have one more dimension.
+        pin: of it, whose id the config names.
     """
     tensors, modules = {}, []
     for module in update.modules:
         key = f"{PREFIX}{module.path}.lora_{{}}.weight"
-        tensors[key.format("A")] = module.factors.a.to(getattr(torch, dtype)).contiguous()
-        tensors[key.format("B")] = module.factors.b.to(getattr(torch, dtype)).contiguous()
+        last = (1,) if isinstance(base.linears[module.path], PositionwiseLinear) else ()
+        for name, factor in (("A", module.factors.a), ("B", module.factors.b)):
+            tensors[key.format(name)] = (
+                factor.to(getattr(torch, dtype)).reshape(*factor.shape, *last).contiguous()
+            )
         modules.append(LoraModule(path=module.path, rank=module.factors.rank, scaling=1.0))
     odd = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if odd:

@@ -85,7 +85,7 @@ def extract(
     full = probe_logits(load_base_model(folder.resolve(), device=base.device.type))
     update, left_out = _changes(base, folder, rank, energy, progress)
     with folder_in_the_making(out) as scratch:
-        write_lora(scratch, update, "float32", base.pin)
+        write_lora(scratch, update, "float32", base, base.pin)
         probe = measure_probe(base, scratch)
         seal(scratch, imported_fields(identity, base.pin) | {"probe": probe})
         away = torch.tensor(probe.adapter_logits) - full

@@ -39,6 +39,7 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     limits = field.metadata
     kinds: dict[str, dict[str, Any]] = {
         "int": {"type": click.IntRange(limits["at_least"]), "metavar": "N"},
+        "int | None": {"type": click.IntRange(limits["at_least"]), "metavar": "N"},
         "float | None": {"type": Number(limits["above"], min_open=True), "metavar": "SECONDS"},
         "tuple[float, ...]": {"type": NumberList(), "metavar": "LIST"},
         "Task | None": {"type": click.Choice(get_args(Task))},
