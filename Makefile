@@ -63,5 +63,5 @@ $(INSTALLED): pyproject.toml constraints.txt build_hooks.py
 	    || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv (the first time downloads torch)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,demo,dev,plots,vad]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,demo,dev,media,plots,vad]'
 	@touch $@

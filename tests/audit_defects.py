@@ -6,6 +6,7 @@ Each function damages a sound home and returns the reference to ask the audit ab
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.safetensors_file import weights_digest
 from adapter_hub.audit import audit
 from adapter_hub.base_model.digest import base_model_digest
+from adapter_hub.base_model.settings import read_settings
+from adapter_hub.base_model.tensors import whisper_shapes
 from adapter_hub.exchange import Places, attach, publish, retire
 from adapter_hub.formats.canonical import digest_of
 from adapter_hub.formats.claims import Finding
@@ -63,13 +66,25 @@ class Home:
         self.registry.path.write_text(text, encoding="utf-8")
 
 
+def make_small_model(folder: Path) -> Path:
+    """Write a Whisper of four dimensions, whole, without torch."""
+    folder.mkdir(parents=True)
+    sizes = {"d_model": 4, "vocab_size": 8, "max_target_positions": 2}
+    sizes |= {
+        f"{side}_{what}": 1 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")
+    }
+    ids = dict.fromkeys(("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id"), 1)
+    config = {"model_type": "whisper", **sizes, **ids, "encoder_ffn_dim": 4, "decoder_ffn_dim": 4}
+    for name, values in (("config.json", config), ("generation_config.json", {}), ("tokenizer.json", {})):
+        (folder / name).write_text(json.dumps(values), encoding="utf-8")
+    shapes = whisper_shapes(read_settings(folder).config)
+    tensors = {name: (shape, [0.5] * math.prod(shape)) for name, shape in shapes.items()}
+    write_safetensors(folder / "model.safetensors", tensors)
+    return folder
+
+
 def make_home(folder: Path) -> Home:
-    base_model = folder / "base_model"
-    write_safetensors(
-        base_model / "model.safetensors", {f"{path}.weight": ((4, 4), [0.5] * 16) for path in MODULES}
-    )
-    for name in ("config.json", "generation_config.json", "tokenizer.json"):
-        (base_model / name).write_text('{"model_type": "whisper"}', encoding="utf-8")
+    base_model = make_small_model(folder / "base_model")
     pin = {
         "id": "test/tiny",
         "architecture": "WhisperForConditionalGeneration",

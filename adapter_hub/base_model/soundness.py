@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.base_model.settings import CONFIG_IDS, BaseModelSettings
+from adapter_hub.base_model.tensors import MOST_LAYERS
 from adapter_hub.errors import InvalidInputError, few
 from adapter_hub.escaping import shown
 
 # of config.json: several times those of the largest Whisper
 MOST = {
     "d_model": 16_384,
-    "encoder_layers": 256,
-    "decoder_layers": 256,
+    "encoder_layers": MOST_LAYERS,
+    "decoder_layers": MOST_LAYERS,
     "encoder_attention_heads": 1_024,
     "decoder_attention_heads": 1_024,
     "encoder_ffn_dim": 131_072,

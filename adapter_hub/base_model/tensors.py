@@ -23,6 +23,7 @@ MARKS = frozenset({"model.encoder.version", "model.decoder.version"})
 ATTENTION = ("k_proj.weight", "q_proj.weight", "v_proj.weight", "out_proj.weight")
 ATTENTION_BIASES = ("q_proj.bias", "v_proj.bias", "out_proj.bias")  # keys have none
 LANDMARK = "model.encoder.conv1.weight"  # by which a prefix is recognised
+MOST_LAYERS = 256  # several times those of the largest Whisper
 SHOWN = 3  # tensors named of each kind
 
 
@@ -64,6 +65,9 @@ def tensor_problems(found: Shapes, config: Mapping[str, Any]) -> list[str]:
         found: the tensors of its files, with or without the `model.` that all names begin with.
         config: effective values of config.json.
     """
+    for name in ("encoder_layers", "decoder_layers"):
+        if config[name] > MOST_LAYERS:
+            return [f"{name} {config[name]}, expected 1 to {MOST_LAYERS}"]
     expected = whisper_shapes(config)
     if LANDMARK.removeprefix("model.") in found:  # saved without the head
         found = {name if name == TIED else f"model.{name}": shape for name, shape in found.items()}

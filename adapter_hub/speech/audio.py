@@ -4,30 +4,26 @@
     audio.samples, audio.seconds, audio.sha256
     for samples in audio_blocks(Path("three_hours.flac")):      # memory of one block
 
-WAV, FLAC, MP3, OGG and the other formats of libsndfile, at any sample rate and number of channels, without
-ffmpeg. `read_audio` reads the file once: the bytes that are hashed are the bytes that are decoded.
+WAV, FLAC, MP3, OGG and the other formats of libsndfile, at any sample rate and number of channels; with the
+extra `media` M4A, WebM and all else that ffmpeg reads. `read_audio` reads the file once: the bytes that are
+hashed are the bytes that are decoded.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import ArrayLike, NDArray
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.escaping import shown
-from adapter_hub.files.reading import open_regular, read_bounded
+from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.canonical import sha256_hex
-from adapter_hub.speech.limits import FILE_BYTES, check_duration, check_header
+from adapter_hub.speech.decoders import Decoder, open_decoder
+from adapter_hub.speech.limits import FILE_BYTES, check_duration
 
 SAMPLE_RATE = 16_000  # samples per second
 MINIMUM_SECONDS = 0.1  # shorter audio holds no word, and Whisper would invent one
@@ -35,9 +31,10 @@ ROUNDING = 0.1  # seconds beyond a limit that are still decoded, so that an erro
 BLOCK_SECONDS = 10
 LARGE = 2**24  # bytes; the header of a larger file is checked before the rest is read
 BLOCK_VALUES = 2**23  # samples of all channels in a block, at most: 32 MB
-UNKNOWN_SIZE = 0x7FFF_F000  # programs that write to a pipe put this size or more into a header
-DECLARED = re.compile(r":\s*(\d+) \(should be (\d+)\)")  # what libsndfile says of a header and the file
-EXTENSIONS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf"})
+SNDFILE = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
+MEDIA = {".m4a", ".mp4", ".m4b", ".aac", ".webm", ".weba", ".mka", ".mkv", ".mov", ".3gp", ".ac3", ".amr",
+         ".wma", ".mp2", ".avi"}  # fmt: skip
+EXTENSIONS = frozenset(SNDFILE | MEDIA)  # of the files in a folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +73,8 @@ def read_audio(path: Path, *, longest: float | None = None) -> Audio:
     """
     _check_file(path)
     if path.stat().st_size > LARGE:
-        with _opened(path) as file:
-            check_duration(str(path), _stated_seconds(file), longest)  # before it is read into memory
+        with open_decoder(path) as decoder:
+            check_duration(str(path), decoder.seconds or 0.0, longest)  # before it is read into memory
     return decode_audio(read_bounded(path, FILE_BYTES), path, longest=longest)
 
 
@@ -92,16 +89,17 @@ def decode_audio(data: bytes, path: Path, *, longest: float | None = None) -> Au
     Raises:
         InvalidInputError: as `read_audio`.
     """
-    with _opened(path, _Bytes(data)) as file:
-        limit = check_duration(str(path), _stated_seconds(file), longest)
+    with open_decoder(path, data) as decoder:
+        limit = check_duration(str(path), decoder.seconds or 0.0, longest)
         blocks: list[NDArray[np.float32]] = []
         place = 0
-        for block in _decoded(path, file):
+        for block in decoder.blocks(_block_size(decoder)):
             blocks.append(_mono(block, str(path), place))
             place += len(block)
-            check_duration(str(path), place / file.samplerate, limit)
+            check_duration(str(path), place / decoder.rate, limit)
+        _check_whole(path, decoder)
         samples = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
-        return audio_from_samples(samples, file.samplerate, where=str(path), sha256=sha256_hex(data))
+        return audio_from_samples(samples, decoder.rate, where=str(path), sha256=sha256_hex(data))
 
 
 def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) -> Audio:
@@ -118,27 +116,29 @@ def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) 
     """
     _check_file(path)
     check_duration(f"{path} from {offset:g} s", duration, None)
-    with _opened(path) as file:
-        rate = file.samplerate
-        start = min(round(offset * rate), file.frames)
-        try:
-            file.seek(start)
-            samples = file.read(round(duration * rate), dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, TypeError) as error:
-            raise _unreadable(path, error) from None
-        if len(samples) < min(round(duration * rate), file.frames - start):
+    with open_decoder(path) as decoder:
+        rate, wanted = decoder.rate, round(duration * decoder.rate)
+        blocks, held = [], 0
+        for block in decoder.blocks(_block_size(decoder), round(offset * rate)):
+            blocks.append(block[: wanted - held])
+            held += len(blocks[-1])
+            if held == wanted:
+                break
+        if held < wanted and decoder.flaw:
             raise InvalidInputError(
-                f"{path}: ends {len(samples) / rate:.1f} s after {offset:g} s; "
+                f"{path}: ends {held / rate:.1f} s after {offset:g} s; "
                 "the file is truncated or damaged, get it again"
             )
+        samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), dtype=np.float32)
         return audio_from_samples(samples, rate, where=f"{path} from {offset:g} s", sha256=sha256)
 
 
-def audio_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
+def audio_blocks(path: Path, flawed: Callable[[str], None] | None = None) -> Iterator[NDArray[np.float32]]:
     """Yield the samples of an audio file as `read_audio` returns them, a few seconds at a time.
 
     Args:
         path: the file, of any duration.
+        flawed: told at the end why the file is not whole; None raises that.
 
     Yields:
         `[n]` float32 at 16 kHz, about `BLOCK_SECONDS` each.
@@ -147,13 +147,17 @@ def audio_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
         NotFoundError, InvalidInputError: as `read_audio`, once the damaged part is reached.
     """
     _check_file(path)
-    with _opened(path) as file:
-        rate, place = file.samplerate, 0
+    with open_decoder(path) as decoder:
+        rate, place = decoder.rate, 0
         stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
-        for block in _decoded(path, file):
+        for block in decoder.blocks(_block_size(decoder)):
             mono = _mono(block, str(path), place)
             place += len(block)
             yield mono if stream is None else stream.resample_chunk(mono)
+        if decoder.flaw and flawed is not None and place:
+            flawed(decoder.flaw)
+        else:
+            _check_whole(path, decoder)
         if place == 0:
             raise _no_samples(str(path))
         if stream is not None:
@@ -194,14 +198,18 @@ def audio_from_samples(
 
 
 def audio_seconds(path: Path) -> float:
-    """Return the duration in seconds that a file's header states, without decoding it.
+    """Return the duration in seconds, as a file's header states or its frames count, without decoding it.
+
+    Only where neither is possible, all of it is decoded.
 
     Raises:
         NotFoundError, InvalidInputError: as `read_audio`, except for errors in the samples.
     """
     _check_file(path)
-    with _opened(path) as file:
-        return _stated_seconds(file)
+    with open_decoder(path) as decoder:
+        if decoder.seconds is None:
+            return sum(map(len, decoder.blocks(_block_size(decoder)))) / decoder.rate
+        return decoder.seconds
 
 
 def check_seconds(seconds: float, maximum: float, where: str) -> None:
@@ -249,62 +257,14 @@ def _check_file(path: Path) -> None:
         raise InvalidInputError(f"{path}: an empty file (0 bytes); expected audio")
 
 
-class _Bytes(io.BytesIO):
-    """Bytes as a file; seeking before their beginning raises nothing, since the caller is C code."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        try:
-            return super().seek(offset, whence)
-        except (ValueError, OverflowError):
-            return super().seek(0)  # as soundfile answers where seeking fails
+def _block_size(decoder: Decoder) -> int:
+    """Return how many frames are decoded at once."""
+    return min(BLOCK_SECONDS * decoder.rate, BLOCK_VALUES // decoder.channels)
 
 
-@contextmanager
-def _opened(path: Path, data: io.BytesIO | None = None) -> Iterator[Any]:
-    """Open an audio file, or its bytes, and check its header against its size and the limits.
-
-    It is opened by its descriptor: never a pipe or device, and its name need not be UTF-8.
-    """
-    source = open_regular(path) if data is None else data
-    with source:
-        try:
-            file = soundfile.SoundFile(source.fileno() if data is None else data, closefd=False)
-        except (soundfile.SoundFileError, TypeError) as error:
-            raise _unreadable(path, error) from None
-        with file:
-            for declared, found in DECLARED.findall(file.extra_info):
-                if int(found) < int(declared) < UNKNOWN_SIZE:
-                    raise InvalidInputError(
-                        f"{path}: {found} of the {declared} bytes that its header states are there; "
-                        "the file is truncated, get it again"
-                    )
-            check_header(str(path), file.samplerate, file.channels, file.frames)
-            yield file
-
-
-def _stated_seconds(file: Any) -> float:
-    return float(file.frames / file.samplerate)
-
-
-def _decoded(path: Path, file: Any) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks of samples, `[n, channels]` float32, until the end that the header states."""
-    size = min(BLOCK_SECONDS * file.samplerate, BLOCK_VALUES // file.channels)
-    done = 0
-    while True:
-        try:
-            block = file.read(size, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, TypeError):
-            block = np.zeros((0, 1), dtype=np.float32)  # treated as the end, which is checked below
-        if not len(block):
-            break
-        done += len(block)
-        yield block
-    if done < file.frames:
-        rate = file.samplerate
-        raise InvalidInputError(
-            f"{path}: ends after {done / rate:.1f} s of the {file.frames / rate:.1f} s that its header "
-            "states; the file is truncated or damaged, get it again"
-        )
+def _check_whole(path: Path, decoder: Decoder) -> None:
+    if decoder.flaw:
+        raise InvalidInputError(f"{path}: {decoder.flaw}")
 
 
 def _mono(samples: NDArray[np.floating], where: str, first: int = 0) -> NDArray[np.float32]:
@@ -322,11 +282,3 @@ def _mono(samples: NDArray[np.floating], where: str, first: int = 0) -> NDArray[
 
 def _no_samples(where: str) -> InvalidInputError:
     return InvalidInputError(f"{where}: it holds no samples; expected at least {MINIMUM_SECONDS} s of audio")
-
-
-def _unreadable(path: Path, error: Exception) -> InvalidInputError:
-    # libsndfile's reason, without the way in which it was given the file
-    reason = shown(" ".join(str(getattr(error, "error_string", error)).split()).rstrip("."))
-    return InvalidInputError(
-        f"{path}: cannot be read as audio ({reason}); expected WAV, FLAC, MP3 or OGG, convert other formats"
-    )

@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_computed_with_is_refused_before_it_is_built(
 ) -> None:
     name, key, value = UNUSABLE[message]
     folder = changed(sound, tmp_path / "bad", name, key, value)
-    with pytest.raises(AdapterHubError, match=re.escape(f"bad: not a usable Whisper model: {message}")):
+    with pytest.raises(AdapterHubError, match=f"bad: not .*: {re.escape(message)}"):
         load_base_model(folder, device="cpu", cache=tmp_path / "cache")
 
 
@@ -113,5 +113,8 @@ def test_weights_that_are_missing_are_not_drawn_at_random(sound: Path, tmp_path:
     weights = load_file(folder / "model.safetensors")
     del weights["model.decoder.layers.0.fc1.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(AdapterHubError, match=r"bad: no weights for model.decoder.layers.0.fc1.weight"):
+    with pytest.raises(
+        AdapterHubError,
+        match=r"bad: not the weights of its config.json: 1 missing: model.decoder.layers.0.fc1.weight",
+    ):
         load_base_model(folder, device="cpu", cache=tmp_path / "cache")
