@@ -94,7 +94,7 @@ def load(  # noqa: PLR0913 - the options of the public face
         base = load_base_model(
             base_model or EMBEDDED_ID, device=places.device, dtype=places.dtype, cache=places.cache_folder
         )
-        if language is None and decode_language is None and base.needs_language:
+        if language is None and decode_language is None and base.needs_language and base.multilingual:
             listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
             return Transcriber(base, listener, places.warn)
         route = FixedRoute(base, None, language, decode_language)

@@ -58,7 +58,7 @@ def open_recordings(
 def _phrases(
     recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None, whole: float
 ) -> Iterator[Phrase]:
-    blocks = _counted(recording, _blocks(item, recording.source))
+    blocks = _counted(recording, _blocks(item, recording))
     if detectors is None:
         yield from phrases(blocks, recording.chunk, usual, whole=whole)
     else:
@@ -73,9 +73,10 @@ def _counted(recording: Recording, blocks: Iterator[Samples]) -> Iterator[Sample
     check_seconds(recording.seconds, float("inf"), recording.source)
 
 
-def _blocks(item: AudioInput, source: str) -> Iterator[Samples]:
+def _blocks(item: AudioInput, recording: Recording) -> Iterator[Samples]:
+    source = recording.source
     if isinstance(item, str | Path):
-        yield from audio_blocks(Path(item))
+        yield from audio_blocks(Path(item), recording.cut_off)
         return
     if isinstance(item, np.ndarray):
         item = audio_from_samples(item, SAMPLE_RATE, where=source)

@@ -146,7 +146,10 @@ class FixedRoute:
         spoken = self._spoken()
         if self.language is None and len(spoken) == 1:
             return spoken[0].tag
-        return self.language or (None if self.base.needs_language else UNDETERMINED)
+        if self.language is None and not self.base.multilingual:
+            return self.base.decode_languages[0]
+        told = self.language or self.decode_language
+        return told or (None if self.base.needs_language else UNDETERMINED)
 
     def _spoken(self) -> Sequence[Language]:
         """Return the languages that the adapter is for; none for the base model alone."""

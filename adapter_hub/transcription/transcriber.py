@@ -129,6 +129,8 @@ class Transcriber:
         for result in Pipeline(self._session_pool, self.router, chosen, self.tell).run(recordings):
             for recording in result.finished:
                 waiting[recording.index] = recording.transcript()
+                if recording.truncated is not None:
+                    self.tell(recording.truncated)
             if progress:
                 progress(len(result.finished), result.seconds)
             while index in waiting:
@@ -157,11 +159,15 @@ class Transcriber:
             for recording in result.finished:
                 if recording.error is not None:
                     raise InvalidInputError(recording.error)
+                if recording.truncated is not None:
+                    self.tell(recording.truncated)
 
     def _chosen(self, options: OptionWords) -> TranscriptionOptions:
         """Return the options, after refusing what cannot be, and what the base model's family lacks."""
         chosen = TranscriptionOptions(**options)
         chosen.check()
+        if chosen.task == "translate" and not self.base.multilingual:
+            raise InvalidInputError(f"{self.base.id} is English-only: it has no task to translate")
         refuse_lacking(self.base.family, chosen.asked())
         return chosen
 

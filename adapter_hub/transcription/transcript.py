@@ -105,6 +105,7 @@ class Transcript:
         task: transcribe, or translate into English.
         language_probabilities: of every language by Whisper's code, averaged over the speech.
         error: one line, where the recording could not be transcribed, or not to its end; otherwise None.
+        truncated: one line, where the file is damaged or ends early, and what is there was transcribed.
     """
 
     source: str
@@ -118,6 +119,7 @@ class Transcript:
     task: str = "transcribe"
     language_probabilities: Mapping[str, float] = field(default_factory=dict, repr=False)
     error: str | None = None
+    truncated: str | None = None
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -146,9 +148,7 @@ class Transcript:
         out["segments"] = [segment.to_json(number) for number, segment in enumerate(self.segments)]
         if self.words:
             out["words"] = [word.to_json() for word in self.words]
-        if self.error is not None:
-            out["error"] = self.error
-        return out
+        return out | {key: said for key in ("error", "truncated") if (said := getattr(self, key)) is not None}
 
 
 def joined_text(segments: Sequence[Segment]) -> str:

@@ -132,6 +132,7 @@ class Recording:
         task: that the caller asked for; None is the adapter's.
         seconds: that were read so far.
         error: why it could not be read, or not to its end.
+        truncated: why what was read is not all of it, where the file itself is not whole.
         ended: nothing is left to read.
         before: the route of its latest phrase.
         counted_seconds: seconds that were reported to the caller as done.
@@ -146,6 +147,7 @@ class Recording:
     task: str | None = None
     seconds: float = 0.0
     error: str | None = None
+    truncated: str | None = None
     ended: bool = False
     before: Route | None = None
     counted_seconds: float = 0.0
@@ -159,6 +161,14 @@ class Recording:
     _tokens: list[int] = field(default_factory=list)
     _probabilities: dict[str, float] = field(default_factory=dict)
     _identified: float = 0.0
+
+    def cut_off(self, flaw: str) -> None:
+        """Note that the file is not whole; what could be read of it is transcribed.
+
+        Args:
+            flaw: what is wrong.
+        """
+        self.truncated = f"{self.source}: {flaw}"
 
     def next_phrase(self) -> Phrase | None:
         """Read the next phrase; None at the end, and where reading fails, which sets `error`."""
@@ -251,7 +261,7 @@ class Recording:
         """Return the transcript of all that is decoded."""
         segments = tuple(self._segments)
         task = self.task or (self.before.task if self.before else "transcribe")
-        result = Transcript(self.source, self.seconds, task=task, error=self.error)
+        result = Transcript(self.source, self.seconds, task=task, error=self.error, truncated=self.truncated)
         if not segments:
             if self.before is None or self.error is not None:
                 return result
