@@ -57,13 +57,14 @@ def write_peft(
     alpha: float = 8,
     targets: Sequence[str] = ALL,
     dtype: torch.dtype = torch.float32,
+    **more: Any,
 ) -> Path:
-    """Write an adapter as PEFT itself saves it, with random weights in both halves."""
+    """Write an adapter as PEFT itself saves it, with random weights; `more` is for LoraConfig."""
     from peft import LoraConfig, get_peft_model
     from transformers import WhisperForConditionalGeneration
 
     plain = WhisperForConditionalGeneration.from_pretrained(base.folder, dtype=torch.float32)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), **more)
     model = get_peft_model(plain, config)
     torch.manual_seed(seed)
     with torch.no_grad():

@@ -131,6 +131,6 @@ def test_options_that_make_no_sense_are_refused(options: MethodOptions, message:
 
 def test_a_method_that_does_not_exist_is_answered_with_those_that_do() -> None:
     with pytest.raises(
-        InvalidInputError, match=r"method 'median': expected one of mean, task-arithmetic, ties"
+        InvalidInputError, match=r"method 'median': expected one of mean, greedy, task-arithmetic, ties"
     ):
         method_named("median")

@@ -123,7 +123,7 @@ def test_an_average_is_published_in_the_dtype_that_was_asked_for(
     assert not list(differences(base, made, equal_shares("pl", "it")))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "greedy"])
 def test_every_method_makes_an_adapter_that_an_audit_can_make_again(
     method: str, base: BaseModel, tmp_path: Path
 ) -> None:

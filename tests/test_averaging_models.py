@@ -78,7 +78,7 @@ def test_the_average_of_a_model_with_itself_is_itself_bit_by_bit(tmp_path: Path)
     assert all(torch.equal(found[name], tensor) for name, tensor in weights(model).items())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "greedy"])
 def test_every_method_combines_full_models(method: str, tmp_path: Path) -> None:
     first, second = changed_copy(tmp_path / "a", 1), changed_copy(tmp_path / "b", 2)
     average_models(

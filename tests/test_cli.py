@@ -49,6 +49,16 @@ def test_list_shows_name_method_parent_score_and_status(published: Run) -> None:
     assert "WER 20.0 %" in parent
 
 
+def test_list_shows_from_best_to_worst_where_an_adapter_was_measured_on_several_sets(
+    published: Run, tmp_path: Path
+) -> None:
+    places = Places(FileRegistry(tmp_path / "registry.json"), FolderStore(tmp_path / "store"))
+    attach(make_report(Artifact.open(tmp_path / "pl"), errors=4, data="noisy", data_sha256="1" * 64), places)
+    line = next(line for line in published("list").out.splitlines() if line.startswith("test/pl@1.0.0"))
+    assert "WER 20.0 to 40.0 % (2 sets)" in line
+    assert "WER 40.0 %" in published("list", "--data", "noisy").out
+
+
 def test_list_as_json_is_name_version_and_the_registry_s_entry(published: Run, tmp_path: Path) -> None:
     row = next(row for row in own_rows(published("list", "--json")) if row["name"] == "test/da")
     assert row["version"] == "1.0.0"

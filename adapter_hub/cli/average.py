@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapter_hub.cli.terminal.arguments import PLACE, json_option
+from adapter_hub.cli.terminal.arguments import PATH, PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
@@ -17,11 +19,15 @@ from adapter_hub.cli.terminal.training_options import out_artifact_option
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.formats.full_fine_tune import FullFineTune
+    from adapter_hub.formats.manifest import AverageSection, Selection
     from adapter_hub.formats.reference import AdapterRef
-    from adapter_hub.trainers.averaging.adapters import CombinedUpdate
+    from adapter_hub.model.base_model import BaseModel
+    from adapter_hub.trainers.averaging.adapters import CombinedUpdate, Component
 
 METHODS = (  # written out, so that --help starts without torch; a test compares them with the table
     "mean",
+    "greedy",
     "task-arithmetic",
     "ties",
     "dare-linear",
@@ -53,8 +59,16 @@ WORST = 5  # modules with the largest error that are listed
     type=click.Choice(METHODS),
     default="mean",
     show_default=True,
-    help="How updates are combined.",
+    help="How updates are combined; greedy averages those that lower the error on --data.",
 )
+@click.option(
+    "--data",
+    metavar="FOLDER",
+    type=PATH,
+    multiple=True,
+    help="For greedy: dev data, its split dev or the folder itself. Of several the mean error counts.",
+)
+@click.option("--language", metavar="TAG", help="For greedy: language of rows that name none.")
 @click.option(
     "--density", type=float, default=1.0, show_default=True, help="Share of values that ties and dare keep."
 )
@@ -67,6 +81,11 @@ WORST = 5  # modules with the largest error that are listed
 )
 @click.option(
     "--energy", type=float, metavar="SHARE", help="Keep this share of each module's energy, like 0.99."
+)
+@click.option(
+    "--as-full-model",
+    is_flag=True,
+    help="Write the base model with the whole update added, whatever its rank, instead of a LoRA.",
 )
 @click.option(
     "--precision",
@@ -94,9 +113,15 @@ def average(
     Updates are averaged, never the factors A and B: the result is exactly the average of the merged models,
     with the sum of the components' ranks unless --rank or --energy truncates it. The relative error of a
     truncation is printed and recorded.
+
+    With --method greedy, components are tried in the order of their own error on dev data, and each is kept
+    only if the average has a lower error with it; the record says which were kept. With --as-full-model the
+    outcome is a model folder with its record, as of averaged models.
     """
     from adapter_hub.formats.reference import AdapterRef
 
+    if bool(given["data"]) != (given["method"] == "greedy"):
+        raise click.UsageError("--method greedy chooses by the error on --data FOLDER: name both or neither")
     ref, folders = AdapterRef.parse(as_ref), [Path(text) for text in refs if _is_model(Path(text))]
     if folders and len(folders) < len(refs):
         other = next(text for text in refs if Path(text) not in folders)
@@ -119,9 +144,11 @@ def _average_models(
     from adapter_hub.trainers.averaging.methods import MethodOptions, shares
     from adapter_hub.trainers.averaging.model_record import average_full_models
 
-    for option in ("rank", "energy"):
-        if given[option] is not None:
-            raise click.UsageError(f"--{option} truncates adapters; a model keeps every weight")
+    if given["method"] == "greedy":
+        raise click.UsageError("--method greedy chooses among adapters, not among full models")
+    if given["as_full_model"]:
+        raise click.UsageError("--as-full-model is for adapters; the average of models is a model anyway")
+    _refuse_truncation(given)
     weights = shares(given["weights"], len(folders), given["with_base_model"] or 0.0)
     bar = Bar("averaging", 0)
 
@@ -142,15 +169,30 @@ def _average_models(
         progress=progress,
     )
     bar.close()
+    _show_model(made, list(zip(map(str, folders), weights, strict=True)), out, as_json)
+
+
+def _show_model(
+    made: FullFineTune, components: Sequence[tuple[str, float]], out: Path, as_json: bool
+) -> None:
+    """Print what a full model was averaged from."""
     if as_json:
         echo_json(made.to_json())
     else:
         echo_line(f"{made.ref} {made.digest} in {out}")
-        rows = [[str(folder), f"{weight:.4g}"] for folder, weight in zip(folders, weights, strict=True)]
-        if (rest := 1.0 - sum(weights)) > 1e-9:
+        rows = [[name, f"{weight:.4g}"] for name, weight in components]
+        if (rest := 1.0 - sum(weight for _, weight in components)) > 1e-9:
             rows.append(["base model", f"{rest:.4g}"])
         echo_text(table(["component", "weight"], rows))
+        if made.average is not None:
+            _show_selection(made.average)
     echo_note(f"next: adapter-hub evaluate base-model --data FOLDER --base-model {out}")
+
+
+def _refuse_truncation(given: dict[str, Any]) -> None:
+    for option in ("rank", "energy"):
+        if given[option] is not None:
+            raise click.UsageError(f"--{option} truncates adapters; a model keeps every weight")
 
 
 def _average_adapters(
@@ -166,7 +208,10 @@ def _average_adapters(
     from adapter_hub.trainers.averaging.adapters import AverageOptions, Component
     from adapter_hub.trainers.averaging.adapters import average as run
     from adapter_hub.trainers.averaging.methods import MethodOptions, shares
+    from adapter_hub.trainers.averaging.model_record import average_as_full_model
 
+    if given["as_full_model"]:
+        _refuse_truncation(given)
     artifacts, cache = [pull(ref, options) for ref in refs], options.cache_folder
     weights = shares(given["weights"], len(refs), given["with_base_model"] or 0.0)
     wanted = AverageOptions(
@@ -182,12 +227,22 @@ def _average_adapters(
         else load_pinned_base_model(artifacts[0].manifest.base_model, device=options.device, cache=cache)
     )
     components = [Component(artifact, weight) for artifact, weight in zip(artifacts, weights, strict=True)]
+    if wanted.method == "greedy":
+        components, selection = _chosen(base, components, ref, out, given)
+        wanted = replace(wanted, selection=selection)
     bar = Bar("averaging", 0)
 
     def progress(done: int, of: int) -> None:
         bar.total = of
         bar.at(done)
 
+    if given["as_full_model"]:
+        model = average_as_full_model(
+            base, components, out, ref, wanted, dtype=given["precision"], progress=progress
+        )
+        bar.close()
+        _show_model(model, [(c.artifact.manifest.ref, c.weight) for c in components], out, as_json)
+        return
     made, update = run(base, components, out, ref, wanted, progress)
     bar.close()
     if as_json:
@@ -195,6 +250,27 @@ def _average_adapters(
     else:
         _show(made, update, out)
     echo_note(f"next: adapter-hub publish {out}")
+
+
+def _chosen(
+    base: BaseModel, components: Sequence[Component], ref: AdapterRef, out: Path, given: dict[str, Any]
+) -> tuple[list[Component], Selection]:
+    """Return the components that dev data choose, and the record of it."""
+    from adapter_hub.data.dataset import METADATA, read_dataset
+    from adapter_hub.errors import ConflictError
+    from adapter_hub.trainers.averaging.greedy import choose
+
+    if out.exists():  # before the minutes that it takes
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
+    single = [
+        folder.is_file() or any((folder / name).is_file() for name in METADATA) for folder in given["data"]
+    ]
+    dev = [
+        read_dataset(folder, None if alone else "dev")
+        for folder, alone in zip(given["data"], single, strict=True)
+    ]
+    rest = max(0.0, 1.0 - math.fsum(component.weight for component in components))
+    return choose(base, components, dev, ref, language=given["language"], base_model=rest, tell=echo_note)
 
 
 def _show(made: Artifact, update: CombinedUpdate, out: Path) -> None:
@@ -208,6 +284,8 @@ def _show(made: Artifact, update: CombinedUpdate, out: Path) -> None:
     if rest > 1e-9:
         rows.append(["base model", None, f"{rest:.4g}"])
     echo_text(table(["component", "version", "weight"], rows))
+    if made.manifest.average is not None:
+        _show_selection(made.manifest.average)
     if update.error:
         echo_line(
             f"truncated to rank {made.manifest.rank}: relative error {update.error:.4f}, "
@@ -219,3 +297,19 @@ def _show(made: Artifact, update: CombinedUpdate, out: Path) -> None:
                 ["module", "rank", "error"], [[m.path, str(m.factors.rank), f"{m.error:.4f}"] for m in worst]
             )
         )
+
+
+def _show_selection(section: AverageSection) -> None:
+    """Print which components a greedy average kept and dropped, with their errors."""
+    if section.selection is None:
+        return
+    rows: list[list[str | None]] = [
+        [
+            f"{item.name}@{item.version}",
+            f"{100 * item.error:.2f}",
+            None if item.error_with is None else f"{100 * item.error_with:.2f}",
+            "kept" if item.kept else "dropped",
+        ]
+        for item in section.selection.tried
+    ]
+    echo_text(table(["tried", "own error %", "error with it %", ""], rows))

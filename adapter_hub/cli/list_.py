@@ -118,7 +118,6 @@ def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list
         return [unreadable_ref(row["name"], row["version"]), *[None] * 6, row["status"]]
     scores = [score for score in row.get("scores", []) if data in (None, score["data"])]
     scores = [score for score in scores if score["split"] == "test"] or scores
-    best = min(scores, key=lambda score: float(score["value"]), default=None)
     parents = [names.get(parent["digest"], parent["digest"][7:19]) for parent in row.get("parents", [])]
     return [
         f"{row['name']}@{row['version']}",
@@ -126,7 +125,21 @@ def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list
         row["method"],
         row["rank"],
         ",".join(parents),
-        f"{best['metric'].upper()} {100 * best['value']:.1f} %" if best else None,
+        _score_text(scores),
         size_text(row["size"]),
         row["status"],
     ]
+
+
+def _score_text(scores: list[dict[str, Any]]) -> str | None:
+    """Return the best score on one data set; of several sets, which do not compare, from best to worst."""
+    sets: dict[str, list[float]] = {}
+    for score in scores:
+        sets.setdefault(score["data"], []).append(100 * float(score["value"]))
+    if not sets:
+        return None
+    metrics = "/".join(sorted({score["metric"].upper() for score in scores}, reverse=True))
+    best = [min(values) for values in sets.values()]
+    if len(best) == 1:
+        return f"{metrics} {best[0]:.1f} %"
+    return f"{metrics} {min(best):.1f} to {max(best):.1f} % ({len(best)} sets)"

@@ -72,6 +72,20 @@ def evaluate(
     options = options or EvaluationOptions()
     started = time.monotonic()
     _check_subject(transcriber)
+    rows = scored_rows(transcriber, dataset, options, progress)
+    return _report(transcriber, dataset, rows, options, time.monotonic() - started)
+
+
+def scored_rows(
+    transcriber: Transcriber,
+    dataset: Dataset,
+    options: EvaluationOptions,
+    progress: BatchProgress | None = None,
+) -> list[UtteranceRow]:
+    """Transcribe every utterance and count its errors, also with an adapter that has no name yet.
+
+    Args, errors are those of `evaluate`; only reports need a name.
+    """
     plan = _plan(transcriber, dataset, options)
     results: dict[str, UtteranceRow] = {}
     problems: list[str] = []
@@ -87,8 +101,7 @@ def evaluate(
             progress(len(batch), seconds)
     if problems:
         raise InvalidInputError(f"{dataset.folder}: {listed(problems)}; repair or remove these rows")
-    ordered = [results[row.id] for row in dataset.rows]
-    return _report(transcriber, dataset, ordered, options, time.monotonic() - started)
+    return [results[row.id] for row in dataset.rows]
 
 
 @dataclass(frozen=True)
@@ -169,8 +182,8 @@ def _tags(transcriber: Transcriber, dataset: Dataset, language: str | None) -> l
 
 def _decode_language(transcriber: Transcriber, tag: str) -> str:
     router = transcriber.router
-    if isinstance(router, FixedRoute) and router.decode_language:
-        return router.decode_language
+    if isinstance(router, FixedRoute):
+        return router.decode_language_for(tag)
     return decode_language_of(transcriber.base, transcriber.adapter, tag)
 
 

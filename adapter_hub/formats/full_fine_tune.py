@@ -32,15 +32,17 @@ MAXIMUM_RECORD = 4 * 2**20  # bytes, as of a manifest
 
 
 class ModelParent(Record):
-    """A model that an average was computed from.
+    """A model that an average was computed from, or an adapter that is in it.
 
     Attributes:
+        kind: `adapter` for one; absent: a model.
         name: of its record; absent: it has none.
         version: of its record.
-        digest: base model digest of the model.
+        digest: base model digest of the model; of an adapter that of its manifest.
         weight: its share; what the shares leave is the base model's.
     """
 
+    kind: Literal["adapter"] | None = None
     name: Name | None = None
     version: VersionText | None = None
     digest: Digest

@@ -199,6 +199,56 @@ class Parent(Record):
     weight: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
 
 
+class DevSet(Record):
+    """Speech by whose error rate the components of an average were chosen.
+
+    Attributes:
+        data: the data set's name.
+        split: like `dev`.
+        data_sha256: of the rows, see data digest.
+        metric: wer or cer, the primary one for its languages.
+    """
+
+    data: Text
+    split: Text
+    data_sha256: Sha256
+    metric: Literal["wer", "cer"]
+
+
+class TriedComponent(Record):
+    """A component that a greedy average tried.
+
+    Attributes:
+        name: of the adapter.
+        version: of the adapter.
+        digest: of its manifest.
+        error: its own on the dev data, as a fraction: the mean of the sets' primary error rates.
+        error_with: the same of the average of those kept before and this one; absent of the first.
+        kept: whether it is in the average.
+    """
+
+    name: Name
+    version: VersionText
+    digest: Digest
+    error: Annotated[float, Field(ge=0.0)]
+    error_with: Annotated[float, Field(ge=0.0)] | None = None
+    kept: bool
+
+
+class Selection(Record):
+    """How a greedy average chose its components.
+
+    Attributes:
+        data: what the error was measured on, decoded greedily.
+        normaliser: of texts before they are compared, like `basic/1`.
+        tried: in the order in which they were tried, that of their own error.
+    """
+
+    data: Annotated[tuple[DevSet, ...], Field(min_length=1, max_length=1000)]
+    normaliser: Text
+    tried: Annotated[tuple[TriedComponent, ...], Field(min_length=1, max_length=1000)]
+
+
 class AverageSection(Record):
     """How an average was computed from its components, so that it can be computed again.
 
@@ -212,6 +262,7 @@ class AverageSection(Record):
         error: relative Frobenius error of the truncation, over all modules together.
         largest_error: of any module.
         errors: by module, of those that lost anything.
+        selection: of the components, by method `greedy`.
     """
 
     method: Text
@@ -223,6 +274,7 @@ class AverageSection(Record):
     error: Share
     largest_error: Share
     errors: Annotated[dict[Text, Share], Field(max_length=MAXIMUM_MODULES)] | None = None
+    selection: Selection | None = None
 
 
 class Similarity(Record):
@@ -407,6 +459,7 @@ class Draft(Record):
             *parent_problems(self.method, self.parents),
             *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
             *(["average is for averages only"] if self.average and self.method != "average" else []),
+            *selection_problems(self.average, self.parents),
         ]
         if problems:
             raise ValueError(few(problems))
@@ -512,6 +565,21 @@ def weights_size_problems(
     plain = sum(entry.size for entry in files if not entry.path.endswith(".safetensors"))
     if plain > MAXIMUM_PLAIN:
         yield f"files beside the weights of {plain} bytes, expected at most {MAXIMUM_PLAIN}"
+
+
+def selection_problems(average: AverageSection | None, parents: tuple[Parent, ...]) -> list[str]:
+    """Return how a record of chosen components and the parents contradict each other.
+
+    Args:
+        average: of a manifest.
+        parents: of the same manifest.
+    """
+    if average is None or average.selection is None:
+        return []
+    kept = {item.digest for item in average.selection.tried if item.kept}
+    if kept != {parent.digest for parent in parents}:
+        return ["average.selection: the components kept are not the parents"]
+    return []
 
 
 def parent_problems(method: str, parents: tuple[Parent, ...]) -> list[str]:

@@ -128,8 +128,20 @@ class FixedRoute:
         if wanted is None:
             assert probabilities is not None
             return self._identified(probabilities, before)
-        decode = self.decode_language or decode_language_of(self.base, self.adapter, wanted)
-        return Route(self.adapter, wanted, decode)
+        return Route(self.adapter, wanted, self.decode_language_for(wanted))
+
+    def decode_language_for(self, tag: str) -> str:
+        """Return Whisper's token for speech of a language.
+
+        Args:
+            tag: BCP 47.
+
+        Raises:
+            InvalidInputError: there is none.
+        """
+        own = (item.decode_language for item in self._spoken() if tag in (item.tag, item.decode_language))
+        found = self.decode_language or next(own, None)
+        return found or decode_language_of(self.base, self.adapter, tag)
 
     def _identified(self, probabilities: Probabilities, before: Route | None) -> Route:
         """Return the route in the most probable language, of those that the adapter is for."""

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
 from adapter_hub.artifact.peft import WEIGHTS_FILE, canonical_config
@@ -27,7 +28,14 @@ from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import ConflictError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
-from adapter_hub.formats.manifest import MAXIMUM_RANK, AverageSection, BaseModelPin, LoraModule, Parent
+from adapter_hub.formats.manifest import (
+    MAXIMUM_RANK,
+    AverageSection,
+    BaseModelPin,
+    LoraModule,
+    Parent,
+    Selection,
+)
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel, PositionwiseLinear
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
@@ -63,6 +71,7 @@ class AverageOptions:
         rank: of every module at most; None keeps the sum of the components' ranks.
         energy: the share of each module's squared singular values to keep; None does not look.
         dtype: of the weights that are written.
+        selection: of the components, by method `greedy` and no other.
     """
 
     method: str = "mean"
@@ -70,6 +79,7 @@ class AverageOptions:
     rank: int | None = None
     energy: float | None = None
     dtype: DType = "float32"
+    selection: Selection | None = None
 
     def check(self) -> None:
         """Refuse what cannot be averaged by.
@@ -79,6 +89,10 @@ class AverageOptions:
         """
         method_named(self.method)
         self.parameters.check()
+        if (self.method == "greedy") != (self.selection is not None):
+            raise InvalidInputError(
+                f"method {self.method}: components are chosen on dev data by method greedy, and by no other"
+            )
         if self.rank is not None or self.energy is not None:
             check_truncation(self.rank, self.energy)
         if self.rank is not None and self.rank > MAXIMUM_RANK:
@@ -111,7 +125,7 @@ class CombinedUpdate:
     @property
     def largest_error(self) -> float:
         """The largest relative error of any module."""
-        return max(module.error for module in self.modules)
+        return max((module.error for module in self.modules), default=0.0)
 
     @cached_property
     def error(self) -> float:
@@ -148,7 +162,7 @@ def average(
     """
     options = options or AverageOptions()
     options.check()
-    _check_components(base, components, ref)
+    check_components(base, components, ref)
     check_weights({component.artifact.manifest.ref: component.weight for component in components})
     if out.exists():
         raise ConflictError(f"{out}: already exists; choose another --out or remove it")
@@ -182,19 +196,43 @@ def combined_update(
     Raises:
         InvalidInputError: a module's rank is more than can be loaded. IntegrityError: as `load_adapter`.
     """
+    wholes = whole_updates(base, components, options, progress)
+    return CombinedUpdate(tuple(_truncated(path, whole, ranks, options) for path, whole, ranks in wholes))
+
+
+def whole_updates(
+    base: BaseModel,
+    components: Sequence[Component],
+    options: AverageOptions,
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, Factors | Tensor, int]]:
+    """Yield the combined update of every linear before any truncation.
+
+    Args:
+        base: the components' base model, in float32.
+        components: with their weights.
+        options: how.
+        progress: called with the modules that are done and their number.
+
+    Yields:
+        The path, in sorted order; factors where the method has them, else a matrix `[outputs, inputs]`; and
+        the sum of the components' ranks.
+
+    Raises:
+        IntegrityError: as `load_adapter`.
+    """
     adapters = [load_adapter(base, component.artifact) for component in components]
     weights = [component.weight for component in components]
     paths = sorted({path for adapter in adapters for path in adapter.layout})
     generator = torch.Generator().manual_seed(options.parameters.random_seed)
-    modules = []
     for number, path in enumerate(paths, start=1):
         having = [
             (w, factors_of(a, path)) for w, a in zip(weights, adapters, strict=True) if path in a.layout
         ]
-        modules.append(_combine(base, path, having, len(adapters), options, generator))
+        whole = _whole(base, path, having, len(adapters), options, generator)
+        yield path, whole, sum(factors.rank for _, factors in having)
         if progress:
             progress(number, len(paths))
-    return CombinedUpdate(tuple(modules))
 
 
 def factors_of(adapter: ResidentAdapter, path: str) -> Factors:
@@ -206,34 +244,39 @@ def factors_of(adapter: ResidentAdapter, path: str) -> Factors:
     )
 
 
-def _combine(
+def _whole(
     base: BaseModel,
     path: str,
     having: Sequence[tuple[float, Factors]],
     components: int,
     options: AverageOptions,
     generator: torch.Generator,
-) -> CombinedModule:
+) -> Factors | Tensor:
     """Combine the updates of one linear; a component that does not adapt it adds an update of 0."""
     method = method_named(options.method)
     weights, updates = [weight for weight, _ in having], [factors for _, factors in having]
     if method.combine_factors is not None:
-        whole = method.combine_factors(updates, weights, options.parameters)
+        return method.combine_factors(updates, weights, options.parameters)
+    weight = base.linears[path].weight.float().cpu()
+    dense = [factors.dense() for factors in updates]
+    dense += [torch.zeros_like(weight)] * (components - len(dense))
+    shares = torch.tensor([*weights, *[1.0] * (components - len(weights))])
+    return method.combine(torch.stack(dense), shares, options.parameters, weight, generator)
+
+
+def _truncated(path: str, whole: Factors | Tensor, ranks: int, options: AverageOptions) -> CombinedModule:
+    """Return a combined update as factors that can be loaded; a matrix keeps at most the ranks together."""
+    if isinstance(whole, Factors):
         norm = float(torch.linalg.matrix_norm(_core(whole)))
         if options.rank is None and options.energy is None:
             return CombinedModule(path, _loadable(path, whole), 0.0, norm)
         factors, error = truncate(whole, rank=options.rank, energy=options.energy)
         return CombinedModule(path, _loadable(path, factors), error, norm)
-    weight = base.linears[path].weight.float().cpu()
-    dense = [factors.dense() for factors in updates]
-    dense += [torch.zeros_like(weight)] * (components - len(dense))
-    shares = torch.tensor([*weights, *[1.0] * (components - len(weights))])
-    matrix = method.combine(torch.stack(dense), shares, options.parameters, weight, generator)
     rank = options.rank if options.energy is None else None
     if rank is None and options.energy is None:
-        rank = min(sum(factors.rank for factors in updates), MAXIMUM_RANK)
-    factors, error = nearest(matrix, rank=rank, energy=options.energy)
-    return CombinedModule(path, _loadable(path, factors), error, float(torch.linalg.matrix_norm(matrix)))
+        rank = min(ranks, MAXIMUM_RANK)
+    factors, error = nearest(whole, rank=rank, energy=options.energy)
+    return CombinedModule(path, _loadable(path, factors), error, float(torch.linalg.matrix_norm(whole)))
 
 
 def _core(factors: Factors) -> torch.Tensor:
@@ -282,7 +325,17 @@ def write_lora(
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _check_components(base: BaseModel, components: Sequence[Component], ref: AdapterRef) -> None:
+def check_components(base: BaseModel, components: Sequence[Component], ref: AdapterRef) -> None:
+    """Refuse what cannot be averaged.
+
+    Args:
+        base: the loaded base model.
+        components: adapters.
+        ref: of the average.
+
+    Raises:
+        InvalidInputError: every reason.
+    """
     if not components:
         raise InvalidInputError("average: no component; name at least one adapter")
     if ref.version is None:
@@ -384,6 +437,7 @@ def average_section(options: AverageOptions, update: CombinedUpdate) -> AverageS
         error=update.error,
         largest_error=update.largest_error,
         errors={module.path: module.error for module in update.modules if module.error > 0.0} or None,
+        selection=options.selection,
     )
 
 
@@ -438,4 +492,5 @@ def options_of(section: AverageSection) -> AverageOptions:
         ),
         rank=section.rank,
         energy=section.energy,
+        selection=section.selection,
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adapter_hub.base_model.digest import WEIGHTS
 from adapter_hub.base_model.families import settings_record
-from adapter_hub.errors import ConflictError, InvalidInputError, few
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
 from adapter_hub.reporting import Progress
 from adapter_hub.trainers.averaging.methods import (
@@ -88,6 +88,8 @@ def average_models(
     options = options or ModelAverageOptions()
     options.parameters.check()
     chosen = method_named(options.method)
+    if options.method == "greedy":
+        raise InvalidInputError("average: method greedy chooses among adapters, not among full models")
     if not components:
         raise InvalidInputError("average: no component; name at least one model")
     check_weights({str(component.folder): component.weight for component in components})
@@ -106,6 +108,60 @@ def average_models(
         with folder_in_the_making(out) as folder:
             _copy_settings(folders[0], folder)
             _write_weights(folder / WEIGHTS, sources, blend, options.dtype, progress)
+            for path in folder.iterdir():
+                path.chmod(0o644)
+            if describe:
+                describe(folder)
+    except FileExistsError:
+        raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
+
+
+def write_changed(
+    base_model: Path,
+    changes: Iterator[tuple[str, Tensor]],
+    out: Path,
+    *,
+    dtype: str | None = None,
+    progress: Progress | None = None,
+    describe: Callable[[Path], object] | None = None,
+) -> None:
+    """Write a model with something added to some of its weights, in the memory of one of them.
+
+    Args:
+        base_model: folder of the model.
+        changes: names of weights in sorted order, each with what is added, of as many values.
+        out: a folder that does not exist yet.
+        dtype: of the weights that are written; None keeps each one's.
+        progress: called with the tensors that are done and their number.
+        describe: called with the folder while it is in the making, when the model in it is whole.
+
+    Raises:
+        ConflictError: `out` exists. IntegrityError: a weight that is changed is not there.
+    """
+    if out.exists():
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
+    source = TensorSource(base_model)
+    names = sorted(source.tensors)
+    plan = {name: (_written(source, name, dtype), source.tensors[name].shape) for name in names}
+    try:
+        with folder_in_the_making(out) as folder:
+            _copy_settings(base_model, folder)
+            with TensorWriter(folder / WEIGHTS, plan) as writer:
+                changed, change = next(changes, ("", None))
+                for number, name in enumerate(names, start=1):
+                    if name != changed or change is None:
+                        for values in source.slices(name):
+                            writer.write(name, values)
+                    else:
+                        (whole,) = source.whole(name)
+                        writer.write(name, whole.double().reshape(-1) + change.double().reshape(-1))
+                        changed, change = next(changes, ("", None))
+                    if progress:
+                        progress(number, len(names))
+                if change is not None:
+                    raise IntegrityError(
+                        f"{base_model}: no weight {changed}; expected the adapters' base model"
+                    )
             for path in folder.iterdir():
                 path.chmod(0o644)
             if describe:

@@ -130,6 +130,14 @@ def mean(
     return torch.tensordot(weights, updates, 1)
 
 
+@method("greedy", "Wortsman et al., arXiv 2203.05482, recipe 1", elementwise=True, factored=mean_of_factors)
+def greedy(
+    updates: Tensor, weights: Tensor, options: MethodOptions, base: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Σ wᵢ·ΔWᵢ of the components that dev data chose: see `adapter_hub.trainers.averaging.greedy`."""
+    return torch.tensordot(weights, updates, 1)
+
+
 @method(
     "task-arithmetic", "Ilharco et al., arXiv 2212.04089", options=("scale",), factored=scaled_sum_of_factors
 )

@@ -1,4 +1,4 @@
-"""An average of full models with the record of where it comes from.
+"""An average of full models, or of adapters, as a full model with the record of where it comes from.
 
 average_full_models(
     [ModelComponent(Path("out/a"), 0.5), ModelComponent(Path("out/b"), 0.5)],
@@ -9,7 +9,7 @@ average_full_models(
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,27 @@ from adapter_hub.base_model.settings import read_config
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune, ModelParent
-from adapter_hub.formats.manifest import AverageSection, BaseModelPin
+from adapter_hub.formats.manifest import AverageSection, BaseModelPin, Manifest
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import utc_now
+from adapter_hub.model.base_model import BaseModel
 from adapter_hub.reporting import Progress
-from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent, average_models
-from adapter_hub.trainers.averaging.methods import method_named
+from adapter_hub.trainers.averaging.adapters import (
+    AverageOptions,
+    CombinedUpdate,
+    Component,
+    average_section,
+    check_components,
+    whole_updates,
+)
+from adapter_hub.trainers.averaging.factors import Factors
+from adapter_hub.trainers.averaging.full_models import (
+    ModelAverageOptions,
+    ModelComponent,
+    average_models,
+    write_changed,
+)
+from adapter_hub.trainers.averaging.methods import check_weights, method_named
 
 UNKNOWN_LICENSE = "NOASSERTION"  # SPDX's word where a component has no record
 
@@ -69,14 +84,80 @@ def average_full_models(
     if (pin := _pin(components, records, base_model)) is not None:
         fields["base_model"] = pin.to_json()
 
+    average_models(
+        components,
+        out=out,
+        base_model=base_model,
+        options=options,
+        progress=progress,
+        describe=_describer(fields),
+    )
+    return FullFineTune.read(out)
+
+
+def average_as_full_model(
+    base: BaseModel,
+    components: Sequence[Component],
+    out: Path,
+    ref: AdapterRef,
+    options: AverageOptions,
+    *,
+    dtype: str | None = None,
+    progress: Progress | None = None,
+) -> FullFineTune:
+    """Write the base model with the average of adapters added to its weights, and the record of them.
+
+    Nothing is truncated: it is the form for methods whose result has no low rank, like `ties`.
+
+    Args:
+        base: the components' base model, in float32.
+        components: with their weights.
+        out: a folder that does not exist yet.
+        ref: what to call the model, with a version.
+        options: how they are combined, without rank and energy; its dtype is that of adapters.
+        dtype: of the weights that are written; None keeps the base model's.
+        progress: called with the tensors that are done and their number.
+
+    Raises:
+        InvalidInputError: adapters that cannot be averaged, or a truncation. ConflictError: `out` exists.
+    """
+    options.check()
+    if options.rank is not None or options.energy is not None:
+        raise InvalidInputError("average: a full model holds the whole update; leave out --rank and --energy")
+    check_components(base, components, ref)
+    check_weights({component.artifact.manifest.ref: component.weight for component in components})
+    manifests = [component.artifact.manifest for component in components]
+    fields = _fields(manifests, complete=True) | {
+        "schema": SCHEMA,
+        "name": ref.name,
+        "version": ref.version,
+        "base_model": manifests[0].base_model.to_json(),
+        "parents": [
+            ModelParent(
+                kind="adapter",
+                name=component.artifact.manifest.name,
+                version=component.artifact.manifest.version,
+                digest=component.artifact.digest,
+                weight=component.weight,
+            ).to_json()
+            for component in components
+        ],
+        "average": average_section(options, CombinedUpdate(())).to_json(),
+    }
+    wholes = whole_updates(base, components, options)
+    changes = ((f"{path}.weight", w.dense() if isinstance(w, Factors) else w) for path, w, _ in wholes)
+    write_changed(base.folder, changes, out, dtype=dtype, progress=progress, describe=_describer(fields))
+    return FullFineTune.read(out)
+
+
+def _describer(fields: dict[str, Any]) -> Callable[[Path], None]:
+    """Return what writes a record beside a model that is whole."""
+
     def describe(folder: Path) -> None:
         made = {"created": utc_now(), "digest": base_model_digest(folder)}
         (folder / FULL_FINE_TUNE_FILE).write_bytes(canonical_bytes(fields | made))
 
-    average_models(
-        components, out=out, base_model=base_model, options=options, progress=progress, describe=describe
-    )
-    return FullFineTune.read(out)
+    return describe
 
 
 def _record(folder: Path) -> FullFineTune | None:
@@ -131,7 +212,7 @@ def _parent(component: ModelComponent, record: FullFineTune | None) -> dict[str,
     return ModelParent.model_validate(named | {"digest": digest, "weight": component.weight}).to_json()
 
 
-def _fields(records: Sequence[FullFineTune], *, complete: bool) -> dict[str, Any]:
+def _fields(records: Sequence[FullFineTune | Manifest], *, complete: bool) -> dict[str, Any]:
     """Return what an average has of its components' records."""
     licenses = sorted({record.license for record in records} | (set() if complete else {UNKNOWN_LICENSE}))
     tasks = {(record.task, record.timestamps) for record in records} or {("transcribe", False)}
@@ -144,9 +225,15 @@ def _fields(records: Sequence[FullFineTune], *, complete: bool) -> dict[str, Any
         "license": licenses[0] if len(licenses) == 1 else " AND ".join(f"({text})" for text in licenses),
         "task": task,
         "timestamps": timestamps,
-        "decode_languages": sorted({code for record in records for code in record.decode_languages}),
+        "decode_languages": sorted({code for record in records for code in _decoded(record)}),
         "data": [source.to_json() for source in sources.values()],
     }
+
+
+def _decoded(record: FullFineTune | Manifest) -> Sequence[str]:
+    if isinstance(record, FullFineTune):
+        return record.decode_languages
+    return [language.decode_language for language in record.languages]
 
 
 def _section(options: ModelAverageOptions) -> AverageSection:
