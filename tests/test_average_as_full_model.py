@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import Run
+from peft import PeftModel
 from safetensors.torch import load_file
 from test_averaging_adapters import REF, base, equal_shares, shipped, updates
+from test_parakeet_commands import Folders, places
+from transformers import ParakeetForCTC
 
 from adapter_hub import embedded
 from adapter_hub.errors import ConflictError, InvalidInputError
@@ -20,7 +23,7 @@ from adapter_hub.trainers.averaging.factors import Factors
 from adapter_hub.trainers.averaging.methods import MethodOptions
 from adapter_hub.trainers.averaging.model_record import average_as_full_model
 
-__all__ = ["base"]  # the fixture
+__all__ = ["base", "places"]  # fixtures
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -98,3 +101,17 @@ def test_the_command_writes_a_model_that_is_a_base_model_like_any_other(run: Run
     models = run("average", "./out", "./two", "--as-full-model", "--as", "test/x@1.0.0", "--out", "x")
     assert models.code == 2
     assert "--as-full-model is for adapters" in models.err
+
+
+def test_a_parakeet_s_convolutions_are_changed_as_peft_merges_them(run: Run, places: Folders) -> None:
+    words = ("average", places["en"], places["da"], "--base-model", places["parakeet"])
+    assert run(*words, "--as", "small/mean@1.0.0", "--out", "mean").code == 0
+    made = run(*words, "--as", "small/full@1.0.0", "--out", "full", "--as-full-model")
+    assert made.code == 0, made.err
+    merged = PeftModel.from_pretrained(ParakeetForCTC.from_pretrained(places["parakeet"]), "mean")
+    wanted, found = (
+        merged.merge_and_unload().state_dict(),
+        ParakeetForCTC.from_pretrained("full").state_dict(),
+    )
+    for name, value in wanted.items():
+        assert torch.allclose(found[name].float(), value.float(), atol=1e-6), name
