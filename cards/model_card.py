@@ -20,7 +20,7 @@ from adapter_hub.cards.curve import curve_rows, loss_lines
 from adapter_hub.cards.front_matter import describe_decoding, front_matter
 from adapter_hub.cards.markdown import code, fenced, inline
 from adapter_hub.formats.claims import EvaluationReport, StatusEntry
-from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.manifest import ExtractionSection, Manifest
 from adapter_hub.formats.reference import is_hub
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ METHODS = {
     "average": "a weighted average of adapters",
     "imported": "a LoRA made elsewhere and taken in as it was",
 }
+EXTRACTED = "the nearest LoRA to a full fine-tune"
+LARGEST = 5  # changes that no LoRA holds, shown of any number
 FOLDED = "another adapter's function as one LoRA"
 GATES = {
     "token": "weighs parent and child for every token and adapted linear",
@@ -69,7 +71,8 @@ def render_card(
         comparison=comparison(own),
         status=status,
         front_matter=front_matter(manifest, own),
-        method=FOLDED if _is_folded(manifest) else METHODS[manifest.method],
+        method=_method(manifest),
+        lost=_lost(manifest.extraction) if manifest.extraction else [],
         on_hub=is_hub(store),
         folder=manifest.name.partition("/")[2],
         base_is_embedded=manifest.base_model.id == EMBEDDED_ID,
@@ -92,8 +95,17 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _is_folded(manifest: Manifest) -> bool:
-    return manifest.method == "average" and [parent.weight for parent in manifest.parents] == [1.0]
+def _method(manifest: Manifest) -> str:
+    if manifest.extraction is not None:
+        return EXTRACTED
+    folded = manifest.method == "average" and [parent.weight for parent in manifest.parents] == [1.0]
+    return FOLDED if folded else METHODS[manifest.method]
+
+
+def _lost(extraction: ExtractionSection) -> list[tuple[str, float]]:
+    """Return the largest changes that no LoRA holds, with the norm of each relative to the tensor's."""
+    left_out = extraction.left_out or {}
+    return sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[:LARGEST]
 
 
 def _base_argument(manifest: Manifest) -> str:

@@ -80,3 +80,14 @@ def test_reports_made_differently_and_a_single_model_are_refused(tmp_path: Path,
     alone = run("compare", files[0])
     assert (alone.code, alone.out) == (1, "")
     assert "readable reports on 1 model, expected two or more" in alone.err
+
+
+def test_an_adapter_is_compared_with_any_model_and_forgets_only_what_its_own_base_model_knew(
+    tmp_path: Path, run: Run
+) -> None:
+    full = one([1, 1, 1], base_model_digest=f"sha256:{'3' * 64}")
+    files = written(tmp_path, full=full, after=one([2, 2, 2], subject=ADAPTER))
+    found = run("compare", *files, "--json")
+    assert found.code == 0, found.err
+    (model,) = found.json["models"]
+    assert (model["forgetting"], model["sets"][0]["after"]) == (None, pytest.approx(0.2))

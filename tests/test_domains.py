@@ -55,10 +55,15 @@ def test_evaluate_and_data_check_show_domains(tmp_path: Path, base_folder: Path,
     assert "domain" in shown
     assert "clean" in shown
     assert "in\\u202ecar" in shown
-    found = run(*command, "--beams", "1", "--json").json
-    assert {name: score["utterances"] for name, score in found["domains"].items()} == {
+    printed = run(*command, "--beams", "1", "--json", "--out", "written.json").out
+    found = EvaluationReport.parse(printed.encode(), "--json")  # strict: a key too many is refused
+    assert found == EvaluationReport.parse((tmp_path / "written.json").read_bytes(), "--out")
+    assert {name: score.utterances for name, score in by_domain(found).items()} == {
         "clean": 1,
         "in\u202ecar": 2,
     }
+    (tmp_path / "printed.json").write_text(printed, encoding="utf-8")
+    compared = run("compare", "printed.json", "written.json")
+    assert "reports on 1 model, expected two" in compared.err  # both are read, and are of one model
     checked = run("data", "check", folder, "--base-model", base_folder)
     assert "domains of all: clean 1, in\\u202ecar 2" in checked.out

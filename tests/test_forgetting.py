@@ -175,7 +175,7 @@ def test_equal_seeds_give_equal_intervals_in_little_time() -> None:
         ({"decoding": {"beams": 1, "timestamps": True, "language": "en"}}, "timestamps False and True"),
         (
             {"subject": ADAPTER, "base_model_digest": f"sha256:{'3' * 64}"},
-            "base models sha256:111.* and sha256:333.* its own base model",
+            "base models sha256:111.* and sha256:333.* measured against its own base model",
         ),
     ],
 )

@@ -77,8 +77,9 @@ def audit(
         base_models: folders of base models at hand by id, beside the embedded one.
         probe: runs the model, see `adapter_hub.decoding.probe`; None leaves that check out.
         recount: recounts a report's errors, see `adapter_hub.evaluation.scoring`; None leaves that out.
-        recompute: computes an average from its components' bytes, see
-            `adapter_hub.trainers.averaging.adapters.differences`; None leaves that out.
+        recompute: computes an average from its components' bytes, or an extracted adapter's errors from the
+            full model, see `adapter_hub.trainers.averaging.adapters.differences` and
+            `adapter_hub.trainers.averaging.extracting.extraction_differences`; None leaves that out.
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.

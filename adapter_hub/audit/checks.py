@@ -73,8 +73,10 @@ class Subject:
         recount: recounts a report's errors and yields differences; None leaves that out.
         components: of an average, the parents whose bytes are here, by digest; opened only if `recompute`
             is to compare them.
-        recompute: computes an average from its components, in the order of the manifest's parents, and
-            yields differences; None leaves that out.
+        full_model: that an extracted adapter was taken out of, where it is here; looked for only if
+            `recompute` is to compare it.
+        recompute: computes an average from its components, in the order of the manifest's parents, or the
+            errors of an extracted adapter from the full model, and yields differences; None leaves that out.
     """
 
     ref: str
@@ -91,7 +93,8 @@ class Subject:
     probe: Callable[[Artifact], Iterator[str]] | None = None
     recount: Callable[[EvaluationReport], Iterator[str]] | None = None
     components: Mapping[str, Artifact] = field(default_factory=dict)
-    recompute: Callable[[Artifact, Sequence[Artifact]], Iterator[str]] | None = None
+    full_model: Path | None = None
+    recompute: Callable[[Artifact, Sequence[Artifact | Path]], Iterator[str]] | None = None
 
     @property
     def reports(self) -> tuple[EvaluationReport, ...]:

@@ -89,6 +89,35 @@ def average_unchecked(subject: Subject) -> Iterator[str]:
         yield f"{ref}, a component, is not on this machine"
 
 
+@check(
+    "extraction-differs",
+    "error",
+    needs="bytes",
+    hint="do not use it; extract it from the full model again",
+)
+def extraction_differs(subject: Subject) -> Iterator[str]:
+    """An extracted adapter is farther from its full model than its manifest says, or another one's.
+
+    The errors of every module and of what no LoRA holds are measured again from the full model's own
+    tensors, so only with --probe.
+    """
+    if subject.recompute is not None and subject.artifact is not None and subject.full_model is not None:
+        yield from subject.recompute(subject.artifact, [subject.full_model])
+
+
+@check(
+    "extraction-unchecked", "info", needs="bytes", hint="name the full model with `audit --base-model FOLDER`"
+)
+def extraction_unchecked(subject: Subject) -> Iterator[str]:
+    """--probe was asked for and the model that the adapter was taken out of is not here.
+
+    It is looked for by its digest, among the base models that were named, fetched or used on this machine.
+    """
+    section = subject.manifest.extraction
+    if subject.recompute is not None and section is not None and subject.full_model is None:
+        yield f"the full model ({hex_of(section.digest)[:12]}…) is not on this machine"
+
+
 def _absent(subject: Subject) -> Iterator[str]:
     """Yield the components whose bytes are missing, if an average is to be computed again."""
     if subject.recompute is not None and subject.manifest.method == "average":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapter_hub.audit.checks import Subject, check
+from adapter_hub.formats.canonical import hex_of
 
 NO_LICENCE = frozenset({"NONE", "NOASSERTION", "LicenseRef-unknown"})
 
@@ -13,7 +14,12 @@ NO_LICENCE = frozenset({"NONE", "NOASSERTION", "LicenseRef-unknown"})
 def provenance_unknown(subject: Subject) -> Iterator[str]:
     """The adapter was trained elsewhere and imported: parents, data and training are unknown."""
     if subject.manifest.method == "imported":
-        origin = f"imported from {subject.manifest.source}" if subject.manifest.source else "imported"
+        section = subject.manifest.extraction
+        origin = "imported"
+        if section is not None:
+            own = f" {section.name}@{section.version}" if section.name else ""
+            origin = f"taken out of a full model{own} ({hex_of(section.digest)[:12]}…)"
+        origin += f" from {subject.manifest.source}" if subject.manifest.source else ""
         yield f"{origin}: its data, its parents and its training are unknown"
 
 

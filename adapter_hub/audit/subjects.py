@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -15,14 +16,16 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit.checks import BaseModelFacts, KnownVersion, Subject
 from adapter_hub.audit.identity import ELSEWHERE, NO_BYTES
 from adapter_hub.base_model.digest import EMBEDDED_ID, base_model_digest, linear_shapes
+from adapter_hub.base_model.finding import find_pinned_base_model
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.exchange.locations import from_first, open_location
 from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import EvaluationReport
-from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest, is_safe_path
+from adapter_hub.formats.manifest import MANIFEST_FILE, BaseModelPin, Manifest, is_safe_path
 from adapter_hub.formats.reference import is_hub, parse_source
 from adapter_hub.formats.registry_file import Location, VersionBlock
 from adapter_hub.formats.versions import sort_versions
+from adapter_hub.hub import RepoId, check_commit
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.resolution import look_up
 from adapter_hub.registry.standing import Standings
@@ -32,7 +35,7 @@ from adapter_hub.stores.summary import version_block
 
 Probe = Callable[[Artifact], Iterator[str]]
 Recount = Callable[[EvaluationReport], Iterator[str]]
-Recompute = Callable[[Artifact, Sequence[Artifact]], Iterator[str]]
+Recompute = Callable[[Artifact, Sequence[Artifact | Path]], Iterator[str]]
 OpenSubject = Callable[[], Subject]  # opens one adapter version
 Opened = tuple[Artifact | None, Store | None, str]
 
@@ -60,7 +63,9 @@ class Subjects:
         self.registries, self.cache = places.registries(), places.open_cache()
         self.probe, self.recount, self.recompute = probe, recount, recompute
         self._ask_hub = False  # for claims of what was named; a glance at everything makes no requests
-        self.base_models = _base_model_facts({EMBEDDED_ID: embedded.base_model_path(), **(base_models or {})})
+        self._folders = {EMBEDDED_ID: embedded.base_model_path(), **(base_models or {})}
+        self.base_models = _base_model_facts(self._folders)
+        self._cache_folder = places.cache_folder
         self._artifacts: dict[tuple[str, str, str], Opened] = {}
         self._claims: dict[tuple[str, str], tuple[Claims | None, tuple[str, ...]]] = {}
         self._known: dict[str, KnownVersion] | None = None
@@ -116,6 +121,7 @@ class Subjects:
             probe=self.probe,
             recount=self.recount,
             components=self._components(artifact),
+            full_model=self._full_model(artifact),
             recompute=self.recompute,
         )
 
@@ -153,6 +159,7 @@ class Subjects:
             probe=self.probe,
             recount=self.recount,
             components=self._components(artifact),
+            full_model=self._full_model(artifact),
             recompute=self.recompute,
         )
 
@@ -179,6 +186,18 @@ class Subjects:
         wanted = (parent.digest for parent in artifact.manifest.parents)
         found = {digest: self._by_digest(digest) for digest in wanted}
         return {digest: parent for digest, parent in found.items() if parent is not None}
+
+    def _full_model(self, artifact: Artifact | None) -> Path | None:
+        """Find the model that an adapter was taken out of, if its errors are to be measured again."""
+        if artifact is None or self.recompute is None or artifact.manifest.extraction is None:
+            return None
+        digest = artifact.manifest.extraction.digest
+        for name, facts in self.base_models.items():
+            if facts.digest == digest:
+                return self._folders[name]
+        with suppress(AdapterHubError):
+            return find_pinned_base_model(_pin_of_full_model(artifact.manifest), self._cache_folder)[0]
+        return None
 
     def _by_digest(self, digest: str) -> Artifact | None:
         for registry in self.registries:
@@ -236,6 +255,22 @@ class Subjects:
 
 def _manifests(artifacts: Iterable[Artifact | None], name: str) -> Iterator[Manifest]:
     return (item.manifest for item in artifacts if item is not None and item.manifest.name == name)
+
+
+def _pin_of_full_model(manifest: Manifest) -> BaseModelPin:
+    """Return where to look for the model that an adapter was taken out of; its digest alone identifies it."""
+    assert manifest.extraction is not None, manifest.ref
+    name, commit = manifest.extraction.name or "full-model", None
+    if manifest.source is not None:
+        with suppress(AdapterHubError):
+            address, _, revision = manifest.source.partition("@")
+            name, commit = RepoId.parse(address).id, check_commit(revision)
+    return BaseModelPin(
+        id=name,
+        revision=commit,
+        architecture=manifest.base_model.architecture,
+        digest=manifest.extraction.digest,
+    )
 
 
 def _base_model_facts(folders: Mapping[str, Path]) -> dict[str, BaseModelFacts]:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--probe",
     is_flag=True,
-    help="Also run the models, compare the outputs with the published ones, and compute averages again.",
+    help="Also run the models, compare the outputs with the published ones, and compute averages and the "
+    "errors of extracted adapters again.",
 )
 @click.option(
     "--base-model",
@@ -184,18 +185,24 @@ def _probed(load: Load, artifact: Artifact) -> Iterator[str]:
         yield str(error)
 
 
-def _recomputed(load: Load, artifact: Artifact, parents: Sequence[Artifact]) -> Iterator[str]:
-    """Compute an average from its components, and yield how the published one differs."""
+def _recomputed(load: Load, artifact: Artifact, sources: Sequence[Artifact | Path]) -> Iterator[str]:
+    """Compute an average from its components, or measure an extracted adapter's errors; yield differences."""
     from adapter_hub.errors import AdapterHubError, OutOfMemoryError
     from adapter_hub.model.memory import memory_guard
     from adapter_hub.trainers.averaging.adapters import Component, differences
+    from adapter_hub.trainers.averaging.extracting import extraction_differences
 
+    parents = [source for source in sources if not isinstance(source, Path)]
     weights = [parent.weight or 0.0 for parent in artifact.manifest.parents]
     components = [Component(parent, weight) for parent, weight in zip(parents, weights, strict=True)]
     try:
         base = load(artifact.manifest.base_model)
         with memory_guard(f"{artifact.ref} on {base.device}"):
-            yield from differences(base, artifact, components)
+            for folder in sources:
+                if isinstance(folder, Path):
+                    yield from extraction_differences(base, artifact, folder)
+            if components:
+                yield from differences(base, artifact, components)
     except OutOfMemoryError:
         raise  # says nothing about the artifact
     except AdapterHubError as error:

@@ -28,7 +28,8 @@ def compare(files: tuple[Path, ...], as_json: bool) -> int:
 
     All are compared with the model of the first REPORT, usually `base-model`: the difference of their error
     rates on each test set, with a paired 95 % interval. Where a model has a report on every test set of the
-    first, its forgetting is shown: the relative increase of the sum of error rates.
+    first, its forgetting is shown: the relative increase of the sum of error rates; of an adapter only if
+    the first model is its base model.
     """
     from adapter_hub.isolation import isolated
 
@@ -74,7 +75,7 @@ def _compared(
     failures: list[AdapterHubError],
 ) -> dict[str, Any]:
     """Return what is told about one model; a test set that cannot be compared is a failure of its own."""
-    from adapter_hub.evaluation.forgetting import forgetting
+    from adapter_hub.evaluation.forgetting import forgetting, is_start_of
     from adapter_hub.evaluation.pairing import name_of
     from adapter_hub.evaluation.side_by_side import side_by_side
     from adapter_hub.isolation import isolated
@@ -91,7 +92,8 @@ def _compared(
             sets.append(side_by_side(start[report.data_sha256], report))
     told: dict[str, Any] = {"model": name, "sets": [asdict(item) for item in sets], "forgetting": None}
     common = [report for report in after if report.data_sha256 in start]
-    if len(sets) == len(common) and start.keys() == {report.data_sha256 for report in common}:
+    started = is_start_of(before[0], after[0])
+    if started and len(sets) == len(common) and start.keys() == {report.data_sha256 for report in common}:
         with isolated(name, failures.append):
             lost = forgetting(before, common)
             told["forgetting"] = lost.to_json() | {"text": str(lost)}

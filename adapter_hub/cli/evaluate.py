@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,9 @@ from adapter_hub.cli.terminal.arguments import (
     base_model_option,
     decode_language_option,
 )
+from adapter_hub.cli.terminal.data_options import data_options, open_data
 from adapter_hub.cli.terminal.decoding_options import decoding_options
-from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text
+from adapter_hub.cli.terminal.echo import echo_json, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.cli.terminal.reports import read_report
@@ -29,51 +30,9 @@ if TYPE_CHECKING:
     from adapter_hub.formats.claims import EvaluationReport
 
 
-Command = TypeVar("Command", bound="Callable[..., Any]")
-
-
-def data_options(command: Command) -> Command:
-    """Add the wanted that name a split of a data set, wherever it is."""
-    for option in reversed(
-        (
-            click.option(
-                "--data",
-                required=True,
-                metavar="PLACE",
-                type=PLACE,
-                help="A folder with metadata and audio, a JSONL file, or hf://datasets/NAMESPACE/NAME@COMMIT.",
-            ),
-            click.option(
-                "--split",
-                metavar="NAME",
-                help="Split of the data. Default: test, unless PLACE is a single split.",
-            ),
-            click.option(
-                "--config", metavar="NAME", help="On the Hub: the configuration of the data set, like da_dk."
-            ),
-            click.option(
-                "--text-column",
-                metavar="NAME",
-                default="transcription",
-                show_default=True,
-                help="On the Hub: the column with the reference transcripts.",
-            ),
-            click.option(
-                "--audio-column",
-                metavar="NAME",
-                default="audio",
-                show_default=True,
-                help="On the Hub: the column with the audio.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 @click.command()
 @click.argument("ref", metavar="REF", type=PLACE)
-@data_options
+@data_options(required=True)
 @click.option(
     "--language",
     metavar="TAG",
@@ -111,7 +70,7 @@ def data_options(command: Command) -> Command:
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the report as JSON, with the rates by domain where there are any.",
+    help="Print the report as JSON, as --out writes it; `compare` reads it.",
 )
 @click.pass_obj
 def evaluate(
@@ -163,7 +122,7 @@ def evaluate(
         )
     columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
     others = [read_report(file) for file in beside]
-    dataset = _open_data(options, data, split, **columns)
+    dataset = open_data(options, data, split, **columns)
     _check_data(others, dataset)
     transcriber = options.load(
         ref,
@@ -187,24 +146,9 @@ def evaluate(
             with_speakers=with_speakers,
         )
     if as_json:
-        echo_json(report.to_json() | _domains_json(report))
+        echo_json(report.to_json())
     else:
         echo_text(_summary(ref, report))
-
-
-def _open_data(options: GlobalOptions, place: str, split: str | None, **columns: Any) -> Dataset:
-    """Return the rows of a split of a data set; without a name it is `test`, where the place has splits."""
-    from adapter_hub.data.dataset import METADATA, read_dataset
-    from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
-    from adapter_hub.formats.reference import is_hub
-
-    if is_hub(place):
-        wanted = HubSplit.parse(place, split=split or "test", **columns)
-        return read_hub_dataset(wanted, options.cache_folder, tell=echo_note)
-    folder = Path(place)
-    if split is None and folder.is_dir() and not any((folder / name).is_file() for name in METADATA):
-        split = "test"
-    return read_dataset(folder, split)
 
 
 def _check_data(others: Sequence[EvaluationReport], dataset: Dataset) -> None:
@@ -269,10 +213,3 @@ def _domains(report: EvaluationReport) -> str:
     ]
     headings = ["domain", f"{report.primary.upper()} %", "95 % interval", "utterances"]
     return f"\n\n{table(headings, rows)}" if rows else ""
-
-
-def _domains_json(report: EvaluationReport) -> dict[str, Any]:
-    from adapter_hub.evaluation.domains import by_domain
-
-    found = {name: score.to_json() for name, score in by_domain(report).items()}
-    return {"domains": found} if found else {}

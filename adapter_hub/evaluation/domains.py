@@ -9,7 +9,6 @@ They are computed from the rows, and no report holds them a second time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from adapter_hub.evaluation.intervals import interval_of
 from adapter_hub.evaluation.scoring import pooled
@@ -29,16 +28,6 @@ class DomainScore:
     utterances: int
     counts: ErrorCounts
     interval: Interval
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data, with the rate as a fraction."""
-        counts, interval = self.counts.to_json(), self.interval.to_json()
-        return {
-            "utterances": self.utterances,
-            "rate": self.counts.rate,
-            "counts": counts,
-            "interval": interval,
-        }
 
 
 def by_domain(report: EvaluationReport) -> dict[str, DomainScore]:

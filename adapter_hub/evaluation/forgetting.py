@@ -77,7 +77,7 @@ def forgetting(
 
     Raises:
         InvalidInputError: no reports, sets without their counterpart or twice, reports that differ in more
-            than the model (see `pairing`), or no error at all before.
+            than the model (see `pairing`), an adapter of another base model, or no error at all before.
     """
     pairs = paired(before, after)
     sums = np.array([pair.rates for pair in pairs]).sum(axis=0)
@@ -126,6 +126,12 @@ def paired(before: Sequence[EvaluationReport], after: Sequence[EvaluationReport]
     for side, reports in (("before", before), ("after", after)):
         if len({(report.subject, report.base_model_digest) for report in reports}) > 1:
             raise InvalidInputError(f"forgetting: the reports {side} are on several models; expected one")
+    if not is_start_of(before[0], after[0]):
+        raise InvalidInputError(
+            f"{name_of(before[0])}: base models {before[0].base_model_digest[:19]} and "
+            f"{after[0].base_model_digest[:19]}; what an adapter has forgotten is measured "
+            "against its own base model"
+        )
     first, second = _by_data("before", before), _by_data("after", after)
     for digest, report in [*first.items(), *second.items()]:
         if digest not in first or digest not in second:
@@ -135,6 +141,16 @@ def paired(before: Sequence[EvaluationReport], after: Sequence[EvaluationReport]
                 "evaluate both models on it"
             )
     return [Pair.of(report, second[digest]) for digest, report in first.items()]
+
+
+def is_start_of(before: EvaluationReport, after: EvaluationReport) -> bool:
+    """Tell whether the model of one report can be what the other's was trained from.
+
+    Args:
+        before: on a model.
+        after: on another: an adapter of the first or on the same base model, or a full model.
+    """
+    return after.subject.name is None or before.base_model_digest == after.base_model_digest
 
 
 def _by_data(side: str, reports: Sequence[EvaluationReport]) -> dict[str, EvaluationReport]:

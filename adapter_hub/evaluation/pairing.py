@@ -76,8 +76,7 @@ def refuse_different(before: EvaluationReport, after: EvaluationReport) -> None:
     """Refuse two reports whose error rates cannot be compared.
 
     Raises:
-        InvalidInputError: other data, split, normaliser, metric, decoding, or an adapter of another base
-            model.
+        InvalidInputError: other data, split, normaliser, metric or decoding.
     """
     for what, one, other in (
         ("data", before.data_sha256[:12], after.data_sha256[:12]),
@@ -92,11 +91,6 @@ def refuse_different(before: EvaluationReport, after: EvaluationReport) -> None:
                 f"{name_of(before)}: {what} {shown(str(one))} and {shown(str(other))}; "
                 f"reports are compared only on the same {what}: evaluate again"
             )
-    if after.subject.name is not None and before.base_model_digest != after.base_model_digest:
-        raise InvalidInputError(
-            f"{name_of(before)}: base models {before.base_model_digest[:19]} and "
-            f"{after.base_model_digest[:19]}; an adapter is compared with reports on its own base model"
-        )
 
 
 def _sorted(report: EvaluationReport) -> list[UtteranceRow]:

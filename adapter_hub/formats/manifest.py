@@ -37,10 +37,12 @@ VersionText = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
 _ID_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 BASE_MODEL_PATTERN = rf"{_ID_PART}(?:/{_ID_PART})?"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Ratio = Annotated[float, Field(ge=0.0, le=1e15)]  # of two norms
 
 MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is not an adapter any more
 MAXIMUM_SCALING = 1e6
 MAXIMUM_MODULES = 4096  # whisper-large has 384 linears
+MAXIMUM_TENSORS = 8192  # that no LoRA holds; whisper-large has 1259 of all kinds
 MAXIMUM_FILES = 4096
 MAXIMUM_FILE = 4 * 2**30  # bytes; rank 512 on every linear of whisper-large-v3 in float32 is 2.6 GB
 MAXIMUM_SLACK = 2**24  # bytes of a file of weights beside its tensors: its header
@@ -277,6 +279,43 @@ class AverageSection(Record):
     selection: Selection | None = None
 
 
+class ExtractionSection(Record):
+    """How an adapter was taken out of a full model, and what of that model it does not hold.
+
+    Attributes:
+        digest: of the full model, see base model digest.
+        name: in the full model's own record.
+        version: in the full model's own record.
+        rank: that no module may exceed.
+        energy: share of every module's squared singular values that was to be kept.
+        error: relative Frobenius error of the linears' change, over all modules together.
+        largest_error: of any module.
+        errors: by module, of those that lost anything.
+        left_out: by tensor that no LoRA holds, the norm of its change relative to the base model's tensor.
+        logits_error: how far the adapter's logits of the probe are from the full model's, relative to how
+            far the base model's are; absent where those do not differ.
+    """
+
+    digest: Digest
+    name: Name | None = None
+    version: VersionText | None = None
+    rank: Annotated[int, Field(ge=1, le=MAXIMUM_RANK)] | None = None
+    energy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    error: Share
+    largest_error: Share
+    errors: Annotated[dict[Text, Share], Field(max_length=MAXIMUM_MODULES)] | None = None
+    left_out: Annotated[dict[Text, Ratio], Field(max_length=MAXIMUM_TENSORS)] | None = None
+    logits_error: Ratio | None = None
+
+    @model_validator(mode="after")
+    def _one_truncation(self) -> Self:
+        if (self.rank is None) == (self.energy is None):
+            raise ValueError("expected a rank or an energy, one of the two")
+        if self.largest_error != max((self.errors or {}).values(), default=0.0):
+            raise ValueError("largest_error is not the largest of errors")
+        return self
+
+
 class Similarity(Record):
     """How near the adapter's speech is to languages of the base model (LoRA-Whisper, equation 4).
 
@@ -416,6 +455,7 @@ class Draft(Record):
         parents: that it was made from.
         average: how the components of an average were combined.
         source: where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
+        extraction: of an imported adapter that was taken out of a full model.
         similarity: measured when a parent was chosen.
         data: that it was trained on.
         recipe: TOML text of the training, without comments and with names in the place of paths.
@@ -441,6 +481,7 @@ class Draft(Record):
     parents: Annotated[tuple[Parent, ...], Field(max_length=1000), FailFast()] = ()
     average: AverageSection | None = None
     source: Text | None = None
+    extraction: ExtractionSection | None = None
     similarity: Annotated[tuple[Similarity, ...], Field(max_length=100), FailFast()] = ()
     data: Annotated[tuple[DataSource, ...], Field(max_length=1000), FailFast()] = ()
     recipe: Annotated[str, StringConstraints(min_length=1, max_length=2**20)] | None = None
@@ -460,10 +501,20 @@ class Draft(Record):
             *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
             *(["average is for averages only"] if self.average and self.method != "average" else []),
             *selection_problems(self.average, self.parents),
+            *self._extraction_problems(),
         ]
         if problems:
             raise ValueError(few(problems))
         return self
+
+    def _extraction_problems(self) -> Iterator[str]:
+        if self.extraction is None:
+            return
+        if self.method != "imported":
+            yield "extraction is for imported adapters only"
+        adapted = {module.path for section in self.lora for module in section.modules}
+        if strange := sorted((self.extraction.errors or {}).keys() - adapted):
+            yield f"extraction has an error of {shown(strange[0], 100)}, which is not adapted"
 
     @property
     def ref(self) -> str:

@@ -70,7 +70,7 @@ def average_full_models(
     options = options or ModelAverageOptions()
     if not ref.version:
         raise InvalidInputError(f"{ref}: expected a name with a version, like me/average@1.0.0")
-    records = [_record(component.folder) for component in components]
+    records = [record_of(component.folder) for component in components]
     known = [record for record in records if record is not None]
     fields = _fields(known, complete=len(known) == len(records)) | {
         "schema": SCHEMA,
@@ -160,8 +160,12 @@ def _describer(fields: dict[str, Any]) -> Callable[[Path], None]:
     return describe
 
 
-def _record(folder: Path) -> FullFineTune | None:
+def record_of(folder: Path, digest: str | None = None) -> FullFineTune | None:
     """Return a model's record, unless it has none.
+
+    Args:
+        folder: of the model.
+        digest: of the model in it, where it is known; computing it reads every weight.
 
     Raises:
         InvalidInputError: the record is not sound, or is of another model.
@@ -169,7 +173,7 @@ def _record(folder: Path) -> FullFineTune | None:
     if not (folder / FULL_FINE_TUNE_FILE).is_file():
         return None
     record = FullFineTune.read(folder)
-    if base_model_digest(folder) != record.digest:
+    if (digest or base_model_digest(folder)) != record.digest:
         raise InvalidInputError(
             f"{folder}: its files are not those that {FULL_FINE_TUNE_FILE} describes; remove that record to "
             "use the model anyway"

@@ -13,6 +13,7 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -63,6 +64,8 @@ def _failed(error: Exception, name: str) -> int:
         echo_error(error)
     elif isinstance(error, OSError):
         echo_error(_refused(error))
+    elif (number := _of_the_disk(error)) is not None:
+        echo_error(_refused(OSError(number, os.strerror(number))))
     elif _is_lack_of_memory(error):
         echo_error(MEMORY)
     else:
@@ -90,6 +93,14 @@ def _refused(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}{reason}; nothing was left half-written, free some space and run the command again"
     return f"{where}{reason}"
+
+
+def _of_the_disk(error: Exception) -> int | None:
+    """Return the system's number of an error that safetensors met while it wrote, which it tells in words."""
+    found = (
+        re.search(r"\(os error (\d+)\)$", str(error)) if type(error).__name__ == "SafetensorError" else None
+    )
+    return int(found[1]) if found else None
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
