@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapter_hub.cards.markdown import inline
-from adapter_hub.formats.claims import Beside, EvaluationReport, Subject
-
-BASE_MODEL = Subject()
+from adapter_hub.formats.canonical import hex_of
+from adapter_hub.formats.claims import Beside, EvaluationReport, ForgettingSection
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,14 @@ def comparison(reports: Sequence[EvaluationReport]) -> Comparison:
         reports: on the adapter, in the order of the card.
     """
     compared = [report for report in reports if report.beside]
-    found = {_key(item.subject): item.subject for report in compared for item in report.beside or ()}
-    columns = [found[key] for key in sorted(found)]
-    names = ("the base model" if item == BASE_MODEL else f"{item.name}@{item.version}" for item in columns)
+    found = {_key(item): item for report in compared for item in report.beside or ()}
+    names = (_name(found[key]) for key in sorted(found))
     rows = []
     for report in compared:
-        beside = {_key(item.subject): item for item in report.beside or ()}
+        beside = {_key(item): item for item in report.beside or ()}
         rates = (beside[key].rate(report.primary) if key in beside else None for key in sorted(found))
         cells = ("" if rate is None else f"{100 * rate:.1f}" for rate in rates)
-        base = beside.get(_key(BASE_MODEL))
+        base = next((item for item in beside.values() if item.is_base_model), None)
         gap = _difference(report, base) if base else ""
         data = f"{inline(report.data)}, {inline(report.split)}"
         rows.append((data, f"{report.primary.upper()} %", f"{100 * report.value:.1f}", gap, *cells))
@@ -53,8 +51,36 @@ def comparison(reports: Sequence[EvaluationReport]) -> Comparison:
     return Comparison(headings, tuple(rows), tuple(_sentences(compared)))
 
 
-def _key(subject: Subject) -> tuple[str, str, str]:
-    return subject.name or "", subject.version or "", subject.function_digest or ""
+def forgetting_line(sections: Sequence[ForgettingSection]) -> str:
+    """Return what was measured of forgetting, as Markdown; of several measurements that of most sets.
+
+    Args:
+        sections: of an adapter's reports, the newest last.
+    """
+    if not sections:
+        return ""
+    told = max(enumerate(sections), key=lambda item: (len(item[1].sets), item[0]))[1]
+    limits = (
+        f"{told.low:+.1f} % to {told.high:+.1f} %" if told.high is not None else f"from {told.low:+.1f} %"
+    )
+    names = ", ".join(f"{inline(item.data)} {inline(item.split)}" for item in told.sets)
+    return (
+        f"Forgetting: **{round(told.percent, 1) + 0.0:+.1f} %** (95 % interval {limits}), the relative "
+        f"increase of the sum of error rates over the base model's, where the adapter is used on {names}."
+    )
+
+
+def _key(item: Beside) -> tuple[str, str, str, str]:
+    subject = item.subject
+    return subject.name or "", subject.version or "", subject.function_digest or "", item.model_digest or ""
+
+
+def _name(item: Beside) -> str:
+    if item.is_base_model:
+        return "the base model"
+    if item.model_digest is not None:
+        return f"a full model ({hex_of(item.model_digest)[:12]}…)"
+    return f"{item.subject.name}@{item.subject.version}"
 
 
 def _difference(report: EvaluationReport, base: Beside) -> str:
@@ -67,7 +93,7 @@ def _sentences(reports: Sequence[EvaluationReport]) -> list[str]:
     places: dict[str, list[str]] = {}
     for report in reports:
         for item in report.beside or ():
-            if item.subject == BASE_MODEL:
+            if item.is_base_model:
                 gap = report.value - item.rate(report.primary)
                 kind = "Worse than" if gap > 0 else "Better than" if gap < 0 else "As good as"
                 doubt = " (the interval holds 0)" if item.low <= 0 <= item.high else ""

@@ -9,13 +9,13 @@ Everything in a record was written by others, so every value goes through a filt
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.base_model.families import FAMILIES, family_of_architecture
-from adapter_hub.cards.comparison import comparison
+from adapter_hub.cards.comparison import comparison, forgetting_line
 from adapter_hub.cards.curve import curve_rows, loss_lines
 from adapter_hub.cards.front_matter import describe_decoding, front_matter
 from adapter_hub.cards.markdown import code, fenced, inline
@@ -62,13 +62,15 @@ def render_card(
     Returns:
         Markdown that ends in one newline; equal records give equal text.
     """
-    own = [report for report in reports if report.subject.function_digest == manifest.function_digest]
+    own = _latest(report for report in reports if report.subject.function_digest == manifest.function_digest)
     own.sort(key=lambda report: (report.data, report.split, report.decoding.beams, report.created))
     template = _environment().get_template("card.md.j2")
     return template.render(
         manifest=manifest,
         reports=own,
         comparison=comparison(own),
+        forgetting=_forgetting(own),
+        routed=_is_routed(manifest),
         status=status,
         front_matter=front_matter(manifest, own),
         method=_method(manifest),
@@ -93,6 +95,24 @@ def percent(value: float) -> str:
     '12.3 %'
     """
     return f"{100 * value:.1f} %"
+
+
+def _latest(reports: Iterable[EvaluationReport]) -> list[EvaluationReport]:
+    """Return each evaluation once: one that was published again with more beside it replaces the first."""
+    told: dict[tuple[str, str, str], EvaluationReport] = {}
+    for report in sorted(reports, key=lambda item: (item.forgetting is not None, len(item.beside or ()))):
+        told[report.created, report.data_sha256, str(report.decoding)] = report
+    return list(told.values())
+
+
+def _forgetting(reports: Sequence[EvaluationReport]) -> str:
+    in_time = sorted(reports, key=lambda report: report.created)
+    return forgetting_line([report.forgetting for report in in_time if report.forgetting])
+
+
+def _is_routed(manifest: Manifest) -> bool:
+    """Tell whether an adapter is for speech of its own languages alone, and not an average of several."""
+    return manifest.method != "average" or len(manifest.parents) == 1
 
 
 def _method(manifest: Manifest) -> str:

@@ -12,9 +12,11 @@ from making import make_artifact, make_report
 from small_whisper import write_speech
 from test_forgetting import ADAPTER, report
 
+from adapter_hub.artifact.folder import Artifact
 from adapter_hub.cards import render_card
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.evaluation.besides import with_others
+from adapter_hub.evaluation.forgetting import forgetting, section_of
 from adapter_hub.evaluation.side_by_side import side_by_side
 from adapter_hub.formats.claims import EvaluationReport
 
@@ -97,3 +99,87 @@ def test_evaluate_shows_other_reports_beside_its_own(tmp_path: Path, base_folder
     assert "none.json: no such file" in run(*of_base, "--beside", tmp_path / "none.json").err
     (data / "metadata.jsonl").write_text('{"file_name": "a.wav", "text": "en to tre"}\n')
     assert "--beside: a report is not on data/" in run(*of_base, "--beside", first).err
+
+
+def test_a_full_model_is_not_the_base_model(tmp_path: Path) -> None:
+    full = one([1, 1, 1], base_model_digest=f"sha256:{'3' * 64}")
+    made = with_others(with_others(one([2, 6, 3], subject=ADAPTER), [one([1, 5, 4])]), [full])
+    assert made.beside is not None
+    assert [(item.is_base_model, item.model_digest) for item in made.beside] == [
+        (True, None),
+        (False, full.base_model_digest),
+    ]
+    artifact = make_artifact(tmp_path / "da")
+    digest = artifact.manifest.function_digest
+    made = made.model_copy(update={"subject": made.subject.model_copy(update={"function_digest": digest})})
+    assert "| the base model | a full model (333333333333…) |" in render_card(artifact.manifest, [made])
+
+
+def published(run: Run, tmp_path: Path) -> dict[str, Any]:
+    """Publish an average, and return what reports call it."""
+    words = ["mini/pl", "mini/it", "--as", "test/both@1.0.0", "--out", "out"]
+    assert run("average", *words).code == 0
+    assert run("--store", "store", "publish", "out").code == 0
+    manifest = Artifact.open(tmp_path / "out").manifest
+    subject = {"name": manifest.name, "version": "1.0.0", "function_digest": manifest.function_digest}
+    return {"subject": subject, "base_model_digest": manifest.base_model.digest}
+
+
+def test_what_an_average_has_forgotten_is_published_with_it_and_supported(run: Run, tmp_path: Path) -> None:
+    about = published(run, tmp_path)
+    base = {"base_model_digest": about["base_model_digest"]}
+    reports = {
+        "base": one([1, 1, 1], **base),
+        "base-2": one([2, 2, 2], data="other", **base),
+        "own": one([2, 2, 2], **about),
+        "own-2": one([2, 2, 2], data="other", **about),
+    }
+    for name, item in reports.items():
+        (tmp_path / f"{name}.json").write_bytes(item.to_bytes())
+    words = ["--store", "store", "compare", *(f"{name}.json" for name in reports)]
+    assert "Not measured: an average is used" in run("--store", "store", "card", "test/both").out
+    assert run(*words, "--attach").code == 0
+    card = run("--store", "store", "card", "test/both").out
+    assert "Forgetting: **+33.3 %** (95 % interval +33.3 % to +33.3 %)" in card
+    assert "on clean test, other test." in card
+    assert "Base model languages" not in card
+    audited = run("--store", "store", "audit", "test/both", "--json").json
+    assert "forgetting-unsupported" not in {item["code"] for item in audited}
+    paths = sorted((tmp_path / "store" / "test" / "both" / "evaluations").glob("*/*.json"))
+    assert len(paths) == 2
+    paths[0].unlink()
+    audited = run("--store", "store", "audit", "test/both", "--json").json
+    assert "forgetting-unsupported" in {item["code"] for item in audited}
+    refused = run("--store", "store", "compare", "own.json", "base.json", "--attach")
+    assert "is no adapter; nothing to publish it with" in refused.err
+
+
+def test_an_adapter_for_one_language_leaves_the_base_model_untouched(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "da")
+    assert "Base model languages: **+0.0 %**." in render_card(artifact.manifest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"high": -50.0}, "interval from"),
+        ({"sets": []}, "at least 1 item"),
+        ({"resamples": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_a_section_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    before, after = [one([1, 1, 1])], [one([2, 2, 2], subject=ADAPTER)]
+    section = section_of(forgetting(before, after), before, after)
+    value = after[0].model_copy(update={"forgetting": section}).to_json()
+    EvaluationReport.parse(json.dumps(value).encode(), "here")
+    value["forgetting"] |= changes
+    with pytest.raises(InvalidInputError, match=message):
+        EvaluationReport.parse(json.dumps(value).encode(), "here")
+
+
+def test_forgetting_of_other_counts_than_the_report_s_is_refused() -> None:
+    before, after = [one([1, 1, 1])], [one([2, 2, 2], subject=ADAPTER)]
+    section = section_of(forgetting(before, after), before, after)
+    value = one([3, 3, 3], subject=ADAPTER).model_copy(update={"forgetting": section}).to_json()
+    with pytest.raises(InvalidInputError, match="not of this report's counts"):
+        EvaluationReport.parse(json.dumps(value).encode(), "here")

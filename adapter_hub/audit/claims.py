@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from adapter_hub.audit.checks import Subject, check
 from adapter_hub.formats.canonical import sha256_hex
-from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.claims import Beside, ErrorCounts, EvaluationReport
 from adapter_hub.stores.summary import scores_of
 
 
@@ -48,6 +48,24 @@ def report_miscounted(subject: Subject) -> Iterator[str]:
         assert subject.recount is not None
         for difference in subject.recount(report):
             yield f"{_name(report)}, {difference}"
+
+
+@check("forgetting-unsupported", "error", hint="attach the reports on all its test sets: `compare --attach`")
+def forgetting_unsupported(subject: Subject) -> Iterator[str]:
+    """A report says what was forgotten on a test set that no attached report has these counts of.
+
+    The adapter's errors are those of a report on the same test set, and the base model's are beside it.
+    """
+    counted = {
+        (report.data_sha256, _primary(report, other), _primary(report, report))
+        for report in subject.reports
+        for other in report.beside or ()
+        if other.is_base_model
+    }
+    for report in subject.reports:
+        for item in report.forgetting.sets if report.forgetting else ():
+            if (item.data_sha256, item.before, item.after) not in counted:
+                yield f"{_name(report)}: forgetting on {item.data} {item.split}: in no attached report"
 
 
 @check("score-unsupported", "error", needs="entry", hint="run `adapter-hub registry rebuild`")
@@ -109,6 +127,10 @@ def status_foreign(subject: Subject) -> Iterator[str]:
         about_this = entry.version == subject.manifest.version
         if about_this and subject.artifact and entry.digest != subject.artifact.digest:
             yield f"status {entry.status} of {entry.time} is about {entry.digest}"
+
+
+def _primary(report: EvaluationReport, counts: EvaluationReport | Beside) -> ErrorCounts:
+    return counts.words if report.primary == "wer" else counts.characters
 
 
 def _name(report: EvaluationReport) -> str:

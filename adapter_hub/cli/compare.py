@@ -11,6 +11,7 @@ import click
 
 from adapter_hub.cli.terminal.arguments import PATH, json_option
 from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_text
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.reports import read_report
 from adapter_hub.cli.terminal.tables import counted, table
 from adapter_hub.errors import AdapterHubError, InvalidInputError
@@ -22,14 +23,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("files", metavar="REPORT...", type=PATH, nargs=-1, required=True)
+@click.option(
+    "--attach",
+    is_flag=True,
+    help="Publish the reports with their adapters, the first model's rates beside and what was forgotten.",
+)
 @json_option
-def compare(files: tuple[Path, ...], as_json: bool) -> int:
+@click.pass_obj
+def compare(options: GlobalOptions, files: tuple[Path, ...], attach: bool, as_json: bool) -> int:
     """Compare models on the same data, from the reports that `evaluate --out` has written.
 
     All are compared with the model of the first REPORT, usually `base-model`: the difference of their error
     rates on each test set, with a paired 95 % interval. Where a model has a report on every test set of the
     first, its forgetting is shown: the relative increase of the sum of error rates; of an adapter only if
-    the first model is its base model.
+    the first model is its base model. With --attach the card of a published adapter shows both.
     """
     from adapter_hub.isolation import isolated
 
@@ -52,6 +59,8 @@ def compare(files: tuple[Path, ...], as_json: bool) -> int:
         for name, after in others:
             with isolated(name, failures.append):
                 found.append(_compared(name, before, after, failures))
+                if attach:
+                    _attach(options, before, after)
         if as_json:
             echo_json({"compared_with": first, "models": found})
         else:
@@ -98,6 +107,28 @@ def _compared(
             lost = forgetting(before, common)
             told["forgetting"] = lost.to_json() | {"text": str(lost)}
     return told
+
+
+def _attach(
+    options: GlobalOptions, before: Sequence[EvaluationReport], after: Sequence[EvaluationReport]
+) -> None:
+    """Publish the reports on an adapter with the first model beside, and what was forgotten in each."""
+    from adapter_hub.evaluation.besides import with_others
+    from adapter_hub.evaluation.forgetting import forgetting, is_start_of, section_of
+    from adapter_hub.exchange import attach
+
+    if after[0].subject.name is None:
+        raise InvalidInputError(
+            f"compare --attach: {_model(after[0])} is no adapter; nothing to publish it with"
+        )
+    start = {report.data_sha256: report for report in before}
+    common = [report for report in after if report.data_sha256 in start]
+    update = {}
+    if before[0].subject.name is None and is_start_of(before[0], after[0]):
+        measured = [start[report.data_sha256] for report in common]
+        update["forgetting"] = section_of(forgetting(measured, common), measured, common)
+    for report in common:
+        attach(with_others(report, [start[report.data_sha256]]).model_copy(update=update), options)
 
 
 def _print(first: str, found: Sequence[dict[str, Any]]) -> None:

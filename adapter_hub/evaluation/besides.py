@@ -21,7 +21,7 @@ def with_others(report: EvaluationReport, others: Sequence[EvaluationReport]) ->
     Args:
         report: on the model that it is about.
         others: reports on others, on the same data and decoded in the same way; in the order in which
-            they will be shown.
+            they will be shown, after those that are beside it already.
 
     Raises:
         InvalidInputError: a model twice, the report's own among the others, or reports that differ in more
@@ -29,27 +29,35 @@ def with_others(report: EvaluationReport, others: Sequence[EvaluationReport]) ->
     """
     if not others:
         return report
-    seen = {_function(report.subject)}
+    seen = {_model(report)}
     found = []
     for other in others:
-        if (key := _function(other.subject)) in seen:
+        if (key := _model(other)) in seen:
             raise InvalidInputError(f"two reports on {_named(other.subject)}; name each model once")
         seen.add(key)
         pair = side_by_side(other, report)
+        full = other.subject.name is None and other.base_model_digest != report.base_model_digest
         found.append(
             Beside(
                 subject=other.subject,
+                model_digest=other.base_model_digest if full else None,
                 words=other.words,
                 characters=other.characters,
                 low=pair.low,
                 high=pair.high,
             )
         )
-    return report.model_copy(update={"beside": tuple(found)})
+    kept = (item for item in report.beside or () if _shown(item, report) not in seen)
+    return report.model_copy(update={"beside": (*kept, *found)})
 
 
-def _function(subject: Subject) -> str:
-    return subject.function_digest or "base model"
+def _model(report: EvaluationReport) -> str:
+    """Return what identifies the model that was evaluated."""
+    return report.subject.function_digest or report.base_model_digest
+
+
+def _shown(item: Beside, report: EvaluationReport) -> str:
+    return item.subject.function_digest or item.model_digest or report.base_model_digest
 
 
 def _named(subject: Subject) -> str:

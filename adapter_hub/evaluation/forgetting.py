@@ -20,7 +20,7 @@ import numpy as np
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.evaluation.intervals import RESAMPLES, Array, drawn_sums
 from adapter_hub.evaluation.pairing import Pair, name_of
-from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.claims import ErrorCounts, EvaluationReport, ForgettingSection, ForgottenSet
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,40 @@ def forgetting(
         "speaker" if all(pair.unit == "speaker" for pair in pairs) else "utterance"
     )
     return Forgetting(relative_increase(*sums), low, high, unit, resamples, random_seed, names)
+
+
+def section_of(
+    found: Forgetting, before: Sequence[EvaluationReport], after: Sequence[EvaluationReport]
+) -> ForgettingSection:
+    """Return the record of what an adapter has forgotten, for its published reports.
+
+    Args:
+        found: of these reports.
+        before: as in `forgetting`.
+        after: as in `forgetting`.
+    """
+    later = {report.data_sha256: report for report in after}
+    return ForgettingSection(
+        sets=tuple(
+            ForgottenSet(
+                data=report.data,
+                split=report.split,
+                data_sha256=report.data_sha256,
+                before=_counts(report),
+                after=_counts(later[report.data_sha256]),
+            )
+            for report in before
+        ),
+        low=found.low,
+        high=found.high if math.isfinite(found.high) else None,
+        unit=found.unit,
+        resamples=found.resamples,
+        random_seed=found.random_seed,
+    )
+
+
+def _counts(report: EvaluationReport) -> ErrorCounts:
+    return report.words if report.primary == "wer" else report.characters
 
 
 def relative_increase(before: float, after: float) -> float:

@@ -155,7 +155,8 @@ class Beside(Record):
     """What another model made of a report's utterances, to be shown beside the report's own rates.
 
     Attributes:
-        subject: what was evaluated; the base model alone has no fields.
+        subject: what was evaluated; the base model alone has no fields, nor has a full model.
+        model_digest: of a full model, see base model digest; absent: an adapter, or the report's base model.
         words: sum over all utterances.
         characters: sum over all utterances.
         low: of the 95 % interval of the report's primary rate minus this model's, drawn in pairs.
@@ -163,10 +164,16 @@ class Beside(Record):
     """
 
     subject: Subject
+    model_digest: Digest | None = None
     words: ErrorCounts
     characters: ErrorCounts
     low: float
     high: float
+
+    @property
+    def is_base_model(self) -> bool:
+        """Whether it is the report's own base model."""
+        return self.subject == Subject() and self.model_digest is None
 
     def rate(self, metric: MetricName) -> float:
         """Return the error rate by a metric as a fraction.
@@ -175,6 +182,66 @@ class Beside(Record):
             metric: wer for words, cer for characters.
         """
         return (self.words if metric == "wer" else self.characters).rate
+
+
+class ForgottenSet(Record):
+    """The errors on one test set of the original domain, by the primary metric of the report.
+
+    Attributes:
+        data: the data set's name, or its repository on the Hub.
+        split: like `test`.
+        data_sha256: of the rows, see data digest.
+        before: of the base model.
+        after: of the adapter.
+    """
+
+    data: Text
+    split: Text
+    data_sha256: Sha256
+    before: ErrorCounts
+    after: ErrorCounts
+
+
+class ForgettingSection(Record):
+    """How much worse than its base model an adapter is on the original domain, over all its test sets.
+
+    Attributes:
+        sets: the test sets, each once.
+        low: of the 95 % interval of `percent`, drawn in pairs and from all sets.
+        high: of the same interval; absent where it has no limit.
+        unit: what was drawn.
+        resamples: how many draws.
+        random_seed: of the draws.
+    """
+
+    sets: Annotated[tuple[ForgottenSet, ...], Field(min_length=1, max_length=100)]
+    low: float
+    high: float | None = None
+    unit: Literal["speaker", "utterance"]
+    resamples: Annotated[int, Field(ge=1)]
+    random_seed: int
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        if len({item.data_sha256 for item in self.sets}) != len(self.sets):
+            raise ValueError("a test set occurs twice")
+        for item in self.sets:
+            if (
+                item.before.reference_length != item.after.reference_length
+                or not item.before.reference_length
+            ):
+                raise ValueError(f"{item.data}: errors of other references before than after")
+        if not sum(item.before.errors for item in self.sets):
+            raise ValueError("no error before, so that no relative increase is defined")
+        if self.high is not None and not self.low <= self.high:
+            raise ValueError(f"interval from {self.low} to {self.high}")
+        return self
+
+    @property
+    def percent(self) -> float:
+        """The relative increase of the sum of the sets' error rates."""
+        before = sum(item.before.rate for item in self.sets)
+        return 100 * (sum(item.after.rate for item in self.sets) / before - 1)
 
 
 class EvaluationReport(Record):
@@ -199,6 +266,7 @@ class EvaluationReport(Record):
         wall_seconds: duration of the evaluation.
         packages: versions by package.
         beside: what other models made of the same utterances; absent where none was compared.
+        forgetting: of an adapter, over this test set and others; in the reports on all of them.
         rows: one for each utterance.
     """
 
@@ -220,6 +288,7 @@ class EvaluationReport(Record):
     wall_seconds: Annotated[float, Field(ge=0.0)]
     packages: dict[str, str]
     beside: Annotated[tuple[Beside, ...], Field(min_length=1, max_length=100)] | None = None
+    forgetting: ForgettingSection | None = None
     rows: Annotated[tuple[UtteranceRow, ...], Field(min_length=1), FailFast()]
 
     values_read: ClassVar[int] = 2_000_000  # about 20 an utterance
@@ -239,6 +308,10 @@ class EvaluationReport(Record):
                     raise ValueError(f"beside: {name} of other references than the rows'")
             if not other.low <= other.high:
                 raise ValueError(f"beside: interval from {other.low} to {other.high}")
+        own = self.words if self.primary == "wer" else self.characters
+        sets = self.forgetting.sets if self.forgetting else ()
+        if sets and [item.after for item in sets if item.data_sha256 == self.data_sha256] != [own]:
+            raise ValueError("forgetting: not of this report's counts")
         return self
 
     @property
