@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import Run
+from limited import run_limited
 from safetensors.torch import load_file, save_file
 
 from adapter_hub import embedded
@@ -187,3 +190,50 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ConflictError, match="already exists"):
         average_models([ModelComponent(BASE, 1.0)], out=tmp_path / "out")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    models = [changed_copy(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    (place := tmp_path / "place").mkdir()
+    words = ["average", *models, "--as", "me/both@1.0.0", "--out", "out"]
+    told = run_limited(place, words, largest_file=1_000_000)  # room for the settings, and not for the weights
+    assert told.returncode == 1
+    assert "file too large" in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1, told.stderr
+    assert list(place.iterdir()) == []
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from adapter_hub.trainers.averaging.full_models import ModelComponent, average_models
+first, second, out = map(Path, sys.argv[1:])
+average_models([ModelComponent(first, 0.5), ModelComponent(second, 0.5)], out=out)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_of_average(place: Path, tensors: int) -> int:
+    """Return the most resident memory, in bytes, of an average of two random models of tensors of 128 MiB."""
+    names = [f"model.tensor{number}.weight" for number in range(tensors)]
+    models = [place / "a", place / "b"]
+    for seed, model in enumerate(models):
+        shutil.copytree(BASE, model)
+        (model / "model.safetensors").unlink()
+        generator = torch.Generator().manual_seed(seed)
+        plan = dict.fromkeys(names, ("float32", (8192, 4096)))
+        with tensor_streams.TensorWriter(model / "model.safetensors", plan) as writer:
+            for name in names:
+                writer.write(name, torch.rand(8192, 4096, generator=generator))
+    words = [sys.executable, "-c", PEAK, *map(str, models), str(place / "out")]
+    peak = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout) * 1024
+    shutil.rmtree(place)
+    return peak
+
+
+@pytest.mark.slow
+def test_two_gibibytes_of_weights_are_averaged_in_the_memory_of_a_few_tensors(tmp_path: Path) -> None:
+    small, large = peak_of_average(tmp_path / "small", 2), peak_of_average(tmp_path / "large", 8)
+    tensor = 128 * 2**20
+    assert large < small + tensor / 4  # it does not grow with the models: 512 MiB here, 2 GiB there
+    assert large < 2**30 + 3 * tensor  # Python and torch, and three tensors
