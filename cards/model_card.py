@@ -99,9 +99,9 @@ def percent(value: float) -> str:
 
 def _latest(reports: Iterable[EvaluationReport]) -> list[EvaluationReport]:
     """Return each evaluation once: one that was published again with more beside it replaces the first."""
-    told: dict[tuple[str, str, str], EvaluationReport] = {}
+    told: dict[tuple[object, ...], EvaluationReport] = {}
     for report in sorted(reports, key=lambda item: (item.forgetting is not None, len(item.beside or ()))):
-        told[report.created, report.data_sha256, str(report.decoding)] = report
+        told[report.created, report.data, report.split, report.data_sha256, report.decoding] = report
     return list(told.values())
 
 
