@@ -158,7 +158,15 @@ def test_a_whole_card_has_our_headings_and_nothing_that_acts(text: str, tmp_path
     card = render_card(manifest, [report], status)
     front, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert acting(body) == {"heading_open"}
-    assert headings(body) == ["test/pl", "Use", "Results", "Where it comes from", "Recipe", "Identity"]
+    assert headings(body) == [
+        "test/pl",
+        "Use",
+        "Results",
+        "Forgetting",
+        "Where it comes from",
+        "Recipe",
+        "Identity",
+    ]
     assert yaml.safe_load(front)["license_name"] == f"L{text}"
 
 
