@@ -137,7 +137,8 @@ def test_what_an_average_has_forgotten_is_published_with_it_and_supported(run: R
     for name, item in reports.items():
         (tmp_path / f"{name}.json").write_bytes(item.to_bytes())
     words = ["--store", "store", "compare", *(f"{name}.json" for name in reports)]
-    assert "Not measured: an average is used" in run("--store", "store", "card", "test/both").out
+    unmeasured = run("--store", "store", "card", "test/both").out
+    assert "Not measured over the test sets of the original domain together. An average" in unmeasured
     assert run(*words, "--attach").code == 0
     card = run("--store", "store", "card", "test/both").out
     assert "Forgetting: **+33.3 %** (95 % interval +33.3 % to +33.3 %)" in card
