@@ -21,7 +21,7 @@ from adapter_hub.formats.claims import Decoding, EvaluationReport, Subject, Utte
 from adapter_hub.formats.times import utc_now
 from adapter_hub.packages import package_versions
 from adapter_hub.speech.audio import Audio, check_seconds
-from adapter_hub.speech.languages import primary_metric
+from adapter_hub.speech.languages import language_tag, primary_metric
 from adapter_hub.speech.limits import check_duration, longest_seconds
 from adapter_hub.speech.normalisers import DEFAULT, check_normaliser, normalise
 from adapter_hub.transcription.options import TranscriptionOptions
@@ -177,7 +177,7 @@ def _tags(transcriber: Transcriber, dataset: Dataset, language: str | None) -> l
             f"{dataset.folder}: the language of {len(unknown)} of {len(dataset.rows)} rows is not known "
             f"(the first is {unknown[0].id}); name it with --language, or add a column `language`"
         )
-    return [row.language or str(fallback) for row in dataset.rows]
+    return [language_tag(row.language or str(fallback)) for row in dataset.rows]
 
 
 def _decode_language(transcriber: Transcriber, tag: str) -> str:

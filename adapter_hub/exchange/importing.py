@@ -35,6 +35,7 @@ from adapter_hub.formats.canonical import MAXIMUM_TEXT, explain
 from adapter_hub.formats.manifest import BaseModelPin, Language
 from adapter_hub.formats.reference import check_name, check_version
 from adapter_hub.hub import HubClient, RepoId, check_revision
+from adapter_hub.speech.languages import language_tag, whisper_code
 
 MAXIMUM_WEIGHTS = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-v3 in float32 is 1.3 GB
 
@@ -217,7 +218,7 @@ def languages_of(tags: Sequence[str], decode_languages: Sequence[str] = ()) -> t
     """Pair BCP 47 tags with Whisper's tokens; a tag without one is decoded as its first part.
 
     Args:
-        tags: BCP 47 tags.
+        tags: BCP 47 tags, or English names.
         decode_languages: Whisper's language codes for the first of the tags.
 
     Raises:
@@ -226,7 +227,8 @@ def languages_of(tags: Sequence[str], decode_languages: Sequence[str] = ()) -> t
     >>> languages_of(["pt-BR"])[0].decode_language
     'pt'
     """
-    decoded = [*decode_languages, *(tag.split("-")[0].lower() for tag in tags[len(decode_languages) :])]
+    tags = [language_tag(tag) for tag in tags]
+    decoded = [*map(whisper_code, decode_languages), *map(whisper_code, tags[len(decode_languages) :])]
     try:
         return tuple(
             Language(tag=tag, decode_language=decode) for tag, decode in zip(tags, decoded, strict=False)

@@ -40,6 +40,7 @@ from adapter_hub.model.parakeet import assemble_parakeet
 from adapter_hub.model.quiet import quiet
 from adapter_hub.paths import cache_folder
 from adapter_hub.speech.features import chunk_seconds
+from adapter_hub.speech.languages import nearest_languages
 
 ASSEMBLERS = {WHISPER: assemble, PARAKEET: assemble_parakeet}
 # repeats are dropped before tokens are text: what is there twice was said twice
@@ -199,7 +200,7 @@ class BaseModel:
             languages: Whisper's codes, like `da`.
 
         Raises:
-            InvalidInputError: with the languages that it has.
+            InvalidInputError: with the nearest that it has.
         """
         if not self.needs_language:
             return
@@ -207,7 +208,7 @@ class BaseModel:
         if unknown := sorted(set(languages) - set(known)):
             raise InvalidInputError(
                 f"decode language {', '.join(map(repr, unknown))}: {self.id} has no token for it; "
-                f"expected one of {', '.join(known)}"
+                f"nearest: {nearest_languages(unknown[0], known)}"
             )
 
 

@@ -32,7 +32,7 @@ from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.namespaces import Namespaces
 from adapter_hub.registry.standing import Standings
 from adapter_hub.reporting import Tell
-from adapter_hub.speech.languages import primary_subtag
+from adapter_hub.speech.languages import whisper_code
 from adapter_hub.stores.cache import Cache
 from adapter_hub.transcription.routing import Candidate
 
@@ -84,7 +84,7 @@ def find_candidates(
         )
     found: dict[str, list[_Offer]] = {}
     for offer in offers:
-        for language in dict.fromkeys(primary_subtag(tag) for tag in offer.block.languages):
+        for language in dict.fromkeys(whisper_code(tag) for tag in offer.block.languages):
             if base.takes(language):
                 found.setdefault(language, []).append(offer)
     return {language: _chain(language, _ranked(those)) for language, those in found.items()}
@@ -154,7 +154,7 @@ def _chain(language: str, offers: Sequence[_Offer]) -> Candidate:
     """Return the offers as a linked list of candidates."""
     candidate: Candidate | None = None
     for offer in reversed(offers):
-        tag = next(tag for tag in offer.block.languages if primary_subtag(tag) == language)
+        tag = next(tag for tag in offer.block.languages if whisper_code(tag) == language)
         ref = AdapterRef(offer.name, version=offer.version, digest=offer.block.digest)
         candidate = Candidate(ref, tag, candidate)
     assert candidate is not None

@@ -31,6 +31,7 @@ from adapter_hub.model.memory import memory_guard
 from adapter_hub.model.residents import Residents
 from adapter_hub.model.session import Session
 from adapter_hub.reporting import Tell
+from adapter_hub.speech.languages import language_tag, whisper_code
 from adapter_hub.transcription.candidates import find_candidates
 from adapter_hub.transcription.routing import THRESHOLD, Candidate, FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcriber import Transcriber, warn
@@ -80,6 +81,8 @@ def load(  # noqa: PLR0913 - the options of the public face
         InvalidInputError: arguments that do not fit together, or an unknown language, device or dtype.
     """
     places = Places(registry, cache=cache, device=device, dtype=dtype, tell=tell or warn)
+    language = language and language_tag(language)
+    decode_language = decode_language and whisper_code(decode_language)
     if ref != AUTO and (adapters or fallback is not None):
         raise InvalidInputError(f"{ref}: adapters to choose among, and a fallback, are for auto")
     if ref == AUTO:

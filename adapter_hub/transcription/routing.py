@@ -18,7 +18,7 @@ from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.reporting import Tell
-from adapter_hub.speech.languages import primary_subtag
+from adapter_hub.speech.languages import nearest_languages, whisper_code
 
 # the probability of each language, by Whisper's code for it
 Probabilities = Mapping[str, float]
@@ -78,12 +78,12 @@ def decode_language_of(base: BaseModel, adapter: ResidentAdapter | None, tag: st
     for language in languages:
         if tag in (language.tag, language.decode_language):
             return language.decode_language
-    if base.takes(primary_subtag(tag)):
-        return primary_subtag(tag)
+    if base.takes(code := whisper_code(tag)):
+        return code
     ours = f"; {adapter.name} is for {', '.join(item.tag for item in languages)}" if adapter else ""
     raise InvalidInputError(
-        f"language {tag!r}: {base.id} has no token for it (it has {', '.join(base.decode_languages)}){ours}; "
-        "name the decode language too"
+        f"language {tag!r}: {base.id} has no token for it{ours}; name the decode language too (nearest: "
+        f"{nearest_languages(tag, base.decode_languages)})"
     )
 
 
@@ -210,7 +210,7 @@ class LanguageRouter:
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
             raise InvalidInputError(f"threshold {self.threshold}: expected a probability from 0 to 1")
-        self.base.check_languages([primary_subtag(tag) for tag in self.languages])
+        self.base.check_languages([whisper_code(tag) for tag in self.languages])
 
     def identifies(self, tag: str | None) -> bool:
         """Tell whether `route` needs the probabilities of languages, for speech of the language `tag`."""
@@ -228,11 +228,11 @@ class LanguageRouter:
                 reaches the threshold.
         """
         if tag is not None:
-            _, adapter = self._usable(primary_subtag(tag))
+            _, adapter = self._usable(whisper_code(tag))
             return Route(adapter, tag, decode_language_of(self.base, adapter, tag))
         assert probabilities is not None
         if self.languages:
-            probabilities = _among(probabilities, [primary_subtag(tag) for tag in self.languages])
+            probabilities = _among(probabilities, [whisper_code(tag) for tag in self.languages])
         language = max(probabilities, key=lambda code: probabilities[code])
         probability = probabilities[language]
         sure = probability >= self.threshold

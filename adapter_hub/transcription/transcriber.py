@@ -30,6 +30,7 @@ from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.session_pool import SessionPool
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.audio import Audio
+from adapter_hub.speech.languages import language_tag
 from adapter_hub.transcription.options import OptionWords, TranscriptionOptions
 from adapter_hub.transcription.pipeline import Pipeline
 from adapter_hub.transcription.recordings import AudioInput, open_recordings
@@ -151,7 +152,7 @@ class Transcriber:
             InvalidInputError: the recording cannot be read, or not to its end; or as `transcribe`.
         """
         chosen = self._chosen(options)
-        recordings = self._opened([(audio, language)], chosen)
+        recordings = self._opened([(audio, language and language_tag(language))], chosen)
         pipeline = Pipeline(self._session_pool, self.router, chosen, self.tell, low_latency=True)
         for result in pipeline.run(recordings):
             for _, segment in result.segments:
@@ -205,4 +206,4 @@ def _inputs(
     items = list(audio)
     if len(items) != len(languages):
         raise InvalidInputError(f"{len(languages)} languages for {len(items)} recordings; expected one each")
-    return iter(list(zip(items, languages, strict=True)))
+    return iter([(item, tag and language_tag(tag)) for item, tag in zip(items, languages, strict=True)])

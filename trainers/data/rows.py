@@ -13,7 +13,7 @@ from adapter_hub.data.dataset import Utterance
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.features import chunk_seconds
-from adapter_hub.speech.languages import primary_subtag
+from adapter_hub.speech.languages import whisper_code
 from adapter_hub.trainers.data.examples import ProcessorAndModel, check_tokens, encode_text, prompt_ids
 from adapter_hub.trainers.data.sources import Source
 from adapter_hub.trainers.recipe import Recipe
@@ -171,4 +171,4 @@ def row_language(row: Utterance, source: Source, rules: RowRules) -> str:
         return source.decode_language
     if tag == rules.language and rules.decode_language:
         return rules.decode_language
-    return primary_subtag(tag)
+    return whisper_code(tag)
