@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from adapter_hub.base_model.families import PARAKEET, refuse_lacking
 from adapter_hub.hub import check_commit
 from adapter_hub.trainers.recipe import PAPER_MODULES, Recipe, SourceTable, read_recipe
 from adapter_hub.trainers.reproduction.lora_whisper.shapes import lora_parameters
@@ -172,4 +173,8 @@ def test_the_recipes_of_parameter_averaging_say_what_the_paper_says(path: Path) 
         before = recipe.base_model.id.removeprefix("./out/")
         assert before == "average-1" or path.with_name(f"{before}.toml").is_file()
     else:
-        assert recipe.base_model.id == "openai/whisper-small.en"
+        parakeet = path.stem.startswith("parakeet-")
+        assert recipe.base_model.id == ("nvidia/parakeet-ctc-1.1b" if parakeet else "openai/whisper-small.en")
+        if parakeet:
+            refuse_lacking(PARAKEET, recipe.asked())
+            assert "modules" not in recipe.lora.model_fields_set

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.base_model.families import WHISPER
+from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.errors import ConflictError
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import make_private
@@ -90,8 +90,8 @@ def gather(
         file.resolve(name) if is_local(name) else name,
         revision=recipe.base_model.revision,
         device=device,
-        families=(WHISPER,),
     )
+    refuse_lacking(base.family, recipe.asked())
     if recipe.decode_language is not None:
         base.check_languages([recipe.decode_language])
     sources = read_sources(file, "train", cache.folder, tell)

@@ -29,6 +29,12 @@ from adapter_hub.hub.names import check_pin
 
 # the linears that LoRA-Whisper adapts (arXiv 2406.06619, section 4.2)
 PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+# attention, feed-forward and, of the "depth-wise separable convolution layer" (Plantinga et al., SLT 2024,
+# III-B), the pointwise ones: on the depthwise one a LoRA has 58 times the weights that it adapts
+PARAKEET_MODULES = (
+    *("q_proj", "k_proj", "v_proj", "o_proj", "relative_k_proj"),
+    *("linear1", "linear2", "pointwise_conv1", "pointwise_conv2"),
+)
 NEAREST = "nearest"
 EXPERT = "expert"  # as a seed: the pair's own parent
 FULL_FINE_TUNING = "full-fine-tuning"
@@ -44,6 +50,7 @@ _NO_KEYS = re.compile(
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){{{KEY_PARTS}}}")
 
 Positive = Annotated[int, Field(ge=1)]
+Modules = Annotated[tuple[Text, ...], Field(min_length=1)]
 Rank = Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
 # parts of a Whisper, see `adapter_hub.trainers.methods.freezing`
 Part = Literal[
@@ -65,7 +72,9 @@ class AdapterTable(Record):
     """`[adapter]`: what the adapter is called and what it is for.
 
     Method `full-fine-tuning` trains every weight of the base model: a baseline of the papers. Its result is
-    a Whisper folder, not an adapter.
+    the folder of a base model, not an adapter. The running statistics of a Parakeet's batch norms follow the
+    data then, and an average of models averages them; by every other method they stay the base model's, in
+    training, too, so that it is bit for bit the one that the adapter is loaded on.
     """
 
     name: Name  # namespace/name, as in `adapter-hub pull namespace/name`
@@ -73,7 +82,7 @@ class AdapterTable(Record):
     method: Literal["lora", "warm-start", "expert-pair", "full-fine-tuning"]  # how it is trained
     language: Text | None = None  # BCP 47; a full fine-tune uses its data's languages instead
     decode_language: Text | None = None  # whose token to use where Whisper has none for `language`
-    task: Literal["transcribe", "translate"] = "transcribe"  # which of Whisper's tasks it is trained for
+    task: Literal["transcribe", "translate"] = "transcribe"  # translation: Whisper only
     timestamps: bool = False  # with timestamp tokens; clips have no word times, so only false is accepted
     authors: tuple[Text, ...] = ()  # who trained it
     license: Text  # SPDX expression, of the adapter
@@ -178,12 +187,16 @@ class DataTable(Record):
 
 
 class LoraTable(Record):
-    """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2)."""
+    """`[lora]`; the defaults are LoRA-Whisper's (section 4.2 and table 2).
+
+    A Parakeet's own `modules` are `q_proj`, `k_proj`, `v_proj`, `o_proj`, `relative_k_proj`, `linear1`,
+    `linear2`, `pointwise_conv1` and `pointwise_conv2`.
+    """
 
     rank: Rank = 32  # r, of B (outputs x r) and A (r x inputs)
     alpha: Annotated[float, Field(gt=0)] | None = None  # by default twice the rank
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the input of A
-    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = PAPER_MODULES  # linears, in every layer
+    modules: Modules = PAPER_MODULES  # linears, in every layer; a Parakeet has its own
     rank_pattern: dict[str, Rank] = Field(default_factory=dict)  # PEFT's: module name or pattern to rank
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"  # of the published weights
 
@@ -292,6 +305,18 @@ class Recipe(Record):
     def decode_language(self) -> str | None:
         """The language whose token is used: the adapter's own unless the recipe borrows another one."""
         return self.adapter.decode_language or self.adapter.language
+
+    def asked(self) -> Iterator[str]:
+        """Yield the words for what a base model's family may lack, see `adapter_hub.base_model.families`."""
+        sources = [table for split in (self.data.train, self.data.dev or "") for table in split]
+        if self.adapter.decode_language or any(getattr(item, "decode_language", None) for item in sources):
+            yield "decode_language"
+        if self.training.label_smoothing:
+            yield "label_smoothing"
+        parents = [table for table in (self.seed, self.expert) if table is not None]
+        if any(parent.adapter == NEAREST or parent.among for parent in parents):
+            yield NEAREST
+        yield from (self.adapter.method, self.adapter.task)
 
     @property
     def alpha(self) -> float:

@@ -21,6 +21,7 @@ from adapter_hub.errors import DivergedError
 from adapter_hub.formats.manifest import MANIFEST_FILE, GateSection, Parent, Training
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.packages import package_versions
+from adapter_hub.speech.languages import whisper_code
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.loop.result import TrainingResult
 from adapter_hub.trainers.methods.expert_pairs import split_state
@@ -28,7 +29,7 @@ from adapter_hub.trainers.methods.injection import export_config
 from adapter_hub.trainers.methods.trainable import State, TrainableModel
 from adapter_hub.trainers.provenance import code_revision
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe import GateTable
+from adapter_hub.trainers.recipe import AdapterTable, GateTable
 
 PAIR_ROLES: tuple[Role, Role] = ("parent", "child")
 
@@ -104,7 +105,9 @@ def _fields(inputs: Inputs, result: TrainingResult) -> dict[str, Any]:
         "method": adapter.method,
         "task": adapter.task,
         "timestamps": adapter.timestamps,
-        "languages": [{"tag": adapter.language, "decode_language": inputs.file.recipe.decode_language}],
+        "languages": [
+            {"tag": adapter.language, "decode_language": adapter.decode_language or _code(adapter)}
+        ],
         "base_model": inputs.base.pin,
         "parents": [_parent(role, parent) for role, parent in sorted(inputs.parents.items())],
         "similarity": inputs.similarity,
@@ -112,6 +115,11 @@ def _fields(inputs: Inputs, result: TrainingResult) -> dict[str, Any]:
         "recipe": published_recipe(inputs.file),
         "training": training_record(inputs, result),
     }
+
+
+def _code(adapter: AdapterTable) -> str:
+    """Return the language's own code."""
+    return whisper_code(str(adapter.language))
 
 
 def _parent(role: str, parent: Artifact) -> Parent:

@@ -5,7 +5,8 @@ settings_record(folder)                   # what enters the digest, beside the w
 refuse_lacking(PARAKEET, ["beams"])       # what only another family has, in one line
 
 What computes with a family is in tables by the same keys: `adapter_hub.model.base_model.ASSEMBLERS`,
-`adapter_hub.decoding.probe.ANSWERS`, `adapter_hub.transcription.window_decoding.DECODERS`.
+`adapter_hub.decoding.probe.ANSWERS`, `adapter_hub.transcription.window_decoding.DECODERS`; of training
+`adapter_hub.trainers.data.rows.ROWS` and `adapter_hub.trainers.loop.families.FAMILIES`.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ FAMILIES = {
         lacks={
             "beams": "beam search",
             "decode_language": "language tokens",
+            "expert-pair": "expert pairs",
+            "label_smoothing": "label smoothing",
             "languages": "language identification",
+            "nearest": "language identification",
             "no_speech": "a token for no speech",
             "previous_text": "prompts",
             "temperatures": "sampling",

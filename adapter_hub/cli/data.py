@@ -34,14 +34,11 @@ def data_check(options: GlobalOptions, place: Path, base_model: str, as_json: bo
     Reads every file of a folder (one split, or the sub-folders train, dev and test), of a JSONL file or of
     all sources of a recipe, as training would. Exits with 1 if a row would be dropped.
     """
-    from adapter_hub.base_model.families import WHISPER
     from adapter_hub.model.base_model import load_base_model
     from adapter_hub.trainers.data.check import check_data, sources_at
 
     sources, rules = sources_at(place, options.cache_folder)
-    report = check_data(
-        sources, load_base_model(base_model, device=options.device, families=(WHISPER,)), rules
-    )
+    report = check_data(sources, load_base_model(base_model, device=options.device), rules)
     if as_json:
         echo_json(report.to_json())
     else:

@@ -16,7 +16,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +23,9 @@ from adapter_hub.decoding.decode import DecodingResult, TextSpan
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.session import RowAdapters, Session
-from adapter_hub.speech.audio import SAMPLE_RATE, Audio
+from adapter_hub.speech.audio import Audio
+from adapter_hub.speech.features import normalised_log_mel
 
-SHORTEST = SAMPLE_RATE // 10  # samples: features are normalised over a recording, which one frame cannot be
 WORD_START = "▁"  # SentencePiece's mark of a word's first piece
 
 Run = tuple[int, int, int]  # a token, its first frame, and the frame after its last
@@ -42,9 +41,8 @@ def parakeet_features(base: BaseModel, clips: Sequence[Audio]) -> tuple[Tensor, 
     Returns:
         `[clips, frames, mels]` float32, 10 ms per frame, and `[clips, frames]`: true within a clip.
     """
-    samples = [np.pad(clip.samples, (0, max(0, SHORTEST - len(clip.samples)))) for clip in clips]
-    made = base.processor.feature_extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-    return made["input_features"], made["attention_mask"]
+    features, mask = normalised_log_mel(base.processor.feature_extractor, clips)
+    return torch.from_numpy(features), torch.from_numpy(mask)
 
 
 @torch.inference_mode()

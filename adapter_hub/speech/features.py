@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio
 
 LONGEST = 30  # seconds, where the encoder itself has no limit
+SHORTEST = SAMPLE_RATE // 10  # samples: features cannot be normalised over a single frame
 
 
 def chunk_seconds(extractor: Any) -> float:
@@ -26,6 +27,23 @@ def chunk_seconds(extractor: Any) -> float:
         extractor: the base model's feature extractor.
     """
     return float(getattr(extractor, "n_samples", LONGEST * SAMPLE_RATE) / extractor.sampling_rate)
+
+
+def normalised_log_mel(
+    extractor: Any, clips: Sequence[Audio]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return a Parakeet's features of clips, each normalised over itself, padded to the longest.
+
+    Args:
+        extractor: a `ParakeetFeatureExtractor`.
+        clips: one or more at 16 kHz; one of less than 100 ms is followed by silence.
+
+    Returns:
+        `[clips, frames, mels]` float32, 10 ms per frame, and `[clips, frames]`: true within a clip.
+    """
+    samples = [np.pad(clip.samples, (0, max(0, SHORTEST - len(clip.samples)))) for clip in clips]
+    made = extractor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+    return made["input_features"].numpy(), made["attention_mask"].numpy()
 
 
 def log_mel(extractor: Any, clips: Sequence[Audio]) -> NDArray[np.float32]:

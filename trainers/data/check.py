@@ -18,7 +18,7 @@ from adapter_hub.data.dataset import METADATA, SPLITS, Dataset, Utterance, read_
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.trainers.data.examples import DroppedRow, ProcessorAndModel, speakers_in_both
 from adapter_hub.trainers.data.preparing import map_in_order
-from adapter_hub.trainers.data.rows import RowProcessor, RowRules
+from adapter_hub.trainers.data.rows import RowProcessor, RowRules, row_processor
 from adapter_hub.trainers.data.sources import Source, read_sources
 from adapter_hub.trainers.recipe import read_recipe
 
@@ -91,7 +91,7 @@ def check_data(sources: Mapping[str, Source], base: ProcessorAndModel, rules: Ro
     Raises:
         IntegrityError: a cached data set is damaged.
     """
-    reader = RowProcessor(base, rules)
+    reader = row_processor(base, rules)
     return DataReport(
         tuple(_split(name, source, reader) for name, source in sources.items()),
         {
@@ -142,6 +142,8 @@ def _split(name: str, source: Source, reader: RowProcessor) -> SplitReport:
             audio = reader.read(row)
             reader.check(audio.seconds, row.id)
             row.check_stated(audio.seconds)
+            if misfit := reader.misfit(tokenised, audio.seconds):
+                return DroppedRow(row.id, misfit)
         except IntegrityError:
             raise  # the cache is damaged, not the row
         except (AdapterHubError, OSError) as error:

@@ -20,7 +20,7 @@ import mmap
 import os
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ from adapter_hub.files.writing import remove_stale, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.packages import package_versions
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio
-from adapter_hub.speech.features import log_mel
+from adapter_hub.speech.features import log_mel, normalised_log_mel
 
 SAMPLES_PER_FRAME = 160  # 10 ms at 16 kHz
 RULE = 1  # the version of `compute_features`; raised when what it keeps of a clip changes
@@ -72,13 +72,31 @@ def compute_features(extractor: Any, audio: Audio) -> ClipFeatures:
     """Return the features of a clip.
 
     Args:
-        extractor: a `WhisperFeatureExtractor`.
+        extractor: the base model's, a `WhisperFeatureExtractor` or a `ParakeetFeatureExtractor`.
         audio: not longer than the base model's chunk.
     """
+    return COMPUTED[type(extractor).__name__](extractor, audio)
+
+
+def _padded(extractor: Any, audio: Audio) -> ClipFeatures:
+    """Return a Whisper's features, cut from those of the chunk."""
     features = log_mel(extractor, [audio])[0]
     frames = min(features.shape[1], -(-len(audio.samples) // SAMPLES_PER_FRAME) + 2)
     kept = np.ascontiguousarray(features[:, :frames], dtype=np.float16)
     return ClipFeatures(kept, float(features.min()), len(audio.samples))
+
+
+def _normalised(extractor: Any, audio: Audio) -> ClipFeatures:
+    """Return a Parakeet's features; padding after them is masked."""
+    features, mask = normalised_log_mel(extractor, [audio])
+    kept = np.ascontiguousarray(features[0][mask[0]].T, dtype=np.float16)
+    return ClipFeatures(kept, 0.0, len(audio.samples))
+
+
+COMPUTED: Mapping[str, Callable[[Any, Audio], ClipFeatures]] = {
+    "WhisperFeatureExtractor": _padded,
+    "ParakeetFeatureExtractor": _normalised,
+}
 
 
 class FeatureStore(Protocol):

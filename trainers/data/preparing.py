@@ -23,7 +23,7 @@ from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.trainers.data.examples import DroppedRow, Example, PreparedSplit, ProcessorAndModel
 from adapter_hub.trainers.data.features import FeatureStore, MemoryFeatures, compute_features
 from adapter_hub.trainers.data.mixture import choose_hours, domain_weights
-from adapter_hub.trainers.data.rows import RowProcessor, RowRules, TokenisedRow
+from adapter_hub.trainers.data.rows import RowRules, TokenisedRow, row_processor
 from adapter_hub.trainers.data.sources import Source
 
 Row = TypeVar("Row")
@@ -99,7 +99,7 @@ class _SplitBuilder:
     """Makes the examples of one source after another."""
 
     def __init__(self, base: ProcessorAndModel, rules: RowRules, features: FeatureStore) -> None:
-        self.rows, self.features = RowProcessor(base, rules), features
+        self.rows, self.features = row_processor(base, rules), features
 
     def source(self, source: Source, tell: Callable[[int], None]) -> PreparedSplit:
         """Return the examples of one source.
@@ -120,7 +120,7 @@ class _SplitBuilder:
             map_in_order(lambda row: self._ensure_features(row, row.id in tokenised), rows), 1
         ):
             contents += [(sha256, row.text)] if sha256 else []
-            if problem is not None:
+            if problem is not None or (problem := self._misfit(tokenised.get(row.id), sha256)):
                 dropped[row.id] = problem
             elif row.id in tokenised:
                 usable.append((tokenised[row.id], sha256))
@@ -196,6 +196,11 @@ class _SplitBuilder:
         except (AdapterHubError, OSError) as error:
             return row, sha256, str(error)
         return row, sha256, None
+
+    def _misfit(self, item: TokenisedRow | None, sha256: str) -> str | None:
+        """Return why a text does not fit its own audio, if the model's kind of alignment sets a limit."""
+        clip = None if item is None else self.features.get(sha256)
+        return None if item is None or clip is None else self.rows.misfit(item, clip.seconds)
 
     def _example(self, item: TokenisedRow, sha256: str, source: Source) -> Example:
         clip = self.features.get(sha256)

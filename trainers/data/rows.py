@@ -7,10 +7,16 @@ reader.check(audio.seconds, row.id)
 
 from __future__ import annotations
 
+import math
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from string import whitespace
 
+from adapter_hub.base_model.families import PARAKEET, WHISPER
 from adapter_hub.data.dataset import Utterance
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import InvalidInputError, few
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.speech.languages import whisper_code
@@ -119,6 +125,15 @@ class RowProcessor:
         check_tokens(len(tokens), self.positions)
         return TokenisedRow(row, language, tokens, len(prompt))
 
+    def misfit(self, item: TokenisedRow, seconds: float) -> str | None:
+        """Return why a text does not fit its own audio: a Whisper's may be of any length.
+
+        Args:
+            item: the row with its tokens.
+            seconds: of its audio.
+        """
+        return None
+
     def read(self, row: Utterance) -> Audio:
         """Return a row's audio; a file whose header states too long a duration is not decoded.
 
@@ -146,6 +161,90 @@ class RowProcessor:
             )
         if longest is not None and seconds > longest:
             raise InvalidInputError(f"{where}: {seconds:.2f} s of audio; data.longest_seconds is {longest:g}")
+
+
+class CtcRowProcessor(RowProcessor):
+    """The same for a Parakeet CTC: there is no prompt, and each token needs a frame of its own.
+
+    Args:
+        base: the base model.
+        rules: of the recipe.
+    """
+
+    def __init__(self, base: ProcessorAndModel, rules: RowRules) -> None:
+        self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
+        self.factor = int(base.model.config.encoder_config.subsampling_factor)
+        self.rules = rules
+
+    def prompt(self, row: Utterance, source: Source) -> tuple[str, list[int]]:
+        """Return the language of a row, and no tokens.
+
+        Args:
+            row: of the source.
+            source: may name the language of its rows.
+
+        Raises:
+            InvalidInputError: the language is not stated.
+        """
+        return row_language(row, source, self.rules), []
+
+    def tokenise(self, row: Utterance, source: Source) -> TokenisedRow:
+        """Return the row with the tokens of its text.
+
+        Args:
+            row: of the source.
+            source: may name the language of its rows.
+
+        Raises:
+            InvalidInputError: as `prompt`, or characters that the tokenizer has no token for.
+        """
+        language, _ = self.prompt(row, source)
+        text = row.text.strip()
+        if strange := sorted(c for c in {*text} - {*whitespace} if not self._can_write(c)):
+            raise InvalidInputError(
+                f"text with {few(list(map(repr, strange)), separator=', ')}, which the tokenizer "
+                "does not know; is it written in another case?"
+            )
+        return TokenisedRow(row, language, self._encoded(text), 0)
+
+    def misfit(self, item: TokenisedRow, seconds: float) -> str | None:
+        """Return why a text has no alignment to its audio: too many tokens, and blanks between equal ones.
+
+        Args:
+            item: the row with its tokens.
+            seconds: of its audio.
+        """
+        needed = len(item.tokens) + sum(a == b for a, b in pairwise(item.tokens))
+        hop = self.extractor.hop_length / self.extractor.sampling_rate
+        frames = math.ceil(seconds / (hop * self.factor))
+        if needed <= frames:
+            return None
+        return f"text of {needed} tokens for {frames} frames of audio; is it the right text?"
+
+    def _can_write(self, character: str) -> bool:
+        """Tell whether a character is one again after it was tokens; its case may be the tokenizer's."""
+        again = self.tokenizer.decode(list(self._encoded(character)), group_tokens=False)
+        return bool(_folded(again) == _folded(character))
+
+    def _encoded(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold().strip()
+
+
+ROWS: Mapping[str, type[RowProcessor]] = {WHISPER: RowProcessor, PARAKEET: CtcRowProcessor}
+
+
+def row_processor(base: ProcessorAndModel, rules: RowRules) -> RowProcessor:
+    """Return what applies the rules of a recipe to rows, for a base model of any family.
+
+    Args:
+        base: the base model.
+        rules: of the recipe.
+    """
+    return ROWS[base.model.config.model_type](base, rules)
 
 
 def row_language(row: Utterance, source: Source, rules: RowRules) -> str:

@@ -192,6 +192,10 @@ class Collator:
     def __init__(self, end: int, *, masked: bool) -> None:
         self.end, self.masked = end, masked
 
+    def unmasked(self) -> Collator:
+        """Return the one for batches that are not trained on."""
+        return Collator(self.end, masked=False)
+
     def __call__(self, rows: Sequence[tuple[BatchRow, Example]]) -> dict[str, torch.Tensor]:
         """Return what the model takes.
 

@@ -16,7 +16,6 @@ from adapter_hub.reporting import Tell
 from adapter_hub.trainers.data.examples import Example
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.loop.batches import (
-    Collator,
     ExampleDataset,
     LengthGroupedSampler,
     ShardedBatchSampler,
@@ -30,7 +29,7 @@ from adapter_hub.trainers.loop.callbacks import (
     WriteEvents,
 )
 from adapter_hub.trainers.loop.checkpoints import Checkpoints, NoteCheckpoints, last_checkpoint
-from adapter_hub.trainers.loop.objective import Objective
+from adapter_hub.trainers.loop.families import FAMILIES
 from adapter_hub.trainers.loop.process_group import OtherProcessError, ProcessGroup
 from adapter_hub.trainers.loop.resource_errors import SMALLER_MODEL, SMALLER_STEPS, explain_out_of_memory
 from adapter_hub.trainers.loop.result import TrainingResult, training_curve
@@ -53,7 +52,7 @@ class TrainingData(NamedTuple):
     Attributes:
         train: examples to train on.
         dev: examples whose loss is measured after each epoch; may be empty.
-        end: id of the end-of-text token.
+        end: id of the end-of-text token, or of the blank.
     """
 
     train: Sequence[Example]
@@ -98,7 +97,7 @@ def fit(
         TrainingData(
             inputs.train.examples,
             inputs.dev.examples if inputs.dev else (),
-            inputs.base.processor.tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+            FAMILIES[inputs.base.family].end(inputs.base.processor.tokenizer),
         ),
         work,
         processes=processes,
@@ -186,21 +185,23 @@ def make_trainer(
         processes: that train together.
         stop: knows whether Ctrl-C was pressed.
     """
-    chunk = trainable.whisper.config.max_source_positions * 2 if settings.audio_length == "chunk" else None
+    config = trainable.whisper.config
+    family = FAMILIES[config.model_type]
+    chunk = family.chunk_frames(config) if settings.audio_length == "chunk" else None
     shard: dict[str, Any] = {"rank": processes.rank, "world_size": processes.world_size}
     sampler = LengthGroupedSampler(data.train, settings.batch_size, settings.random_seed)
     train_batches = ShardedBatchSampler(sampler, settings.gradient_accumulation, chunk, **shard)
     device = trainable.whisper.device
     arguments = _arguments(settings, work, train_batches, has_dev=bool(data.dev), device=device)
     trainer = AdapterTrainer(
-        objective=Objective(trainable, settings.label_smoothing),
+        objective=family.objective(trainable, settings.label_smoothing),
         trainable=trainable,
         args=arguments,
         train_dataset=ExampleDataset(data.train),
         train_batches=train_batches,
         eval_dataset=ExampleDataset(data.dev) if data.dev else None,
         dev=dev_batches(data.dev, settings.batch_size, chunk, **shard),
-        collator=Collator(data.end, masked=settings.spec_augment),
+        collator=family.collator(data.end, masked=settings.spec_augment),
         processes=processes,
         stop=stop,
     )

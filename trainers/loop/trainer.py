@@ -32,6 +32,8 @@ from adapter_hub.trainers.loop.batches import (
 )
 from adapter_hub.trainers.loop.callbacks import StopOnInterrupt, stops_early
 from adapter_hub.trainers.loop.checkpoints import STATE, STATE_BYTES
+from adapter_hub.trainers.loop.ctc import CtcCollator, CtcObjective
+from adapter_hub.trainers.loop.families import FAMILIES
 from adapter_hub.trainers.loop.learning_rates import slanted_triangle, slow_down
 from adapter_hub.trainers.loop.objective import Objective, text_tokens
 from adapter_hub.trainers.loop.process_group import ProcessGroup
@@ -81,11 +83,11 @@ class AdapterTrainer(Seq2SeqTrainer):
     def __init__(
         self,
         *,
-        objective: Objective,
+        objective: Objective | CtcObjective,
         trainable: TrainableModel,
         train_batches: ShardedBatchSampler,
         dev: Sequence[Sequence[BatchRow]],
-        collator: Collator,
+        collator: Collator | CtcCollator,
         processes: ProcessGroup,
         stop: StopOnInterrupt,
         **others: Any,
@@ -114,7 +116,8 @@ class AdapterTrainer(Seq2SeqTrainer):
         """
         optimizer = super().create_optimizer(model)
         if self.args.settings.layer_decay != 1:
-            layers = self.trainable.whisper.config.encoder_layers
+            config = self.trainable.whisper.config
+            layers = FAMILIES[config.model_type].layers(config)
             slow_down(optimizer, self.model.named_parameters(), self.args.settings.layer_decay, layers)
         return optimizer
 
@@ -145,7 +148,7 @@ class AdapterTrainer(Seq2SeqTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None, **_: Any
     ) -> torch.Tensor:
-        """Return the cross-entropy of a batch's text (nats) over the text tokens of the whole step.
+        """Return the loss of a batch's text (nats) over the text tokens of the whole step.
 
         The step's other batches and processes add theirs, so that every token weighs the same.
 
@@ -186,10 +189,10 @@ class AdapterTrainer(Seq2SeqTrainer):
         return metrics
 
     def _summed_loss(self, dataset: Any, rows: Sequence[BatchRow]) -> torch.Tensor:
-        """Return the summed cross-entropy of a batch that is not trained on, and its text tokens, `[2]`."""
+        """Return the summed loss of a batch that is not trained on, and its text tokens, `[2]`."""
         self.model.eval()
-        collator = Collator(self.collator.end, masked=False)
-        inputs = self._prepare_inputs(collator([dataset[row] for row in rows]))
+        collate = self.collator.unmasked()
+        inputs = self._prepare_inputs(collate([dataset[row] for row in rows]))
         with self.compute_loss_context_manager():
             return torch.stack([self.model(**inputs), text_tokens(inputs["labels"])])
 

@@ -1,4 +1,4 @@
-"""Parts of a Whisper that training leaves as they are, by name: `training.freeze` of a recipe.
+"""Parts of a base model that training leaves as they are, by name: `training.freeze` of a recipe.
 
 freeze(trainable.model, ("decoder",))
 frozen_modules(("decoder",))      # a pattern of linears that get no LoRA
@@ -12,14 +12,14 @@ from typing import Any
 
 from adapter_hub.errors import InvalidInputError
 
-# by the names of weights and modules
+# by the names of weights and modules, of a Whisper and of a Parakeet, whose decoder is its CTC head
 PARTS: Mapping[str, str] = {
     "encoder": r"(?:^|\.)encoder\.",
-    "decoder": r"(?:^|\.)(?:decoder|proj_out)(?:\.|$)",
+    "decoder": r"(?:^|\.)(?:decoder|proj_out|ctc_head)(?:\.|$)",
     "embeddings": r"\.embed_(?:tokens|positions)(?:\.|$)",
-    "convolutions": r"(?:^|\.)encoder\.conv\d(?:\.|$)",
-    "layer-norms": r"layer_norm(?:\.|$)",
-    "feed-forward": r"\.fc[12](?:\.|$)",
+    "convolutions": r"(?:^|\.)encoder\.(?:conv\d|subsampling)(?:\.|$)|\.(?:point|depth)wise_conv\d?(?:\.|$)",
+    "layer-norms": r"layer_norm(?:\.|$)|\.norm_\w+(?:\.|$)|\.conv\.norm(?:\.|$)",
+    "feed-forward": r"\.(?:fc|feed_forward)[12](?:\.|$)",
     "self-attention": r"\.self_attn(?:\.|$)",
     "cross-attention": r"\.encoder_attn(?:\.|$)",
     # Takashima et al., Interspeech 2022: only the encoder's attention is updated
@@ -30,8 +30,8 @@ PARTS: Mapping[str, str] = {
 def is_frozen(name: str, parts: Sequence[str]) -> bool:
     """Tell whether a weight or module belongs to one of the parts.
 
-    >>> is_frozen("model.decoder.layers.0.fc1", ["decoder"])
-    True
+    >>> is_frozen("model.decoder.layers.0.fc1", ["decoder"]), is_frozen("ctc_head.weight", ["decoder"])
+    (True, True)
 
     Args:
         name: in a Whisper, or in a model that holds one.
@@ -47,7 +47,7 @@ def frozen_modules(parts: Sequence[str]) -> str:
         parts: of `PARTS`, at least one.
     """
     return "|".join(
-        f"(?:.*{pattern}.*)" if pattern[0] != "^" else f"(?:{pattern}.*)"
+        f"(?:.*(?:{pattern}).*)" if pattern[0] != "^" else f"(?:{pattern}.*)"
         for pattern in map(PARTS.__getitem__, parts)
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +18,16 @@ from torch import nn
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.base_model.families import PARAKEET, WHISPER, family_of_architecture
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import BaseModelPin, LoraSection
+from adapter_hub.model.base_model import is_positionwise
 from adapter_hub.trainers.methods.freezing import frozen_modules
 from adapter_hub.trainers.methods.trainable import PREFIX, State, lora_state
-from adapter_hub.trainers.recipe import PAPER_MODULES, Recipe
+from adapter_hub.trainers.recipe import PAPER_MODULES, PARAKEET_MODULES, Recipe
+
+# what a LoRA adapts where the recipe does not say
+MODULES: Mapping[str, Sequence[str]] = {WHISPER: PAPER_MODULES, PARAKEET: PARAKEET_MODULES}
 
 
 def inject_lora(whisper: Any, recipe: Recipe) -> Any:
@@ -41,7 +47,7 @@ def inject_lora(whisper: Any, recipe: Recipe) -> Any:
         r=recipe.lora.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.lora.dropout,
-        target_modules=list(recipe.lora.modules),
+        target_modules=list(lora_modules(recipe, whisper.config.model_type)),
         rank_pattern=dict(recipe.lora.rank_pattern),
         task_type=None,
         exclude_modules=_excluded(recipe),
@@ -62,9 +68,19 @@ def inject_lora(whisper: Any, recipe: Recipe) -> Any:
                 f"training.freeze {parts}: leaves no module of lora.modules; name fewer parts"
             ) from None
         reason = str(error).splitlines()[0]
-        raise InvalidInputError(f"lora.modules {list(recipe.lora.modules)}: {reason}") from None
-    _check_matched(model, recipe)
+        raise InvalidInputError(f"lora.modules {list(config.target_modules)}: {reason}") from None
+    _check_matched(model, recipe, lora_modules(recipe, whisper.config.model_type))
     return model
+
+
+def lora_modules(recipe: Recipe, family: str) -> Sequence[str]:
+    """Return the names of the linears that get a LoRA: the recipe's, else those of the base model's family.
+
+    Args:
+        recipe: may name them.
+        family: of the base model.
+    """
+    return recipe.lora.modules if "modules" in recipe.lora.model_fields_set else MODULES[family]
 
 
 def load_seed(model: Any, seed: Artifact) -> None:
@@ -163,7 +179,7 @@ def export_config(recipe: Recipe, state: State, base_model: BaseModelPin) -> dic
         "r": recipe.lora.rank,
         "rank_pattern": {path: rank for path, rank in ranks.items() if rank != recipe.lora.rank},
         "revision": base_model.revision,
-        "target_modules": sorted(recipe.lora.modules),
+        "target_modules": sorted(lora_modules(recipe, family_of_architecture(base_model.architecture))),
         "task_type": None,
     }
 
@@ -182,22 +198,23 @@ def _check_patterns(recipe: Recipe) -> None:
             raise InvalidInputError(f"lora.rank_pattern: {pattern!r} is not a pattern ({error})") from None
 
 
-def _check_matched(model: Any, recipe: Recipe) -> None:
+def _check_matched(model: Any, recipe: Recipe, modules: Sequence[str]) -> None:
     """Refuse names that match nothing, which PEFT ignores as long as others match.
 
     PEFT also adapts other layers than linears, which the decoder here cannot compute.
     """
     layers = lora_layers(model)
     paths = list(layers)
-    for name in recipe.lora.modules:
+    for name in modules:
         if not any(path == name or path.endswith(f".{name}") for path in paths):
             raise InvalidInputError(f"lora.modules: the base model has no linear named {name!r}")
     for path, layer in layers.items():
         kind = type(layer.base_layer)
-        if kind is not nn.Linear:
+        if kind is not nn.Linear and not is_positionwise(layer.base_layer):
+            usual = MODULES[model.get_base_model().config.model_type]
             raise InvalidInputError(
                 f"lora.modules: {path.rpartition('.')[2]!r} is a {kind.__name__}, not a linear ({path}); "
-                f"expected some of {', '.join(PAPER_MODULES)}"
+                f"expected some of {', '.join(usual)}"
             )
     for pattern in recipe.lora.rank_pattern:
         if not any(re.match(rf"(.*\.)?({pattern})$", path) for path in paths):  # as PEFT matches

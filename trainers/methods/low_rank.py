@@ -168,7 +168,7 @@ def cast_frozen_linears(whisper: Any, dtype: torch.dtype) -> int:
     stays in float32, and so does the output layer, whose weights are the embedding's.
 
     Args:
-        whisper: a `WhisperForConditionalGeneration`; it is changed.
+        whisper: a model of any family; it is changed.
         dtype: autocast's.
 
     Returns:
@@ -178,7 +178,7 @@ def cast_frozen_linears(whisper: Any, dtype: torch.dtype) -> int:
         module
         for module in whisper.modules()
         if type(module) is nn.Linear
-        and module is not whisper.proj_out
+        and module is not getattr(whisper, "proj_out", None)
         and not any(parameter.requires_grad for parameter in module.parameters())
     ]
     for linear in found:

@@ -58,10 +58,11 @@ def expert_pair(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableMode
 def full_fine_tuning(whisper: Any, recipe: Recipe, parents: Parents) -> TrainableModel:
     """`full-fine-tuning` (systems E2, E3, E5 and E6): every weight of the base model.
 
-    Only the encoder's position embeddings stay frozen: they are computed sines, as in Whisper itself.
+    Only the position embeddings of a Whisper's encoder stay frozen: they are computed sines, as in Whisper
+    itself. The running statistics of a Parakeet's batch norms follow the data.
     """
-    whisper.requires_grad_(requires_grad=True)
-    whisper.get_encoder().embed_positions.requires_grad_(requires_grad=False)
+    for name, weight in whisper.named_parameters():
+        weight.requires_grad_(requires_grad=not name.endswith("encoder.embed_positions.weight"))
     return trainable_whisper(whisper)
 
 
