@@ -29,6 +29,8 @@ SAMPLE_RATE = 16_000  # samples per second
 MINIMUM_SECONDS = 0.1  # shorter audio holds no word, and Whisper would invent one
 ROUNDING = 0.1  # seconds beyond a limit that are still decoded, so that an error can state the true length
 BLOCK_SECONDS = 10
+LOUDEST = 100.0  # no recording is a hundred times too loud: its samples have another scale
+CANCELLED = 0.01  # share of the channels' power below which their mean is no mix
 LARGE = 2**24  # bytes; the header of a larger file is checked before the rest is read
 BLOCK_VALUES = 2**23  # samples of all channels in a block, at most: 32 MB
 SNDFILE = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
@@ -269,14 +271,26 @@ def _check_whole(path: Path, decoder: Decoder) -> None:
 
 def _mono(samples: NDArray[np.floating], where: str, first: int = 0) -> NDArray[np.float32]:
     """Return samples mixed to one channel, all finite; `first` is the index of the first one."""
-    mono = (
-        samples.astype(np.float32, copy=False)
-        if samples.ndim == 1
-        else samples.mean(axis=1, dtype=np.float32)
-    )
+    mono = samples.astype(np.float32, copy=False) if samples.ndim == 1 else _mixed(samples)
+    peak = float(np.abs(mono).max(initial=0.0))
+    if np.isfinite(peak) and peak > LOUDEST:
+        raise InvalidInputError(
+            f"{where}: samples up to {peak:g}; expected values between -1 and 1: "
+            "divide 16-bit numbers by 32768"
+        )
     if not np.isfinite(mono).all():
         bad = first + int(np.argmin(np.isfinite(mono)))
         raise InvalidInputError(f"{where}: sample {bad} is NaN or infinite; expected values between -1 and 1")
+    return mono
+
+
+def _mixed(samples: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the mean of the channels, or the louder one where they cancel each other out."""
+    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        powers = np.square(samples, dtype=np.float64).mean(axis=0)
+        if np.square(mono, dtype=np.float64).mean() < CANCELLED * powers.mean():
+            return samples[:, int(powers.argmax())].astype(np.float32, copy=False)
     return mono
 
 

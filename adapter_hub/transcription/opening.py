@@ -6,6 +6,7 @@ model, processor = load_model("mini/da")
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -80,6 +81,12 @@ def load(  # noqa: PLR0913 - the options of the public face
         IntegrityError: files, weights or probe are not those of the manifest.
         InvalidInputError: arguments that do not fit together, or an unknown language, device or dtype.
     """
+    if not isinstance(ref, str | os.PathLike):
+        raise InvalidInputError(
+            f"{type(ref).__name__} as an adapter; expected one reference, like 'mini/da'. Several to choose "
+            "among: load('auto', adapters=[…]); several at once: 'mini/pl*0.5+mini/it*0.5'"
+        )
+    ref = os.fspath(ref)
     places = Places(registry, cache=cache, device=device, dtype=dtype, tell=tell or warn)
     language = language and language_tag(language)
     decode_language = decode_language and whisper_code(decode_language)

@@ -6,28 +6,17 @@ reader.read(8)                                          # [(recording, phrase), 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from adapter_hub.errors import InvalidInputError
-from adapter_hub.speech.audio import (
-    BLOCK_SECONDS,
-    SAMPLE_RATE,
-    Audio,
-    audio_blocks,
-    audio_from_samples,
-    check_seconds,
-)
+from adapter_hub.speech.audio import BLOCK_SECONDS, SAMPLE_RATE, audio_blocks, check_seconds
+from adapter_hub.speech.inputs import AudioInput, check_input, opened_input
 from adapter_hub.speech.phrases import Phrase, Samples, phrases
 from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.voice_activity import Detectors
 from adapter_hub.transcription.windows import Recording
-
-AudioInput = str | Path | Audio | NDArray[np.floating]
 
 
 def open_recordings(
@@ -36,29 +25,39 @@ def open_recordings(
     chunk: float,
     usual: float,
     whole: Callable[[str | None], bool],
+    sample_rate: int | None = None,
 ) -> Iterator[Recording]:
     """Yield a recording for every input and its language, opened when it is asked for.
 
     Args:
-        inputs: paths, arrays or `Audio`, each with its BCP 47 tag where that is known.
+        inputs: see `adapter_hub.speech.inputs`, each with its BCP 47 tag where that is known.
         options: how to transcribe.
         chunk: seconds of audio that the base model takes at once.
         usual: seconds above which a phrase is cut at its short pauses, too.
         whole: whether recordings of a language (None: not known) are not cut at all up to `usual` seconds.
+        sample_rate: of arrays that bring none; None is 16 kHz.
+
+    Raises:
+        InvalidInputError: something that is no recording.
     """
     detectors = Detectors() if options.skip_silence else None
     wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
     for index, (item, tag) in enumerate(inputs):
-        source = str(item) if isinstance(item, str | Path) else f"audio {index + 1}"
+        check_input(item)
+        source = str(item) if isinstance(item, str | os.PathLike) else f"audio {index + 1}"
         recording = Recording(index, source, tag, iter(()), chunk, wanted, options.task)
-        recording.phrases = _phrases(recording, item, usual, detectors, usual if whole(tag) else 0.0)
+        blocks = _counted(recording, _blocks(item, sample_rate, recording))
+        recording.phrases = _phrases(recording, blocks, usual, detectors, usual if whole(tag) else 0.0)
         yield recording
 
 
 def _phrases(
-    recording: Recording, item: AudioInput, usual: float, detectors: Detectors | None, whole: float
+    recording: Recording,
+    blocks: Iterator[Samples],
+    usual: float,
+    detectors: Detectors | None,
+    whole: float,
 ) -> Iterator[Phrase]:
-    blocks = _counted(recording, _blocks(item, recording))
     if detectors is None:
         yield from phrases(blocks, recording.chunk, usual, whole=whole)
     else:
@@ -73,20 +72,14 @@ def _counted(recording: Recording, blocks: Iterator[Samples]) -> Iterator[Sample
     check_seconds(recording.seconds, float("inf"), recording.source)
 
 
-def _blocks(item: AudioInput, recording: Recording) -> Iterator[Samples]:
-    source = recording.source
-    if isinstance(item, str | Path):
-        yield from audio_blocks(Path(item), recording.cut_off)
+def _blocks(item: AudioInput, sample_rate: int | None, recording: Recording) -> Iterator[Samples]:
+    found = opened_input(item, sample_rate, recording.source)
+    if isinstance(found, Path):
+        yield from audio_blocks(found, recording.cut_off)
         return
-    if isinstance(item, np.ndarray):
-        item = audio_from_samples(item, SAMPLE_RATE, where=source)
-    if not isinstance(item, Audio):
-        raise InvalidInputError(
-            f"{source}: {type(item).__name__}; expected a path, an array of floats or Audio"
-        )
     size = BLOCK_SECONDS * SAMPLE_RATE
-    for start in range(0, len(item.samples), size):
-        yield item.samples[start : start + size]
+    for start in range(0, len(found.samples), size):
+        yield found.samples[start : start + size]
 
 
 @dataclass

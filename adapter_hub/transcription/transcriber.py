@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
-from typing import Unpack
-
-import numpy as np
+from typing import Unpack, cast
 
 from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.errors import InvalidInputError
@@ -29,11 +27,11 @@ from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.session_pool import SessionPool
 from adapter_hub.reporting import Tell
-from adapter_hub.speech.audio import Audio
+from adapter_hub.speech.inputs import AudioInput, check_input, is_input
 from adapter_hub.speech.languages import language_tag
 from adapter_hub.transcription.options import OptionWords, TranscriptionOptions
 from adapter_hub.transcription.pipeline import Pipeline
-from adapter_hub.transcription.recordings import AudioInput, open_recordings
+from adapter_hub.transcription.recordings import open_recordings
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcript import Segment, Transcript
 from adapter_hub.transcription.windows import Recording, longest_window
@@ -76,36 +74,45 @@ class Transcriber:
         audio: AudioInput | Iterable[AudioInput],
         *,
         languages: Sequence[str | None] | None = None,
+        sample_rate: int | None = None,
         progress: BatchProgress | None = None,
         **options: Unpack[OptionWords],
     ) -> list[Transcript]:
         """Transcribe one recording or many, in batches of windows of similar length.
 
         Args:
-            audio: paths, `Audio`, or float arrays `[n]` at 16 kHz, with values from -1 to 1; an iterator is
-                read as its items are needed.
+            audio: a recording, or several: paths, bytes, file objects, arrays `[n]` or `[n, channels]`,
+                tensors `[n]` or `[channels, n]`, (samples, rate), `{"array": …, "sampling_rate": …}`,
+                `Audio`; floats from -1 to 1, or whole numbers in the range of their type. An iterator is read
+                as its items are needed.
             languages: BCP 47 tag of each recording, None where it is not known; by default what the
                 transcriber was loaded for.
+            sample_rate: of arrays that bring none, in samples per second; None is 16 000.
             progress: called after every batch with the number of recordings that it finished and the seconds
                 of audio in it.
             options: by name, as in `TranscriptionOptions`: beams, timestamps, words, batch_size, …
 
         Returns:
-            One transcript per recording, in the order given; one that could not be read has `error` set, and
-            the others go on.
+            One transcript per recording, in the order given; of several, one that could not be read has
+            `error` set, and the others go on.
 
         Raises:
-            InvalidInputError: options that no recording can be transcribed with, or an unknown language.
+            InvalidInputError: the only recording cannot be read; something is no recording; options that no
+                recording can be transcribed with, or an unknown language.
             MissingExtraError: `skip_silence` without the extra `vad`.
             OutOfMemoryError: a single window is too much.
         """
-        return list(self.transcribe_each(audio, languages=languages, progress=progress, **options))
+        found = self.transcribe_each(
+            audio, languages=languages, sample_rate=sample_rate, progress=progress, **options
+        )
+        return list(found)
 
     def transcribe_each(
         self,
         audio: AudioInput | Iterable[AudioInput],
         *,
         languages: Sequence[str | None] | None = None,
+        sample_rate: int | None = None,
         progress: BatchProgress | None = None,
         **options: Unpack[OptionWords],
     ) -> Iterator[Transcript]:
@@ -116,6 +123,7 @@ class Transcriber:
         Args:
             audio: as in `transcribe`.
             languages: as in `transcribe`.
+            sample_rate: as in `transcribe`.
             progress: as in `transcribe`.
             options: as in `transcribe`.
 
@@ -123,13 +131,15 @@ class Transcriber:
             InvalidInputError: as `transcribe`, when the first transcript is asked for.
         """
         chosen = self._chosen(options)
-        inputs = _inputs(audio, languages)
-        recordings = self._opened(inputs, chosen)
+        alone = is_input(audio)
+        recordings = self._opened(_inputs(audio, languages), chosen, sample_rate)
         waiting: dict[int, Transcript] = {}
         index = 0
         for result in Pipeline(self._session_pool, self.router, chosen, self.tell).run(recordings):
             for recording in result.finished:
-                waiting[recording.index] = recording.transcript()
+                transcript = waiting[recording.index] = recording.transcript()
+                if alone and transcript.error is not None and not transcript.segments:
+                    raise InvalidInputError(transcript.error)
                 if recording.truncated is not None:
                     self.tell(recording.truncated)
             if progress:
@@ -139,20 +149,26 @@ class Transcriber:
                 index += 1
 
     def stream(
-        self, audio: AudioInput, *, language: str | None = None, **options: Unpack[OptionWords]
+        self,
+        audio: AudioInput,
+        *,
+        language: str | None = None,
+        sample_rate: int | None = None,
+        **options: Unpack[OptionWords],
     ) -> Iterator[Segment]:
         """Yield the segments of one recording as they are finished, in order.
 
         Args:
             audio: as in `transcribe`.
             language: BCP 47 tag, where known.
+            sample_rate: as in `transcribe`.
             options: as in `transcribe`; with a `batch_size` of 1 a segment comes as early as it can.
 
         Raises:
             InvalidInputError: the recording cannot be read, or not to its end; or as `transcribe`.
         """
         chosen = self._chosen(options)
-        recordings = self._opened([(audio, language and language_tag(language))], chosen)
+        recordings = self._opened([(audio, language and language_tag(language))], chosen, sample_rate)
         pipeline = Pipeline(self._session_pool, self.router, chosen, self.tell, low_latency=True)
         for result in pipeline.run(recordings):
             for _, segment in result.segments:
@@ -165,6 +181,11 @@ class Transcriber:
 
     def _chosen(self, options: OptionWords) -> TranscriptionOptions:
         """Return the options, after refusing what cannot be, and what the base model's family lacks."""
+        known = [field.name for field in fields(TranscriptionOptions)]
+        if unknown := [name for name in options if name not in known]:
+            near = get_close_matches(unknown[0], known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise InvalidInputError(f"no option {unknown[0]!r}; {hint}")
         chosen = TranscriptionOptions(**options)
         chosen.check()
         if chosen.task == "translate" and not self.base.multilingual:
@@ -173,7 +194,10 @@ class Transcriber:
         return chosen
 
     def _opened(
-        self, inputs: Iterable[tuple[AudioInput, str | None]], options: TranscriptionOptions
+        self,
+        inputs: Iterable[tuple[AudioInput, str | None]],
+        options: TranscriptionOptions,
+        sample_rate: int | None,
     ) -> Iterator[Recording]:
         """Open the inputs; what the adapter takes at once is transcribed uncut, as in evaluation.
 
@@ -184,7 +208,8 @@ class Transcriber:
         def whole(tag: str | None) -> bool:
             return plain and not self.router.identifies(tag)
 
-        return open_recordings(inputs, options, self.base.chunk_seconds, self._usual(options), whole)
+        chunk = self.base.chunk_seconds
+        return open_recordings(inputs, options, chunk, self._usual(options), whole, sample_rate)
 
     def _usual(self, options: TranscriptionOptions) -> float:
         """Return the seconds above which phrases are cut at short pauses, too."""
@@ -199,11 +224,12 @@ def _inputs(
     audio: AudioInput | Iterable[AudioInput], languages: Sequence[str | None] | None
 ) -> Iterator[tuple[AudioInput, str | None]]:
     """Pair every recording with its language."""
-    if isinstance(audio, str | Path | Audio | np.ndarray):
-        audio = [audio]
+    items = cast("Iterable[AudioInput]", [audio] if is_input(audio) else audio)
+    if not isinstance(items, Iterable):
+        check_input(items)
     if languages is None:
-        return ((item, None) for item in audio)
-    items = list(audio)
+        return ((item, None) for item in items)
+    items = list(items)
     if len(items) != len(languages):
         raise InvalidInputError(f"{len(languages)} languages for {len(items)} recordings; expected one each")
     return iter([(item, tag and language_tag(tag)) for item, tag in zip(items, languages, strict=True)])
