@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_whisper import make_adapter, speech, write_speech
+from small_whisper import make_adapter, make_pair, speech, write_speech
 
 import adapter_hub
 from adapter_hub.artifact.folder import Artifact
@@ -16,6 +16,7 @@ from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
+from adapter_hub.model.session import Session
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.stores.folder import FolderStore
@@ -260,6 +261,54 @@ def test_load_model_gives_a_transformers_model_and_its_processor(
     assert tokens.shape[0] == 1
     plain = base.model.generate(**inputs, language="da", num_beams=2)
     assert not torch.equal(tokens, plain)
+
+
+def test_the_model_of_load_model_keeps_its_adapter_whatever_is_done_with_it(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path
+) -> None:
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    where, options = str(adapters[0].path), {"base_model": str(base.folder), "device": "cpu"}
+    session = Session(base)
+    session.set_adapter(load_adapter(base, adapters[0]))
+    model, processor = adapter_hub.load_model(where, **options)
+    model.save_pretrained(tmp_path / "saved")
+    saved = WhisperForConditionalGeneration.from_pretrained(tmp_path / "saved")
+    inputs = processor(speech(1.0, 0), sampling_rate=16_000, return_tensors="pt")
+    start = torch.tensor([[model.config.decoder_start_token_id]])
+    with torch.no_grad():
+        models = (session.model, model, saved, base.model)
+        composed, *logits = [m(**inputs, decoder_input_ids=start).logits for m in models]
+    torch.testing.assert_close(composed, logits[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits[0], logits[1])
+    assert not torch.allclose(logits[0], logits[2], atol=1e-3)
+    assert model.half().dtype == torch.float16
+    language = adapters[0].manifest.languages[0].decode_language
+    assert (saved.generation_config.language, saved.generation_config.task) == (language, "transcribe")
+
+
+def test_an_adapted_output_matrix_leaves_the_embeddings_alone(base: BaseModel, tmp_path: Path) -> None:
+    import torch
+
+    from adapter_hub.model.base_model import load_base_model
+    from adapter_hub.model.merging import merge_into
+
+    head = load_adapter(base, make_adapter(tmp_path / "head", base, seed=4, targets=["proj_out"]))
+    own = load_base_model(base.folder)
+    merge_into(own, head)
+    before, after = base.model.state_dict(), own.model.state_dict()
+    embeddings = "model.decoder.embed_tokens.weight"
+    assert torch.equal(after[embeddings], before[embeddings])
+    assert not torch.equal(after["proj_out.weight"], before["proj_out.weight"])
+
+
+def test_a_token_gated_pair_is_no_plain_model(
+    base: BaseModel, adapters: list[Artifact], tmp_path: Path
+) -> None:
+    pair = make_pair(tmp_path / "pair", base, adapters[0], kind="token", seed=5)
+    with pytest.raises(InvalidInputError, match="weighs its two experts for every token, so no plain model"):
+        adapter_hub.load_model(str(pair.path), base_model=str(base.folder), device="cpu")
 
 
 @pytest.mark.parametrize(

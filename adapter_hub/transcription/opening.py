@@ -29,8 +29,8 @@ from adapter_hub.model.base_model import BaseModel, load_base_model, load_pinned
 from adapter_hub.model.blending import blended
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.model.memory import memory_guard
+from adapter_hub.model.merging import merge_into
 from adapter_hub.model.residents import Residents
-from adapter_hub.model.session import Session
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.languages import language_tag, whisper_code
 from adapter_hub.transcription.candidates import find_candidates
@@ -131,7 +131,7 @@ def load_model(
     registry: str | None = None,
     cache: str | None = None,
 ) -> tuple[Any, Any]:
-    """Return a transformers model with one adapter in it, and its processor, for those who want the parts.
+    """Return a plain transformers model with one adapter merged into it, and its processor.
 
     Args:
         ref: as in `load`, or `base-model`; not `auto`.
@@ -142,19 +142,20 @@ def load_model(
         cache: as in `load`.
 
     Returns:
-        `WhisperForConditionalGeneration` or `ParakeetForCTC`, in eval mode and for batches of any size, and
-        its processor. Its weights are the base model's; the adapter is added to the output of each
-        adapted linear, as PEFT does without merging.
+        `WhisperForConditionalGeneration` or `ParakeetForCTC`, in eval mode, and its processor. Save it,
+        convert it, halve it: the adapter's updates are in its weights, its language and task in the
+        generation settings.
 
     Raises:
-        InvalidInputError: for `auto`. And as `load`.
+        InvalidInputError: for `auto`; for a token-gated pair, to which no plain model is equal. And as
+            `load`.
     """
     if ref == AUTO:
         raise InvalidInputError("auto has no single model; use load('auto'), or name an adapter")
     transcriber = load(ref, base_model=base_model, device=device, dtype=dtype, registry=registry, cache=cache)
-    session = Session(transcriber.base)
-    session.set_adapter(transcriber.adapter)
-    return session.model, transcriber.base.processor
+    if transcriber.adapter is not None:
+        merge_into(transcriber.base, transcriber.adapter)
+    return transcriber.base.model, transcriber.base.processor
 
 
 def _base_model_of(artifact: Artifact, named: str | None, places: Places) -> BaseModel:
