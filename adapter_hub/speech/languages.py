@@ -89,7 +89,7 @@ def whisper_code(tag: str) -> str:
 def nearest_languages(text: str, known: Sequence[str]) -> str:
     """Return the known languages that a text looks most like, for an error.
 
-    >>> nearest_languages("danisch", ["da", "de", "en"])
+    >>> nearest_languages("danisch", ["da", "el", "en", "it", "ja", "zh"])
     'da (Danish)'
 
     Args:
@@ -97,7 +97,7 @@ def nearest_languages(text: str, known: Sequence[str]) -> str:
         known: Whisper's codes; few of them are all named.
     """
     names = {word: code for code in known for word in (code, _TITLES.get(code, code).lower())}
-    near = [names[word] for word in get_close_matches(text.lower(), list(names), n=4, cutoff=0.5)]
+    near = [names[word] for word in get_close_matches(text.lower(), list(names), n=4, cutoff=0.6)]
     shown = list(dict.fromkeys(near))[:3] if len(known) > FEW else list(known)
     if not shown:
         return f"one of {len(known)} languages, like {', '.join(known[:3])}"
