@@ -129,9 +129,8 @@ class _Sndfile:
     def _rest(self, size: int, done: int) -> Iterator[Block]:
         """Yield what can be had where libsndfile stopped: by PyAV, else in small steps up to the damage."""
         if (av := _pyav()) is not None:
-            self.source.seek(0)
-            with av.open(self.source) as container:
-                media = _Media(av, container, container.streams.audio[0], self.counted)
+            with suppress(av.error.FFmpegError, InvalidInputError), _opened_by(av, self.source) as container:
+                media = _Media(av, container, _audio_of(container, "it"), self.counted)
                 yield from media.blocks(size, done)
                 self.flaw = media.flaw
             return
@@ -216,11 +215,15 @@ class _Media:
                 resampler = self.av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
                 made_for, self.channels = kind, len(layout.channels)
             frame.pts = None
-            for made in resampler.resample(frame):
-                yield np.ascontiguousarray(made.to_ndarray().T, dtype=np.float32)
+            try:
+                found = resampler.resample(frame)
+            except (self.av.error.FFmpegError, ValueError):
+                bad += 1
+                continue
+            yield from map(_block, found)
         if resampler is not None:
-            for made in resampler.resample(None):
-                yield np.ascontiguousarray(made.to_ndarray().T, dtype=np.float32)
+            with suppress(self.av.error.FFmpegError, ValueError):
+                yield from map(_block, resampler.resample(None))
         self.bad = bad
 
     def _decoded(self) -> Iterator[Any]:
@@ -352,6 +355,17 @@ def _missing(file: Any) -> str:
     return ""
 
 
+def _block(frame: Any) -> Block:
+    """Return a resampled frame of PyAV as `[n, channels]`."""
+    return np.ascontiguousarray(frame.to_ndarray().T, dtype=np.float32)
+
+
+def _opened_by(av: Any, source: Any) -> Any:
+    """Open a file with PyAV from its beginning."""
+    source.seek(0)
+    return av.open(source)
+
+
 def _pyav() -> Any:
     """Return PyAV, or None without the extra."""
     try:
@@ -395,17 +409,36 @@ def _open_media(path: Path, source: Any, reason: str, counted: Counted | None) -
             "media",
             "or convert it to WAV or FLAC",
         )
-    source.seek(0)
     try:
-        container = av.open(source)
+        container = _opened_by(av, source)
     except (av.error.FFmpegError, ValueError) as error:
         raise InvalidInputError(
             f"{path}: cannot be read as audio ({reason_of(error)}); expected WAV, FLAC, MP3 or OGG, or "
             "another format that ffmpeg reads"
         ) from None
     with container:
-        if not container.streams.audio:
-            raise InvalidInputError(f"{path}: holds no audio")
-        media = _Media(av, container, container.streams.audio[0], counted)
+        media = _Media(av, container, _audio_of(container, str(path)), counted)
         check_header(str(path), media.rate, media.channels, 0)
         yield media
+
+
+def _audio_of(container: Any, where: str) -> Any:
+    """Return the first audio stream of a container, which has to have a decoder, a rate and channels.
+
+    Args:
+        container: of PyAV.
+        where: its name in errors.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    if not container.streams.audio:
+        raise InvalidInputError(f"{where}: holds no audio")
+    stream = container.streams.audio[0]
+    context = stream.codec_context
+    if context is None or context.sample_rate < 1 or context.channels < 1:
+        raise InvalidInputError(
+            f"{where}: cannot be read as audio (an unknown codec, or no rate or channels); expected WAV, "
+            "FLAC, MP3 or OGG, or another format that ffmpeg reads"
+        )
+    return stream

@@ -93,7 +93,7 @@ def test_it_is_one_line_that_names_adapter_and_file(
 ) -> None:
     path = write_speech(tmp_path / "clip.wav", 1.0)
     transcriber = Transcriber(base, FixedRoute(base, load_adapter(base, huge), "da"))
-    (transcript,) = transcriber.transcribe(path, **options)
+    (transcript,) = transcriber.transcribe([path], **options)
     assert transcript.text == ""
     assert transcript.error == (
         f"{path}: small/da-7@1.0.0 overflows in float32 at 0.0 s: its scores are not finite; "
