@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,8 @@ def test_what_is_no_recording_is_refused_at_once(item: Any, transcriber: Transcr
 def test_one_bad_recording_raises_and_one_of_many_is_its_own_error(
     item: Any, said: str, tmp_path: Path, transcriber: Transcriber
 ) -> None:
-    with pytest.raises(InvalidInputError) as refused:
+    with pytest.raises(InvalidInputError, match=re.escape(said)):
         transcriber.transcribe(item)
-    assert said in str(refused.value)
     good = write_speech(tmp_path / "a.wav")
     first, second = transcriber.transcribe([item, good], beams=1)
     assert said in str(first.error)

@@ -51,13 +51,13 @@ def type_in(lines: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None
             assert done.code == 0, f"{line}\n{done.err}"
 
 
-def write_data() -> None:
-    """Write a data set with one recording a split into data/es."""
+def write_data(language: str) -> None:
+    """Write a data set with one recording a split."""
     for split in ("train", "dev", "test"):
-        folder = Path("data/es", split)
+        folder = Path("data", language, split)
         folder.mkdir(parents=True)
         shutil.copy(CLIP, folder / "0001.flac")
-        row = {"file_name": "0001.flac", "text": "siete mil", "speaker": split}
+        row = {"file_name": "0001.flac", "text": f"siete mil {language}", "speaker": split}
         (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
 
 
@@ -94,6 +94,8 @@ def test_what_is_shown_about_sharing_works_as_it_is_typed(
 ) -> None:
     assert run("base-model", "fetch", BASE).code == 0
     put_peft_adapter(place, run)
+    for language in ("pl", "it"):
+        write_data(language)
     done = run("import", "hf://bob/whisper-lora-es", "--as", "alice/es@1.0.0", "--out", "out/es")
     assert done.code == 0, done.err
     sharing = (ROOT / "docs/sharing.md").read_text(encoding="utf-8")
@@ -106,7 +108,7 @@ def test_what_is_shown_about_sharing_works_as_it_is_typed(
 def test_what_is_shown_about_training_works_as_it_is_typed(
     place: LoopbackHub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_data()
+    write_data("es")
     type_in(lines_of("Train on your own data"), run, monkeypatch)
     assert "alice/es@1.0.0" in run("list", "--language", "es").out
 
@@ -114,7 +116,7 @@ def test_what_is_shown_about_training_works_as_it_is_typed(
 def test_the_example_of_every_command_works_as_it_is_typed(
     place: LoopbackHub, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_data()
+    write_data("es")
     put_peft_adapter(place, run)
     assert run("base-model", "fetch", BASE).code == 0
     done = run("import", "hf://bob/whisper-lora-es", "--as", "alice/es@1.0.0", "--out", "out/es")

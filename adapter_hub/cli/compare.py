@@ -57,9 +57,10 @@ def compare(options: GlobalOptions, files: tuple[Path, ...], attach: bool, as_js
     elif len(models) > 1:
         (first, before), *others = models.items()
         for name, after in others:
+            known = len(failures)
             with isolated(name, failures.append):
                 found.append(_compared(name, before, after, failures))
-                if attach:
+                if attach and len(failures) == known:
                     _attach(options, before, after)
         if as_json:
             echo_json({"compared_with": first, "models": found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,8 @@ class LoopbackHub:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if (client := sys.modules.get("huggingface_hub")) is not None:
+            client.close_session()  # its connections are to this server
         self.stop()
 
     @property
