@@ -8,6 +8,7 @@ reader (`no`, `1e3`, `0o14`), and spelt with escapes where it is not visible.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from adapter_hub.base_model.families import family_of_architecture
 from adapter_hub.escaping import escaped_json
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.formats.manifest import Manifest
+from adapter_hub.formats.reference import is_repository_id
 
 if TYPE_CHECKING:
     import yaml
@@ -38,6 +40,8 @@ SPDX_LICENCES = [
     }.items()
     for spdx in spellings
 ]
+_BCP_47 = r"[A-Za-z]{1,8}(?:[-_][A-Za-z0-9]{1,8})*"
+_RETIRED = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro"}  # codes that ISO 639 has no more
 HUB_LICENCES = {spdx.lower(): hub for spdx, hub in SPDX_LICENCES}
 
 
@@ -56,11 +60,12 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
     """
     licence = HUB_LICENCES.get(manifest.license.lower())
     family = family_of_architecture(manifest.base_model.architecture)
+    base = manifest.base_model.id
     fields: dict[str, Any] = {
-        "language": [Foreign(language.tag) for language in manifest.languages],
+        **_languages([language.tag for language in manifest.languages]),
         "license": licence or "other",
         **({} if licence else {"license_name": Foreign(manifest.license)}),
-        "base_model": Foreign(manifest.base_model.id),
+        **({"base_model": Foreign(base)} if is_model_id(base) else {}),
         "base_model_relation": "adapter",
         "library_name": "adapter-hub" if manifest.method == "expert-pair" else "peft",
         "pipeline_tag": "automatic-speech-recognition",
@@ -69,6 +74,35 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
     if reports:
         fields["model-index"] = [{"name": Foreign(manifest.name), "results": [_result(r) for r in reports]}]
     return as_yaml(fields)
+
+
+def _languages(tags: Sequence[str]) -> dict[str, list[Foreign]]:
+    """Return the languages as the Hub takes them: codes of ISO 639, and beside them what tags say more."""
+    codes = [Foreign(code) for code in dict.fromkeys(map(iso_639, tags)) if code]
+    more = [Foreign(tag) for tag in tags if iso_639(tag) != tag and re.fullmatch(_BCP_47, tag)]
+    return {**({"language": codes} if codes else {}), **({"language_bcp47": more} if more else {})}
+
+
+def iso_639(tag: str) -> str:
+    """Return the code of ISO 639 in a BCP 47 tag; empty if it has none.
+
+    Args:
+        tag: as a manifest has it.
+
+    >>> iso_639("da-DK"), iso_639("zh-Hant-TW"), iso_639("mdw"), iso_639("iw"), iso_639("x-elvish")
+    ('da', 'zh', 'mdw', 'he', '')
+    """
+    part = tag.replace("_", "-").partition("-")[0].lower()
+    return _RETIRED.get(part, part) if re.fullmatch("[a-z]{2,3}", part) else ""
+
+
+def is_model_id(text: str) -> bool:
+    """Tell whether the Hub takes a text as a model's id: `namespace/name`, or a name alone, like `gpt2`.
+
+    Args:
+        text: what a base model is called.
+    """
+    return is_repository_id(text if "/" in text else f"models/{text}")
 
 
 def as_yaml(fields: dict[str, Any]) -> str:

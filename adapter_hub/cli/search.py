@@ -12,10 +12,20 @@ from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from adapter_hub.hub import RepoState
 
 
 SPEECH = "automatic-speech-recognition"
+# what PEFT's own cards say nothing of: the task. Their base model says it, and often their name
+NAMES = ("whisper", "parakeet")
+BASE_MODELS = (
+    *(f"openai/whisper-{size}" for size in ("tiny", "base", "small", "medium", "large")),
+    *(f"openai/whisper-{size}.en" for size in ("tiny", "base", "small", "medium")),
+    *("openai/whisper-large-v2", "openai/whisper-large-v3", "openai/whisper-large-v3-turbo"),
+    *("distil-whisper/distil-large-v3", "nvidia/parakeet-ctc-0.6b", "nvidia/parakeet-ctc-1.1b"),
+)
 
 
 @click.command()
@@ -55,14 +65,21 @@ def search(
     The results can be pulled as hf://namespace/name. HF_ENDPOINT names the Hub; the default is
     https://huggingface.co.
     """
+    from adapter_hub.cards.front_matter import iso_639
     from adapter_hub.hub import HubClient
-    from adapter_hub.stores.hub_commits import TAG
+    from adapter_hub.speech.languages import language_tag
 
-    filters = ["peft", SPEECH] if peft else [TAG]
-    filters += [language] if language else []
-    filters += [f"base_model:adapter:{base_model}"] if base_model else []
     client = HubClient()
-    rows = [_row(item) for item in client.search(filters, author=author, text=text, limit=limit)]
+    tag = language_tag(language) if language else ""
+    code = iso_639(tag) or tag
+    found: dict[str, RepoState] = {}
+    for filters, words in _queries(text, base_model, peft):
+        asked = [*filters, *([code] if code else [])]
+        most = limit if tag == code else None  # the Hub knows no regions: those are looked at here
+        results = client.search(asked, author=author, text=words, limit=most)
+        found |= {item.id: item for item in results if tag == code or _speaks(item, tag)}
+    items = sorted(found.values(), key=lambda item: (-item.downloads, item.id))
+    rows = [_row(item) for item in items[:limit]]
     if as_json:
         echo_json(rows)
     elif rows:
@@ -71,7 +88,29 @@ def search(
         if len(rows) == limit:
             echo_note(f"these are the first {limit}; --limit shows more")
     else:
-        echo_note(f"nothing on {client.endpoint} matches; --peft also searches adapters of other tools")
+        hint = "fewer conditions find more" if peft else "--peft also searches adapters of other tools"
+        echo_note(f"nothing on {client.endpoint} matches; {hint}")
+
+
+def _queries(text: str | None, base_model: str | None, peft: bool) -> Iterator[tuple[list[str], str | None]]:
+    """Yield what to ask the Hub: the tags that a repository has to have, and a part of its name."""
+    from adapter_hub.stores.hub_commits import TAG
+
+    base = [f"base_model:adapter:{base_model}"] if base_model else []
+    if not peft or base:
+        yield ["peft" if peft else TAG, *base], text
+        return
+    yield ["peft", SPEECH], text
+    for name in NAMES:
+        if text is None or name in text.lower():
+            yield ["peft"], text or name
+    for known in BASE_MODELS:
+        yield ["peft", f"base_model:adapter:{known}"], text
+
+
+def _speaks(item: RepoState, tag: str) -> bool:
+    wanted = tag.replace("_", "-").lower()
+    return any(f"{spoken.replace('_', '-').lower()}-".startswith(f"{wanted}-") for spoken in item.languages)
 
 
 def _row(item: RepoState) -> dict[str, Any]:
@@ -80,7 +119,7 @@ def _row(item: RepoState) -> dict[str, Any]:
     ours = TAG in item.tags
     return {
         "repository": f"hf://{item.id}",
-        "languages": list(item.card_texts("language")),
+        "languages": list(item.languages),
         "base_model": list(item.card_texts("base_model")),
         "license": next(iter((*item.card_texts("license_name"), *item.card_texts("license"))), None),
         "downloads": item.downloads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from adapter_hub.artifact.privacy import refuse_report, without_names
@@ -15,7 +16,7 @@ from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.formats.times import is_ahead, second_after, utc_now
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.lineage import lineage_graph
-from adapter_hub.registry.resolution import look_up
+from adapter_hub.registry.resolution import Resolved, look_up
 from adapter_hub.registry.standing import Standings
 from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
 from adapter_hub.stores.contract import Store
@@ -94,12 +95,13 @@ def retire(ref: AdapterRef, status: Status, reason: str, places: Places) -> list
         raise InvalidInputError(f"{ref}: name the version to retire, like {ref.name}@1.0.0")
     if not reason.strip():
         raise InvalidInputError(f"{ref}: a status needs a reason; everybody who asks for it is shown it")
-    name, version = ref.name, ref.version
     places = places.opened()
     registry, store, registries = places.own_registry(), places.own_store(), places.registries()
     check_pair(registry, store)
     with registry_turn(registry, store):
-        block = _listed(ref, registries)
+        found = _listed(ref, registries)
+        ref, block = replace(ref, name=found.name), found.block
+        name, version = found.name, found.version
         _check_not_withdrawn(ref, block, status)
         time = _time_after(claims_to_extend(store, name).status_of(version))
         values = {"version": version, "digest": block.digest, "status": status, "reason": reason}
@@ -163,10 +165,10 @@ def _note(
     return True
 
 
-def _listed(ref: AdapterRef, registries: Sequence[Registry]) -> VersionBlock:
+def _listed(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
     """Return what the registry says of a version; what only others list cannot be changed in it."""
     try:
-        return look_up(ref, registries[:1]).block
+        return look_up(ref, registries[:1])
     except NotFoundError as error:
         embedded = next((other for other in registries if other.is_embedded), None)
         if embedded is None or ref.version not in embedded.adapters.get(ref.name, {}):

@@ -17,7 +17,7 @@ from adapter_hub.errors import NotFoundError, UnreachableError
 from adapter_hub.escaping import shown
 from adapter_hub.exchange.places import Places
 from adapter_hub.formats.manifest import MANIFEST_FILE
-from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.reference import AdapterRef, name_key
 from adapter_hub.formats.registry_file import (
     Adapters,
     LoadedRegistry,
@@ -119,7 +119,7 @@ def open_hub_ref(
             places.warn(f"{error}; using {in_cache}")
     if blocks:  # the last one is the one to take, if any is
         plain = replace(plain, name=next(reversed(blocks.values()))[0])
-        if plain.name != ref.name:
+        if name_key(plain.name) != name_key(ref.name):
             places.warn(f"{repo} holds {plain.name}: it goes by the name that it was published under")
     return plain, places.asking((RepositoryRegistry(repo, blocks, cache), *places.registries()))
 
@@ -190,7 +190,8 @@ def _asked(ref: AdapterRef, store: HubStore, repo: RepoId, places: Places) -> Fo
             f"({store.known.path(repo)})"
         )
     if state.id != repo.id:
-        places.warn(f"{repo} was moved to hf://{shown(state.id)} by its owner, and is looked for there")
+        if name_key(state.id) != name_key(repo.id):
+            places.warn(f"{repo} was moved to hf://{shown(state.id)} by its owner, and is looked for there")
         repo = RepoId(state.id)
         trusted, store = store.trusted, HubStore(repo.namespace, cache=cache.folder, ask_once=True)
         store.trusted = trusted

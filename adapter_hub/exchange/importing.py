@@ -116,7 +116,7 @@ def download_peft(text: str, folder: Path, client: HubClient | None = None) -> P
     licences, bases = state.card_texts("license"), state.card_texts("base_model")
     return PeftSource(
         source,
-        state.card_texts("language"),
+        state.languages,
         licences[0] if licences else None,
         config.base_model_name_or_path or (bases[0] if len(bases) == 1 else None),
         check_revision(config.revision) if config.revision else None,

@@ -22,7 +22,7 @@ from adapter_hub.errors import (
     few,
 )
 from adapter_hub.formats.manifest import Manifest
-from adapter_hub.formats.reference import is_folder_of_store, is_hub
+from adapter_hub.formats.reference import is_folder_of_store, is_hub, name_key
 from adapter_hub.formats.registry_file import Location, VersionBlock
 from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import ReceivedBytes
@@ -112,7 +112,7 @@ def open_beside(
 
     if isinstance(store, HubStore):
         repo = RepoId(location.repo)  # another name than the adapter's, if it was moved
-        if repo.namespace != store.namespace:
+        if name_key(repo.namespace) != name_key(store.namespace):
             raise InvalidInputError(f"{named_by} names {repo} in {location.store}, another namespace")
         store.repo = repo
     return store

@@ -205,4 +205,5 @@ def registry_turn(registry: WritableRegistry, store: Store) -> Iterator[None]:
         if not is_address(store.label(registry.path)):
             yield
             return
-    yield
+    with store.asking_once():
+        yield

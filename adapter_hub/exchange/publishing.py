@@ -33,6 +33,7 @@ from adapter_hub.formats.versions import VersionFacts, check_version_step, facts
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.namespaces import trust_namespace
 from adapter_hub.registry.resolution import judge_ancestors
+from adapter_hub.registry.states import refuse_other_spellings
 from adapter_hub.stores.contract import Claims, Store
 from adapter_hub.stores.summary import sorted_locations, version_block
 
@@ -157,6 +158,8 @@ def _check(
 ) -> tuple[str, ...]:
     """Refuse what contradicts what is published already; return the warnings."""
     manifest = artifact.manifest
+    for registry in registries:
+        refuse_other_spellings([manifest.name], registry.adapters, f"registry {registry.label}")
     _check_digest(artifact, registries)
     warnings = _check_ancestors(artifact, registries, allowed)
     if artifact.digest not in registries[0].by_digest:  # what is listed keeps its status anyway

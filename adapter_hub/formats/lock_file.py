@@ -22,7 +22,7 @@ from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import resolved, write_atomically
 from adapter_hub.formats.canonical import Count, Digest, Record, Text, check_schema, read_json
 from adapter_hub.formats.manifest import MAXIMUM_FILES, BaseModelPin, FileEntry, Name, VersionText
-from adapter_hub.formats.reference import AdapterRef, parse_source
+from adapter_hub.formats.reference import AdapterRef, name_key, parse_source
 from adapter_hub.formats.registry_file import Location
 
 LOCK_SCHEMA = "lock/1"
@@ -94,7 +94,7 @@ class LockedAdapter(Record):
         Args:
             requirement: a parsed line of `requirements`.
         """
-        if (requirement.name, requirement.hub) != (self.name, self.hub):
+        if (name_key(requirement.name), requirement.hub) != (name_key(self.name), self.hub):
             return False
         if requirement.digest is not None and requirement.digest != self.digest:
             return False

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -30,7 +31,11 @@ DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
 MAXIMUM_NAME = 96
 AUTO, BASE_MODEL = "auto", "base-model"  # adapters chosen by language; none at all
 RESERVED = frozenset({AUTO, BASE_MODEL, "latest", "none"})
-_PART = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+# what Windows opens as a device, whatever the folder and whatever follows a dot
+DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+)
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"  # as the Hub has it, in namespaces and names
 NAME_PATTERN = rf"{_PART}/{_PART}"
 VERSION_PATTERN = r"(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:(?:a|b|rc)(?:0|[1-9]\d*))?"
 _REF = re.compile(
@@ -44,21 +49,64 @@ EXPECTED = "namespace/name, namespace/name@1.2.0 or namespace/name~=1.2"
 def check_name(name: str) -> str:
     """Return `name` if it is a legal adapter name; it is also the Hub repository's id.
 
+    Its spelling is kept, and names that differ by case alone are one name: see `name_key`.
+
     Args:
         name: `namespace/name`.
 
     Raises:
         InvalidInputError: the rule that it breaks.
     """
-    if not re.fullmatch(NAME_PATTERN, name) or "--" in name:
+    if not is_repository_id(name):
         raise InvalidInputError(
-            f"adapter name {name!r}: expected namespace/name, each of a-z, 0-9 and single inner hyphens"
+            f"adapter name {name[:120]!r}: expected namespace/name, each of A-Z, a-z, 0-9, '_' and "
+            "single inner hyphens and dots"
         )
     if len(name) > MAXIMUM_NAME:
-        raise InvalidInputError(f"adapter name {name!r}: longer than {MAXIMUM_NAME} characters")
-    if reserved := RESERVED.intersection(name.split("/")):
+        raise InvalidInputError(f"adapter name {name[:120]!r}: longer than {MAXIMUM_NAME} characters")
+    parts = name_key(name).split("/")
+    if reserved := RESERVED.intersection(parts):
         raise InvalidInputError(f"adapter name {name!r}: {min(reserved)!r} is a reserved word")
+    if devices := DEVICES.intersection(part.partition(".")[0] for part in parts):
+        raise InvalidInputError(
+            f"adapter name {name!r}: {min(devices)!r} is a device on Windows, and no folder's name"
+        )
+    if parts[1] == _MANIFEST_FILE[1:]:
+        raise InvalidInputError(f"adapter name {name!r}: {parts[1]} is a file of every adapter")
     return name
+
+
+def is_repository_id(text: str) -> bool:
+    """Tell whether the Hub allows `text` as the `namespace/name` of a repository, whatever its length.
+
+    >>> is_repository_id("Vaibhavs10/whisper_da.v2"), is_repository_id("a--b/c"), is_repository_id("a/b.git")
+    (True, False, False)
+    """
+    ends = tuple(part.lower().endswith(".git") for part in text.split("/"))
+    return re.fullmatch(NAME_PATTERN, text) is not None and not ("--" in text or ".." in text or any(ends))
+
+
+def name_key(name: str) -> str:
+    """Return what two spellings of one name share: the Hub and many disks make no difference by case.
+
+    Args:
+        name: `namespace/name`, or a namespace.
+
+    >>> name_key("Vaibhavs10/DA") == name_key("vaibhavs10/da")
+    True
+    """
+    return name.lower()
+
+
+def other_spelling(name: str, names: Iterable[str]) -> str | None:
+    """Return the first of some names that differs from `name` by case alone; None if there is none.
+
+    Args:
+        name: `namespace/name`.
+        names: those that exist.
+    """
+    key = name_key(name)
+    return next((other for other in names if other != name and name_key(other) == key), None)
 
 
 def check_version(version: str) -> str:

@@ -34,7 +34,7 @@ from adapter_hub.formats.canonical import (
 )
 from adapter_hub.formats.claims import MetricName, Status, strictness
 from adapter_hub.formats.manifest import BaseModelId, Method, Name, ParentRole, VersionText
-from adapter_hub.formats.reference import check_name, check_version
+from adapter_hub.formats.reference import check_name, check_version, name_key
 
 REGISTRY_SCHEMA = "registry/1"
 BLOCK_SCHEMA = "version/1"
@@ -309,9 +309,15 @@ def _dumped(tree: dict[str, Any], left_out: Mapping[tuple[str, str], str]) -> by
 
 def _odd_entries(adapters: dict[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield the entries whose name, version or schema alone makes them unreadable."""
+    spellings: dict[str, list[str]] = {}
+    for name in adapters:
+        spellings.setdefault(name_key(name), []).append(name)
     for name, versions in adapters.items():
+        others = [other for other in spellings[name_key(name)] if other != name]
         if problem := _problem(check_name, name):
             yield (name, ""), problem
+        elif others:
+            yield (name, ""), f"{others[0]} is listed, too, and names that differ by case alone are one name"
         elif not isinstance(versions, dict):
             yield (name, ""), "expected an object with its versions"
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,11 +15,15 @@ from urllib.parse import quote, urljoin, urlsplit
 from adapter_hub.errors import (
     ConflictError,
     IntegrityError,
+    InvalidInputError,
     NotFoundError,
     StaleParentError,
     UnreachableError,
+    few,
 )
 from adapter_hub.escaping import shown
+from adapter_hub.files.beneath import write_below
+from adapter_hub.hub.asked import Answers
 from adapter_hub.hub.committing import XET_ENDPOINT, write_commit
 from adapter_hub.hub.download import Source, download_files, scratch_folder
 from adapter_hub.hub.names import (
@@ -28,9 +33,10 @@ from adapter_hub.hub.names import (
     RepoId,
     RepoState,
     check_commit,
+    check_path,
     check_revision,
 )
-from adapter_hub.hub.responses import file_of, refs_of, rows_of, state_of
+from adapter_hub.hub.responses import complaints_of, file_of, refs_of, rows_of, state_of
 from adapter_hub.hub.retry import SLOWEST, RetryPolicy
 from adapter_hub.hub.session import Limits, check_address, limited, origin_of, public, quiet_client
 from adapter_hub.reporting import ReceivedBytes
@@ -64,6 +70,30 @@ class HubClient:
         """
         self._endpoint, self._token = endpoint, token
         self.retries = retries or RetryPolicy.from_environment()
+        self._answers: Answers | None = None  # within one operation
+
+    @contextmanager
+    def asking_once(self) -> Iterator[None]:
+        """Answer from memory what was asked before inside this block; blocks may be nested."""
+        before = self._answers
+        self._answers = before or Answers()
+        try:
+            yield
+        finally:
+            self._answers = before
+
+    def ask_once(self) -> None:
+        """Answer from memory what was asked before, from now on."""
+        self._answers = self._answers or Answers()
+
+    def forget(self, repo: RepoId) -> None:
+        """Ask again where the branches and tags of a repository are, which others may have moved.
+
+        Args:
+            repo: the repository.
+        """
+        if self._answers is not None:
+            self._answers.refs.pop(repo, None)
 
     @cached_property
     def address(self) -> str:
@@ -180,8 +210,13 @@ class HubClient:
         Raises:
             NotFoundError: no such repository, or it is private. AccessError, UnreachableError.
         """
+        if self._answers is not None and repo in self._answers.refs:
+            return self._answers.refs[repo]
         what = f"the refs of {repo}"
-        return refs_of(self._get(self._api_path(repo, "refs"), what)[0], what)
+        refs = refs_of(self._get(self._api_path(repo, "refs"), what)[0], what)
+        if self._answers is not None:
+            self._answers.refs[repo] = refs
+        return refs
 
     def state(self, repo: RepoId, revision: str = "main") -> RepoState:
         """Return what the Hub says of a repository.
@@ -214,6 +249,8 @@ class HubClient:
                 impossible size, or no end. AccessError, UnreachableError.
         """
         check_commit(commit)
+        if self._answers is not None and (repo, commit) in self._answers.trees:
+            return self._answers.trees[repo, commit]
         what = f"the files of {repo}@{commit[:12]}"
         path = self._api_path(repo, f"tree/{commit}")
         files: dict[str, RemoteFile] = {}
@@ -221,6 +258,8 @@ class HubClient:
             file = file_of(row, what)
             if file is not None and files.setdefault(file.path, file) != file:
                 raise IntegrityError(f"{what}: {shown(file.path, 120)} is listed twice; tell its owner")
+        if self._answers is not None:
+            self._answers.trees[repo, commit] = files
         return files
 
     def read(self, repo: RepoId, commit: str, path: str, *, limit: int) -> bytes:
@@ -269,8 +308,14 @@ class HubClient:
                 f"{repo}: HF_HUB_OFFLINE is set, and this is not in the cache; unset it once"
             )
         quiet_client()
+        known = self._answers.known(repo, commit, expected) if self._answers is not None else {}
+        for path, data in known.items():
+            write_below(folder, check_path(path), data)
         source = Source(self.address, repo, commit, self._headers, self.retries)
-        download_files(source, expected, folder, progress, limit)
+        rest = {path: item for path, item in expected.items() if path not in known}
+        download_files(source, rest, folder, progress, limit)
+        if self._answers is not None:
+            self._answers.keep(repo, {path: folder / path for path, item in rest.items() if item is None})
 
     def search(
         self,
@@ -297,6 +342,39 @@ class HubClient:
         return [state_of(row) for row in islice(rows, limit)]
 
     # writing
+
+    def check_card(self, repo: RepoId, card: str) -> None:
+        """Ask whether the Hub takes a card, before a repository or branch is made for it.
+
+        Args:
+            repo: that it is for.
+            card: a README.md with front matter.
+
+        Raises:
+            InvalidInputError: it does not, with its reasons. UnreachableError.
+        """
+        what = f"the card of {repo}"
+
+        def ask() -> list[str]:
+            from huggingface_hub.utils._http import get_session, hf_raise_for_status  # noqa: PLC0415
+
+            response = get_session().post(
+                f"{self.address}/api/validate-yaml",
+                json={"repoType": repo.kind, "content": card},
+                headers=self._headers(),
+                timeout=self.retries.request,
+            )
+            if response.status_code == 404:  # a mirror without this call
+                return []
+            if response.status_code != 400:
+                hf_raise_for_status(response)
+            return complaints_of(response.json())
+
+        if complaints := self._ask(ask, what):
+            raise InvalidInputError(
+                f"{what}: {self.endpoint} refuses it ({few(complaints)}); nothing was written "
+                "there: make the adapter again with what the Hub takes"
+            )
 
     def commit(
         self,
@@ -340,14 +418,19 @@ class HubClient:
             return write_commit(self._api, repo, additions, deletions, message, (parent, branch))
 
         try:
-            return check_commit(self._ask(write, f"a commit to {repo}", size))
+            head = check_commit(self._ask(write, f"a commit to {repo}", size))
         except (StaleParentError, UnreachableError) as error:
+            self.forget(repo)
             if attempts < 2 and isinstance(error, StaleParentError):
                 raise
-            head = self._head_with(repo, branch, additions, deletions)
-            if head is None or head == parent:
+            found = self._head_with(repo, branch, additions, deletions)
+            if found is None or found == parent:
                 raise
-            return head
+            return found
+        if self._answers is not None:
+            self._answers.moved(repo, branch, head)
+            self._answers.keep(repo, additions)
+        return head
 
     def _head_with(
         self, repo: RepoId, branch: str, additions: Mapping[str, bytes | Path], deletions: Sequence[str]
@@ -373,6 +456,7 @@ class HubClient:
         Raises:
             AccessError: not this user's namespace, or a read-only token. UnreachableError.
         """
+        self.forget(repo)
         self._ask(
             lambda: self._api.create_repo(repo.id, repo_type=repo.kind, private=private, exist_ok=True),
             f"making {repo}",
@@ -397,9 +481,11 @@ class HubClient:
                 f"tag {tag} of {repo}",
             )
         except (ConflictError, UnreachableError):
+            self.forget(repo)
             if self.refs(repo).tags.get(tag) != commit:
                 raise
         else:  # the client takes an answer for success without looking
+            self.forget(repo)
             if (found := self.refs(repo).tags.get(tag)) != commit:
                 raise ConflictError(f"tag {tag} of {repo}: names {found or 'nothing'}, expected {commit}")
 
@@ -413,6 +499,7 @@ class HubClient:
         Raises:
             AccessError, UnreachableError.
         """
+        self.forget(repo)
         try:
             self._ask(
                 lambda: self._api.delete_tag(repo.id, tag=check_revision(tag), repo_type=repo.kind),
@@ -429,6 +516,7 @@ class HubClient:
             branch: its name.
             commit: 40 hexadecimal digits.
         """
+        self.forget(repo)
         self._ask(
             lambda: self._api.create_branch(
                 repo.id,
@@ -447,6 +535,7 @@ class HubClient:
             repo: the repository.
             branch: its name.
         """
+        self.forget(repo)
         try:
             self._ask(
                 lambda: self._api.delete_branch(repo.id, branch=check_revision(branch), repo_type=repo.kind),

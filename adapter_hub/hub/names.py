@@ -16,11 +16,10 @@ from typing import Any, Literal, Self
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.files.reading import file_sha256, open_regular
 from adapter_hub.formats.canonical import sha256_hex
-from adapter_hub.formats.reference import HUB, is_hub
+from adapter_hub.formats.reference import HUB, is_hub, is_repository_id
 
 MOST_TEXTS, LONGEST_TEXT = 200, 200  # of tags, languages, base models: how many, how many characters
 MAXIMUM_REPO = 96  # characters, as the Hub allows
-_REPO_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_./-]*[A-Za-z0-9_-])?")
 
@@ -96,8 +95,7 @@ class RepoId:
     kind: Literal["model", "dataset"] = "model"
 
     def __post_init__(self) -> None:
-        unsafe = "--" in self.id or ".." in self.id or self.id.endswith(".git")
-        if unsafe or len(self.id) > MAXIMUM_REPO or not re.fullmatch(f"{_REPO_PART}/{_REPO_PART}", self.id):
+        if len(self.id) > MAXIMUM_REPO or not is_repository_id(self.id):
             raise InvalidInputError(
                 f"repository {self.id[:120]!r}: expected namespace/name, like openai/whisper-small"
             )
@@ -162,6 +160,13 @@ class RepoState:
     def card_texts(self, key: str) -> tuple[str, ...]:
         """Return the texts that the card has under `key`: one, several in a list, or none."""
         return texts_of(self.card.get(key))
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that the card names, each by the longest tag: not `da` beside `da-DK`."""
+        tags = self.card_texts("language_bcp47")
+        covered = {tag.replace("_", "-").partition("-")[0].lower() for tag in tags}
+        return (*tags, *(code for code in self.card_texts("language") if code not in covered))
 
 
 def text_of(value: Any) -> str:

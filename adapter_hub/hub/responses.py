@@ -13,6 +13,7 @@ from adapter_hub.errors import IntegrityError
 from adapter_hub.escaping import shown
 from adapter_hub.hub.names import (
     LONGEST_TEXT,
+    MOST_TEXTS,
     Refs,
     RemoteFile,
     RepoState,
@@ -136,3 +137,14 @@ def _is_hex(value: Any, length: int) -> bool:
 
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_SIZE
+
+
+def complaints_of(value: Any) -> list[str]:
+    """Return what the Hub finds wrong with a card; empty if it takes it.
+
+    Args:
+        value: its answer.
+    """
+    errors = value.get("errors") if isinstance(value, dict) else None
+    rows = errors if isinstance(errors, list) else []
+    return [shown(row.get("message", ""), 400) for row in rows[:MOST_TEXTS] if isinstance(row, dict)]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from adapter_hub import embedded
 from adapter_hub.errors import AdapterHubError
+from adapter_hub.formats.reference import name_key
 from adapter_hub.formats.registry_file import VersionBlock
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.file import FileRegistry
@@ -69,11 +70,14 @@ class Namespaces:
         return found
 
     def _owners(self, namespace: str) -> tuple[str, ...]:
-        shipped = any(name.startswith(f"{namespace}/") for name in self._shipped.adapters)
         return (
-            *((self._shipped.registry_id,) if shipped else ()),
-            *self._trust.namespaces.get(namespace, ()),
+            *((self._shipped.registry_id,) if self._is_shipped(namespace) else ()),
+            *self._trust.namespaces.get(name_key(namespace), ()),
         )
+
+    def _is_shipped(self, namespace: str) -> bool:
+        start = f"{name_key(namespace)}/"
+        return any(name_key(name).startswith(start) for name in self._shipped.adapters)
 
     def _agrees(self, name: str, versions: Versions, owners: Sequence[str]) -> bool:
         """Tell whether an owner has the same versions, byte for byte, now or when it was last seen."""
@@ -98,7 +102,7 @@ class Namespaces:
 
     def _line(self, name: str, registry: Registry) -> str:
         namespace = name.partition("/")[0]
-        shipped = any(other.startswith(f"{namespace}/") for other in self._shipped.adapters)
+        shipped = self._is_shipped(namespace)
         whose = "the embedded catalogue" if shipped else "another registry, where it was seen first"
         return (
             f"{name} in registry {registry.label} does not count: the namespace {namespace} belongs to "
@@ -122,14 +126,12 @@ def trust_namespace(namespace: str, registry: Registry) -> None:
         namespace: the part of a name before the slash.
         registry: the one to trust with it.
     """
-    registry_id = registry.registry_id
+    registry_id, key = registry.registry_id, name_key(namespace)
 
     def change(trust: Trust) -> Trust:
-        owners = trust.namespaces.get(namespace, ())
+        owners = trust.namespaces.get(key, ())
         if registry_id in owners or len(trust.namespaces) >= MAXIMUM_NAMESPACES:
             return trust
-        return trust.model_copy(
-            update={"namespaces": {**trust.namespaces, namespace: (*owners, registry_id)}}
-        )
+        return trust.model_copy(update={"namespaces": {**trust.namespaces, key: (*owners, registry_id)}})
 
     change_trust(change)

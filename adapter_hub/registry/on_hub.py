@@ -95,6 +95,7 @@ class HubRegistry(Listing):
         self._head: str | None = None  # the commit of what is loaded; None for a repository that is not there
         self._exists = False  # the file, in that commit
         self._out_of_reach = ""
+        self._is_newest = False  # as far as was asked for a turn that has not written yet
 
     @property
     def label(self) -> str:
@@ -273,6 +274,7 @@ class HubRegistry(Listing):
         self._asked = True
         self._read_newest()
         check_next_sequence(self._state(), self.label)
+        self._is_newest = True  # a commit on top of something else is refused, so this is asked once
         yield
 
     def update(self, change: Callable[[Adapters], None]) -> bool:
@@ -296,7 +298,9 @@ class HubRegistry(Listing):
         heads: Counter[str | None] = Counter()
         for attempt in count():
             self._pause(attempt)
-            self._read_newest_after(losses)
+            if not self._is_newest:
+                self._read_newest_after(losses)
+            self._is_newest = False
             anyway = not self._exists or bool(self._renewal)
             after = next_state(self._state(), change, self.label, anyway=anyway)
             if after is None:  # if an answer was lost, the commit was not

@@ -15,13 +15,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.manifest import Manifest
-from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.reference import AdapterRef, other_spelling
 from adapter_hub.formats.registry_file import VersionBlock
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.registry.contract import Registry
@@ -175,6 +175,7 @@ def resolve(
     """
     refusals: list[str] = []
     skipped: list[str] = []
+    ref = _as_listed(ref, registries)
     hint, standings = "", Standings(registries)
     counting, foreign = _that_count(ref, registries)
     for candidate in _candidates(ref, counting, foreign):
@@ -209,6 +210,7 @@ def look_up(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
     Raises:
         NotFoundError: no such name or version. IntegrityError: as for `resolve`.
     """
+    ref = _as_listed(ref, registries)
     _, foreign = _that_count(ref, registries)
     candidates = list(_candidates(ref, registries))
     standings = Standings(registries)
@@ -223,6 +225,14 @@ def look_up(ref: AdapterRef, registries: Sequence[Registry]) -> Resolved:
     refused = (verdict.refusal,) if verdict.refusal else ()
     warnings = (*chosen.registry.warnings, *foreign, *chosen.warnings, *refused, *verdict.warnings)
     return Resolved(chosen.name, chosen.version, chosen.block, warnings, chosen.registry)
+
+
+def _as_listed(ref: AdapterRef, registries: Sequence[Registry]) -> AdapterRef:
+    """Return a reference whose name is spelt as the first registry that has it spells it."""
+    if any(ref.name in registry.adapters for registry in registries):
+        return ref
+    names = (name for registry in registries for name in registry.adapters)
+    return replace(ref, name=other_spelling(ref.name, names) or ref.name)
 
 
 def _that_count(

@@ -10,10 +10,11 @@ id: it is no longer the registry that others saw, and they are told.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from adapter_hub.errors import IntegrityError, InvalidInputError
+from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.formats.canonical import check_schema
+from adapter_hub.formats.reference import other_spelling
 from adapter_hub.formats.registry_file import (
     LAST_SEQUENCE,
     MAXIMUM_SIZE,
@@ -83,6 +84,7 @@ def next_state(
 
     Raises:
         IntegrityError: a published version would change its digest or vanish.
+        ConflictError: a new name differs from a listed one by case alone.
         InvalidInputError: a block breaks the rules, or the file would be too large to be read again.
     """
     adapters: Adapters = {name: dict(versions) for name, versions in before.file.adapters.items()}
@@ -90,6 +92,7 @@ def next_state(
     adapters = {name: versions for name, versions in adapters.items() if versions}
     if adapters == before.file.adapters and not anyway:
         return None
+    refuse_other_spellings(adapters.keys() - before.file.adapters.keys(), before.file.adapters, where)
     if broken := _broken_promises(before.file.adapters, adapters):
         raise IntegrityError(f"registry {where}: published versions never change", broken)
     after = with_adapters(before, adapters, where)
@@ -99,6 +102,25 @@ def next_state(
             "another registry with --registry"
         )
     return after
+
+
+def refuse_other_spellings(new: Iterable[str], listed: Iterable[str], where: str) -> None:
+    """Refuse new names that differ by case alone from those that are listed.
+
+    Args:
+        new: `namespace/name` each.
+        listed: the names that exist.
+        where: what messages call the registry or store that lists them.
+
+    Raises:
+        ConflictError: with the spelling to use.
+    """
+    for name in new:
+        if other := other_spelling(name, listed):
+            raise ConflictError(
+                f"{name}: {where} has {other}, and names that differ by case alone are one name; publish it "
+                f"as {other}, with --as NAME@VERSION"
+            )
 
 
 def _broken_promises(before: Mapping[str, Mapping[str, VersionBlock]], after: Adapters) -> list[str]:

@@ -10,6 +10,7 @@ A store knows nothing of the registry; `adapter_hub.exchange` is the only place 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +153,13 @@ class ReadableClaims:
 
 class Store(Protocol):
     """What every store can do; versions never change, claims are only added."""
+
+    def asking_once(self) -> AbstractContextManager[None]:
+        """Answer from memory what was asked before inside the block, for the length of one operation.
+
+        What this process writes counts at once. What others write is noticed where it matters: a write on
+        top of something else than what is there is refused and planned again.
+        """
 
     def names(self) -> list[str]:
         """Return the names of all adapters, sorted."""

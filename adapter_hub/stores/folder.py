@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from adapter_hub import embedded
@@ -23,6 +23,7 @@ from adapter_hub.artifact.folder import ANCESTORS, Artifact, copy_artifact
 from adapter_hub.embedded import EMBEDDED
 from adapter_hub.errors import (
     AdapterHubError,
+    ConflictError,
     IntegrityError,
     InvalidInputError,
     NotFoundError,
@@ -34,7 +35,7 @@ from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import TEMPORARY, make_folder, sync_folder
 from adapter_hub.formats.claims import EvaluationReport, StatusEntry
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.formats.reference import VERSION_PATTERN, check_name, check_version
+from adapter_hub.formats.reference import VERSION_PATTERN, check_name, check_version, other_spelling
 from adapter_hub.formats.registry_file import Location
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.stores.claim_files import (
@@ -80,6 +81,10 @@ class FolderStore:
         """Return how a registry file writes down where a version is; see `Store.location`."""
         return Location(store=self.label(registry), path=f"{name}/{version}")
 
+    def asking_once(self) -> AbstractContextManager[None]:
+        """Read the disk as often as need be."""
+        return nullcontext()
+
     def names(self) -> list[str]:
         """Return the names that have at least one version, sorted."""
         found = [f"{path.parent.name}/{path.name}" for path in self.path.glob("*/*") if path.is_dir()]
@@ -110,6 +115,7 @@ class FolderStore:
         """Take an artifact in; see `Store.push`. The card is beside the versions, `present` writes it."""
         name, version = artifact.manifest.name, artifact.manifest.version
         self._refuse_withdrawn(name, version)
+        self._refuse_other_spelling(name)
         folder = self._folder(name, version)
         if restore:
             with self._locked():
@@ -206,6 +212,13 @@ class FolderStore:
 
     def _folder(self, name: str, *inner: str) -> Path:
         return below(self.path, check_name(name), *inner)
+
+    def _refuse_other_spelling(self, name: str) -> None:
+        there = (f"{path.parent.name}/{path.name}" for path in self.path.glob("*/*"))
+        if other := other_spelling(name, there):
+            raise ConflictError(
+                f"store {self.path}: has {other}, and many disks make no difference between that and {name}"
+            )
 
     def _open(self, name: str, version: str) -> Artifact:
         folder = self._folder(name, check_version(version))

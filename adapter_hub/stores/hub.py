@@ -14,6 +14,7 @@ from the Hub is hashed here and compared with the manifest, and tags with what t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from adapter_hub.artifact.contents import check_size
@@ -27,7 +28,7 @@ from adapter_hub.errors import (
 from adapter_hub.formats.canonical import digest_of
 from adapter_hub.formats.claims import StatusEntry
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
-from adapter_hub.formats.reference import check_name, check_version
+from adapter_hub.formats.reference import check_name, check_version, name_key
 from adapter_hub.formats.registry_file import Location
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.hub import HubClient, Refs, RepoId, scratch_folder
@@ -45,6 +46,7 @@ from adapter_hub.stores.claim_files import (
 )
 from adapter_hub.stores.contract import Claim, Claims, ReadableClaims
 from adapter_hub.stores.hub_commits import (
+    PLAIN_CARD,
     TAG,
     Repository,
     publish_version,
@@ -96,16 +98,17 @@ class HubStore:
             check_name(f"{namespace}/x")
         except InvalidInputError:
             raise InvalidInputError(
-                f"store hf://{namespace}: expected hf://namespace, of a-z, 0-9 and single inner hyphens"
+                f"store hf://{namespace}: expected hf://namespace, a user or an organisation on the Hub"
             ) from None
         self.namespace = namespace
         self.client = client or HubClient()
+        if ask_once:
+            self.client.ask_once()
         self.private, self.progress = private, progress
         self._cache = cache or cache_folder()
         self.known = KnownRepos(self._cache, self.client.endpoint)
         self._manifests: dict[tuple[str, str], tuple[Manifest, str]] = {}  # of a commit: they never change
         self._entries: dict[tuple[str, str], tuple[StatusEntry, ...]] = {}
-        self._asked: dict[str, Refs] | None = {} if ask_once else None
         self.repo: RepoId | None = None
         self.trusted: str | None = None
         self._renamed: dict[tuple[str, str], bool] = {}
@@ -117,6 +120,10 @@ class HubStore:
     def location(self, name: str, version: str, registry: Path) -> Location:
         """Return the repository and the commit of a version; see `Store.location`."""
         return Location(store=self.label(registry), repo=name, commit=self._commit(name, version))
+
+    def asking_once(self) -> AbstractContextManager[None]:
+        """Ask the Hub for nothing twice, see `Store.asking_once`."""
+        return self.client.asking_once()
 
     def names(self) -> list[str]:
         """Return the names that have at least one version, as far as the Hub's search knows them, sorted."""
@@ -143,11 +150,17 @@ class HubStore:
         Raises, besides that:
             AccessError: not this user's namespace. UnreachableError: try again, it goes on where it was.
         """
-        name, version = artifact.manifest.name, artifact.manifest.version
         artifact.verify()
-        repo = self._repo(name)
-        self._refuse_withdrawn(name, version, self._refs(name))
-        self.client.create_repo(repo, self.private)
+        with self.asking_once():
+            return self._push(artifact, card, restore)
+
+    def _push(self, artifact: Artifact, card: str, restore: bool) -> bool:
+        name, version = artifact.manifest.name, artifact.manifest.version
+        repo, refs = self._repo(name), self._refs(name)
+        self._refuse_withdrawn(name, version, refs)
+        if not refs.branches:  # there is no repository, and none is made for a card that the Hub refuses
+            self.client.check_card(repo, card or PLAIN_CARD)
+            self.client.create_repo(repo, self.private)
         repository = Repository(self.client, repo, self._read_back)
         is_written = publish_version(repository, artifact, card, restore)
         self.known.check_tag(repo, f"v{version}", self._commit(name, version), artifact.digest)
@@ -243,22 +256,20 @@ class HubStore:
     def _repo(self, name: str) -> RepoId:
         if self.repo is not None:
             return self.repo
-        if check_name(name).partition("/")[0] != self.namespace:
+        if not self._is_in_namespace(name):
             raise InvalidInputError(f"store hf://{self.namespace}: cannot hold {name}, another namespace's")
         return RepoId(name)
 
+    def _is_in_namespace(self, name: str) -> bool:
+        return name_key(check_name(name).partition("/")[0]) == name_key(self.namespace)
+
     def _refs(self, name: str) -> Refs:
-        if self.repo is None and check_name(name).partition("/")[0] != self.namespace:
+        if self.repo is None and not self._is_in_namespace(name):
             return Refs({}, {})  # several stores are asked for a name when a registry is rebuilt
-        if self._asked is not None and name in self._asked:
-            return self._asked[name]
         try:
-            refs = self.client.refs(self._repo(name))
+            return self.client.refs(self._repo(name))
         except NotFoundError:
-            refs = Refs({}, {})
-        if self._asked is not None:
-            self._asked[name] = refs
-        return refs
+            return Refs({}, {})
 
     def _commit(self, name: str, version: str, refs: Refs | None = None) -> str:
         check_version(version)
@@ -284,7 +295,7 @@ class HubStore:
         name, version = asked
         if manifest.version != version:
             raise IntegrityError(f"{repo} v{version}: holds {manifest.ref}, expected {name}@{version}")
-        if manifest.name == name or digest == self.trusted:
+        if name_key(manifest.name) == name_key(name) or digest == self.trusted:
             return
         key = (repo.id, manifest.name)
         if key not in self._renamed:

@@ -59,6 +59,7 @@ class Repository:
         for attempt in range(RACES):
             if attempt:
                 time.sleep(self.client.retries.pause(min(attempt - 1, 2)))
+                self.client.forget(self.repo)
             yield self.client.refs(self.repo)
         raise ConflictError(f"{self.repo}: another writer was faster {RACES} times; try again later")
 
@@ -141,6 +142,9 @@ def publish_version(repository: Repository, artifact: Artifact, card: str, resto
                 continue
             return False
         branch, parent = _place_for(repository, version, side, refs)
+        if branch not in refs.branches:
+            client.check_card(repo, card or PLAIN_CARD)
+            client.create_branch(repo, branch, parent)
         commit = _commit(repository, artifact, additions, branch, parent)
         if commit is None:
             continue
@@ -160,8 +164,6 @@ def _place_for(repository: Repository, version: str, side: str, refs: Refs) -> t
     main = main_of(repository.repo, refs)
     if preferred([*versions_of(refs), version]) == version:
         return "main", main
-    if side not in refs.branches:
-        repository.client.create_branch(repository.repo, side, main)
     return side, refs.branches.get(side, main)
 
 

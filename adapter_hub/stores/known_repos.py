@@ -21,6 +21,7 @@ from pydantic import Field
 from adapter_hub.errors import IntegrityError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.canonical import Count, Digest, Record, Text, sha256_hex
+from adapter_hub.formats.reference import name_key
 from adapter_hub.hub import RepoId, RepoState
 from adapter_hub.registry.record_file import RecordFile
 
@@ -65,8 +66,8 @@ class KnownRepos:
         self.folder, self.endpoint = cache / "remembered", endpoint
 
     def path(self, repo: RepoId) -> Path:
-        """Return the file that remembers a repository."""
-        return self.folder / f"hub-{sha256_hex(f'{self.endpoint} {repo}'.encode())[:32]}.json"
+        """Return the file that remembers a repository, however its name is spelt."""
+        return self.folder / f"hub-{sha256_hex(f'{self.endpoint} {name_key(str(repo))}'.encode())[:32]}.json"
 
     def recall(self, repo: RepoId) -> KnownRepo:
         """Return what was seen; nothing, if it was never seen.
@@ -82,7 +83,7 @@ class KnownRepos:
             return KnownRepo.model_validate(
                 {"schema": "known-repo/1", "endpoint": self.endpoint, "repo": str(repo)}
             )
-        if (known.endpoint, known.repo) != (self.endpoint, str(repo)):
+        if (known.endpoint, name_key(known.repo)) != (self.endpoint, name_key(str(repo))):
             raise self._damaged(repo, f"it is about {known.repo} on {known.endpoint}")
         return known
 
@@ -140,7 +141,7 @@ class KnownRepos:
             IntegrityError: it has another owner, or was deleted and created again.
         """
         home = shown(state.id, 120)
-        if not pinned and state.id.partition("/")[0] != repo.namespace:
+        if not pinned and name_key(state.id.partition("/")[0]) != name_key(repo.namespace):
             raise IntegrityError(
                 f"{repo}: the Hub answers with {home}: the repository was moved to another owner; if you "
                 f"trust that one, name it as hf://{home}"

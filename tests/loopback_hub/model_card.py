@@ -16,8 +16,20 @@ LICENSES = """
     cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-2.0 creativeml-openrail-m gpl gpl-2.0 gpl-3.0 isc
     lgpl lgpl-2.1 lgpl-3.0 llama3 mit mpl-2.0 odbl openrail other pddl unknown unlicense wtfpl zlib
 """
+ISO_639_1 = """
+    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz
+    ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik
+    io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml
+    mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd
+    se sg sh si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve
+    vi vo wa wo xh yi yo za zh zu
+"""
+NO_LANGUAGE = ("code", "multilingual")
+MODEL_ID = re.compile(
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?(?:/[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)?"
+)
 TEXTS = ("license", "library_name", "pipeline_tag", "base_model_relation", "license_name", "license_link")
-LISTS = ("language", "tags", "datasets", "metrics", "base_model", "task_categories")
+LISTS = ("language", "language_bcp47", "tags", "datasets", "metrics", "base_model", "task_categories")
 
 
 def front_matter(readme: str) -> dict[str, Any] | None:
@@ -50,11 +62,32 @@ def errors_in(readme: str) -> list[str]:
         found += [f'"{key}" must hold strings' for one in values if not isinstance(one, str | None)]
     if not data:
         return found
+    found += errors_in_languages(listed(data.get("language"))) + errors_in_bases(
+        listed(data.get("base_model"))
+    )
     if isinstance(license_name := data.get("license"), str) and license_name not in LICENSES.split():
         found.append(f'"license" must be one of [{", ".join(LICENSES.split())}]')
     if isinstance(relation := data.get("base_model_relation"), str) and relation not in RELATIONS:
         found.append(f'"base_model_relation" must be one of [{", ".join(RELATIONS)}]')
     return found + errors_in_results(data.get("model-index"))
+
+
+def errors_in_languages(languages: list[str]) -> list[str]:
+    return [
+        f'"language" with value "{code}" is not valid. It must be an ISO 639-1, 639-2 or 639-3 code '
+        '(two/three letters), or a special value like "code", "multilingual". If you want to use BCP-47 '
+        "identifiers, you can specify them in language_bcp47."
+        for code in languages
+        if code not in (*ISO_639_1.split(), *NO_LANGUAGE) and re.fullmatch("[a-z]{3}", code) is None
+    ]
+
+
+def errors_in_bases(bases: list[str]) -> list[str]:
+    return [
+        f'"base_model" with value "{base}" is not valid. Use a model id from https://hf.co/models.'
+        for base in bases
+        if MODEL_ID.fullmatch(base) is None or "--" in base or ".." in base
+    ]
 
 
 def errors_in_results(index: Any) -> list[str]:

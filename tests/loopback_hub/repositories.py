@@ -38,6 +38,8 @@ class Repositories:
         """Return a repository, None if there is none; MovedError if it has another name now."""
         with self.lock:
             repo = self._open.get((kind, repo_id))
+            if repo is None and (spelt := self._spelling(kind, repo_id)) is not None:
+                raise MovedError(repo_id, spelt)
             if repo is None and (new := self._moved.get(f"{kind}s/{repo_id}")) is not None:
                 raise MovedError(repo_id, new)
             return repo
@@ -47,7 +49,7 @@ class Repositories:
             if NAME.fullmatch(part) is None or "--" in part or ".." in part or part.endswith(".git"):
                 raise HubError(400, f"Invalid repository name: {repo_id}")
         with self.lock:
-            if (kind, repo_id) in self._open:
+            if self._spelling(kind, repo_id) is not None:
                 raise HubError(409, f"You already created this {kind} repo: {repo_id}")
             folder = self._place(kind, repo_id)
             # built aside, so that another process never finds half a repository
@@ -84,6 +86,11 @@ class Repositories:
             self._moved[f"{repo.plural}/{repo.id}"] = new
             write_json(self._moved_path, self._moved)
             self._open[repo.kind, new] = Repository(place, repo.kind, new)
+
+    def _spelling(self, kind: str, repo_id: str) -> str | None:
+        """Return the name of a repository as its owner spells it, which any other case leads to."""
+        names = [name for what, name in self._open if what == kind]
+        return next((name for name in names if name.lower() == repo_id.lower()), None)
 
     def _place(self, kind: str, repo_id: str) -> Path:
         return self.folder / f"{kind}s" / repo_id
