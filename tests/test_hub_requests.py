@@ -68,7 +68,9 @@ def test_a_writer_that_knows_an_old_branch_notices_it_and_plans_again(
     with store.asking_once():
         assert store.versions("alice/da") == ["1.0.0"]  # remembered from here
         head = hub.refs("alice/da").branches["main"]
-        notes = hub_client(hub).commit(DA, additions={"notes.txt": b"1"}, message="others", parent=head)
+        notes = hub_client(hub, "alice").commit(
+            DA, additions={"notes.txt": b"1"}, message="others", parent=head
+        )
         two = make_artifact(tmp_path / "two", "alice/da", "1.1.0", seed=2.0)
         assert store.push(two)
         assert store.versions("alice/da") == ["1.0.0", "1.1.0"]
