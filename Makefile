@@ -9,12 +9,12 @@ INSTALLED := .venv/.installed
 # one thread a test and one worker a core: threads of several tests on one core only wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow test-real reproduce format readme schemas constraints clean
+.PHONY: demo test test-slow test-real test-lowest reproduce format readme schemas constraints clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make test-slow (only the long tests), test-real REAL=FOLDER (on a real Whisper), reproduce (LoRA-Whisper's tables in miniature: two hours on two cores, resumable)"
+	@echo "make test-slow (only the long tests), test-real REAL=FOLDER (on a real Whisper), test-lowest (the lowest versions of everything), reproduce (LoRA-Whisper's tables in miniature: two hours on two cores, resumable)"
 	@echo "make format, readme (what README.md and docs/ show), schemas, constraints, clean"
 
 demo: $(INSTALLED)
@@ -34,6 +34,10 @@ test-slow: $(INSTALLED)
 # what holds of the embedded model has to hold of a real one, like a folder with openai/whisper-base
 test-real: $(INSTALLED)
 	ADAPTER_HUB_REAL=$(abspath $(REAL)) $(PYTEST) -n 0 -m real
+
+# what pyproject.toml promises, and pip never installs by itself: the lower bound of every range
+test-lowest: .venv-lowest/.installed
+	$(subst $(BIN),.venv-lowest/bin,$(PYTEST))
 
 reproduce: $(INSTALLED)
 	$(BIN)/adapter-hub reproduce lora-whisper --out runs/lora-whisper
@@ -57,6 +61,12 @@ constraints: $(INSTALLED)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.venv-lowest/.installed: pyproject.toml constraints-lowest.txt build_hooks.py
+	@$(PYTHON) -m venv --clear .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet --upgrade pip
+	@.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[data,demo,dev,media,plots,vad]'
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt build_hooks.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

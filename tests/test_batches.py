@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import skip_first_batches
+from torch.utils.data import DataLoader
+from transformers import TrainerState
 
 from adapter_hub.trainers.data.examples import IGNORED, Example
 from adapter_hub.trainers.loop.batches import (
@@ -17,6 +21,7 @@ from adapter_hub.trainers.loop.batches import (
     ShardedBatchSampler,
     dev_batches,
 )
+from adapter_hub.trainers.loop.callbacks import ChooseEpoch
 
 
 def examples(count: int) -> list[Example]:
@@ -62,6 +67,25 @@ def test_every_step_has_the_same_rows_masks_and_padding_however_many_processes_s
         assert all(row.counts for row in one)
         assert sorted(row for row in other if row.counts) == sorted(one)
     assert sorted(row.example for step in alone for row in step) == list(range(rows))
+
+
+@pytest.mark.parametrize("done", [0, 3, 5, 8, 11])
+def test_a_resumed_epoch_goes_on_with_its_own_rows_whichever_loader_skips_those_before(done: int) -> None:
+    material = examples(18)
+    batches = ShardedBatchSampler(LengthGroupedSampler(material, 2, random_seed=1), 2, None)
+    assert batches.steps_per_epoch == 5
+    whole = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        whole += list(batches)
+    epoch, steps = divmod(done, 5)
+    batches.set_epoch(0)  # what a new process knows of it
+    ChooseEpoch(batches).on_epoch_begin(None, TrainerState(global_step=done), None)
+    rows: Any = batches
+    loader = DataLoader(ExampleDataset(material), batch_sampler=rows, collate_fn=lambda pairs: pairs)
+    skipped: Any = skip_first_batches(loader, 2 * steps)  # as transformers does it; before 5.17 nothing more
+    seen = [[row for row, _ in batch] for batch in skipped]
+    assert seen == whole[9 * epoch + 2 * steps : 9 * (epoch + 1)]
 
 
 def test_a_process_without_a_row_of_its_own_gets_a_batch_that_adds_nothing() -> None:

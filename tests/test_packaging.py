@@ -31,8 +31,8 @@ def packages_on_disk() -> set[str]:
     return found
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def pins(file: str = "constraints.txt") -> dict[str, str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     found = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     return {canonicalize_name(name): version for name, version in found.items()}
 
@@ -69,6 +69,25 @@ def test_the_project_asks_for_ranges_and_pins_them_all_in_constraints(project: d
     for requirement in requirements(project):
         assert not any(part.operator == "==" for part in requirement.specifier), requirement
         assert requirement.specifier.contains(known[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_lowest_versions_that_are_tested_are_the_bounds_that_are_promised(
+    project: dict[str, Any],
+) -> None:
+    lowest = pins("constraints-lowest.txt")
+    asked = requirements(project)
+    assert set(lowest) == {canonicalize_name(requirement.name) for requirement in asked}
+    for requirement in asked:
+        bounds = [part.version for part in requirement.specifier if part.operator == ">="]
+        assert [Version(bound) for bound in bounds] == [Version(lowest[canonicalize_name(requirement.name)])]
+
+
+def test_the_suite_runs_with_the_lowest_versions_in_an_environment_of_its_own() -> None:
+    said = (ROOT / "Makefile").read_text(encoding="utf-8")
+    extras = re.findall(r"-c (constraints\S*) -e '\.\[(.*?)\]'", said)
+    assert dict(extras).keys() == {"constraints.txt", "constraints-lowest.txt"}
+    assert len(set(dict(extras).values())) == 1
+    assert ".venv-lowest/bin" in said
 
 
 def test_torch_is_pinned_without_a_build_and_cuda_is_left_to_it() -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from adapter_hub.trainers.data.examples import IGNORED, Example, pad, targets
 from adapter_hub.trainers.data.mixture import epoch_length, epoch_rows
@@ -113,8 +113,13 @@ class ShardedBatchSampler(Sampler[list[BatchRow]]):
         self.shard, self.shards = rank // self.parallel, world_size // self.parallel
         self._batches_per_step = accumulation
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many steps of the optimiser an epoch has."""
+        return -(-len(self) // self.accumulation)
+
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; transformers calls this."""
+        """Choose the epoch."""
         self.sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
@@ -219,12 +224,3 @@ class Collator:
             "decoder_input_ids": torch.from_numpy(inputs),
             "labels": torch.from_numpy(labels),
         }
-
-
-class EpochDataLoader(DataLoader[Any]):
-    """A `DataLoader` that tells its batches the epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch."""
-        sampler: Any = self.batch_sampler
-        sampler.set_epoch(epoch)

@@ -15,6 +15,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from adapter_hub.reporting import Tell
+from adapter_hub.trainers.loop.batches import ShardedBatchSampler
 
 ONE_PRESS = 1.0  # seconds; torchrun passes on the interrupt that the terminal has sent to every process
 SCALARS = {
@@ -34,6 +35,21 @@ class SeedSteps(TrainerCallback):
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Seed torch's generators."""
         torch.manual_seed((self.random_seed * 1_000_003 + state.global_step) * 1_009 + self.rank)
+
+
+class ChooseEpoch(TrainerCallback):
+    """Tells the batches which epoch begins.
+
+    transformers tells the loader; before 5.17 nobody, where a resumed epoch's first batches are skipped: that
+    is another loader, and it would go through the rows of the first epoch.
+    """
+
+    def __init__(self, batches: ShardedBatchSampler) -> None:
+        self.batches = batches
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Choose the epoch of the next step; nothing has been taken from the batches yet."""
+        self.batches.set_epoch(state.global_step // self.batches.steps_per_epoch)
 
 
 class StopEarly(TrainerCallback):

@@ -22,6 +22,7 @@ from adapter_hub.trainers.loop.batches import (
     dev_batches,
 )
 from adapter_hub.trainers.loop.callbacks import (
+    ChooseEpoch,
     ReportProgress,
     SeedSteps,
     StopEarly,
@@ -205,6 +206,7 @@ def make_trainer(
         processes=processes,
         stop=stop,
     )
+    trainer.add_callback(ChooseEpoch(train_batches))
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
     return trainer
 
@@ -218,7 +220,7 @@ def _arguments(
     device: torch.device,
 ) -> Arguments:
     """Return transformers' arguments for a recipe."""
-    steps_per_epoch = -(-len(train_batches) // train_batches.accumulation)
+    steps_per_epoch = train_batches.steps_per_epoch
     steps = settings.steps or steps_per_epoch * settings.epochs
     arguments = Arguments(
         output_dir=str(work),

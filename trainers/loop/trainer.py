@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerControl, TrainerState
 
 from adapter_hub.errors import AdapterHubError, DivergedError, IntegrityError
@@ -26,7 +27,6 @@ from adapter_hub.model.memory import is_out_of_memory
 from adapter_hub.trainers.loop.batches import (
     BatchRow,
     Collator,
-    EpochDataLoader,
     ShardedBatchSampler,
     dev_batches,
 )
@@ -106,15 +106,15 @@ class AdapterTrainer(Seq2SeqTrainer):
     def get_train_dataloader(self) -> Any:
         """Return this process's share of the batches; accelerate need not distribute them."""
         batches: Any = self.train_batches
-        return EpochDataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.collator)
+        return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.collator)
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, *model: Any) -> torch.optim.Optimizer:
         """Return transformers' AdamW, with the learning rates of the recipe's `layer_decay`.
 
         Args:
-            model: what is trained; None for the trainer's own.
+            model: passed on; transformers 5.0 gives none.
         """
-        optimizer = super().create_optimizer(model)
+        optimizer = super().create_optimizer(*model)
         if self.args.settings.layer_decay != 1:
             config = self.trainable.whisper.config
             layers = FAMILIES[config.model_type].layers(config)
