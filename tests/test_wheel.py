@@ -122,3 +122,58 @@ def test_a_card_is_rendered_from_the_template_in_the_wheel(clean: Path, tmp_path
     listed = json.loads(run(clean / "adapter-hub", "list", "--json", cwd=tmp_path))
     ref = f"{listed[0]['name']}@{listed[0]['version']}"
     assert run(clean / "adapter-hub", "card", ref, cwd=tmp_path).startswith("---\nlanguage:\n")
+
+
+TRAINING_ONLY = ("accelerate", "peft", "tensorboard", "tensorboard_data_server", "grpc", "grpcio", "werkzeug")
+
+
+@pytest.fixture(scope="module")
+def bare(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return Python in an environment like `clean` without what only the extra `train` brings."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(run(python, "-c", query, cwd=folder).strip())
+    own = Path(run(clean / "python", "-c", query, cwd=folder).strip())
+    for entry in (*Path(sysconfig.get_path("purelib")).iterdir(), *own.glob("adapter_hub*")):
+        package = entry.name.split(".")[0].split("-")[0]
+        if package not in TRAINING_ONLY and entry.suffix != ".pth" and not (site / entry.name).exists():
+            (site / entry.name).symlink_to(entry)
+    return python
+
+
+def test_without_the_extra_train_adapters_are_run_and_averaged_and_training_names_the_extra(
+    bare: Path, tmp_path: Path
+) -> None:
+    program = "import sys; from adapter_hub.cli import main; sys.exit(main(sys.argv[1:]))"
+    clip = ROOT / "tests" / "clips" / "da.flac"
+    said = run(bare, "-c", program, "transcribe", "mini/da", clip, cwd=tmp_path)
+    assert said == "firetusind trehundrede og otteogtredive\n"
+    run(
+        bare,
+        "-c",
+        program,
+        "average",
+        "mini/it",
+        "mini/pl",
+        "--as",
+        "a/b@1.0.0",
+        "--out",
+        "mean",
+        cwd=tmp_path,
+    )
+    assert (tmp_path / "mean" / "adapter.json").is_file()
+    recipe = ("recipe", "new", "lora", "--language", "es", "--namespace", "a", "--base-model")
+    run(bare, "-c", program, *recipe, "adapter-hub/whisper-mini", "--out", "es.toml", cwd=tmp_path)
+    refused = subprocess.run(
+        [bare, "-c", program, "train", "es.toml", "--out", "out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        "error: training needs accelerate and peft: run `pip install '.[train]'`"
+    )

@@ -14,13 +14,14 @@ import contextlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from transformers.utils import logging as transformers_logging
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
+from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError, MissingExtraError
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import folder_in_the_making, refuse_link
 from adapter_hub.formats.full_fine_tune import FullFineTune
@@ -65,6 +66,7 @@ def train(
     Raises:
         NotFoundError, InvalidInputError: recipe, data or parents do not exist or cannot be used.
         DivergedError: the loss or the trained model is not finite.
+        MissingExtraError: `tensorboard` without the extra `train`.
         OutOfMemoryError: of the machine or its GPU.
         ConflictError: `out` exists and was not made by this recipe, or another training uses its folder.
         TrainingInterruptedError: Ctrl-C; run the same command to resume.
@@ -146,6 +148,8 @@ def _events(tensorboard: Path | None, out: Path) -> Path | None:
     """Return the folder of event files, which must not be in an artifact."""
     if tensorboard is None:
         return None
+    if find_spec("tensorboard") is None:
+        raise MissingExtraError("--tensorboard needs tensorboard", "train")
     folder, artifact = tensorboard.absolute() / out.name, out.absolute()
     for made in (artifact, artifact.with_name(f"{out.name}.training")):
         if made in (folder, *folder.parents):

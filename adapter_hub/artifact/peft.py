@@ -33,6 +33,7 @@ from adapter_hub.formats.manifest import (
 )
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+PREFIX = "base_model.model."  # of the names that PEFT saves tensors by
 DTYPES: dict[str, Literal["float32", "float16", "bfloat16"]] = {
     "F32": "float32",
     "F16": "float16",

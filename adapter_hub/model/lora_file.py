@@ -29,7 +29,7 @@ from torch import Tensor
 
 from adapter_hub.artifact.effects import NO_EFFECT, idle_text
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.artifact.peft import PREFIX, WEIGHTS_FILE
 from adapter_hub.artifact.safetensors_file import TensorEntry, header_in, parse_header
 from adapter_hub.artifact.weights import ROLE_FOLDERS
 from adapter_hub.errors import IntegrityError
@@ -41,7 +41,6 @@ from adapter_hub.model.layout import AdapterLayout, ModuleLayout
 
 LOGGER = logging.getLogger(__name__)
 BLOCK = 2**20  # bytes read at once: they are hashed while they are in the processor's cache
-PREFIX = "base_model.model."
 TORCH_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
-from adapter_hub.artifact.peft import WEIGHTS_FILE, canonical_config
+from adapter_hub.artifact.peft import PREFIX, WEIGHTS_FILE, canonical_config
 from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import ConflictError, InvalidInputError, few
@@ -48,7 +48,6 @@ from adapter_hub.trainers.averaging.factors import (
     weighted_sum,
 )
 from adapter_hub.trainers.averaging.methods import MethodOptions, check_weights, method_named
-from adapter_hub.trainers.methods.trainable import PREFIX
 
 DType = Literal["float32", "float16", "bfloat16"]
 

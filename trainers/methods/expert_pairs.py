@@ -25,11 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.artifact.peft import PREFIX, WEIGHTS_FILE
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.trainers.methods.injection import lora_layers, own_section
 from adapter_hub.trainers.methods.low_rank import add_up_projection, down_project
-from adapter_hub.trainers.methods.trainable import PREFIX, State, TrainableModel, check_names
+from adapter_hub.trainers.methods.trainable import State, TrainableModel, check_names
 
 EXPERTS = 2  # the parent, then the child
 

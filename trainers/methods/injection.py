@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.artifact.peft import WEIGHTS_FILE
+from adapter_hub.artifact.peft import PREFIX, WEIGHTS_FILE
 from adapter_hub.base_model.families import PARAKEET, WHISPER, family_of_architecture
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import BaseModelPin, LoraSection
 from adapter_hub.model.base_model import is_positionwise
 from adapter_hub.trainers.methods.freezing import frozen_modules
-from adapter_hub.trainers.methods.trainable import PREFIX, State, lora_state
+from adapter_hub.trainers.methods.trainable import State, lora_state
 from adapter_hub.trainers.recipe import PAPER_MODULES, PARAKEET_MODULES, Recipe
 
 # what a LoRA adapts where the recipe does not say

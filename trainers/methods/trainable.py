@@ -14,7 +14,6 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from adapter_hub.errors import IntegrityError
 
 State = Mapping[str, torch.Tensor]
-PREFIX = "base_model.model."  # of the names that PEFT saves tensors by
 
 
 @dataclass(frozen=True)
