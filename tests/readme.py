@@ -3,7 +3,7 @@
 In the README a `console` block starts with `$ adapter-hub …`, a `python` block holds `>>>` lines; what is
 below them is what they print. Blocks of other kinds are not run. The catalogue's tables, a few rows in the
 README and all in docs/catalogue.md, are rendered from registry.json, those of docs/recipe.md from the code,
-docs/commands.md from the help texts; docs/python.md is made in `python_page`.
+docs/commands.md from the help texts; `python_page` makes docs/python.md, `notebook_page` docs/tour.ipynb.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import commands_page
 import formats_page
+import notebook_page
 import python_page
 import recipe_page
 
@@ -65,6 +66,7 @@ PAGES: Mapping[Path, Callable[[str], str]] = {
     ROOT / "docs/recipe.md": recipe_page.with_tables,
     ROOT / "docs/formats.md": formats_page.with_tables,
     ROOT / "docs/python.md": python_api,
+    ROOT / "docs/tour.ipynb": notebook_page.notebook,
 }
 
 
