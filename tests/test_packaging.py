@@ -39,9 +39,8 @@ def pins(file: str = "constraints.txt") -> dict[str, str]:
 
 def requirements(project: dict[str, Any]) -> list[Requirement]:
     extras = project["project"]["optional-dependencies"].values()
-    return [
-        Requirement(text) for text in [*project["project"]["dependencies"], *(t for e in extras for t in e)]
-    ]
+    asked = [Requirement(text) for texts in (project["project"]["dependencies"], *extras) for text in texts]
+    return [requirement for requirement in asked if requirement.name != project["project"]["name"]]
 
 
 def test_the_list_of_packages_equals_the_disk(project: dict[str, Any]) -> None:
