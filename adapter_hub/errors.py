@@ -21,18 +21,19 @@ few are told and the rest counted, and none is longer than a line or two.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 from adapter_hub.escaping import shown
 
 TOLD = 10  # differences in a message
 KEPT = 1000  # differences that an error keeps
 LONGEST_DIFFERENCE = 600  # characters
-LONGEST_MESSAGE = 8000  # characters
+LONGEST_LIST = 1200  # characters of the differences in a message
+LONGEST_MESSAGE = 1900  # characters: a screen
 
 
 def few(items: Iterable[str], *, separator: str = "; ", most: int = TOLD) -> str:
-    """Return the first of many texts as one, each cut to a bearable length, and how many more there are.
+    """Return the first of many texts as one, as many as fill some lines, and how many more there are.
 
     >>> few(["q_proj", "k_proj", "v_proj"], separator=", ", most=2)
     'q_proj, k_proj, … and 1 more'
@@ -44,8 +45,10 @@ def few(items: Iterable[str], *, separator: str = "; ", most: int = TOLD) -> str
     """
     waiting = iter(items)
     told = [shown(item, LONGEST_DIFFERENCE) for item in islice(waiting, most)]
-    if rest := sum(1 for _ in waiting):
-        told.append(f"… and {rest} more")
+    ends = list(accumulate(len(text) for text in told))
+    fitting = max(1, sum(end <= LONGEST_LIST for end in ends))
+    if rest := len(told[fitting:]) + sum(1 for _ in waiting):
+        told[fitting:] = [f"… and {rest} more"]
     return separator.join(told)
 
 

@@ -42,6 +42,8 @@ SPDX_LICENCES = [
 ]
 _BCP_47 = r"[A-Za-z]{1,8}(?:[-_][A-Za-z0-9]{1,8})*"
 _RETIRED = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro"}  # codes that ISO 639 has no more
+MAXIMUM_CARD = 2**20  # bytes, and characters of the metadata in it
+METADATA_DEPTH = 50
 HUB_LICENCES = {spdx.lower(): hub for spdx, hub in SPDX_LICENCES}
 
 
@@ -145,6 +147,30 @@ def describe_decoding(report: EvaluationReport) -> str:
     """Return how a report's text was searched for and compared, in a few words."""
     search = "greedy" if report.decoding.beams == 1 else f"beam {report.decoding.beams}"
     return f"{search}, {report.normaliser}"
+
+
+def read_front_matter(text: str) -> dict[str, Any]:
+    """Return the metadata at the top of somebody's card; empty if it cannot be read, or not in a few seconds.
+
+    Args:
+        text: of the card.
+    """
+    import yaml  # noqa: PLC0415 - the Hub's client brings it
+
+    matter = text.removeprefix("---").split("\n---", 1)[0]
+    if not text.startswith("---") or len(matter) > MAXIMUM_CARD:
+        return {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        depth = 0
+        for event in yaml.parse(matter, Loader=loader):  # its recursion in C would crash on deep nesting
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > METADATA_DEPTH:
+                return {}
+        found = yaml.load(matter, Loader=loader)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # dates and numbers out of range, keys that cannot be keys
+    return found if isinstance(found, dict) else {}
 
 
 def _result(report: EvaluationReport) -> dict[str, Any]:

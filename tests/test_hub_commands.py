@@ -94,7 +94,7 @@ def test_import_takes_language_licence_and_base_model_from_the_hub(
         (f"hf://{THEIRS.id}@v9", "check the version, or pull the newest"),
         ("hf://bob", "repository 'bob': expected namespace/name"),
         (f"hf://{THEIRS.id}@../../x", "revision '../../x': expected a branch, a tag or a commit"),
-        (f"hf://{BASE.id}", r"no adapter_config.json, adapter_model.safetensors"),
+        (f"hf://{BASE.id}", "no adapter_config.json; expected a LoRA as PEFT saves it; a whole model"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(run: Run, theirs: str, source: str, message: str) -> None:
@@ -102,6 +102,27 @@ def test_what_cannot_be_imported_is_one_line(run: Run, theirs: str, source: str,
     assert done.code == 1
     assert message in done.err
     assert done.err.count("\n") == 1
+
+
+def test_sub_folders_and_pages_of_the_hub_are_understood(
+    hub: LoopbackHub, run: Run, theirs: str, base_commit: str, tmp_path: Path
+) -> None:
+    client, repo = hub_client(hub, "bob"), RepoId("bob/runs")
+    client.create_repo(repo)
+    files = [tmp_path / "theirs" / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+    additions = {f"{place}/{file.name}": file for place in ("last", "out/best") for file in files}
+    parent = client.refs(repo).branches["main"]
+    commit = client.commit(repo, additions=additions, message="runs", parent=parent)
+    listed = run("import", "hf://bob/runs", "--language", "da", "--out", "out")
+    assert (listed.code, listed.err.count("\n")) == (1, 1)
+    assert "no adapter_config.json, but in last, out/best; name one of them, like --subfolder" in listed.err
+    for words in (
+        ("hf://bob/runs", "--subfolder", "out/best"),
+        ("https://huggingface.co/bob/runs/tree/main/out/best",),
+    ):
+        shutil.rmtree("out", ignore_errors=True)
+        assert run("import", *words, "--language", "da", "--out", "out").code == 0
+        assert Artifact.open("out").manifest.source == f"hf://bob/runs@{commit}/out/best"
 
 
 def test_an_adapter_that_is_only_a_pickle_is_never_read(hub: LoopbackHub, run: Run, tmp_path: Path) -> None:

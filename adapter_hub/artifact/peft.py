@@ -83,7 +83,27 @@ def read_peft(folder: Path) -> PeftAdapter:
         pickles = sorted(item.name for item in folder.iterdir() if item.suffix in PICKLES)
         instead = f" but {', '.join(pickles)}, and pickles are never read" if pickles else ""
         raise NotFoundError(f"{folder}: no {WEIGHTS_FILE}{instead}; save the adapter as safetensors")
-    halves, differences = _halves(read_header(path))
+    return assembled(config, read_header(path), path)
+
+
+def assembled(
+    config: PeftConfig,
+    header: Mapping[str, TensorEntry],
+    path: Path,
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
+) -> PeftAdapter:
+    """Return what config and tensors are together.
+
+    Args:
+        config: with literal names.
+        header: the tensors by the names that PEFT gives them.
+        path: of their file, for messages.
+        dtype: that they will be written in; None where all have the same.
+
+    Raises:
+        IntegrityError: they disagree; every difference is listed.
+    """
+    halves, differences = _halves(header)
     modules = []
     for name in sorted(halves):
         differences += _half_problems(name, halves[name])
@@ -92,7 +112,7 @@ def read_peft(folder: Path) -> PeftAdapter:
             differences += _module_differences(config, name, rank)
             modules.append((name, rank))
     dtypes = sorted({entry.dtype for pair in halves.values() for entry in pair.values()})
-    if len(dtypes) != 1 or dtypes[0] not in DTYPES:
+    if dtype is None and (len(dtypes) != 1 or dtypes[0] not in DTYPES):
         differences.append(f"dtypes {', '.join(dtypes) or 'none'}, expected one of {', '.join(DTYPES)}")
     if len(halves) > MAXIMUM_MODULES:
         differences.append(f"{len(halves)} modules, expected at most {MAXIMUM_MODULES}")
@@ -101,7 +121,7 @@ def read_peft(folder: Path) -> PeftAdapter:
         raise IntegrityError(str(path), differences, f"expected what {CONFIG_FILE} describes")
     return PeftAdapter(
         config=config,
-        dtype=DTYPES[dtypes[0]],
+        dtype=dtype or DTYPES[dtypes[0]],
         dropout=config.lora_dropout or 0.0,
         modules=tuple(
             LoraModule(path=name, rank=rank, scaling=config.scaling_at(name, rank)) for name, rank in modules

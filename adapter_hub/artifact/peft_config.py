@@ -30,7 +30,7 @@ MAXIMUM_VALUES = 50_000  # in it
 LONGEST_PATH = 256  # characters of a module's path
 _DOUBTFUL = 100  # patterns that are compared with every module, one by one
 # fields without a say in what a loaded adapter computes
-_NEUTRAL = frozenset(
+NEUTRAL = frozenset(
     {
         "auto_mapping",
         "ensure_weight_tying",
@@ -49,9 +49,13 @@ _EXPECTED = {
     "alpha_pattern": "literal module paths with numbers",
     "base_model_name_or_path": "a text or null",
     "bias": "none (biases would replace the base model's)",
+    "exclude_modules": "a list of module names",
     "init_lora_weights": "one that leaves the base model's weights alone",
+    "layers_pattern": "plain names of modules",
+    "layers_to_transform": "numbers of layers",
     "lora_alpha": "a positive number below 1e9",
     "lora_dropout": "a number from 0 to 1",
+    "modules_to_save": "a list of module names",
     "peft_type": "LORA",
     "r": f"a whole number from 1 to {MAXIMUM_RANK}",
     "rank_pattern": f"literal module paths with whole numbers from 1 to {MAXIMUM_RANK}",
@@ -67,6 +71,7 @@ Rank = Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
 Alpha = Annotated[float, Field(gt=0.0, lt=1e9)]
 ShortText = Annotated[str, StringConstraints(max_length=MAXIMUM_TEXT)]
 Value = TypeVar("Value")
+Validated = TypeVar("Validated", bound=BaseModel)
 
 
 class PeftConfig(BaseModel):
@@ -97,7 +102,7 @@ class PeftConfig(BaseModel):
     def unknown_features(self) -> dict[str, Any]:
         """The fields that are on and that this program does not know: not null, false, 0, {} or []."""
         extra = self.model_extra or {}
-        return {name: extra[name] for name in sorted(extra) if extra[name] and name not in _NEUTRAL}
+        return {name: extra[name] for name in sorted(extra) if extra[name] and name not in NEUTRAL}
 
     @property
     def is_pattern(self) -> bool:
@@ -182,10 +187,7 @@ def read_peft_config(folder: Path) -> PeftConfig:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{folder}: no {CONFIG_FILE}; expected a LoRA as PEFT saves it") from None
     check_json(raw, str(path), values=MAXIMUM_VALUES)
-    try:
-        config = PeftConfig.model_validate_json(raw)
-    except ValidationError as error:
-        raise InvalidInputError(f"{path}: {few(_complaints(error))}") from None
+    config = validated(PeftConfig, raw, str(path))
     if unknown := config.unknown_features:
         problems = (
             f"{shown(name, 60)} is {shown(repr(value), 100)}: only plain LoRA on linears is supported"
@@ -193,6 +195,23 @@ def read_peft_config(folder: Path) -> PeftConfig:
         )
         raise InvalidInputError(f"{path}: {few(problems)}")
     return config
+
+
+def validated(record: type[Validated], raw: bytes, where: str) -> Validated:
+    """Return a record of the fields in `raw`.
+
+    Args:
+        record: its class.
+        raw: JSON.
+        where: what messages call it.
+
+    Raises:
+        InvalidInputError: every field that is not what it should be.
+    """
+    try:
+        return record.model_validate_json(raw)
+    except ValidationError as error:
+        raise InvalidInputError(f"{where}: {few(_complaints(error))}") from None
 
 
 def endings_of(path: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
 from adapter_hub.escaping import shown
-from adapter_hub.files.reading import open_regular
+from adapter_hub.files.reading import IS_POINTER, LFS_POINTER, open_regular
 from adapter_hub.formats.canonical import canonical_bytes, digest_of, read_json, sha256_hex
 
 MAXIMUM_HEADER = 16 * 2**20  # bytes; a header of 50 000 tensors is about 6 MB
@@ -71,6 +71,8 @@ def header_in(file: FileIO, path: Path) -> dict[str, TensorEntry]:
     start = file.read(8)
     if len(start) < 8:
         raise IntegrityError(f"{path}: {size} bytes, too short for a safetensors file")
+    if start == LFS_POINTER[:8]:
+        raise IntegrityError(f"{path}: {IS_POINTER}")
     length = struct.unpack("<Q", start)[0]
     if length > MAXIMUM_HEADER:
         raise IntegrityError(f"{path}: header of {length} bytes, at most {MAXIMUM_HEADER} allowed")

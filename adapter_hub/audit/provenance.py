@@ -20,6 +20,8 @@ def provenance_unknown(subject: Subject) -> Iterator[str]:
             own = f" {section.name}@{section.version}" if section.name else ""
             origin = f"taken out of a full model{own} ({hex_of(section.digest)[:12]}…)"
         origin += f" from {subject.manifest.source}" if subject.manifest.source else ""
+        if named := subject.manifest.named_base_model:
+            origin += f" for {subject.manifest.base_model.id}, while its own config names {named}"
         yield f"{origin}: its data, its parents and its training are unknown"
 
 

@@ -12,6 +12,7 @@ sharding, or what a newer transformers adds to the JSON files. What that is depe
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from adapter_hub.artifact.safetensors_file import (
     read_header,
     tensor_bytes,
 )
+from adapter_hub.artifact.tensor_conversion import float32_digests
 from adapter_hub.base_model.families import settings_record, tensor_problems
 from adapter_hub.base_model.settings import FILES, read_config
 from adapter_hub.base_model.tensors import EMBEDDINGS, TIED
@@ -150,7 +152,7 @@ def linear_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return `{module path: shape}` of every matrix of the base model.
 
     The shape is (out_features, in_features), and (out_features, in_features, 1) of a convolution over single
-    positions, which is a linear.
+    positions, which is a linear. A Whisper has its output matrix whether or not its files hold the copy.
 
     Args:
         folder: of the base model.
@@ -160,4 +162,34 @@ def linear_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         for entry in read_header(path).values():
             if entry.is_matrix and entry.name.endswith(".weight"):
                 shapes[entry.name.removesuffix(".weight")] = entry.shape
+    if _path(EMBEDDINGS) in shapes:
+        shapes[_path(TIED)] = shapes[_path(EMBEDDINGS)]
     return shapes
+
+
+def module_paths(folder: Path) -> set[str]:
+    """Return the paths of all modules of the base model that hold weights, themselves or further below.
+
+    Args:
+        folder: of the base model.
+    """
+    found = {_path(TIED)} if EMBEDDINGS in (names := tensor_shapes(folder)) else set()
+    for name in names:
+        parts = name.split(".")
+        found |= {".".join(parts[:count]) for count in range(1, len(parts))}
+    return found
+
+
+def tensor_digests(folder: Path, names: Collection[str]) -> dict[str, str]:
+    """Return the digests of some tensors by name, see `float32_digests`.
+
+    Args:
+        folder: of the base model.
+        names: of the tensors; those that are not there are left out.
+    """
+    found = float32_digests(weight_files(folder), {*names, *({EMBEDDINGS} if TIED in names else ())})
+    return {TIED: found[EMBEDDINGS], **found} if EMBEDDINGS in found else found
+
+
+def _path(tensor: str) -> str:
+    return tensor.removesuffix(".weight")

@@ -82,7 +82,8 @@ def extract(
     With --data the error rates of both are printed, and their reports are written beside the adapter:
     OUT-reports/full-model.json and OUT-reports/adapter.json, for `compare`.
     """
-    from adapter_hub.exchange.importing import Identity, languages_of
+    from adapter_hub.base_model.finding import find_base_model
+    from adapter_hub.exchange.importing import Identity, decode_languages_of, languages_of
     from adapter_hub.formats.reference import BASE_MODEL, AdapterRef
     from adapter_hub.trainers.averaging.extracting import ExtractionOptions
     from adapter_hub.trainers.averaging.extracting import extract as run
@@ -96,7 +97,9 @@ def extract(
     identity = Identity(
         name=ref.name,
         version=ref.version,
-        languages=languages_of(languages),
+        languages=languages_of(
+            languages, known=decode_languages_of(find_base_model(base_model, cache=options.cache_folder)[0])
+        ),
         license=licence,
         authors=authors,
         task=task,

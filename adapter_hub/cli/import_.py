@@ -17,7 +17,9 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 
 if TYPE_CHECKING:
-    from adapter_hub.exchange.importing import PeftSource
+    from adapter_hub.exchange.peft_sources import PeftSource
+    from adapter_hub.formats.manifest import BaseModelPin
+    from adapter_hub.formats.reference import AdapterRef
 
 
 @click.command("import")
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
     "--base-model",
     metavar="ID|FOLDER",
     type=PLACE,
-    help="The base model it was trained on. Default: as its configuration says.",
+    help="The base model it was trained on. Default: as its configuration or its card says.",
 )
+@click.option("--force", is_flag=True, help="Import it for another base model than it names.")
+@click.option("--subfolder", metavar="FOLDER", help="Of SOURCE, where the adapter is, like checkpoint-500.")
 @click.option(
     "--as", "name", metavar="NAME@VERSION", help="Name of the artifact. Default: imported/FOLDER@1.0.0."
 )
@@ -63,6 +67,8 @@ def import_(
     languages: tuple[str, ...],
     decode_languages: tuple[str, ...],
     base_model: str | None,
+    force: bool,
+    subfolder: str | None,
     name: str | None,
     out: Path | None,
     licence: str | None,
@@ -73,37 +79,43 @@ def import_(
 ) -> None:
     """Import a third-party PEFT adapter.
 
-    SOURCE is a folder, or hf://namespace/name@revision. The adapter is checked against its base model and
-    written as an artifact, which `adapter-hub publish` publishes. It must be a plain LoRA on linear layers,
-    in safetensors. What it was trained on remains unknown, and the audit says so.
+    SOURCE is a folder, hf://namespace/name@revision, or the address of a page of the Hub. The adapter is
+    checked against its base model and written as an artifact, which `adapter-hub publish` publishes. It must
+    be a plain LoRA on linear layers, in safetensors. What it was trained on remains unknown, and the audit
+    says so.
     """
     import tempfile
 
     from adapter_hub.artifact.effects import effect_of
     from adapter_hub.artifact.peft import WEIGHTS_FILE
-    from adapter_hub.exchange.importing import Identity, base_model_pin, import_peft, languages_of
-    from adapter_hub.formats.reference import AdapterRef
+    from adapter_hub.cards import spdx_licence
+    from adapter_hub.exchange.importing import Identity, decode_languages_of, import_peft, languages_of
+    from adapter_hub.exchange.peft_sources import open_peft
 
     with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
-        cache = options.cache_folder
-        found = _peft_source(source, Path(scratch), languages, base_model, licence, cache)
+        found = open_peft(source, Path(scratch), subfolder or "")
         own_name = re.sub(r"[^a-z0-9]+", "-", found.label.lower()).strip("-") or "adapter"
-        ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")
-        if ref.version is None:
-            raise InvalidInputError(f"--as {name}: expected NAME@VERSION, like {ref.name}@1.0.0")
+        ref = _ref(name, own_name)
         target = out or Path(f"{own_name}-adapter")
+        if not (languages or found.languages):
+            raise InvalidInputError(
+                f"{source}: does not say its language; name it with --language, like --language da"
+            )
+        base = _base_model(options.cache_folder, source, base_model, found, force=force)
         identity = Identity(
             name=ref.name,
-            version=ref.version,
-            languages=languages_of(found.languages, decode_languages),
-            license=found.license,
+            version=str(ref.version),
+            languages=languages_of(
+                languages or found.languages, decode_languages, known=decode_languages_of(base.folder)
+            ),
+            license=licence or spdx_licence(found.license),
             authors=authors,
             task=task,
             timestamps=timestamps,
             source=found.source,
+            named_base_model=base.named,
         )
-        pin = base_model_pin(found.base_model_folder, found.base_model, found.base_model_revision)
-        artifact = import_peft(found.folder, target, identity, pin, found.base_model_folder)
+        artifact = import_peft(found.folder, target, identity, base.pin, base.folder)
     row = {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)}
     if as_json:
         echo_json(row)
@@ -114,75 +126,60 @@ def import_(
         echo_note(f"publish it with `adapter-hub publish {target}`")
 
 
+def _ref(name: str | None, own_name: str) -> AdapterRef:
+    """Return what the artifact is called."""
+    from adapter_hub.formats.reference import AdapterRef
+
+    ref = AdapterRef.parse(name or f"imported/{own_name}@1.0.0")
+    if ref.version is None:
+        raise InvalidInputError(f"--as {name}: expected NAME@VERSION, like {ref.name}@1.0.0")
+    return ref
+
+
 @dataclass(frozen=True)
-class _PeftSource:
-    """A PEFT adapter on this machine, with what is known about it."""
+class _Base:
+    """The base model that an adapter is imported for, and the other one that it names, if any."""
 
-    label: str
     folder: Path
-    source: str | None
-    languages: tuple[str, ...]
-    license: str
-    base_model: str
-    base_model_folder: Path
-    base_model_revision: str | None
+    pin: BaseModelPin
+    named: str | None
 
 
-def _peft_source(
-    source: str,
-    scratch: Path,
-    languages: tuple[str, ...],
-    base_model: str | None,
-    licence: str | None,
-    cache: Path,
-) -> _PeftSource:
-    """Find the adapter and its base model; from the Hub, if that is where the adapter comes from."""
-    from adapter_hub.artifact.peft_config import read_peft_config
-    from adapter_hub.cards import spdx_licence
-    from adapter_hub.exchange.importing import PeftSource, download_peft
-    from adapter_hub.formats.reference import is_hub
-
-    if is_hub(source):
-        found, folder = download_peft(source, scratch), scratch
-        label = source.partition("@")[0].rpartition("/")[2]
-    else:
-        folder, label = Path(source), Path(source).resolve().name
-        found = PeftSource(None, base_model=read_peft_config(folder).base_model_name_or_path)
-    wanted = base_model or found.base_model
-    if not (languages or found.languages):
-        raise InvalidInputError(
-            f"{source}: does not say its language; name it with --language, like --language da"
-        )
-    if not wanted:
-        raise InvalidInputError(f"{source}: does not say its base model; name it with --base-model")
-    base_folder, commit = _base_model(cache, wanted, None if base_model else found, bool(found.source))
-    return _PeftSource(
-        label,
-        folder,
-        found.source,
-        languages or found.languages,
-        licence or spdx_licence(found.license),
-        wanted,
-        base_folder,
-        commit,
-    )
-
-
-def _base_model(
-    cache: Path, wanted: str, said: PeftSource | None, may_fetch: bool
-) -> tuple[Path, str | None]:
-    """Return the folder of the base model and its commit; fetched where the adapter is fetched, too.
+def _base_model(cache: Path, source: str, wanted: str | None, found: PeftSource, *, force: bool) -> _Base:
+    """Find the base model, and compare the user's word with the adapter's.
 
     Args:
         cache: the cache's folder.
-        wanted: the user's word, which may be a folder, or what the adapter says, which may not.
-        said: what the adapter says of itself; None where `wanted` is the user's word.
-        may_fetch: whether the Hub may be asked.
+        source: the adapter, as the user named it.
+        wanted: the user's word, which may be a folder; None takes the adapter's, which may not.
+        found: what the adapter says of itself.
+        force: take the user's word where the two disagree.
 
     Raises:
-        InvalidInputError: the adapter names a folder, which is one on its maker's machine.
+        InvalidInputError: the adapter names none that others have, or another one.
         NotFoundError, AccessError, UnreachableError.
     """
+    from adapter_hub.exchange.importing import base_model_pin, other_base_model
+
+    if wanted is None and found.base_model is None:
+        raise InvalidInputError(
+            f"{source}: {found.said}; name its base model, like --base-model openai/whisper-small"
+        )
+    revision = found.base_model_revision if wanted is None else None
+    name = wanted or str(found.base_model)
+    folder, commit = _copy(cache, name, revision, may_fetch=bool(found.source))
+    pin = base_model_pin(folder, name, commit)
+    named = other_base_model(found.base_model, pin, cache) if wanted else None
+    if named and not force:
+        raise InvalidInputError(
+            f"{source}: it names {shown(named, 100)} as its base model, --base-model is {pin.id}; leave out "
+            "--base-model, or import it for the other one all the same with --force"
+        )
+    return _Base(folder, pin, named)
+
+
+def _copy(cache: Path, name: str, revision: str | None, *, may_fetch: bool) -> tuple[Path, str | None]:
+    """Return the folder of a base model and its commit; fetched where the adapter is fetched, too."""
     from adapter_hub.base_model.digest import EMBEDDED_ID
     from adapter_hub.base_model.fetching import fetch_base_model
     from adapter_hub.base_model.finding import find_base_model
@@ -190,16 +187,10 @@ def _base_model(
     from adapter_hub.hub import RepoId
 
     try:
-        repo = RepoId(wanted).id
+        repo = RepoId(name).id
     except InvalidInputError:
         repo = None
-    if said is not None and repo is None:
-        raise InvalidInputError(
-            f"the adapter's base model is {shown(wanted, 120)}, which is not the id of a model on the Hub; "
-            "name a copy with --base-model"
-        )
-    revision = None if said is None else said.base_model_revision
     if not may_fetch or repo in (None, EMBEDDED_ID):
-        return find_base_model(wanted, revision, cache=cache)
+        return find_base_model(name, revision, cache=cache)
     with DownloadBar() as arrivals:
-        return fetch_base_model(wanted, revision, cache=cache, progress=arrivals.add)
+        return fetch_base_model(name, revision, cache=cache, progress=arrivals.add)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapter_hub.cards.front_matter import read_front_matter
 from adapter_hub.data.clips import PackedClip
 from adapter_hub.data.dataset import Dataset, Utterance
 from adapter_hub.data.hub_layout import find_shards
@@ -36,8 +37,6 @@ from adapter_hub.reporting import Tell
 
 CARD = "README.md"
 CARD_LIMIT = 16 * 2**20  # bytes; the cards of data sets with hundreds of configurations are large
-METADATA_LIMIT = 2**20  # characters of the metadata in a card
-METADATA_DEPTH = 50
 SPEAKERS = (
     "speaker_id",
     "speaker",
@@ -137,7 +136,7 @@ def _plan(wanted: HubSplit, folder: Path, client: HubClient | None) -> dict[str,
     card: dict[str, Any] = {}
     if CARD in tree:
         text = client.read(wanted.repo, wanted.commit, CARD, limit=CARD_LIMIT).decode("utf-8", "replace")
-        card = _card(text)
+        card = read_front_matter(text)
     where = f"{wanted.repo}@{wanted.commit[:12]}"
     config, paths = find_shards(where, list(tree), card, wanted.config, wanted.split)
     shards = [{"path": path, "size": tree[path].size, "sha256": tree[path].sha256} for path in paths]
@@ -151,26 +150,6 @@ def _plan(wanted: HubSplit, folder: Path, client: HubClient | None) -> dict[str,
     }
     write_atomically(folder / "dataset.json", canonical_bytes(plan))
     return plan
-
-
-def _card(text: str) -> dict[str, Any]:
-    """Return the metadata at the top of a card; empty if it cannot be read, or not in a few seconds."""
-    import yaml  # noqa: PLC0415 - of the extra [data]; the Hub's client brings it, too
-
-    matter = text.removeprefix("---").split("\n---", 1)[0]
-    if not text.startswith("---") or len(matter) > METADATA_LIMIT:
-        return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        depth = 0
-        for event in yaml.parse(matter, Loader=loader):  # its recursion in C would crash on deep nesting
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > METADATA_DEPTH:
-                return {}
-        found = yaml.load(matter, Loader=loader)
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError, KeyError, AttributeError):
-        return {}  # dates and numbers out of range, keys that cannot be keys
-    return found if isinstance(found, dict) else {}
 
 
 def _unpacked(folder: Path) -> tuple[list[str], list[dict[str, Any]]] | None:

@@ -1,43 +1,47 @@
-"""Import a third-party PEFT adapter, from a folder or from the Hub.
+"""Import a third-party PEFT adapter.
 
-    found = download_peft("hf://alice/whisper-small-da@main", folder)
-    artifact = import_peft(folder, Path("out"), identity, base_model_pin, base_model_folder)
+    found = open_peft("hf://alice/whisper-small-da@main", scratch)       # of `peft_sources`
+    artifact = import_peft(found.folder, Path("out"), identity, base_model_pin, base_model_folder)
 
-The tensors are copied byte for byte, without the notes of the program that wrote them; the config is
-rewritten in its canonical form, and the manifest says `imported`: parents, data and training are unknown, and
-the audit says so.
+The tensors are copied byte for byte, without the notes of the program that wrote them, wherever they are as
+PEFT writes them now (`artifact.foreign`); the config is rewritten in its canonical form, and the manifest
+says `imported`: parents, data and training are unknown, and the audit says so.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from adapter_hub.artifact.effects import NO_EFFECT, has_effect
 from adapter_hub.artifact.folder import Artifact, seal
-from adapter_hub.artifact.peft import WEIGHTS_FILE, canonical_config, read_peft, shape_differences
-from adapter_hub.artifact.peft_config import CONFIG_FILE, MAXIMUM_CONFIG, read_peft_config
-from adapter_hub.artifact.safetensors_file import copy_without_notes
+from adapter_hub.artifact.foreign import BaseModelParts, read_foreign, write_plain
+from adapter_hub.artifact.peft import WEIGHTS_FILE, canonical_config, shape_differences
+from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.artifact.weights import value_problems
-from adapter_hub.base_model.digest import base_model_digest, linear_shapes
-from adapter_hub.base_model.families import family_of_architecture, refuse_lacking
-from adapter_hub.base_model.finding import public_base_model
-from adapter_hub.base_model.settings import read_config
-from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError, few
+from adapter_hub.base_model.digest import (
+    base_model_digest,
+    linear_shapes,
+    module_paths,
+    stamped_digest,
+    tensor_digests,
+)
+from adapter_hub.base_model.families import FAMILIES, family_of, family_of_architecture, refuse_lacking
+from adapter_hub.base_model.finding import find_base_model, public_base_model
+from adapter_hub.base_model.settings import read_config, read_settings
+from adapter_hub.errors import AdapterHubError, ConflictError, IntegrityError, InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.files.writing import folder_in_the_making
-from adapter_hub.formats.canonical import MAXIMUM_TEXT, explain
+from adapter_hub.formats.canonical import MAXIMUM_TEXT
 from adapter_hub.formats.manifest import BaseModelPin, Language
 from adapter_hub.formats.reference import check_name, check_version
-from adapter_hub.hub import HubClient, RepoId, check_revision
-from adapter_hub.speech.languages import language_tag, whisper_code
+from adapter_hub.speech.languages import language_tag, nearest_languages, whisper_code
 
-MAXIMUM_WEIGHTS = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-v3 in float32 is 1.3 GB
+_TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Identity:
         task: `transcribe` or `translate`.
         timestamps: whether it was trained with timestamp tokens.
         source: where it was taken from, like `hf://namespace/name@<commit>`.
+        named_base_model: what its own config names, where it was taken in for another all the same.
     """
 
     name: str
@@ -63,64 +68,7 @@ class Identity:
     task: str = "transcribe"
     timestamps: bool = False
     source: str | None = None
-
-
-@dataclass(frozen=True)
-class PeftSource:
-    """What a PEFT adapter records about itself.
-
-    Attributes:
-        source: `hf://namespace/name@<commit>`, or None for a folder.
-        languages: of the card, as written there.
-        license: the Hub's spelling.
-        base_model: the Hub id, from the adapter's config or the card.
-        base_model_revision: from the config.
-    """
-
-    source: str | None
-    languages: tuple[str, ...] = ()
-    license: str | None = None
-    base_model: str | None = None
-    base_model_revision: str | None = None
-
-
-def download_peft(text: str, folder: Path, client: HubClient | None = None) -> PeftSource:
-    """Download a third-party PEFT adapter: its two files and nothing else, hashed on this machine.
-
-    Args:
-        text: `hf://namespace/name`, with `@` and a branch, tag or commit if need be.
-        folder: where the files go.
-        client: of the Hub; by default that of HF_ENDPOINT.
-
-    Raises:
-        NotFoundError: no such repository or revision, or no safetensors in it. AccessError, UnreachableError.
-        InvalidInputError: not such a text, or files too large for an adapter.
-    """
-    address, _, revision = text.partition("@")
-    repo, client = RepoId.parse(address), client or HubClient()
-    state = client.state(repo, check_revision(revision or "main"))
-    source = f"{repo}@{state.commit}"
-    tree = client.tree(repo, state.commit)
-    if missing := [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in tree]:
-        pickles = [path for path in tree if path.endswith((".bin", ".pt", ".pth"))]
-        instead = f" but {', '.join(pickles)}, and pickles are never read" if pickles else ""
-        raise NotFoundError(
-            f"{source}: no {', '.join(missing)}{instead}; expected a PEFT adapter as safetensors"
-        )
-    for name, limit in ((CONFIG_FILE, MAXIMUM_CONFIG), (WEIGHTS_FILE, MAXIMUM_WEIGHTS)):
-        if tree[name].size > limit:
-            raise InvalidInputError(f"{source}: {name} has {tree[name].size} bytes, expected at most {limit}")
-    wanted = {name: tree[name].expected for name in (CONFIG_FILE, WEIGHTS_FILE)}
-    client.download(repo, state.commit, wanted, folder)
-    config = read_peft_config(folder)
-    licences, bases = state.card_texts("license"), state.card_texts("base_model")
-    return PeftSource(
-        source,
-        state.languages,
-        licences[0] if licences else None,
-        config.base_model_name_or_path or (bases[0] if len(bases) == 1 else None),
-        check_revision(config.revision) if config.revision else None,
-    )
+    named_base_model: str | None = None
 
 
 def base_model_pin(folder: Path, base_model_id: str, revision: str | None = None) -> BaseModelPin:
@@ -168,24 +116,26 @@ def import_peft(
     fields = imported_fields(identity, base_model)
     if target.exists():
         raise ConflictError(f"{target}: exists already; name a folder that does not")
-    adapter = read_peft(source)
-    differences = [
-        *shape_differences(adapter, linear_shapes(base_model_folder)),
-        *value_problems(source, WEIGHTS_FILE),
-        *([] if has_effect(source / WEIGHTS_FILE) else [NO_EFFECT]),
-    ]
-    if differences:
-        raise IntegrityError(
-            f"{source / WEIGHTS_FILE} on base model {base_model.id}",
-            differences,
-            "was it trained on another base model?",
-        )
+    found = read_foreign(source, _parts(base_model_folder))
+    where, adapter = f"{source / WEIGHTS_FILE} on base model {base_model.id}", found.adapter
+    if differences := shape_differences(adapter, linear_shapes(base_model_folder)):
+        raise IntegrityError(where, differences, "was it trained on another base model?")
     with folder_in_the_making(target) as scratch:
         config = canonical_config(adapter.modules, adapter.dropout, base_model.id, base_model.revision)
         (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-        copy_without_notes(source / WEIGHTS_FILE, scratch / WEIGHTS_FILE)
+        write_plain(found, source / WEIGHTS_FILE, scratch / WEIGHTS_FILE)
+        if problems := value_problems(scratch, WEIGHTS_FILE):
+            raise IntegrityError(where, problems)
+        if not has_effect(scratch / WEIGHTS_FILE):
+            raise IntegrityError(where, [NO_EFFECT])
         seal(scratch, fields)
     return Artifact.open(target)
+
+
+def _parts(folder: Path) -> BaseModelParts:
+    return BaseModelParts(
+        linear_shapes(folder), module_paths(folder), lambda names: tensor_digests(folder, names)
+    )
 
 
 def imported_fields(identity: Identity, base_model: BaseModelPin) -> dict[str, Any]:
@@ -207,6 +157,7 @@ def imported_fields(identity: Identity, base_model: BaseModelPin) -> dict[str, A
         "license": identity.license,
         "method": "imported",
         **({"source": identity.source} if identity.source else {}),
+        **({"named_base_model": identity.named_base_model} if identity.named_base_model else {}),
         "task": identity.task,
         "timestamps": identity.timestamps,
         "languages": [language.to_json() for language in identity.languages],
@@ -214,24 +165,82 @@ def imported_fields(identity: Identity, base_model: BaseModelPin) -> dict[str, A
     }
 
 
-def languages_of(tags: Sequence[str], decode_languages: Sequence[str] = ()) -> tuple[Language, ...]:
+def languages_of(
+    tags: Sequence[str], decode_languages: Sequence[str] = (), *, known: Sequence[str] = ()
+) -> tuple[Language, ...]:
     """Pair BCP 47 tags with Whisper's tokens; a tag without one is decoded as its first part.
 
     Args:
         tags: BCP 47 tags, or English names.
         decode_languages: Whisper's language codes for the first of the tags.
+        known: the languages that the base model has tokens for; empty where it needs none.
 
     Raises:
-        InvalidInputError: an empty tag, or one of thousands of characters.
+        InvalidInputError: no tag, or a language that the base model has no token for; with the nearest.
 
     >>> languages_of(["pt-BR"])[0].decode_language
     'pt'
     """
-    tags = [language_tag(tag) for tag in tags]
-    decoded = [*map(whisper_code, decode_languages), *map(whisper_code, tags[len(decode_languages) :])]
-    try:
-        return tuple(
-            Language(tag=tag, decode_language=decode) for tag, decode in zip(tags, decoded, strict=False)
+    if len(decode_languages) > len(tags):
+        raise InvalidInputError(
+            f"{len(decode_languages)} languages to decode in for {len(tags)} languages; expected one for each"
         )
-    except ValidationError as error:
-        raise InvalidInputError(f"languages {few(tags, separator=', ', most=3)}: {explain(error)}") from None
+    found = []
+    for place, given in enumerate(tags):
+        tag = language_tag(given.strip()).replace("_", "-")
+        own = place < len(decode_languages)
+        decode = whisper_code(decode_languages[place] if own else tag)
+        if known and decode not in known:
+            raise InvalidInputError(_unknown_language(decode_languages[place] if own else given, known, own))
+        if not _TAG.fullmatch(tag):
+            raise InvalidInputError(
+                f"language {shown(repr(given), 60)}: expected a BCP 47 tag like da or pt-BR "
+                f"(nearest: {nearest_languages(given, known or ('en', 'da', 'pt'))})"
+            )
+        found.append(Language(tag=tag, decode_language=decode))
+    return tuple(found)
+
+
+def _unknown_language(given: str, known: Sequence[str], own: bool) -> str:
+    """Return why a language cannot be decoded, and what can."""
+    near = f"nearest: {nearest_languages(given, known)}"
+    if tuple(known) == ("en",):
+        return f"language {shown(repr(given), 60)}: the base model is English-only; expected en"
+    if own:
+        return f"decode language {shown(repr(given), 60)}: the base model has no token for it ({near})"
+    return (
+        f"language {shown(repr(given), 60)}: the base model has no token for it ({near}); if Whisper lacks "
+        "the language, name the one whose token it was trained with by --decode-language"
+    )
+
+
+def decode_languages_of(folder: Path) -> tuple[str, ...]:
+    """Return the languages that a base model has tokens for; none for a family that needs none.
+
+    Args:
+        folder: of the base model.
+    """
+    if "decode_language" in FAMILIES[family_of(folder)].lacks:
+        return ()
+    generation = read_settings(folder).generation
+    if not generation.get("is_multilingual", True):
+        return ("en",)
+    return tuple(sorted(token[2:-2] for token in generation.get("lang_to_id") or ()))
+
+
+def other_base_model(named: str | None, pin: BaseModelPin, cache: Path) -> str | None:
+    """Return the base model that an adapter names, if it is another one than it is imported for.
+
+    A base model without a repository is another one only if the named one is here and has another digest.
+
+    Args:
+        named: Hub id, from the adapter's config or card.
+        pin: of the base model that the user named.
+        cache: the cache's folder.
+    """
+    if named is None or named.lower() == pin.id.lower():
+        return None
+    try:
+        return named if stamped_digest(find_base_model(named, cache=cache)[0], cache) != pin.digest else None
+    except AdapterHubError:  # not here, or not whole
+        return named if "/" in pin.id else None

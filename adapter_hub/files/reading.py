@@ -19,6 +19,10 @@ from pathlib import Path
 
 from adapter_hub.errors import InvalidInputError
 
+# how a file begins that git left in the place of a large one
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+IS_POINTER = "a Git LFS pointer in the file's place; run `git lfs pull` in that folder"
+
 
 def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     """Open an ordinary file for reading, unbuffered.

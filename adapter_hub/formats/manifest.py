@@ -455,6 +455,8 @@ class Draft(Record):
         parents: that it was made from.
         average: how the components of an average were combined.
         source: where an imported adapter was taken from, like `hf://namespace/name@<commit>`.
+        named_base_model: of an imported adapter, what its own config names, where it was taken in for another
+            base model all the same.
         extraction: of an imported adapter that was taken out of a full model.
         similarity: measured when a parent was chosen.
         data: that it was trained on.
@@ -481,6 +483,7 @@ class Draft(Record):
     parents: Annotated[tuple[Parent, ...], Field(max_length=1000), FailFast()] = ()
     average: AverageSection | None = None
     source: Text | None = None
+    named_base_model: Text | None = None
     extraction: ExtractionSection | None = None
     similarity: Annotated[tuple[Similarity, ...], Field(max_length=100), FailFast()] = ()
     data: Annotated[tuple[DataSource, ...], Field(max_length=1000), FailFast()] = ()
@@ -498,7 +501,11 @@ class Draft(Record):
             *(f"file path '{shown(path, 100)}' is not safe" for path in paths if not is_safe_path(path)),
             *weights_size_problems(self.files, self.lora, self.gate),
             *parent_problems(self.method, self.parents),
-            *(["source is for imported adapters only"] if self.source and self.method != "imported" else []),
+            *(
+                f"{name} is for imported adapters only"
+                for name in ("source", "named_base_model")
+                if getattr(self, name) and self.method != "imported"
+            ),
             *(["average is for averages only"] if self.average and self.method != "average" else []),
             *selection_problems(self.average, self.parents),
             *self._extraction_problems(),
