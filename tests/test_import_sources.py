@@ -57,6 +57,11 @@ def refused(answer: Any, *said: str) -> None:
     [
         ("hf://alice/da", "main", ""),
         ("hf://alice/da@v1", "v1", ""),
+        ("hf://alice/da@refs/pr/3", "refs/pr/3", ""),
+        ("hf://models/alice/da", "main", ""),
+        ("hf://alice/da/last", "main", "last"),
+        ("hf://alice/da/out/best/@v1", "v1", "out/best"),
+        (f"hf://alice/da@{COMMIT}/out/best", COMMIT, "out/best"),
         ("https://huggingface.co/alice/da", "main", ""),
         ("https://huggingface.co/alice/da/", "main", ""),
         ("http://www.huggingface.co/alice/da?library=peft#use", "main", ""),
@@ -78,6 +83,7 @@ def test_an_address_of_a_page_is_that_of_the_repository(text: str, revision: str
 @pytest.mark.parametrize(
     "text",
     [
+        "hf://datasets/alice/da",
         "https://huggingface.co/datasets/alice/da",
         "https://huggingface.co/spaces/alice/da",
         "https://huggingface.co/alice",
@@ -92,7 +98,9 @@ def test_an_address_of_something_else_is_refused(text: str) -> None:
 
 def test_a_bare_name_is_answered_with_the_hubs_form(run: Run) -> None:
     refused(run("import", "alice/da", "--language", "da"), "no such folder; the Hub's is hf://alice/da")
+    refused(run("import", "alice/da@main", "--language", "da"), "the Hub's is hf://alice/da@main")
     refused(run("import", "nowhere", "--language", "da"), "nowhere: no such folder\n")
+    refused(run("import", "x" * 98_000, "--language", "da"), "no such folder")
 
 
 def test_adapters_in_sub_folders_are_listed_and_one_is_taken(

@@ -33,7 +33,7 @@ DEPTH = 3  # of sub-folders that are looked into
 OPENAI = "openai/whisper-"
 _PAGE = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<path>[^?#]*).*")
 _VIEWS = ("tree", "blob", "resolve", "raw")
-_PARTS = r"[\w.-]+/[\w.-]+"
+_PARTS = r"[\w.-]+/[\w.-]+(@\S+)?"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,13 @@ def hub_place(text: str) -> HubPlace | None:
     """
     if is_hub(text):
         address, _, revision = text.partition("@")
-        return HubPlace(RepoId.parse(address), check_revision(revision or "main"))
+        parts = address.removeprefix(HUB).removeprefix("models/").split("/")
+        if parts[0] == "datasets":
+            raise InvalidInputError(f"{shown(text, 120)}: not a model; expected {HUB}namespace/name")
+        repo, inside = RepoId("/".join(parts[:2])), "/".join(parts[2:])
+        if commit := re.fullmatch(r"([0-9a-f]{40})/(.+)", revision):  # as manifests have it
+            revision, inside = commit.groups()
+        return HubPlace(repo, check_revision(revision or "main"), inside.rstrip("/"))
     page = _PAGE.fullmatch(text)
     if page is None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
@@ -122,20 +128,22 @@ def open_peft(text: str, scratch: Path, subfolder: str = "", client: HubClient |
         InvalidInputError: not such a text, or files too large for an adapter.
         AccessError, UnreachableError.
     """
-    if subfolder:
-        check_path(subfolder.rstrip("/"))
-    place = hub_place(text)
+    subfolder, place = subfolder.rstrip("/"), hub_place(text)
+    if inside := subfolder or (place.subfolder if place else ""):
+        check_path(inside)
     if place is None:
-        return _in_folder(text, subfolder.rstrip("/"))
+        return _in_folder(text, subfolder)
     client = client or HubClient()
-    return _on_hub(
-        HubPlace(place.repo, place.revision, subfolder.rstrip("/") or place.subfolder), scratch, client
-    )
+    return _on_hub(HubPlace(place.repo, place.revision, inside), scratch, client)
 
 
 def _in_folder(text: str, subfolder: str) -> PeftSource:
     top = Path(text)
-    if not top.is_dir():
+    try:
+        is_there = top.is_dir()
+    except (OSError, ValueError):  # a name that is too long
+        is_there = False
+    if not is_there:
         there = f"; the Hub's is {HUB}{text}" if re.fullmatch(_PARTS, text) else ""
         raise NotFoundError(f"{shown(text, 200)}: no such folder{there}")
     folder = top / subfolder
