@@ -26,7 +26,7 @@ from adapter_hub.escaping import shown
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.reference import HUB, is_hub
 from adapter_hub.hub import HubClient, RepoId, RepoState, check_revision
-from adapter_hub.hub.names import check_path, texts_of
+from adapter_hub.hub.names import check_path
 
 MAXIMUM_WEIGHTS = 2 * 2**30  # bytes; rank 256 on every linear of whisper-large-v3 in float32 is 1.3 GB
 DEPTH = 3  # of sub-folders that are looked into
@@ -161,8 +161,7 @@ def _in_folder(text: str, subfolder: str) -> PeftSource:
             card = card or read_front_matter(read_bounded(place / "README.md", MAXIMUM_CARD).decode("utf-8"))
         except (OSError, UnicodeDecodeError, AdapterHubError):
             continue  # none, or not one that can be read
-    said = {key: texts_of(card.get(key)) for key in ("language", "license", "base_model")}
-    return _described(PeftSource(folder, top.resolve().name), said, card.get("base_model"))
+    return _described(PeftSource(folder, top.resolve().name), RepoState("", "", "", card=card))
 
 
 def _items(folder: Path) -> list[Path]:
@@ -214,49 +213,37 @@ def _on_hub(place: HubPlace, scratch: Path, client: HubClient) -> PeftSource:
             raise InvalidInputError(f"{source}: {name} has {tree[name].size} bytes, expected at most {limit}")
     client.download(place.repo, state.commit, {name: tree[name].expected for name in limits}, scratch)
     found = PeftSource(scratch / place.subfolder, place.repo.id.rpartition("/")[2], source)
-    return _described(found, _card_texts(state), state.card.get("base_model"))
+    return _described(found, state)
 
 
-def _card_texts(state: RepoState) -> dict[str, tuple[str, ...]]:
-    return {key: state.card_texts(key) for key in ("language", "license", "base_model")}
-
-
-def _described(found: PeftSource, card: Mapping[str, tuple[str, ...]], card_base: Any) -> PeftSource:
+def _described(found: PeftSource, state: RepoState) -> PeftSource:
     """Add what config and card say; the base model is the first that is a repository of the Hub."""
     fields = read_fields(found.folder)
     named, revision = fields.get("base_model_name_or_path"), fields.get("revision")
-    of_config, of_card = (
-        _hub_id(named),
-        _only([name for text in card["base_model"] if (name := _hub_id(text))]),
-    )
+    of_config, on_card = _hub_id(named), state.card.get("base_model")
+    of_card = {name for text in state.card_texts("base_model") if (name := _hub_id(text))}
     return PeftSource(
         found.folder,
         found.label,
         found.source,
-        card["language"],
-        card["license"][0] if card["license"] else None,
-        of_config or of_card,
+        state.languages,
+        next(iter(state.card_texts("license")), None),
+        of_config or (of_card.pop() if len(of_card) == 1 else None),
         check_revision(revision) if of_config and isinstance(revision, str) and revision else None,
-        f"its {CONFIG_FILE} names {_words(named)} as its base model and its card {_words(card_base)}: "
+        f"its {CONFIG_FILE} names {_words(named)} as its base model and its card {_words(on_card)}: "
         "no id of one model on the Hub",
     )
 
 
 def _hub_id(named: Any) -> str | None:
     """Return the id of a repository on the Hub, OpenAI's in their own case; None for anything else."""
+    if not isinstance(named, str):
+        return None
     try:
-        name = (
-            RepoId(named.strip().removeprefix("https://huggingface.co/")).id
-            if isinstance(named, str)
-            else None
-        )
+        name = RepoId(named.strip().removeprefix("https://huggingface.co/")).id
     except InvalidInputError:
         return None
-    return name.lower() if name and name.lower().startswith(OPENAI) else name
-
-
-def _only(names: list[str]) -> str | None:
-    return names[0] if len(set(names)) == 1 else None
+    return name.lower() if name.lower().startswith(OPENAI) else name
 
 
 def _words(named: Any) -> str:
