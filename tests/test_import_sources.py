@@ -258,7 +258,7 @@ def test_a_language_that_it_has_a_token_for_is_taken(
 def test_an_english_only_base_model_takes_english_alone(
     words: list[str], run: Run, theirs: Path, base_folder: Path
 ) -> None:
-    english = shutil.copytree(base_folder, "english")
+    english = shutil.copytree(base_folder, Path("english"))
     path = english / "generation_config.json"
     kept = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("lang_to_id", "task_to_id")}
     path.write_text(json.dumps(kept | {"is_multilingual": False}))
@@ -302,7 +302,7 @@ def test_the_head_is_a_linear_whether_or_not_the_file_holds_its_copy(
     adapter = write_peft(Path("head"), base, seed=2, targets=["proj_out"])
     made = {}
     for name, keeps in (("with", True), ("without", False)):
-        folder = shutil.copytree(base_folder, name)
+        folder = shutil.copytree(base_folder, Path(name))
         tensors = load_file(folder / "model.safetensors")
         copy = tensors["model.decoder.embed_tokens.weight"].clone()
         tensors = {k: v for k, v in tensors.items() if k != "proj_out.weight"}
