@@ -47,7 +47,7 @@ class BaseModelParts:
     """What of a base model decides whether an adapter fits.
 
     Attributes:
-        linears: `{path: (out_features, in_features)}`, see `base_model.linear_shapes`.
+        linears: `{path: (out_features, in_features)}`, see `base_model.digest.linear_shapes`.
         modules: paths of all modules.
         digests: returns the digests of some of its tensors by name, see `float32_digests`.
     """

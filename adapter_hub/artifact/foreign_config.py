@@ -1,7 +1,7 @@
 """An `adapter_config.json` as anyone's PEFT wrote it: the reason why it cannot be imported, or what it means.
 
     config = read_foreign_config(folder, modules)     # refuses whatever is not a plain LoRA, reason first
-    config.targeted(paths), config.plain(paths)       # which modules PEFT adapts; the same in one spelling
+    config.targeted(paths, where), config.plain(paths, where)    # what PEFT adapts; the same in one spelling
 
 Our own artifacts have one spelling (`peft_config`). This is for what others publish: names that match nothing
 in this model, regular expressions, fields of every release. PEFT's meaning counts, also where it is odd.
