@@ -191,12 +191,13 @@ def test_models_of_one_shape_are_told_apart_by_their_names(run: Run, theirs: Pat
     refused(answer, "names openai/whisper-large-v3", f"--base-model is {EMBEDDED_ID}")
 
 
-def test_a_base_model_that_the_adapter_names_itself_needs_no_force(
+def test_a_folder_that_may_be_the_base_model_that_the_adapter_names_is_taken_for_it_and_that_is_said(
     run: Run, theirs: Path, base_folder: Path
 ) -> None:
     configure(theirs, base_model_name_or_path="someone/unknown")  # not here: nobody can say
     answer = run("import", "theirs", "--language", "da", "--out", "out", "--base-model", base_folder)
     assert answer.code == 0
+    assert "it names someone/unknown as its base model, which base0 is taken to be" in answer.err
     assert Artifact.open("out").manifest.named_base_model is None
 
 

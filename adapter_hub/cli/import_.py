@@ -175,6 +175,8 @@ def _base_model(cache: Path, source: str, wanted: str | None, found: PeftSource,
             f"{source}: it names {shown(named, 100)} as its base model, --base-model is {pin.id}; leave out "
             "--base-model, or import it for the other one all the same with --force"
         )
+    if wanted and found.base_model and not named and found.base_model.lower() != pin.id.lower():
+        echo_note(f"it names {shown(found.base_model, 100)} as its base model, which {pin.id} is taken to be")
     return _Base(folder, pin, named)
 
 

@@ -203,7 +203,8 @@ def languages_of(
 
 def _unknown_language(given: str, known: Sequence[str], own: bool) -> str:
     """Return why a language cannot be decoded, and what can."""
-    near = f"nearest: {nearest_languages(given, known)}"
+    near = nearest_languages(given, known)
+    near = f"expected {near}" if near.startswith("one of") else f"nearest: {near}"
     if tuple(known) == ("en",):
         return f"language {shown(repr(given), 60)}: the base model is English-only; expected en"
     if own:
