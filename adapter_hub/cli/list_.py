@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +10,7 @@ import click
 from adapter_hub.cli.terminal.arguments import json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text, echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
-from adapter_hub.cli.terminal.tables import size_text, table
+from adapter_hub.cli.terminal.tables import counted, size_text, table
 
 if TYPE_CHECKING:
     from adapter_hub.formats.registry_file import VersionBlock
@@ -26,7 +26,11 @@ STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
 @click.option("--base-model", metavar="ID|DIGEST", help="Only adapters of this base model: its id or digest.")
 @click.option("--method", type=click.Choice(METHODS), help="Only adapters made with this method.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only versions with this status.")
-@click.option("--sort", type=click.Choice(["wer", "cer"]), help="Best score first; needs --data.")
+@click.option(
+    "--sort",
+    type=click.Choice(["wer", "cer"]),
+    help="Lowest rate first, of those measured alike; needs --data.",
+)
 @click.option("--data", metavar="ID", help="Show, and sort by, the test score on this data set.")
 @json_option
 @click.pass_obj
@@ -54,7 +58,7 @@ def list_(
     ]
     if sort:
         assert data is not None
-        rows.sort(key=lambda row: _sort_key(row, sort, data))
+        rows = _sorted(rows, sort, data)
     if as_json:
         echo_json(rows)
         return
@@ -106,17 +110,35 @@ def _strictest(standing: Standing | None, block: VersionBlock) -> dict[str, str]
     return {"status": standing.status, "reason": str(standing)}
 
 
-def _sort_key(row: dict[str, Any], metric: str, data: str) -> tuple[bool, float]:
-    scores = [score for score in row.get("scores", []) if (score["metric"], score["data"]) == (metric, data)]
-    return (not scores, min((score["value"] for score in scores), default=0.0))
+def _sorted(rows: Sequence[dict[str, Any]], metric: str, data: str) -> list[dict[str, Any]]:
+    """Return rows by their scores that were measured in one way, that of most; then the others, by name."""
+    from adapter_hub.formats.registry_file import Score
+
+    scores: dict[tuple[str, ...], dict[int, float]] = {}
+    measured = set()
+    for number, row in enumerate(rows):
+        for score in map(Score.model_validate, row.get("scores", [])):
+            if (score.metric, score.data) == (metric, data):
+                measured.add(number)
+                if score.way is not None:
+                    scores.setdefault(score.way, {})[number] = score.value
+    best = max(scores.values(), key=len, default={})
+    if left := measured - best.keys():
+        echo_note(
+            f"{counted(len(left), 'version')} with a {metric.upper()} on {data} not sorted by it: measured "
+            "in another way than the rest, on other recordings or another split, or on training data"
+        )
+    order = sorted(range(len(rows)), key=lambda number: (number not in best, best.get(number, 0.0)))
+    return [rows[number] for number in order]
 
 
 def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list[Any]:
-    from adapter_hub.formats.registry_file import unreadable_ref
+    from adapter_hub.formats.registry_file import Score, unreadable_ref
 
     if "digest" not in row:  # an entry that cannot be read
         return [unreadable_ref(row["name"], row["version"]), *[None] * 6, row["status"]]
     scores = [score for score in row.get("scores", []) if data in (None, score["data"])]
+    scores = [score for score in scores if Score.model_validate(score).way is not None]
     scores = [score for score in scores if score["split"] == "test"] or scores
     parents = [names.get(parent["digest"], parent["digest"][7:19]) for parent in row.get("parents", [])]
     return [

@@ -87,6 +87,13 @@ class Score(Record):
     value: Annotated[float, Field(ge=0.0)]
     n: Count
 
+    @property
+    def way(self) -> tuple[str, ...] | None:
+        """How it was measured and on what: only scores where that is equal compare; None on training data."""
+        if re.split("[^a-z]", self.split.lower())[0] in ("train", "training"):  # also train-clean-100
+            return None
+        return self.data_sha256, self.split, self.metric, self.normaliser, self.decoding
+
 
 class BaseModelLink(Record):
     """The base model of a version.

@@ -86,6 +86,32 @@ def whisper_code(tag: str) -> str:
     return _CODES.get(part, part)
 
 
+def closest_tags(tag: str, others: Iterable[str]) -> list[str]:
+    """Return those of other tags that are for the same language, the closest first.
+
+    >>> closest_tags("pt-BR", ["pt-PT", "es", "pt", "pt-BR"]), closest_tags("Norwegian", ["nb-NO", "sw"])
+    (['pt-BR', 'pt', 'pt-PT'], ['nb-NO'])
+
+    Args:
+        tag: BCP 47, or an English name; a script or region that it names is preferred, not required.
+        others: BCP 47.
+    """
+    language, wanted = whisper_code(tag), _varieties(tag)
+
+    def distance(other: str) -> tuple[int, int]:
+        theirs = _varieties(other)
+        shared = next((i for i, (a, b) in enumerate(zip(wanted, theirs, strict=False)) if a != b), None)
+        shared = min(len(wanted), len(theirs)) if shared is None else shared
+        return -shared, len(theirs)
+
+    return sorted((other for other in others if whisper_code(other) == language), key=distance)
+
+
+def _varieties(tag: str) -> list[str]:
+    """Return what a tag says beyond its language: script, region, and so on."""
+    return language_tag(tag).replace("_", "-").lower().split("-")[1:]
+
+
 def nearest_languages(text: str, known: Sequence[str]) -> str:
     """Return the known languages that a text looks most like, for an error.
 

@@ -2,41 +2,42 @@
 
     candidates = find_candidates(registries, base)
     candidates["da"].ref, candidates["da"].next
+    candidates["mdw"].decode_language                # "sw": Whisper has no token for Mboshi
 
 Only adapters of registries that the user named, and of the embedded catalogue, are candidates, and only those
 that need no request: a registry file that lists a location on the Hub does not make `auto` ask there. The
 order of those that are active, released, and made for the base model with this digest:
 
-1. the adapter for fewer languages,
-2. the earlier registry,
-3. the one with a score that says something (at least 100 utterances),
+1. the adapter whose language is the one that it is decoded in, before one that borrows its token,
+2. the adapter for fewer languages,
+3. the earlier registry,
 4. the name;
 
-and then an adapter moves ahead of another if it has the lower error rate on the same data (by digest),
-measured the same way, on at least 100 utterances each. Scores on different data are not comparable, and a
-report of one utterance says nothing.
+and then an adapter moves ahead of another if it has the lower error rate on the same data (by digest and
+split, never `train`), measured the same way, on at least 100 utterances each. Scores on different data are
+not comparable, and a report of one utterance says nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
 from adapter_hub.formats.reference import AdapterRef, is_hub
-from adapter_hub.formats.registry_file import Score, VersionBlock
+from adapter_hub.formats.registry_file import VersionBlock
 from adapter_hub.formats.versions import sort_versions
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.contract import Registry
 from adapter_hub.registry.namespaces import Namespaces
 from adapter_hub.registry.standing import Standings
 from adapter_hub.reporting import Tell
-from adapter_hub.speech.languages import whisper_code
 from adapter_hub.stores.cache import Cache
 from adapter_hub.transcription.routing import Candidate
 
 ENOUGH = 100  # utterances; with fewer, one speaker or sentence decides
+_Scores = dict[tuple[str, ...], float]
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,17 @@ class _Offer:
     place: int
 
     @property
-    def order(self) -> tuple[int, int, bool, str]:
-        scored = any(score.n >= ENOUGH for score in self.block.scores)
-        return len(self.block.languages), self.place, not scored, self.name
+    def order(self) -> tuple[int, int, str]:
+        return len(self.block.languages), self.place, self.name
+
+    @property
+    def ref(self) -> AdapterRef:
+        return AdapterRef(self.name, version=self.version, digest=self.block.digest)
+
+    @property
+    def languages(self) -> Iterator[tuple[str, str]]:
+        """The tags of its languages, each with Whisper's code of the one that it is decoded in."""
+        return zip(self.block.languages, self.block.decode_languages, strict=False)
 
 
 def find_candidates(
@@ -69,7 +78,8 @@ def find_candidates(
         tell: called with one line if adapters are left out because they are only on the Hub.
 
     Returns:
-        A candidate for each decode language that has one.
+        A candidate for each language that has one, by its BCP 47 tag; of those for one decode language, the
+        best first.
     """
     offers: list[_Offer] = []
     away: list[_Offer] = []
@@ -84,10 +94,28 @@ def find_candidates(
         )
     found: dict[str, list[_Offer]] = {}
     for offer in offers:
-        for language in dict.fromkeys(whisper_code(tag) for tag in offer.block.languages):
-            if base.takes(language):
-                found.setdefault(language, []).append(offer)
-    return {language: _chain(language, _ranked(those)) for language, those in found.items()}
+        for token in dict.fromkeys(token for _, token in offer.languages if base.takes(token)):
+            found.setdefault(token, []).append(offer)
+    candidates = [
+        Candidate(offer.ref, tag, decode_language=token)
+        for token, those in found.items()
+        for offer in _ranked(those)
+        for tag, own in offer.languages
+        if own == token
+    ]
+    return by_language(sorted(candidates, key=lambda candidate: candidate.borrows))
+
+
+def by_language(candidates: Iterable[Candidate]) -> dict[str, Candidate]:
+    """Return candidates by the tag of their language, each linked to the next one for it.
+
+    Args:
+        candidates: the best first.
+    """
+    found: dict[str, Candidate] = {}
+    for candidate in reversed(list(candidates)):
+        found[candidate.language] = replace(candidate, next=found.pop(candidate.language, None))
+    return dict(reversed(found.items()))
 
 
 def _offers(registries: Sequence[Registry], base: BaseModel) -> Iterator[_Offer]:
@@ -125,37 +153,30 @@ def _is_here(block: VersionBlock, registry: Registry, cache: Cache | None) -> bo
 
 
 def _ranked(offers: Sequence[_Offer]) -> list[_Offer]:
-    """Return the offers for one language, the best first."""
+    """Return the offers for one language, the best first: each after all that have better scores."""
+    waiting = [(offer, _comparable(offer.block)) for offer in sorted(offers, key=lambda item: item.order)]
     ranked: list[_Offer] = []
-    for offer in sorted(offers, key=lambda item: item.order):
-        place = len(ranked)
-        while place and _is_better(offer.block, ranked[place - 1].block):
-            place -= 1
-        ranked.insert(place, offer)
+    while waiting:
+        place: int | None = 0
+        passed: list[int] = []  # measurements on several data sets may go round in a circle
+        while place is not None:
+            passed.append(place)
+            better = (
+                number
+                for number, (_, scores) in enumerate(waiting)
+                if number not in passed and _is_better(scores, waiting[place][1])
+            )
+            place = next(better, None)
+        ranked.append(waiting.pop(passed[-1])[0])
     return ranked
 
 
-def _is_better(one: VersionBlock, other: VersionBlock) -> bool:
+def _is_better(one: _Scores, other: _Scores) -> bool:
     """Tell whether `one` has a lower error rate than `other` on the same data, and a higher one on none."""
-    theirs = {_way(score): score.value for score in other.scores if score.n >= ENOUGH}
-    pairs = [
-        (score.value, theirs[_way(score)])
-        for score in one.scores
-        if score.n >= ENOUGH and _way(score) in theirs
-    ]
+    pairs = [(one[way], other[way]) for way in one.keys() & other.keys()]
     return bool(pairs) and all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _way(score: Score) -> tuple[str, ...]:
-    return score.data_sha256, score.split, score.normaliser, score.decoding, score.metric
-
-
-def _chain(language: str, offers: Sequence[_Offer]) -> Candidate:
-    """Return the offers as a linked list of candidates."""
-    candidate: Candidate | None = None
-    for offer in reversed(offers):
-        tag = next(tag for tag in offer.block.languages if whisper_code(tag) == language)
-        ref = AdapterRef(offer.name, version=offer.version, digest=offer.block.digest)
-        candidate = Candidate(ref, tag, candidate)
-    assert candidate is not None
-    return candidate
+def _comparable(block: VersionBlock) -> _Scores:
+    """Return the scores that say something, by how they were measured."""
+    return {way: score.value for score in block.scores if (way := score.way) and score.n >= ENOUGH}

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.decoding.probe import check_probe
 from adapter_hub.errors import InvalidInputError, NotFoundError
@@ -33,7 +32,8 @@ from adapter_hub.model.merging import merge_into
 from adapter_hub.model.residents import Residents
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.languages import language_tag, whisper_code
-from adapter_hub.transcription.candidates import find_candidates
+from adapter_hub.transcription.candidates import by_language, find_candidates
+from adapter_hub.transcription.default_base_model import default_base_model
 from adapter_hub.transcription.routing import THRESHOLD, Candidate, FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcriber import Transcriber, warn
 
@@ -63,7 +63,8 @@ def load(  # noqa: PLR0913 - the options of the public face
         language: BCP 47 tag to transcribe; by default the adapter's, or identified by the base model, or
             `und` where that is a Parakeet, which need not be told.
         decode_language: Whisper's language to use, where it has no token for `language`.
-        base_model: id or folder; by default the one that the adapter names, or the embedded one.
+        base_model: id or folder; by default the one that the adapter names; for `auto` and `base-model` the
+            one of the adapters in the user's registries, and the embedded one if there are none.
         device: torch's name; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
         registry: path of the registry file, or `hf://datasets/namespace/name`.
@@ -101,9 +102,7 @@ def load(  # noqa: PLR0913 - the options of the public face
         _check_family(base, languages=languages)
         return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.warn)
     if ref == BASE_MODEL:
-        base = load_base_model(
-            base_model or EMBEDDED_ID, device=places.device, dtype=places.dtype, cache=places.cache_folder
-        )
+        base = _named_base_model(base_model, places) if base_model else default_base_model(places)
         if language is None and decode_language is None and base.needs_language and base.multilingual:
             listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
             return Transcriber(base, listener, places.warn)
@@ -158,10 +157,14 @@ def load_model(
     return transcriber.base.model, transcriber.base.processor
 
 
+def _named_base_model(name: str, places: Places) -> BaseModel:
+    return load_base_model(name, device=places.device, dtype=places.dtype, cache=places.cache_folder)
+
+
 def _base_model_of(artifact: Artifact, named: str | None, places: Places) -> BaseModel:
     pin = artifact.manifest.base_model
     if named is not None:
-        return load_base_model(named, device=places.device, dtype=places.dtype, cache=places.cache_folder)
+        return _named_base_model(named, places)
     try:
         return load_pinned_base_model(
             pin, device=places.device, dtype=places.dtype, cache=places.cache_folder
@@ -200,21 +203,19 @@ def _router(
     if named:
         base = _base_model_of(next(iter(named.values())), base_model, places)
     else:
-        base = load_base_model(
-            base_model or EMBEDDED_ID, device=places.device, dtype=places.dtype, cache=places.cache_folder
-        )
+        base = _named_base_model(base_model, places) if base_model else default_base_model(places)
 
     def load_one(ref: AdapterRef | str) -> ResidentAdapter:
-        artifact = named[ref] if isinstance(ref, str) else pull(ref, places)
+        artifact = named[ref] if isinstance(ref, str) and ref in named else pull(ref, places)
         return _resident(base, artifact, places)
 
     residents = Residents[AdapterRef | str](load_one)
     if adapters:
-        candidates = {
-            language.decode_language: Candidate(ref, language.tag)
-            for ref in reversed(adapters)  # of two for one language the first one counts
+        candidates = by_language(
+            Candidate(ref, language.tag, decode_language=language.decode_language)
+            for ref in adapters
             for language in named[ref].manifest.languages
-        }
+        )
     else:
         candidates = find_candidates(places.registries(), base, places.open_cache(), places.warn)
     for ref in named:
@@ -224,7 +225,7 @@ def _router(
 
 
 def _no_adapter(ref: AdapterRef | str) -> ResidentAdapter:
-    raise NotFoundError(f"{ref}: the base model alone has no adapters")
+    raise NotFoundError(f"{ref}: the base model alone has no adapters; use load('auto', adapters=[…])")
 
 
 def _check_family(base: BaseModel, **asked: object) -> None:

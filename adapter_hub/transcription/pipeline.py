@@ -32,9 +32,9 @@ from adapter_hub.reporting import Tell
 from adapter_hub.speech.phrases import Phrase
 from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.recordings import Reader
-from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
+from adapter_hub.transcription.routing import Probabilities, Router
 from adapter_hub.transcription.transcript import Segment
-from adapter_hub.transcription.window_decoding import DECODERS, Identified, WindowDecoder, overflow
+from adapter_hub.transcription.window_decoding import DECODERS, WindowDecoder, overflow
 from adapter_hub.transcription.windows import Recording, RoutedPhrase, Window
 
 READ_AHEAD = 32  # batches that are read ahead and sorted by length together
@@ -58,19 +58,28 @@ class BatchResult:
 
 
 @dataclass
+class _Heard:
+    """What was computed to identify the language of a phrase."""
+
+    probabilities: Probabilities
+    features: Tensor
+    encoder_output: Tensor
+
+
+@dataclass
 class Pipeline:
     """The stages from recordings to segments, for one thread.
 
     Attributes:
         session_pool: of the base model.
-        router: which adapter for which speech.
+        router: which adapter for which speech, of recordings that bring no router of their own.
         options: how to transcribe.
         tell: called with what the user should know.
         low_latency: read no more windows ahead than one batch needs, so that results come early.
     """
 
     session_pool: SessionPool
-    router: FixedRoute | LanguageRouter
+    router: Router
     options: TranscriptionOptions
     tell: Tell
     low_latency: bool = False
@@ -118,16 +127,20 @@ class Pipeline:
     def _known(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
         """Give a recording its route where that needs no language identification."""
         for recording in recordings:
-            if not self.router.identifies(recording.tag):
-                recording.before = self.router.route(recording.tag)
+            router = self._router_of(recording)
+            if not router.identifies(recording.tag):
+                recording.before = router.route(recording.tag)
             yield recording
+
+    def _router_of(self, recording: Recording) -> Router:
+        return recording.router or self.router
 
     def _windows(self, reader: Reader) -> list[Window]:
         """Return windows that can be decoded now."""
         windows: list[Window] = []
         seconds, ahead = 0.0, self._ahead()
         while len(windows) < ahead and seconds < max(AHEAD_SECONDS, self._size * self.base.chunk_seconds):
-            phrases = reader.read(self._size)
+            phrases = reader.read(self._together())
             new: list[Window] = []
             for (recording, phrase), routed in zip(phrases, self._routed(phrases), strict=True):
                 seconds += phrase.seconds
@@ -143,34 +156,55 @@ class Pipeline:
     def _ahead(self) -> int:
         if self.low_latency or self.options.previous_text:
             return self._size
-        return self._size * (IDENTIFIED_AHEAD if isinstance(self.router, LanguageRouter) else READ_AHEAD)
+        return self._size * (IDENTIFIED_AHEAD if self.router.identifies(None) else READ_AHEAD)
+
+    def _together(self) -> int:
+        """Return how many phrases are read at once; where languages are identified, several batches."""
+        return self._ahead() if self.router.identifies(None) else self._size
 
     def _routed(self, phrases: Sequence[tuple[Recording, Phrase]]) -> list[RoutedPhrase]:
-        """Give every phrase its route; those whose language is not known are identified together."""
-        unknown = [i for i, (recording, _) in enumerate(phrases) if self.router.identifies(recording.tag)]
-        found = Identified(Tensor(), Tensor(), Tensor())
-        if unknown:
-            with self._memory(len(unknown)):
-                found = self._decoder.identify([phrases[i][1].samples for i in unknown])
+        """Give every phrase its route; those whose language is not known are identified first."""
+        heard = self._heard(phrases)
         routed = []
         latest = {id(recording): recording.before for recording, _ in phrases}
-        for i, (recording, phrase) in enumerate(phrases):
-            before = latest[id(recording)]
-            if i not in unknown:
-                route = self.router.route(recording.tag, None, before)
+        for (recording, phrase), told in zip(phrases, heard, strict=True):
+            before, router = latest[id(recording)], self._router_of(recording)
+            if told is None:
+                route = router.route(recording.tag, None, before)
                 routed.append(RoutedPhrase(phrase, route))
             else:
-                row = unknown.index(i)
-                probabilities = found.probabilities[row]
+                route = router.route(recording.tag, told.probabilities, before)
+                ours = None if adapts_encoder(route.adapter) else told.encoder_output
+                routed.append(RoutedPhrase(phrase, route, told.features, ours))
+            latest[id(recording)] = route
+        return routed
+
+    def _heard(self, phrases: Sequence[tuple[Recording, Phrase]]) -> list[_Heard | None]:
+        """Identify the languages of phrases, together with what was heard in their recordings before."""
+        heard: list[_Heard | None] = [None] * len(phrases)
+        unknown = [i for i, (item, _) in enumerate(phrases) if self._router_of(item).identifies(item.tag)]
+        for start in range(0, len(unknown), self._size):
+            some = unknown[start : start + self._size]
+            with self._memory(len(some)):
+                found = self._decoder.identify([phrases[i][1].samples for i in some])
+            for row, i in enumerate(some):
+                recording, probabilities = phrases[i][0], found.probabilities[row]
                 if not torch.isfinite(probabilities).all():
                     recording.fail(overflow(self.base, self.base.id))
                     probabilities[:] = 0.0
                 values = dict(zip(self.base.decode_languages, probabilities.tolist(), strict=True))
-                route = self.router.route(recording.tag, values, before)
-                ours = None if adapts_encoder(route.adapter) else found.encoder_output[row]
-                routed.append(RoutedPhrase(phrase, route, found.features[row], ours))
-            latest[id(recording)] = route
-        return routed
+                heard[i] = _Heard(values, found.features[row], found.encoder_output[row])
+        for recording in {id(phrases[i][0]): phrases[i][0] for i in unknown}.values():
+            told = [
+                (phrase.seconds, item)
+                for (other, phrase), item in zip(phrases, heard, strict=True)
+                if item and other is recording
+            ]
+            among = self._router_of(recording).choices
+            pooled = recording.evidence.pool([(seconds, item.probabilities) for seconds, item in told], among)
+            for (_, item), probabilities in zip(told, pooled, strict=True):
+                item.probabilities = probabilities
+        return heard
 
     def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
         """Decode windows; where memory runs out, in smaller batches from now on."""

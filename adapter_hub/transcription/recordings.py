@@ -15,26 +15,42 @@ from adapter_hub.speech.audio import BLOCK_SECONDS, SAMPLE_RATE, audio_blocks, c
 from adapter_hub.speech.inputs import AudioInput, check_input, opened_input
 from adapter_hub.speech.phrases import Phrase, Samples, phrases
 from adapter_hub.transcription.options import TranscriptionOptions
+from adapter_hub.transcription.routing import Router
 from adapter_hub.transcription.voice_activity import Detectors
 from adapter_hub.transcription.windows import Recording
 
 
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A recording to transcribe, and what is known of it.
+
+    Attributes:
+        audio: see `adapter_hub.speech.inputs`.
+        tag: BCP 47 tag of its language; None where it is not known.
+        router: for this recording alone; None is that of all.
+    """
+
+    audio: AudioInput
+    tag: str | None = None
+    router: Router | None = None
+
+
 def open_recordings(
-    inputs: Iterable[tuple[AudioInput, str | None]],
+    requests: Iterable[Request],
     options: TranscriptionOptions,
     chunk: float,
-    usual: float,
-    whole: Callable[[str | None], bool],
+    usual: Callable[[Request], float],
+    whole: Callable[[Request], bool],
     sample_rate: int | None = None,
 ) -> Iterator[Recording]:
-    """Yield a recording for every input and its language, opened when it is asked for.
+    """Yield a recording for every request, opened when it is asked for.
 
     Args:
-        inputs: see `adapter_hub.speech.inputs`, each with its BCP 47 tag where that is known.
+        requests: in any number.
         options: how to transcribe.
         chunk: seconds of audio that the base model takes at once.
         usual: seconds above which a phrase is cut at its short pauses, too.
-        whole: whether recordings of a language (None: not known) are not cut at all up to `usual` seconds.
+        whole: whether a recording is not cut at all up to `usual` seconds.
         sample_rate: of arrays that bring none; None is 16 kHz.
 
     Raises:
@@ -42,12 +58,15 @@ def open_recordings(
     """
     detectors = Detectors() if options.skip_silence else None
     wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
-    for index, (item, tag) in enumerate(inputs):
+    for index, request in enumerate(requests):
+        item = request.audio
         check_input(item)
         source = str(item) if isinstance(item, str | os.PathLike) else f"audio {index + 1}"
-        recording = Recording(index, source, tag, iter(()), chunk, wanted, options.task)
-        blocks = _counted(recording, _blocks(item, sample_rate, recording))
-        recording.phrases = _phrases(recording, blocks, usual, detectors, usual if whole(tag) else 0.0)
+        recording = Recording(
+            index, source, request.tag, iter(()), chunk, wanted, options.task, request.router
+        )
+        blocks, most = _counted(recording, _blocks(item, sample_rate, recording)), usual(request)
+        recording.phrases = _phrases(recording, blocks, most, detectors, most if whole(request) else 0.0)
         yield recording
 
 

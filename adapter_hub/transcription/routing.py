@@ -4,21 +4,24 @@ A `FixedRoute` knows the adapter (or none). A `LanguageRouter` takes the base mo
 and picks, for every stretch of speech, an active adapter for that language. Where no language reaches the
 threshold, the stretch takes the route of the one before it; the first stretch, and a language that has no
 adapter, take the fallback: the base model alone, or an adapter that was named.
+
+An adapter is found by its own language. Where Whisper has no token for that, the adapter borrows one: speech
+that is heard as that token's language goes to the adapters of that language, then to those that borrow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from adapter_hub.errors import AdapterHubError, InvalidInputError, OutOfMemoryError
+from adapter_hub.errors import AdapterHubError, InvalidInputError, OutOfMemoryError, few
 from adapter_hub.formats.manifest import Language
-from adapter_hub.formats.reference import AdapterRef
+from adapter_hub.formats.reference import BASE_MODEL, AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.reporting import Tell
-from adapter_hub.speech.languages import nearest_languages, whisper_code
+from adapter_hub.speech.languages import closest_tags, nearest_languages, whisper_code
 
 # the probability of each language, by Whisper's code for it
 Probabilities = Mapping[str, float]
@@ -47,7 +50,7 @@ class Route:
     @property
     def name(self) -> str:
         """The adapter's name in results."""
-        return self.adapter.name if self.adapter else "base-model"
+        return self.adapter.name if self.adapter else BASE_MODEL
 
     @property
     def task(self) -> Literal["transcribe", "translate"]:
@@ -106,9 +109,19 @@ class FixedRoute:
     decode_language: str | None = None
     languages: Sequence[Language] = ()
 
+    @property
+    def name(self) -> str:
+        """The adapter's name in results."""
+        return self.adapter.name if self.adapter else BASE_MODEL
+
     def identifies(self, tag: str | None) -> bool:
         """Tell whether `route` needs the probabilities of languages, for speech of the language `tag`."""
         return not (tag or self._language())
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The decode languages among which speech is identified; empty is all."""
+        return list(dict.fromkeys(item.decode_language for item in self._spoken()))
 
     def route(
         self, tag: str | None, probabilities: Probabilities | None = None, before: Route | None = None
@@ -177,11 +190,23 @@ class Candidate:
         ref: what to load.
         language: BCP 47 tag of its transcripts.
         next: the candidate to try if this one cannot be loaded.
+        decode_language: Whisper's token that it is told; empty for the one of `language`.
     """
 
     ref: AdapterRef | str
     language: str
     next: Candidate | None = None
+    decode_language: str = ""
+
+    @property
+    def token(self) -> str:
+        """Whisper's code of the language that it is told, and that its speech is identified as."""
+        return self.decode_language or whisper_code(self.language)
+
+    @property
+    def borrows(self) -> bool:
+        """Whether that is another language than its own."""
+        return self.token != whisper_code(self.language)
 
 
 @dataclass
@@ -190,7 +215,7 @@ class LanguageRouter:
 
     Attributes:
         base: the base model, which identifies the language.
-        candidates: by decode language.
+        candidates: by the BCP 47 tag of their language; of several for one decode language, the first counts.
         load: turns a candidate into a resident adapter: `Residents.get`.
         threshold: least probability of a language for its adapter to be used.
         languages: BCP 47 tags of the only ones to choose among; empty is all.
@@ -206,11 +231,12 @@ class LanguageRouter:
     fallback: ResidentAdapter | None = None
     tell: Tell | None = None
     _unusable: set[AdapterRef | str] = field(default_factory=set, init=False, repr=False)
+    _told: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
             raise InvalidInputError(f"threshold {self.threshold}: expected a probability from 0 to 1")
-        self.base.check_languages([whisper_code(tag) for tag in self.languages])
+        self.base.check_languages(self.choices)
 
     def identifies(self, tag: str | None) -> bool:
         """Tell whether `route` needs the probabilities of languages, for speech of the language `tag`."""
@@ -228,11 +254,14 @@ class LanguageRouter:
                 reaches the threshold.
         """
         if tag is not None:
-            _, adapter = self._usable(whisper_code(tag))
-            return Route(adapter, tag, decode_language_of(self.base, adapter, tag))
+            candidate, adapter = self._usable(self._of(tag), tag)
+            if candidate is None:
+                self._tell_of_borrowers(tag)
+                return Route(None, tag, decode_language_of(self.base, None, tag))
+            return Route(adapter, tag, candidate.token)
         assert probabilities is not None
         if self.languages:
-            probabilities = _among(probabilities, [whisper_code(tag) for tag in self.languages])
+            probabilities = _among(probabilities, self.choices)
         language = max(probabilities, key=lambda code: probabilities[code])
         probability = probabilities[language]
         sure = probability >= self.threshold
@@ -242,17 +271,58 @@ class LanguageRouter:
                 probability=probabilities.get(before.decode_language, 0.0),
                 probabilities=probabilities,
             )
-        candidate, adapter = self._usable(language) if sure else (None, None)
+        candidate, adapter = self._usable(self._heard_as(language), language) if sure else (None, None)
         if candidate:
             return Route(adapter, candidate.language, language, probability, probabilities)
         if self.fallback is not None:
             return self._to_fallback(self.fallback, language, probabilities)
         return Route(None, language, language, probability, probabilities)
 
-    def _usable(self, language: str) -> tuple[Candidate | None, ResidentAdapter | None]:
-        """Return the first candidate for a language that can be loaded; warns once about each that cannot."""
-        candidate = self.candidates.get(language)
-        while candidate:
+    @property
+    def choices(self) -> Sequence[str]:
+        """The decode languages among which speech is identified; empty is all."""
+        found: list[str] = []
+        for tag in self.languages:
+            found += [candidate.token for candidate in self._of(tag)] or [whisper_code(tag)]
+        return list(dict.fromkeys(found))
+
+    def _of(self, *tags: str) -> list[Candidate]:
+        """Return the candidates for languages, those for the same script and region first."""
+        found = dict.fromkeys(own for tag in tags for own in closest_tags(tag, self.candidates))
+        return [item for own in found for item in _chained(self.candidates[own])]
+
+    def _all(self) -> list[Candidate]:
+        return [item for first in self.candidates.values() for item in _chained(first)]
+
+    def _heard_as(self, token: str) -> list[Candidate]:
+        """Return the candidates for speech heard as a language: its own, then those that borrow its token."""
+        every = self._of(*self.languages) if self.languages else self._all()
+        found = sorted((item for item in every if item.token == token), key=lambda item: item.borrows)
+        several = list(dict.fromkeys(whisper_code(item.language) for item in found))
+        if len(several) > 1:
+            self._tell_once(
+                f"auto hears {few(several, separator=', ')} as {token} and takes {found[0].ref}, for "
+                f"{found[0].language}; narrow the languages, or say which one a recording is in"
+            )
+        return found
+
+    def _tell_of_borrowers(self, tag: str) -> None:
+        """Say which languages borrow the token of one that has no adapter, in case those were meant."""
+        borrowers = [item.language for item in self._all() if item.token == whisper_code(tag)]
+        if borrowers:
+            names = few(borrowers, separator=", ")
+            self._tell_once(f"auto has no adapter for {tag}; say {names} where that is spoken")
+
+    def _tell_once(self, line: str) -> None:
+        if self.tell and line not in self._told:
+            self._told.add(line)
+            self.tell(line)
+
+    def _usable(
+        self, candidates: Sequence[Candidate], language: str
+    ) -> tuple[Candidate | None, ResidentAdapter | None]:
+        """Return the first candidate that can be loaded; warns once about each that cannot."""
+        for candidate, then in zip(candidates, [*candidates[1:], None], strict=False):
             if candidate.ref not in self._unusable:
                 try:
                     return candidate, self.load(candidate.ref)
@@ -261,9 +331,8 @@ class LanguageRouter:
                 except AdapterHubError as error:
                     self._unusable.add(candidate.ref)
                     if self.tell:
-                        then = candidate.next.ref if candidate.next else "the next choice"
-                        self.tell(f"auto cannot use {candidate.ref} for {language}: {error}; trying {then}")
-            candidate = candidate.next
+                        trying = then.ref if then else "the next choice"
+                        self.tell(f"auto cannot use {candidate.ref} for {language}: {error}; trying {trying}")
         return None, None
 
     def _to_fallback(self, adapter: ResidentAdapter, language: str, probabilities: Probabilities) -> Route:
@@ -273,6 +342,17 @@ class LanguageRouter:
         ours = ours or next(iter(spoken), None)
         tag, code = (ours.tag, ours.decode_language) if ours else (language, language)
         return Route(adapter, tag, code, probabilities.get(code, 0.0), probabilities)
+
+
+# of one recording, or of all
+Router = FixedRoute | LanguageRouter
+
+
+def _chained(candidate: Candidate | None) -> Iterator[Candidate]:
+    """Yield a candidate and those to try after it."""
+    while candidate:
+        yield candidate
+        candidate = candidate.next
 
 
 def _among(probabilities: Probabilities, codes: Sequence[str]) -> Probabilities:

@@ -3,6 +3,7 @@
     transcriber = load("mini/da")
     transcriber.transcribe("clip.flac")[0].text
     transcriber.transcribe(["a.wav", "b.wav"], beams=1, words=True)
+    load("auto").transcribe(["a.wav", "b.wav"], adapters=["me/mdw", "me/swc"])     # one for each
     for transcript in transcriber.transcribe_each(many_paths):      # read as they are needed
     for segment in transcriber.stream("three_hours.flac"):          # as soon as they are known
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Unpack, cast
@@ -23,6 +24,7 @@ from typing import Unpack, cast
 from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
+from adapter_hub.formats.reference import BASE_MODEL
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.model.session_pool import SessionPool
@@ -31,8 +33,8 @@ from adapter_hub.speech.inputs import AudioInput, check_input, is_input
 from adapter_hub.speech.languages import language_tag
 from adapter_hub.transcription.options import OptionWords, TranscriptionOptions
 from adapter_hub.transcription.pipeline import Pipeline
-from adapter_hub.transcription.recordings import open_recordings
-from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
+from adapter_hub.transcription.recordings import Request, open_recordings
+from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, Router
 from adapter_hub.transcription.transcript import Segment, Transcript
 from adapter_hub.transcription.windows import Recording, longest_window
 
@@ -74,6 +76,7 @@ class Transcriber:
         audio: AudioInput | Iterable[AudioInput],
         *,
         languages: Sequence[str | None] | None = None,
+        adapters: Sequence[str | None] | None = None,
         sample_rate: int | None = None,
         progress: BatchProgress | None = None,
         **options: Unpack[OptionWords],
@@ -87,6 +90,8 @@ class Transcriber:
                 as its items are needed.
             languages: BCP 47 tag of each recording, None where it is not known; by default what the
                 transcriber was loaded for.
+            adapters: with `auto`, the adapter of each recording, `base-model` for none, None to choose by
+                language; by default all are chosen. Recordings share batches, whatever their adapters.
             sample_rate: of arrays that bring none, in samples per second; None is 16 000.
             progress: called after every batch with the number of recordings that it finished and the seconds
                 of audio in it.
@@ -103,7 +108,12 @@ class Transcriber:
             OutOfMemoryError: a single window is too much.
         """
         found = self.transcribe_each(
-            audio, languages=languages, sample_rate=sample_rate, progress=progress, **options
+            audio,
+            languages=languages,
+            adapters=adapters,
+            sample_rate=sample_rate,
+            progress=progress,
+            **options,
         )
         return list(found)
 
@@ -112,6 +122,7 @@ class Transcriber:
         audio: AudioInput | Iterable[AudioInput],
         *,
         languages: Sequence[str | None] | None = None,
+        adapters: Sequence[str | None] | None = None,
         sample_rate: int | None = None,
         progress: BatchProgress | None = None,
         **options: Unpack[OptionWords],
@@ -123,6 +134,7 @@ class Transcriber:
         Args:
             audio: as in `transcribe`.
             languages: as in `transcribe`.
+            adapters: as in `transcribe`.
             sample_rate: as in `transcribe`.
             progress: as in `transcribe`.
             options: as in `transcribe`.
@@ -132,7 +144,7 @@ class Transcriber:
         """
         chosen = self._chosen(options)
         alone = is_input(audio)
-        recordings = self._opened(_inputs(audio, languages), chosen, sample_rate)
+        recordings = self._opened(self._requests(audio, languages, adapters), chosen, sample_rate)
         waiting: dict[int, Transcript] = {}
         index = 0
         for result in Pipeline(self._session_pool, self.router, chosen, self.tell).run(recordings):
@@ -153,6 +165,7 @@ class Transcriber:
         audio: AudioInput,
         *,
         language: str | None = None,
+        adapter: str | None = None,
         sample_rate: int | None = None,
         **options: Unpack[OptionWords],
     ) -> Iterator[Segment]:
@@ -161,6 +174,7 @@ class Transcriber:
         Args:
             audio: as in `transcribe`.
             language: BCP 47 tag, where known.
+            adapter: with `auto`, the one to use; by default it is chosen by language.
             sample_rate: as in `transcribe`.
             options: as in `transcribe`; with a `batch_size` of 1 a segment comes as early as it can.
 
@@ -168,7 +182,8 @@ class Transcriber:
             InvalidInputError: the recording cannot be read, or not to its end; or as `transcribe`.
         """
         chosen = self._chosen(options)
-        recordings = self._opened([(audio, language and language_tag(language))], chosen, sample_rate)
+        request = Request(audio, language and language_tag(language), self._router_of(adapter))
+        recordings = self._opened([request], chosen, sample_rate)
         pipeline = Pipeline(self._session_pool, self.router, chosen, self.tell, low_latency=True)
         for result in pipeline.run(recordings):
             for _, segment in result.segments:
@@ -195,41 +210,63 @@ class Transcriber:
 
     def _opened(
         self,
-        inputs: Iterable[tuple[AudioInput, str | None]],
+        requests: Iterable[Request],
         options: TranscriptionOptions,
         sample_rate: int | None,
     ) -> Iterator[Recording]:
-        """Open the inputs; what the adapter takes at once is transcribed uncut, as in evaluation.
+        """Open the recordings; what the adapter takes at once is transcribed uncut, as in evaluation.
 
         Timestamps, and routing by language, need cuts at pauses.
         """
         plain = not options.timestamps and not options.skip_silence
 
-        def whole(tag: str | None) -> bool:
-            return plain and not self.router.identifies(tag)
+        def whole(request: Request) -> bool:
+            return plain and not (request.router or self.router).identifies(request.tag)
 
-        chunk = self.base.chunk_seconds
-        return open_recordings(inputs, options, chunk, self._usual(options), whole, sample_rate)
+        def usual(request: Request) -> float:
+            return self._usual(request.router or self.router, options)
 
-    def _usual(self, options: TranscriptionOptions) -> float:
+        return open_recordings(requests, options, self.base.chunk_seconds, usual, whole, sample_rate)
+
+    def _usual(self, router: Router, options: TranscriptionOptions) -> float:
         """Return the seconds above which phrases are cut at short pauses, too."""
         if options.window_seconds is not None:
             return options.window_seconds
-        if isinstance(self.router, LanguageRouter):
-            return SWITCHING if self.router.candidates else self.base.chunk_seconds
-        return longest_window(self.router.adapter, self.base.chunk_seconds)
+        if isinstance(router, LanguageRouter):
+            return SWITCHING if router.candidates else self.base.chunk_seconds
+        return longest_window(router.adapter, self.base.chunk_seconds)
 
+    def _requests(
+        self,
+        audio: AudioInput | Iterable[AudioInput],
+        languages: Sequence[str | None] | None,
+        adapters: Sequence[str | None] | None,
+    ) -> Iterator[Request]:
+        """Pair every recording with its language and its adapter."""
+        items = cast("Iterable[AudioInput]", [audio] if is_input(audio) else audio)
+        if not isinstance(items, Iterable):
+            check_input(items)
+        if languages is None and adapters is None:
+            return map(Request, items)
+        items = list(items)
+        for name, given in (("languages", languages), ("adapters", adapters)):
+            if given is not None and (isinstance(given, str) or len(given) != len(items)):
+                count = "a text as" if isinstance(given, str) else len(given)
+                raise InvalidInputError(f"{count} {name} for {len(items)} recordings; expected one each")
+        tags = [tag and language_tag(tag) for tag in languages or [None] * len(items)]
+        routers = {ref: self._router_of(ref) for ref in adapters or ()}
+        chosen = [routers[ref] for ref in adapters or ()] or [None] * len(items)
+        return map(Request, items, tags, chosen)
 
-def _inputs(
-    audio: AudioInput | Iterable[AudioInput], languages: Sequence[str | None] | None
-) -> Iterator[tuple[AudioInput, str | None]]:
-    """Pair every recording with its language."""
-    items = cast("Iterable[AudioInput]", [audio] if is_input(audio) else audio)
-    if not isinstance(items, Iterable):
-        check_input(items)
-    if languages is None:
-        return ((item, None) for item in items)
-    items = list(items)
-    if len(items) != len(languages):
-        raise InvalidInputError(f"{len(languages)} languages for {len(items)} recordings; expected one each")
-    return iter([(item, tag and language_tag(tag)) for item, tag in zip(items, languages, strict=True)])
+    def _router_of(self, ref: str | None) -> Router | None:
+        """Return the router of a recording whose adapter is named, loaded now; None for the others."""
+        if ref is None:
+            return None
+        if isinstance(self.router, FixedRoute):
+            raise InvalidInputError(
+                f"adapter {ref} for one recording: this transcriber is for {self.router.name} alone; "
+                "use load('auto', adapters=[…])"
+            )
+        if ref == BASE_MODEL:
+            return replace(self.router, candidates={}, fallback=None)
+        return FixedRoute(self.base, self.router.load(ref))

@@ -20,7 +20,8 @@ from adapter_hub.errors import AdapterHubError
 from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.speech.audio import SAMPLE_RATE
 from adapter_hub.speech.phrases import Phrase, Samples
-from adapter_hub.transcription.routing import Route
+from adapter_hub.transcription.evidence import Evidence
+from adapter_hub.transcription.routing import Route, Router
 from adapter_hub.transcription.transcript import Segment, Transcript, joined_text
 
 MOST_RANDOM = 0.5  # temperature above which a text is too random to be a condition, as in Whisper
@@ -130,12 +131,14 @@ class Recording:
         chunk: seconds of a window, at most.
         wanted: seconds of a window that the caller asked for; None is what the adapter takes.
         task: that the caller asked for; None is the adapter's.
+        router: of this recording alone; None is that of all.
         seconds: that were read so far.
         error: why it could not be read, or not to its end.
         truncated: why what was read is not all of it, where the file itself is not whole.
         ended: nothing is left to read.
         before: the route of its latest phrase.
         counted_seconds: seconds that were reported to the caller as done.
+        evidence: of its languages, where they are identified.
     """
 
     index: int
@@ -145,12 +148,14 @@ class Recording:
     chunk: float
     wanted: float | None = None
     task: str | None = None
+    router: Router | None = None
     seconds: float = 0.0
     error: str | None = None
     truncated: str | None = None
     ended: bool = False
     before: Route | None = None
     counted_seconds: float = 0.0
+    evidence: Evidence = field(default_factory=Evidence)
     _open: list[RoutedPhrase] = field(default_factory=list)
     _previous: deque[int] = field(default_factory=lambda: deque(maxlen=512))
     _last: Route | None = None

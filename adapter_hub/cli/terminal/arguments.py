@@ -131,7 +131,8 @@ base_model_option = click.option(
     "--base-model",
     metavar="ID|FOLDER",
     type=PLACE,
-    help="The base model. Default: the adapter's own, else the embedded one.",
+    help="The base model. Default: the adapter's own, else that of the registry's adapters, else the "
+    "embedded one.",
 )
 decode_language_option = click.option(
     "--decode-language",

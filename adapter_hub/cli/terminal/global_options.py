@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from adapter_hub.cli.terminal.echo import echo_note
 from adapter_hub.exchange.places import Places
 
 if TYPE_CHECKING:
@@ -37,15 +38,16 @@ class GlobalOptions(Places):
     """The global options of the command line are the places of its commands."""
 
     def load(self, ref: str, **how: Unpack[LoadOptions]) -> Transcriber:
-        """Return a transcriber; warnings go to stderr.
+        """Return a transcriber; warnings go to stderr, and which base model is used where no adapter says so.
 
         Args:
             ref: an adapter, the folder of one, `auto` or `base-model`.
             how: as `adapter_hub.load` takes it.
         """
+        from adapter_hub.formats.reference import AUTO, BASE_MODEL
         from adapter_hub.transcription.opening import load
 
-        return load(
+        transcriber = load(
             ref,
             device=self.device,
             dtype=self.dtype,
@@ -54,3 +56,6 @@ class GlobalOptions(Places):
             tell=self.tell,
             **how,
         )
+        if ref in (AUTO, BASE_MODEL):
+            echo_note(f"base model: {transcriber.base.id}")
+        return transcriber
