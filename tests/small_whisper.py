@@ -80,15 +80,15 @@ def write_peft(
 
 
 def make_adapter(
-    folder: Path, base: BaseModel, *, seed: int, language: str = "da", **options: Any
+    folder: Path, base: BaseModel, *, seed: int, language: str = "da", token: str = "", **options: Any
 ) -> Artifact:
-    """Make and seal an adapter of the small base model."""
+    """Make and seal an adapter of the small base model, decoded with the token of another language if any."""
     write_peft(folder, base, seed=seed, **options)
     return seal(
         folder,
         manifest_fields(
-            f"small/{language}-{seed}",
-            languages=[{"tag": language, "decode_language": language}],
+            f"small/{language.lower()}-{seed}",
+            languages=[{"tag": language, "decode_language": token or language}],
             base_model=base.pin,
         ),
     )

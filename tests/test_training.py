@@ -111,15 +111,22 @@ def test_a_warm_start_records_its_seed_and_why_it_is_the_nearest(
     tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
 ) -> None:
     registry = FileRegistry(tmp_path / "registry.json")
-    seed = make_adapter(tmp_path / "seed", base, seed=5, language="pl")
-    publish(seed.path, Places(registry, FolderStore(tmp_path / "store")))
-    extra = f'[seed]\nadapter = "{NEAREST}"\nsegments = 6'
-    path = recipe(tmp_path, base_folder, extra=extra, method='"warm-start"')
-    artifact = train(path, tmp_path / "out", **places(tmp_path))
+    seeds = {
+        tag[:2]: make_adapter(tmp_path / tag, base, seed=5, language=tag, token=tag[:2])
+        for tag in ("pl-PL", "zh-Hant")
+    }
+    for artifact in seeds.values():
+        publish(artifact.path, Places(registry, FolderStore(tmp_path / "store")))
+    extra = f'[seed]\nadapter = "{NEAREST}"\nsegments = 6\namong = ["pl", "zh-Hans", "ja"]'
+    path, said = recipe(tmp_path, base_folder, extra=extra, method='"warm-start"'), list[str]()
+    artifact = train(path, tmp_path / "out", tell=said.append, **places(tmp_path))
+    (measured,) = artifact.manifest.similarity
+    assert set(measured.scores) == {"pl", "zh", "ja"}
+    assert measured.segments == 6
     (parent,) = artifact.manifest.parents
+    seed = max(seeds.items(), key=lambda item: measured.scores[item[0]])[1]
     assert (parent.role, parent.digest) == ("seed", seed.digest)
-    assert artifact.manifest.similarity[0].scores == {"pl": 1.0}
-    assert artifact.manifest.similarity[0].segments == 6
+    assert any(line.startswith("similarity: ") and "pl " in line for line in said)
     assert seed.digest in artifact.ancestors()
 
 

@@ -122,7 +122,7 @@ def test_the_whole_life_of_a_pair(
         ("expert", expert.digest),
         ("seed", expert.digest),
     }
-    assert [item.scores for item in artifact.manifest.similarity] == [{"pl": 1.0}]
+    assert artifact.manifest.similarity == ()  # with one candidate there is nothing to measure
     assert [section.role for section in artifact.manifest.lora] == ["parent", "child"]
     publish(artifact.path, Places(registry, store))
     again = pull("small/da", Places([registry], cache=places(tmp_path)["cache"]))

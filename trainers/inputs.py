@@ -26,7 +26,7 @@ from adapter_hub.trainers.data.features import FeaturePacks, FeatureStore
 from adapter_hub.trainers.data.preparing import prepare, resampled
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources, rows_in_adapter_language
-from adapter_hub.trainers.parents import find_parents
+from adapter_hub.trainers.parents import find_parents, named_parents
 from adapter_hub.trainers.recipe import RecipeFile
 
 TELL_SECONDS = 5.0  # between two lines of progress while data is read
@@ -85,6 +85,7 @@ def gather(
         IntegrityError: damaged files. AccessError, UnreachableError: of the Hub.
     """
     recipe = file.recipe
+    named = named_parents(file, registries, cache)  # a mistyped one costs no minute of data and models
     name = recipe.base_model.id
     base = load_base_model(
         file.resolve(name) if is_local(name) else name,
@@ -97,7 +98,7 @@ def gather(
     sources = read_sources(file, "train", cache.folder, tell)
     dev_sources = read_sources(file, "dev", cache.folder, tell)
     parents, similarity = find_parents(
-        file, base, rows_in_adapter_language(sources, file), registries, cache, tell
+        file, base, rows_in_adapter_language(sources, file), registries, cache, named, tell
     )
     with _features(file, base, cache, tell) as features:
         train = _prepare("train", sources, base, file, features, tell)

@@ -5,7 +5,7 @@ Similarity is LoRA-Whisper's equation 4, see `adapter_hub.trainers.similarity`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adapter_hub.artifact.folder import Artifact
@@ -18,11 +18,36 @@ from adapter_hub.formats.times import utc_now
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import Tell
+from adapter_hub.speech.languages import whisper_code
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.recipe import EXPERT, NEAREST, ParentTable, RecipeFile
-from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
+from adapter_hub.trainers.similarity import base_languages, candidates, measure_similarity, ranked
 
 EXPERT_METHODS = ("lora", "warm-start")
+
+
+def named_parents(file: RecipeFile, registries: Sequence[Registry], cache: Cache) -> dict[str, Artifact]:
+    """Pull the parents that a recipe names, before any of the work that needs them.
+
+    Args:
+        file: the recipe.
+        registries: searched in order.
+        cache: where parents are pulled to.
+
+    Returns:
+        By role, `seed` and `expert`; those that are searched by similarity are not among them.
+
+    Raises:
+        NotFoundError: no such adapter.
+    """
+    tables = {"expert": file.recipe.expert, "seed": file.recipe.seed}
+    found = {}
+    for role, table in tables.items():
+        if table is not None and table.adapter not in (NEAREST, EXPERT):
+            local = is_local(table.adapter)
+            ref = str(file.resolve(table.adapter).resolve()) if local else table.adapter
+            found[role] = pull(ref, Places(registries, cache=cache))
+    return found
 
 
 def find_parents(
@@ -31,9 +56,10 @@ def find_parents(
     dataset: Dataset,
     registries: Sequence[Registry],
     cache: Cache,
+    named: Mapping[str, Artifact],
     tell: Tell,
 ) -> tuple[dict[str, Artifact], tuple[Similarity, ...]]:
-    """Pull the parents that a recipe names, and measure similarity where it asks for the nearest.
+    """Return the parents of a recipe; similarity is measured where it asks for the nearest of several.
 
     Args:
         file: the recipe.
@@ -41,16 +67,17 @@ def find_parents(
         dataset: speech of the new language.
         registries: searched in order.
         cache: where parents are pulled to.
+        named: what `named_parents` found.
         tell: receives lines of progress.
 
     Returns:
         The parents by role (`seed`, `expert`), and the similarities that were measured.
 
     Raises:
-        NotFoundError: no such adapter, or none that could be the nearest.
+        NotFoundError: no adapter that could be the nearest.
         InvalidInputError: a parent for another base model, or an expert that is not an ordinary LoRA.
     """
-    search = _Search(file, base, dataset, registries, cache, tell)
+    search = _Search(file, base, dataset, registries, cache, named, tell)
     recipe, parents = file.recipe, {}
     if recipe.expert is not None:
         parents["expert"] = search.find("expert", recipe.expert)
@@ -70,6 +97,7 @@ class _Search:
     dataset: Dataset
     registries: Sequence[Registry]
     cache: Cache
+    named: Mapping[str, Artifact]
     tell: Tell
     measured: dict[tuple[object, ...], Similarity] = field(default_factory=dict)
 
@@ -80,7 +108,7 @@ class _Search:
             role: `seed` or `expert`.
             table: the recipe's.
         """
-        parent = pull(self._ref(role, table), Places(self.registries, cache=self.cache))
+        parent = self.named.get(role) or self._nearest(role, table)
         pin = parent.manifest.base_model
         if pin.digest != self.base.digest:
             raise InvalidInputError(
@@ -95,22 +123,23 @@ class _Search:
         self.tell(f"{role}: {parent.ref}")
         return parent
 
-    def _ref(self, role: str, table: ParentTable) -> str:
-        known = candidates(self.registries, self.base, leave_out=self.file.recipe.decode_language or "")
-        among = table.among or tuple(sorted(known))
-        if table.adapter == NEAREST and not among:
+    def _nearest(self, role: str, table: ParentTable) -> Artifact:
+        own = whisper_code(self.file.recipe.decode_language or "")
+        known = candidates(self.registries, self.base, leave_out=own)
+        among = base_languages(table.among or sorted(known))
+        choices = [language for language in among if language in known]
+        if not among:
             raise NotFoundError(
                 f"{role}.adapter = {NEAREST!r}: no registry holds a lora adapter for this base model; "
                 "name one, or train it first with method lora"
             )
-        order = self._ranked(table, among) if among else []
-        if table.adapter != NEAREST:
-            local = is_local(table.adapter)
-            return str(self.file.resolve(table.adapter).resolve()) if local else table.adapter
-        nearest = next((k for k in order if k in known), None)
-        if nearest is None:
+        if not choices:
             raise NotFoundError(f"{role}.among {list(among)}: no registry holds an adapter for any of them")
-        return str(known[nearest])
+        if len(choices) == 1:
+            self.tell(f"similarity: not measured, {choices[0]} is the only language with an adapter")
+        else:
+            choices = [language for language in self._ranked(table, among) if language in known]
+        return pull(known[choices[0]], Places(self.registries, cache=self.cache))
 
     def _ranked(self, table: ParentTable, among: Sequence[str]) -> list[str]:
         key = (*among, table.segments, table.random_seed)

@@ -11,7 +11,7 @@ scores, since they distinguish a clear case from a close one.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from adapter_hub.registry.resolution import resolve
 from adapter_hub.reporting import Progress
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
 from adapter_hub.speech.features import log_mel
+from adapter_hub.speech.languages import whisper_code
 
 BATCH = 16  # segments in a forward pass
 # equal inputs give equal results: a process that trains many adapters on the same data measures once
@@ -124,7 +125,8 @@ def candidates(
         leave_out: the decode language of the new adapter itself.
 
     Returns:
-        References by decode language.
+        References by Whisper's code of the language, whichever script or region an adapter is for. One whose
+        language only borrows a token is left out: to be similar to the lender says nothing about it.
     """
     found: dict[str, AdapterRef] = {}
     for name in sorted({name for registry in registries for name in registry.adapters}):
@@ -134,7 +136,19 @@ def candidates(
             continue  # every version is retired
         block = resolved.block
         if block.method == "lora" and block.base_model.digest == base.digest:
-            for language in block.languages:
+            for language in map(whisper_code, block.languages):
                 if language in base.decode_languages and language != leave_out:
                     found.setdefault(language, AdapterRef(name, resolved.version))
     return found
+
+
+def base_languages(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return languages as a Whisper names them, each once, without script and region.
+
+    >>> base_languages(["pt-BR", "pt", "nb", "zh-Hant"])
+    ('pt', 'no', 'zh')
+
+    Args:
+        tags: BCP 47, or English names.
+    """
+    return tuple(dict.fromkeys(map(whisper_code, tags)))

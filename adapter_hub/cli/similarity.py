@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapter_hub.cli.terminal.arguments import PATH, WordList, json_option
-from adapter_hub.cli.terminal.echo import echo_json, echo_text
+from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.cli.terminal.tables import table
@@ -67,12 +67,12 @@ def similarity(
     from adapter_hub.base_model.families import WHISPER
     from adapter_hub.data.dataset import read_dataset
     from adapter_hub.model.base_model import load_base_model
-    from adapter_hub.trainers.similarity import candidates, measure_similarity, ranked
+    from adapter_hub.trainers.similarity import base_languages, candidates, measure_similarity, ranked
 
     base = load_base_model(base_model, device=options.device, families=(WHISPER,))
-    own = language.partition("-")[0].lower() if language else ""
+    own = next(iter(base_languages([language] if language else [])), "")
     known = candidates(options.registries(), base, leave_out=own)
-    languages = [code for code in (among or sorted(known)) if code != own]
+    languages = [code for code in base_languages(among or sorted(known)) if code != own]
     bar = Bar("identifying languages", segments)
     measured = measure_similarity(
         base,
@@ -89,10 +89,12 @@ def similarity(
     rows = [
         [
             k,
-            f"{measured.scores[k]:.3f}",
+            f"{measured.scores[k]:.3f}" if len(languages) > 1 else None,
             f"{measured.mean_probabilities[k]:.3f}",
             str(known[k]) if k in known else None,
         ]
         for k in ranked(measured)
     ]
+    if len(languages) == 1:
+        echo_note(f"{languages[0]} is the only candidate, so its share says nothing; name more with --among")
     echo_text(table(["language", "similarity", "mean probability", "adapter"], rows))
