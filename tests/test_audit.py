@@ -26,6 +26,7 @@ ELSEWHERE = {
     "average-unchecked",
     "bytes-elsewhere",
     "check-failed",
+    "claims-elsewhere",
     "extraction-differs",
     "extraction-unchecked",
     "forgetting-unsupported",

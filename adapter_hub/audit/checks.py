@@ -66,7 +66,9 @@ class Subject:
         expected: the entry that manifest and claims give, see `adapter_hub.stores.summary`.
         claims: reports and statuses that the store has on the adapter's name.
         claims_problems: what is wrong with the claims' files.
-        base_models: the base models at hand, by id.
+        claims_unasked: why the store could not be asked for them; empty if it was, or nobody tried.
+        base_models: the base models at hand, by id or folder.
+        no_base_model: why the one that the manifest pins was not found on this machine.
         known: every registered version by digest.
         standings: the strictest status of any version, with what this machine remembers.
         probe: runs the model on the artifact and yields differences; None leaves that out.
@@ -87,7 +89,9 @@ class Subject:
     expected: VersionBlock | None = None
     claims: Claims | None = None
     claims_problems: tuple[str, ...] = ()
+    claims_unasked: str = ""
     base_models: Mapping[str, BaseModelFacts] = field(default_factory=dict)
+    no_base_model: str = ""
     known: Mapping[str, KnownVersion] = field(default_factory=dict)
     standings: Standings | None = None
     probe: Callable[[Artifact], Iterator[str]] | None = None

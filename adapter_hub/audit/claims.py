@@ -19,6 +19,16 @@ def claim_unreadable(subject: Subject) -> Iterator[str]:
     yield from subject.claims_problems
 
 
+@check("claims-elsewhere", "info", needs="entry", hint="audit it again where its store can be reached")
+def claims_elsewhere(subject: Subject) -> Iterator[str]:
+    """The store of a version could not be reached, so its scores, reports and statuses were not checked.
+
+    The bytes were, as far as they are on this machine.
+    """
+    if subject.claims_unasked:
+        yield f"not reachable, not checked: {subject.claims_unasked}"
+
+
 @check("report-differs", "error", hint="remove it; scores are never inherited by another base model")
 def report_differs(subject: Subject) -> Iterator[str]:
     """A report on this adapter used another base model than the one that the manifest pins."""
@@ -75,8 +85,9 @@ def score_unsupported(subject: Subject) -> Iterator[str]:
     A score names data, split, normaliser and decoding; a report on this function digest with the same ones
     has to give the same value and number of utterances (invariant 7).
     """
-    if subject.block is None or subject.artifact is None:
-        return
+    known = subject.claims is not None or subject.claims_problems
+    if subject.block is None or subject.artifact is None or not known:
+        return  # nobody asked the store, or it could not be reached
     supported = set(scores_of(subject.reports))
     for score in subject.block.scores:
         if score not in supported:

@@ -179,7 +179,8 @@ def base_model_digest_differs(subject: Subject) -> Iterator[str]:
 def base_model_absent(subject: Subject) -> Iterator[str]:
     """The base model is not at hand, so module paths and shapes were not compared with it."""
     if subject.base_model is None and subject.manifest.base_model.id not in subject.base_models:
-        yield f"{subject.manifest.base_model.id} is not here; modules were not compared with it"
+        missing = subject.no_base_model or f"{subject.manifest.base_model.id} is not here"
+        yield f"{missing}; modules were not compared with it"
 
 
 @check("module-shapes", "error", needs="bytes", hint="it was trained on another base model than it says")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
@@ -17,7 +18,13 @@ from adapter_hub.audit.checks import BaseModelFacts, KnownVersion, Subject
 from adapter_hub.audit.identity import ELSEWHERE, NO_BYTES
 from adapter_hub.base_model.digest import EMBEDDED_ID, base_model_digest, linear_shapes
 from adapter_hub.base_model.finding import find_pinned_base_model
-from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+from adapter_hub.errors import (
+    AccessError,
+    AdapterHubError,
+    InvalidInputError,
+    NotFoundError,
+    UnreachableError,
+)
 from adapter_hub.exchange.locations import from_first, open_location
 from adapter_hub.exchange.places import Places
 from adapter_hub.formats.claims import EvaluationReport
@@ -38,6 +45,7 @@ Recount = Callable[[EvaluationReport], Iterator[str]]
 Recompute = Callable[[Artifact, Sequence[Artifact | Path]], Iterator[str]]
 OpenSubject = Callable[[], Subject]  # opens one adapter version
 Opened = tuple[Artifact | None, Store | None, str]
+AskedClaims = tuple[Claims | None, tuple[str, ...], str]  # with what is wrong, and why they are not known
 
 
 class Subjects:
@@ -67,7 +75,8 @@ class Subjects:
         self.base_models = _base_model_facts(self._folders)
         self._cache_folder = places.cache_folder
         self._artifacts: dict[tuple[str, str, str], Opened] = {}
-        self._claims: dict[tuple[str, str], tuple[Claims | None, tuple[str, ...]]] = {}
+        self._claims: dict[tuple[str, str], AskedClaims] = {}
+        self._found: dict[str, tuple[str, BaseModelFacts] | str] = {}  # by digest: base models, or why none
         self._known: dict[str, KnownVersion] | None = None
 
     def everything(self) -> Iterator[tuple[str, OpenSubject]]:
@@ -115,7 +124,7 @@ class Subjects:
             ref=str(folder),
             artifact=artifact,
             problem=problem,
-            base_models=self.base_models,
+            **self._base_models_of(artifact),
             known=self.known,
             standings=self.standings,
             probe=self.probe,
@@ -136,7 +145,7 @@ class Subjects:
         versions = registry.adapters[name]
         block = versions[version]
         artifact, store, problem = self._open(registry, name, version, block)
-        claims, problems = self._claims_of(store, name, registry) if store else (None, ())
+        claims, problems, unasked = self._claims_of(store, name, registry) if store else (None, (), "")
         others = [
             self._open(registry, name, other, versions[other])[0] for other in versions if other != version
         ]
@@ -153,7 +162,8 @@ class Subjects:
             expected=expected,
             claims=claims,
             claims_problems=problems,
-            base_models=self.base_models,
+            claims_unasked=unasked,
+            **self._base_models_of(artifact),
             known=self.known,
             standings=self.standings,
             probe=self.probe,
@@ -178,6 +188,22 @@ class Subjects:
                 digest: KnownVersion(item.ref, item.status) for digest, item in found.items() if item
             }
         return self._known
+
+    def _base_models_of(self, artifact: Artifact | None) -> dict[str, Any]:
+        """Return the base models at hand, the pinned one among them wherever it is on this machine."""
+        digests = {facts.digest for facts in self.base_models.values()}
+        if artifact is None or (digest := artifact.manifest.base_model.digest) in digests:
+            return {"base_models": self.base_models}
+        if digest not in self._found:
+            try:
+                folder, _ = find_pinned_base_model(artifact.manifest.base_model, self._cache_folder)
+                self._found[digest] = str(folder), BaseModelFacts(digest, linear_shapes(folder))
+            except AdapterHubError as error:
+                self._found[digest] = str(error)
+        found = self._found[digest]
+        if isinstance(found, str):
+            return {"base_models": self.base_models, "no_base_model": found}
+        return {"base_models": {**self.base_models, found[0]: found[1]}}
 
     def _components(self, artifact: Artifact | None) -> Mapping[str, Artifact]:
         """Open those parents of an average that are on this machine, if they are to be compared."""
@@ -213,15 +239,15 @@ class Subjects:
             self._artifacts[key] = self._open_first(registry, name, version, block)
         return self._artifacts[key]
 
-    def _claims_of(
-        self, store: Store, name: str, registry: Registry
-    ) -> tuple[Claims | None, tuple[str, ...]]:
+    def _claims_of(self, store: Store, name: str, registry: Registry) -> AskedClaims:
         key = (store.label(registry.path), name)
         if key not in self._claims:
             try:
-                self._claims[key] = (store.claims(name), ())
+                self._claims[key] = store.claims(name), (), ""
+            except (UnreachableError, AccessError) as error:
+                self._claims[key] = None, (), str(error)
             except AdapterHubError as error:
-                self._claims[key] = (None, (str(error),))
+                self._claims[key] = None, (str(error),), ""
         return self._claims[key]
 
     def _open_first(self, registry: Registry, name: str, version: str, block: VersionBlock) -> Opened:

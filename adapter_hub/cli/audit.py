@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_hub.cli.terminal.arguments import PLACE, json_option
-from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warning
 from adapter_hub.cli.terminal.findings import echo_findings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted
@@ -91,11 +91,9 @@ def audit(
 def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], Places]:
     """Fetch what is named and on the Hub into the cache; return references and the places that know them.
 
-    What cannot be fetched (withdrawn, quarantined, unreachable) is left to the checks.
+    What cannot be fetched (withdrawn, quarantined) is left to the checks; what cannot be reached is said.
     """
-    from contextlib import suppress
-
-    from adapter_hub.errors import AdapterHubError
+    from adapter_hub.errors import AccessError, AdapterHubError, UnreachableError
     from adapter_hub.formats.reference import AdapterRef, is_hub, parse_source
     from adapter_hub.registry.resolution import look_up
 
@@ -112,8 +110,12 @@ def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], 
             from adapter_hub.exchange import pull
 
             exact = AdapterRef(found.name, found.version)
-            with suppress(AdapterHubError):
+            try:
                 pull(exact, replace(places, tell=None), allow_quarantined=found.block.digest)
+            except (UnreachableError, AccessError) as error:
+                echo_warning(f"{exact}: not reachable, not checked from the bytes up: {error}")
+            except AdapterHubError:
+                continue
     return plain, places
 
 

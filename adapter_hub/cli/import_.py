@@ -88,6 +88,8 @@ def import_(
 
     from adapter_hub.artifact.effects import effect_of
     from adapter_hub.artifact.peft import WEIGHTS_FILE
+    from adapter_hub.base_model.digest import EMBEDDED_ID
+    from adapter_hub.base_model.finding import remember_folder
     from adapter_hub.cards import spdx_licence
     from adapter_hub.exchange.importing import Identity, decode_languages_of, import_peft, languages_of
     from adapter_hub.exchange.peft_sources import open_peft
@@ -116,6 +118,8 @@ def import_(
             named_base_model=base.named,
         )
         artifact = import_peft(found.folder, target, identity, base.pin, base.folder)
+        if base.pin.revision is None and base.pin.id != EMBEDDED_ID:
+            remember_folder(base.folder, base.pin.digest, options.cache_folder)
     row = {"ref": artifact.ref, "digest": artifact.digest, "path": str(artifact.path)}
     if as_json:
         echo_json(row)

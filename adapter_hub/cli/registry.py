@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted
 
 if TYPE_CHECKING:
+    from adapter_hub.formats.claims import Finding
     from adapter_hub.registry.contract import WritableRegistry
     from adapter_hub.stores.contract import Store
 
@@ -27,18 +29,22 @@ def registry() -> None:
 @json_option
 @click.pass_obj
 def check(options: GlobalOptions, as_json: bool) -> int:
-    """Compare every entry of the registry with what is in its stores; exit with 1 if they differ."""
+    """Compare every entry of the registry with what is in its stores; exit with 1 if they differ.
+
+    Adapters in a store that cannot be reached are named as not checked.
+    """
     from adapter_hub.exchange import check as compare
 
     own = options.own_registry()
     findings = compare(own, _stores(options, own))
+    differences = sum(finding.severity != "info" for finding in findings)
     if as_json:
         echo_json([finding.to_json() for finding in findings])
     else:
         echo_findings(findings)
-        outcome = counted(len(findings), "difference") if findings else "registry and stores agree"
-        echo_note(f"{own.label}: {outcome}")
-    return 1 if findings else 0
+        outcome = counted(differences, "difference") if differences else "registry and stores agree"
+        echo_note(f"{own.label}: {outcome}{_unchecked(findings)}")
+    return 1 if differences else 0
 
 
 @registry.command(short_help="Rebuild the registry from its stores.")
@@ -68,8 +74,14 @@ def rebuild(options: GlobalOptions, as_json: bool) -> int:
     else:
         echo_findings(rebuilt.findings)
         outcome = "rebuilt" if rebuilt.changed else "unchanged"
-        echo_line(f"{own.label}: {outcome}, {counted(count, 'version')}, sequence {own.sequence}")
-    return 1 if rebuilt.findings else 0
+        left = _unchecked(rebuilt.findings)
+        echo_line(f"{own.label}: {outcome}, {counted(count, 'version')}, sequence {own.sequence}{left}")
+    return 1 if any(finding.severity != "info" for finding in rebuilt.findings) else 0
+
+
+def _unchecked(findings: Sequence[Finding]) -> str:
+    count = sum(finding.severity == "info" for finding in findings)
+    return f"; {counted(count, 'adapter')} not checked" if count else ""
 
 
 def _about_renewal(own: WritableRegistry, reason: str) -> str:

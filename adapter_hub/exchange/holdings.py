@@ -113,11 +113,13 @@ class StoreContents:
     Attributes:
         adapters: the blocks that the stores' manifests and claims give.
         lost: why, by `(name, version)`, a store that should have a version does not have it whole.
+        unasked: why, by name, nothing is known of its versions: a store of it could not be asked.
         findings: what is wrong besides.
     """
 
     adapters: Adapters = field(default_factory=dict)
     lost: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    unasked: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def note(self, code: str, ref: str, message: str, hint: str) -> None:
@@ -148,13 +150,29 @@ def contents_of(stores: Sequence[Store], registry: Registry) -> StoreContents:
         stores: to read from.
         registry: tells which names to look for, and which of two contents is the published one.
 
+    Names in a store that cannot be asked are left out, with the reason; those in other stores are read.
+
     Raises:
-        UnreachableError: a store cannot be asked, so nothing is known of what it holds.
+        UnreachableError: none of the stores can be asked. AccessError: none may be.
     """
-    contents = StoreContents()
-    for name in sorted({name for store in stores for name in store.names()} | _listed(registry, stores)):
-        with isolated(name, partial(_note_failure, contents, name), through=(UnreachableError, AccessError)):
-            _read_name(name, stores, registry, contents)
+    contents, asked, names = StoreContents(), list[Store](), set[str]()
+    for store in stores:
+        try:
+            names.update(store.names())
+            asked.append(store)
+        except (UnreachableError, AccessError) as error:
+            contents.unasked.update(dict.fromkeys(_listed(registry, [store]), str(error)))
+            if not contents.unasked.keys() < registry.adapters.keys():  # nothing else could be looked at
+                raise
+    through = (UnreachableError, AccessError)
+    for name in sorted((names | _listed(registry, asked)) - contents.unasked.keys()):
+        try:
+            with isolated(name, partial(_note_failure, contents, name), through=through):
+                _read_name(name, asked, registry, contents)
+        except through as error:
+            if len(asked) == 1 and isinstance(error, UnreachableError):
+                raise
+            contents.unasked[name] = str(error)
     return contents
 
 

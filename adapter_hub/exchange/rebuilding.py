@@ -45,7 +45,7 @@ def rebuild(registry: WritableRegistry, stores: Sequence[Store], tell: Tell | No
         Whether anything changed, and what is lost, damaged or in doubt.
 
     Raises:
-        UnreachableError: a store cannot be asked.
+        UnreachableError: no store can be asked; what is in one that cannot stays unchecked, a finding each.
     """
     for store in stores:
         check_pair(registry, store)
@@ -101,7 +101,7 @@ def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
         One finding for every version and every claim that is wrong.
 
     Raises:
-        UnreachableError: a store cannot be asked.
+        UnreachableError: no store can be asked; what is in one that cannot stays unchecked, a finding each.
     """
     contents = contents_of(stores, registry)
     findings = [
@@ -123,7 +123,15 @@ def check(registry: Registry, stores: Sequence[Store]) -> list[Finding]:
 def _content_findings(contents: StoreContents, registry: Registry) -> list[Finding]:
     """Return what the stores could not give: lost and damaged versions and claims."""
     findings = list(contents.findings)
+    for name, why in sorted(contents.unasked.items()):
+        message = f"not reachable, not checked: {why}"
+        hint = "run the command again where its store can be reached; its entries stay as they are"
+        findings.append(
+            Finding(code="registry-unasked", severity="info", ref=name, message=message, hint=hint)
+        )
     for name, version in sorted(_versions(registry.adapters) | contents.lost.keys()):
+        if name in contents.unasked:
+            continue
         ref, reasons = f"{name}@{version}", "; ".join(contents.lost.get((name, version), ()))
         listed = registry.adapters.get(name, {}).get(version)
         if version in contents.adapters.get(name, {}):
