@@ -44,13 +44,13 @@ def default_base_model(places: Places) -> BaseModel:
             f"the adapters in {where} are for {len(links)} base models, {few(named, separator=', ')}; choose "
             f"one with --base-model (or {EMBEDDED_ID}, the embedded one)"
         )
-    how = {"device": places.device, "dtype": places.dtype, "cache": places.cache_folder}
+    device, dtype, cache = places.device, places.dtype, places.cache_folder
     if not links:
-        return load_base_model(EMBEDDED_ID, **how)
+        return load_base_model(EMBEDDED_ID, device=device, dtype=dtype, cache=cache)
     ((digest, name),) = links.items()
     pin = BaseModelPin(id=name, architecture="WhisperForConditionalGeneration", digest=digest)
     try:
-        return load_pinned_base_model(pin, **how)
+        return load_pinned_base_model(pin, device=device, dtype=dtype, cache=cache)
     except NotFoundError as error:
         raise NotFoundError(
             f"the adapters in {where} are for {name}: {error}; or name another with --base-model"
