@@ -67,6 +67,27 @@ class InvalidInputError(AdapterHubError, ValueError):
     """
 
 
+class NewerFormatError(InvalidInputError):
+    """A later program wrote the file: an upgrade reads it, nothing else does, and nothing may replace it."""
+
+
+class DamagedFileError(InvalidInputError):
+    """A file that this program wrote is not what it was.
+
+    `problem` says what is wrong with it; the message adds how to get it back.
+    """
+
+    def __init__(self, problem: str, way_out: str) -> None:
+        """Write the message.
+
+        Args:
+            problem: the file, and what is wrong.
+            way_out: what to do.
+        """
+        self.problem = problem
+        super().__init__(f"{problem}; {way_out}")
+
+
 class DivergedError(InvalidInputError):
     """A training's loss or model is no longer finite; a lower learning rate helps."""
 

@@ -315,7 +315,7 @@ def test_a_token_gated_pair_is_no_plain_model(
     ("ref", "options", "error", "message"),
     [
         ("small/absent", {}, NotFoundError, "small/absent"),
-        ("Small/DA", {}, InvalidInputError, "adapter name 'Small/DA'"),
+        ("-small/da", {}, InvalidInputError, "adapter name '-small/da'"),
         ("./absent", {}, NotFoundError, r"no adapter\.json"),
         (
             "base-model",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from adapter_hub.errors import IntegrityError, InvalidInputError
@@ -25,6 +26,22 @@ PLAIN_SUFFIXES = (".json", ".safetensors", ".txt", ".md")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
 
 
+@dataclass(frozen=True)
+class Oddity:
+    """What is wrong with one path in a folder; its text is what a message says.
+
+    Attributes:
+        path: relative, POSIX; empty for the folder as a whole.
+        problem: what is wrong.
+    """
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+
 def entry_of(folder: Path, path: str) -> FileEntry:
     """Return size and sha256 of a file as they are now.
 
@@ -36,7 +53,7 @@ def entry_of(folder: Path, path: str) -> FileEntry:
     return FileEntry(path=path, size=file.stat().st_size, sha256=file_sha256(file))
 
 
-def listed_paths(folder: Path) -> tuple[list[str], list[str]]:
+def listed_paths(folder: Path) -> tuple[list[str], list[Oddity]]:
     """Return the relative POSIX paths of the files in `folder`, and what is wrong with the rest.
 
     `adapter.json` at the top is left out. Links, special files, empty folders and kinds of files
@@ -46,19 +63,19 @@ def listed_paths(folder: Path) -> tuple[list[str], list[str]]:
         folder: of an artifact, or one that is to become one.
     """
     paths: list[str] = []
-    problems: list[str] = []
+    problems: list[Oddity] = []
     for path, entry in _walk(folder, ""):
         mode = entry.stat(follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
-            problems.append(f"{path}: a symbolic link; only ordinary files are allowed")
+            problems.append(Oddity(path, "a symbolic link; only ordinary files are allowed"))
         elif stat.S_ISDIR(mode):
-            problems.append(f"{path}: an empty folder (or one too deep), which no manifest lists")
+            problems.append(Oddity(path, "an empty folder (or one too deep), which no manifest lists"))
         elif not stat.S_ISREG(mode):
-            problems.append(f"{path}: not an ordinary file")
+            problems.append(Oddity(path, "not an ordinary file"))
         elif path != MANIFEST_FILE:
             paths.append(path)
         if len(paths) > MAXIMUM_FILES:
-            problems.append(f"more than {MAXIMUM_FILES} files")
+            problems.append(Oddity("", f"more than {MAXIMUM_FILES} files"))
             break
     return sorted(paths), problems
 
@@ -75,7 +92,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
                 yield path, entry
 
 
-def kind_problems(paths: Iterable[str]) -> list[str]:
+def kind_problems(paths: Iterable[str]) -> list[Oddity]:
     """Return which of `paths` are of a kind that an artifact must not hold (invariant 8).
 
     Args:
@@ -85,11 +102,10 @@ def kind_problems(paths: Iterable[str]) -> list[str]:
     for path in paths:
         name = PurePosixPath(path)
         if name.suffix.lower() in PICKLES:
-            problems.append(f"{path}: may be a pickle; weights are stored as safetensors only")
+            problems.append(Oddity(path, "may be a pickle; weights are stored as safetensors only"))
         elif name.suffix not in PLAIN_SUFFIXES and name.stem not in PLAIN_NAMES:
-            problems.append(
-                f"{path}: not a kind of file that an artifact holds ({', '.join(PLAIN_SUFFIXES)})"
-            )
+            kinds = ", ".join(PLAIN_SUFFIXES)
+            problems.append(Oddity(path, f"not a kind of file that an artifact holds ({kinds})"))
     return problems
 
 
@@ -101,7 +117,7 @@ def strangers(folder: Path, listed: Iterable[str]) -> list[str]:
         listed: the paths in its manifest.
     """
     paths, others = listed_paths(folder)
-    return sorted(set(paths) - set(listed)) + [other.partition(": ")[0] for other in others]
+    return sorted(set(paths) - set(listed)) + [other.path for other in others]
 
 
 def size_problems(files: Iterable[FileEntry]) -> list[str]:
@@ -140,20 +156,22 @@ def check_size(manifest: Manifest, size: int | None, where: str) -> None:
         raise IntegrityError(f"{where}: lists {total} bytes, and {size} were expected from the registry")
 
 
-def contents_problems(folder: Path, files: Iterable[FileEntry]) -> list[str]:
+def contents_problems(folder: Path, files: Iterable[FileEntry], *, kinds: bool = True) -> list[str]:
     """Return every difference between a folder and the list of its files; [] if there is none.
 
     Args:
         folder: of the artifact; it is not trusted.
         files: as its manifest lists them.
+        kinds: say also which files are of a kind that an artifact must not hold.
     """
     wanted = {entry.path: entry for entry in files}
     if problems := size_problems(wanted.values()):
         return problems
-    paths, problems = listed_paths(folder)
-    problems += [f"{path}: not listed in the manifest" for path in paths if path not in wanted]
-    problems += kind_problems(sorted({*paths, *wanted}))
-    there, told = set(paths), {problem.partition(":")[0] for problem in problems}
+    paths, found = listed_paths(folder)
+    found += [Oddity(path, "not listed in the manifest") for path in paths if path not in wanted]
+    odd = kind_problems(sorted({*paths, *wanted}))
+    there, told = set(paths), {item.path for item in (*found, *odd)}
+    problems = [str(item) for item in (*found, *(odd if kinds else ()))]
     for path in sorted(wanted):
         if path in there:
             problems += _difference(folder, wanted[path])

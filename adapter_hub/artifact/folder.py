@@ -251,7 +251,7 @@ def seal(folder: Path | str, fields: Mapping[str, Any]) -> Artifact:
             leftover.unlink()
     paths, problems = listed_paths(path)
     if problems := problems + kind_problems(paths):
-        raise IntegrityError(f"{path}: cannot be sealed", problems)
+        raise IntegrityError(f"{path}: cannot be sealed", [str(problem) for problem in problems])
     given = {name: _plain(value) for name, value in fields.items() if value is not None}
     given.setdefault("created", utc_now())
     if "lora" not in given:

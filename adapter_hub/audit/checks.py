@@ -35,6 +35,9 @@ CHECK_FAILED = "check-failed"
 # what a check needs before it makes sense: nothing, a registry's entry, a readable manifest, files that
 # were not withdrawn, files that are the listed ones
 Needs = Literal["nothing", "entry", "manifest", "files", "bytes"]
+# why there is no artifact: its manifest cannot be read, nothing is where the registry says, or it is on the
+# Hub and was not pulled
+Absence = Literal["unreadable", "missing", "elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Subject:
         ref: how findings name it.
         artifact: the opened artifact, or None.
         problem: why there is no artifact; empty if there is one.
+        absence: of what kind that problem is.
         block: the registry's entry, or None for a local folder.
         versions: manifests of the other versions of the name, as far as their bytes are here.
         expected: the entry that manifest and claims give, see `adapter_hub.stores.summary`.
@@ -84,6 +88,7 @@ class Subject:
     ref: str
     artifact: Artifact | None = None
     problem: str = ""
+    absence: Absence | None = None
     block: VersionBlock | None = None
     versions: tuple[Manifest, ...] = ()
     expected: VersionBlock | None = None

@@ -29,8 +29,7 @@ def files_differ(subject: Subject) -> Iterator[str]:
     Every file is read and hashed again (invariant 2). Links and special files count as differences:
     they could lead out of the folder.
     """
-    unsafe = _unsafe(subject)
-    yield from (p for p in contents_problems(subject.folder, subject.manifest.files) if p not in unsafe)
+    yield from contents_problems(subject.folder, subject.manifest.files, kinds=False)
 
 
 @check("unsafe-file", "error", needs="files", hint="remove the file, never open it")
@@ -40,12 +39,8 @@ def unsafe_file(subject: Subject) -> Iterator[str]:
     Weights are safetensors, everything else is JSON or text; nothing is ever unpickled or executed
     (invariant 8). PEFT falls back to a pickle if the safetensors file is missing.
     """
-    yield from _unsafe(subject)
-
-
-def _unsafe(subject: Subject) -> list[str]:
     listed = [entry.path for entry in subject.manifest.files]
-    return kind_problems(sorted({*listed_paths(subject.folder)[0], *listed}))
+    yield from map(str, kind_problems(sorted({*listed_paths(subject.folder)[0], *listed})))
 
 
 @check("layout", "error", needs="bytes", hint="rebuild the artifact with `train` or `import`")

@@ -10,8 +10,6 @@ from adapter_hub.audit.checks import Subject, check
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.versions import check_version_step
 
-NO_BYTES = "no bytes where the registry says"  # how a problem starts if nothing is where the registry says
-ELSEWHERE = "not on this machine, only on "  # … if it has not been pulled from the Hub
 _CHECKED_ELSEWHERE = frozenset({"digest", "locations", "scores", "status", "reason"})
 
 
@@ -27,7 +25,7 @@ def manifest_unreadable(subject: Subject) -> Iterator[str]:
     Identity is the sha256 of its bytes, so one content has one spelling: duplicate keys, NaN, an
     explicit null, an unknown field, or other spacing are refused.
     """
-    if subject.problem and not _is_missing(subject) and not subject.problem.startswith(ELSEWHERE):
+    if subject.absence == "unreadable":
         yield subject.problem
 
 
@@ -37,7 +35,7 @@ def bytes_elsewhere(subject: Subject) -> Iterator[str]:
 
     An audit of everything makes no requests; one that names the version fetches it first.
     """
-    if subject.problem.startswith(ELSEWHERE):
+    if subject.absence == "elsewhere":
         yield subject.problem
 
 
@@ -53,7 +51,7 @@ def bytes_missing(subject: Subject) -> Iterator[str]:
     Publishing writes bytes first and the index second (invariant 4), so this means that a store was
     moved or that files were deleted from it. Withdrawn versions rightly have no bytes.
     """
-    if _is_missing(subject) and not subject.withdrawn:
+    if subject.absence == "missing" and not subject.withdrawn:
         yield subject.problem
 
 
@@ -101,7 +99,3 @@ def version_rule(subject: Subject) -> Iterator[str]:
         check_version_step(earlier, subject.manifest)
     except AdapterHubError as error:
         yield str(error)
-
-
-def _is_missing(subject: Subject) -> bool:
-    return subject.block is not None and subject.problem.startswith(NO_BYTES)

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.audit.checks import BaseModelFacts, KnownVersion, Subject
-from adapter_hub.audit.identity import ELSEWHERE, NO_BYTES
+from adapter_hub.audit.checks import Absence, BaseModelFacts, KnownVersion, Subject
 from adapter_hub.base_model.digest import EMBEDDED_ID, base_model_digest, linear_shapes
 from adapter_hub.base_model.finding import find_pinned_base_model
 from adapter_hub.errors import (
@@ -44,8 +43,16 @@ Probe = Callable[[Artifact], Iterator[str]]
 Recount = Callable[[EvaluationReport], Iterator[str]]
 Recompute = Callable[[Artifact, Sequence[Artifact | Path]], Iterator[str]]
 OpenSubject = Callable[[], Subject]  # opens one adapter version
-Opened = tuple[Artifact | None, Store | None, str]
 AskedClaims = tuple[Claims | None, tuple[str, ...], str]  # with what is wrong, and why they are not known
+
+
+class Opened(NamedTuple):
+    """A version as far as it is here; see `Subject` for `problem` and `absence`."""
+
+    artifact: Artifact | None
+    store: Store | None = None
+    problem: str = ""
+    absence: Absence | None = None
 
 
 class Subjects:
@@ -117,13 +124,15 @@ class Subjects:
             folder: of an artifact.
         """
         try:
-            artifact, problem = Artifact.open(folder), ""
+            opened = Opened(Artifact.open(folder))
         except AdapterHubError as error:
-            artifact, problem = None, str(error)
+            opened = Opened(None, None, str(error), "unreadable")
+        artifact = opened.artifact
         return Subject(
             ref=str(folder),
             artifact=artifact,
-            problem=problem,
+            problem=opened.problem,
+            absence=opened.absence,
             **self._base_models_of(artifact),
             known=self.known,
             standings=self.standings,
@@ -144,10 +153,12 @@ class Subjects:
         """
         versions = registry.adapters[name]
         block = versions[version]
-        artifact, store, problem = self._open(registry, name, version, block)
+        artifact, store, problem, absence = self._open(registry, name, version, block)
         claims, problems, unasked = self._claims_of(store, name, registry) if store else (None, (), "")
         others = [
-            self._open(registry, name, other, versions[other])[0] for other in versions if other != version
+            self._open(registry, name, other, versions[other]).artifact
+            for other in versions
+            if other != version
         ]
         expected = None
         if artifact is not None and claims is not None:
@@ -157,6 +168,7 @@ class Subjects:
             ref=f"{name}@{version}",
             artifact=artifact,
             problem=problem,
+            absence=absence,
             block=block,
             versions=tuple(_manifests(others, name)),
             expected=expected,
@@ -228,7 +240,7 @@ class Subjects:
     def _by_digest(self, digest: str) -> Artifact | None:
         for registry in self.registries:
             if entry := registry.by_digest.get(digest):
-                artifact = self._open(registry, *entry)[0]
+                artifact = self._open(registry, *entry).artifact
                 if artifact is not None and artifact.digest == digest:
                     return artifact
         return self.cache.get(digest)
@@ -263,20 +275,22 @@ class Subjects:
             if not (store.path / path / MANIFEST_FILE).exists():
                 raise NotFoundError(f"nothing in {store.path / path}")
             try:
-                return Artifact.open(store.path / path), store, ""
+                return Opened(Artifact.open(store.path / path), store)
             except AdapterHubError as error:
-                return None, store, str(error)
+                return Opened(None, store, str(error), "unreadable")
 
         try:
-            return from_first(NO_BYTES, block.locations, open_at, hint="")
+            return from_first("no bytes where the registry says", block.locations, open_at, hint="")
         except AdapterHubError as error:
-            return None, None, f"{ELSEWHERE}{elsewhere[0]}" if elsewhere else str(error)
+            if elsewhere:
+                return Opened(None, None, f"not on this machine, only on {elsewhere[0]}", "elsewhere")
+            return Opened(None, None, str(error), "missing")
 
     def _pulled(self, location: Location, registry: Registry, block: VersionBlock) -> Opened:
         artifact = self.cache.get(block.digest)
         if artifact is None:
             raise NotFoundError("not in the cache")
-        return artifact, open_location(location, registry) if self._ask_hub else None, ""
+        return Opened(artifact, open_location(location, registry) if self._ask_hub else None)
 
 
 def _manifests(artifacts: Iterable[Artifact | None], name: str) -> Iterator[Manifest]:

@@ -15,7 +15,13 @@ from packaging.version import Version
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.embedded import EMBEDDED
-from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, UnreachableError
+from adapter_hub.errors import (
+    AdapterHubError,
+    IntegrityError,
+    InvalidInputError,
+    NewerFormatError,
+    UnreachableError,
+)
 from adapter_hub.exchange.hub_refs import open_hub_ref
 from adapter_hub.exchange.places import Places, warning_once
 from adapter_hub.exchange.pulling import pull
@@ -265,9 +271,11 @@ def _label_from(path: Path, place: Path) -> str:
 
 
 def _readable(path: Path) -> LockFile | None:
-    """Return the lock that is to be replaced; a damaged one may be replaced, too."""
+    """Return the lock that is to be replaced; a damaged one may be replaced, one of a later program not."""
     try:
         return read_lock(path)
+    except NewerFormatError:
+        raise
     except AdapterHubError:
         return None
 

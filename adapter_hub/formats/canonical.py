@@ -13,12 +13,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from adapter_hub.errors import InvalidInputError, few
+from adapter_hub.errors import InvalidInputError, NewerFormatError, few
 from adapter_hub.escaping import shown
 from adapter_hub.files.reading import IS_POINTER, LFS_POINTER
 from adapter_hub.formats.reference import DIGEST_PATTERN
@@ -214,17 +214,31 @@ def check_schema(found: object, expected: str, where: str) -> None:
         where: what messages call the file.
 
     Raises:
-        InvalidInputError: written by a later program, or something else.
+        NewerFormatError: written by a later program. InvalidInputError: something else.
     """
     if found == expected:
         return
-    kind = expected.partition("/")[0]
-    if isinstance(found, str) and re.fullmatch(rf"{kind}/[1-9]\d*", found):
-        raise InvalidInputError(
+    refuse_newer(found, expected, where)
+    raise InvalidInputError(f"{where}: schema {shown(found, 40)!r}, expected {expected!r}")
+
+
+def refuse_newer(found: object, expected: str, where: str) -> None:
+    """Refuse a file of a later schema of the same kind; anything else is let through.
+
+    Args:
+        found: what the file has as its `schema`.
+        expected: what this program reads, like `registry/1`.
+        where: what messages call the file.
+
+    Raises:
+        NewerFormatError: with how to upgrade.
+    """
+    later = re.escape(expected.partition("/")[0]) + r"/[1-9]\d{0,9}"
+    if found != expected and isinstance(found, str) and re.fullmatch(later, found):
+        raise NewerFormatError(
             f"{where}: its schema {found} is newer than this program, which reads {expected}; "
             "update the project's checkout and run `pip install .` in it"
         )
-    raise InvalidInputError(f"{where}: schema {shown(found, 40)!r}, expected {expected!r}")
 
 
 def explain(error: ValidationError) -> str:
@@ -280,12 +294,17 @@ class Record(BaseModel):
             where: what messages call it.
 
         Raises:
+            NewerFormatError: a later program wrote it.
             InvalidInputError: not JSON, or not this record; every complaint in one line.
         """
         check_json(raw, where, values=cls.values_read, keys=cls.keys_read)
         try:
             return cls.model_validate_json(raw)
         except ValidationError as error:
+            if (field := cls.model_fields.get("schema_")) is not None:
+                tree = json.loads(raw)
+                found = tree.get("schema") if isinstance(tree, dict) else None
+                refuse_newer(found, get_args(field.annotation)[0], where)
             raise InvalidInputError(f"{where}: {explain(error)}") from None
 
     @classmethod

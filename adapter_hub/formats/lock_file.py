@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from packaging.version import Version
 from pydantic import FailFast, Field, model_validator
 
-from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.errors import DamagedFileError, InvalidInputError, NewerFormatError, NotFoundError
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import resolved, write_atomically
 from adapter_hub.formats.canonical import Count, Digest, Record, Text, check_schema, read_json
@@ -172,7 +172,8 @@ def read_lock(path: Path) -> LockFile:
         path: of the file.
 
     Raises:
-        NotFoundError: there is none. InvalidInputError: damaged, or written by a later program.
+        NotFoundError: there is none. NewerFormatError: a later program wrote it.
+        DamagedFileError: it is something else, with how to get a new one.
     """
     try:
         raw = read_bounded(path, MAXIMUM_SIZE)
@@ -183,9 +184,10 @@ def read_lock(path: Path) -> LockFile:
         tree = read_json(raw, str(path), values=LockFile.values_read)
         check_schema(tree.get("schema") if isinstance(tree, dict) else None, LOCK_SCHEMA, str(path))
         return LockFile.parse(raw, str(path))
+    except NewerFormatError:
+        raise
     except InvalidInputError as error:
-        hint = "" if "newer than this program" in str(error) else f"; {damaged}"
-        raise InvalidInputError(f"{error}{hint}") from None
+        raise DamagedFileError(str(error), damaged) from None
 
 
 def write_lock(path: Path, lock: LockFile) -> bool:

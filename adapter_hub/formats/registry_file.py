@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError
+from adapter_hub.errors import AdapterHubError, ConflictError, DamagedFileError, InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.canonical import (
     Count,
@@ -31,6 +31,7 @@ from adapter_hub.formats.canonical import (
     check_schema,
     explain,
     read_json,
+    refuse_newer,
 )
 from adapter_hub.formats.claims import MetricName, Status, strictness
 from adapter_hub.formats.manifest import BaseModelId, Method, Name, ParentRole, VersionText
@@ -253,22 +254,24 @@ def parse_registry(raw: bytes, where: str) -> LoadedRegistry:
         where: what messages call it.
 
     Raises:
-        InvalidInputError: not a registry, damaged as a whole, or written by a later program.
+        NewerFormatError: a later program wrote it. DamagedFileError: not a registry, or damaged as a whole.
     """
     damaged = "restore it, or rebuild it from the stores with `adapter-hub registry rebuild`"
     try:
         tree = read_tree(raw, where)
     except InvalidInputError as error:
-        raise InvalidInputError(f"{error}; {damaged}") from None
+        raise DamagedFileError(str(error), damaged) from None
+    if isinstance(tree, dict):
+        refuse_newer(tree.get("schema"), REGISTRY_SCHEMA, where)
     if not isinstance(tree, dict) or not isinstance(tree.get("adapters"), dict):
-        raise InvalidInputError(f"{where}: not a registry (an object with `adapters`); {damaged}")
+        raise DamagedFileError(f"{where}: not a registry (an object with `adapters`)", damaged)
     check_schema(tree.get("schema"), REGISTRY_SCHEMA, where)
     try:
         file, unreadable = _records(tree, raw)
     except ValidationError as error:
-        raise InvalidInputError(f"{where}: {shown(explain(error))}; {damaged}") from None
+        raise DamagedFileError(f"{where}: {shown(explain(error))}", damaged) from None
     except RecursionError:
-        raise InvalidInputError(f"{where}: nested too deeply; {damaged}") from None
+        raise DamagedFileError(f"{where}: nested too deeply", damaged) from None
     return LoadedRegistry(tree, file, unreadable, raw)
 
 

@@ -36,9 +36,10 @@ from adapter_hub.hub.names import (
     check_path,
     check_revision,
 )
-from adapter_hub.hub.responses import complaints_of, file_of, refs_of, rows_of, state_of
+from adapter_hub.hub.responses import complaints_of, file_of, json_of, refs_of, rows_of, state_of
 from adapter_hub.hub.retry import SLOWEST, RetryPolicy
 from adapter_hub.hub.session import Limits, check_address, limited, origin_of, public, quiet_client
+from adapter_hub.packages import package_versions
 from adapter_hub.reporting import ReceivedBytes
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ MOST_ANSWER = 8 * 2**20  # bytes of one answer, unpacked; a page of a list has a
 MOST_ROWS = 100_000  # of a list: files of a commit, repositories
 MOST_PAGES = 2_000
 LIST_TIMES = 5  # how many requests' time all pages of a list may take
+
+
+def _user_agent() -> dict[str, str]:
+    found = package_versions(("adapter-hub",))
+    return {"library_name": "adapter-hub", "library_version": found.get("adapter-hub", "checkout")}
 
 
 class HubClient:
@@ -121,12 +127,12 @@ class HubClient:
         from huggingface_hub import HfApi  # noqa: PLC0415
 
         quiet_client()
-        return HfApi(endpoint=self.address, token=self._token, library_name="adapter-hub")
+        return HfApi(endpoint=self.address, token=self._token, **_user_agent())
 
     def _headers(self) -> dict[str, str]:
         from huggingface_hub.utils._headers import build_hf_headers  # noqa: PLC0415
 
-        return build_hf_headers(token=self._token, library_name="adapter-hub")
+        return build_hf_headers(token=self._token, **_user_agent())
 
     def _ask(self, operation: Callable[[], Result], what: str, size: int = 0) -> Result:
         if self.offline:
@@ -140,10 +146,16 @@ class HubClient:
         quiet_client()
         return self.retries.run(within_limits, what, self.endpoint, size=size)
 
-    def _get(self, path: str, what: str, query: Mapping[str, Any] | None = None) -> tuple[Any, str | None]:
-        """Return an answer's JSON, and the path and query of its next page if there is one."""
+    def _get(
+        self,
+        path: str,
+        what: str,
+        read: Callable[[Any], Result],
+        query: Mapping[str, Any] | None = None,
+    ) -> tuple[Result, str | None]:
+        """Return what `read` makes of an answer's JSON, and path and query of its next page, if any."""
 
-        def get() -> tuple[Any, str | None]:
+        def get() -> tuple[Result, str | None]:
             from huggingface_hub.utils._http import get_session, hf_raise_for_status  # noqa: PLC0415
 
             url = self.address + path
@@ -152,7 +164,8 @@ class HubClient:
             )
             hf_raise_for_status(response)
             following = response.links.get("next", {}).get("url")
-            return response.json(), None if following is None else self._page_of(following, url, what)
+            found = read(json_of(response))
+            return found, None if following is None else self._page_of(following, url, what)
 
         return self._ask(get, what)
 
@@ -188,9 +201,9 @@ class HubClient:
                 )
             if time.monotonic() > until:
                 raise UnreachableError(f"{what}: {self.endpoint} took too long for {pages} pages")
-            page, following = self._get(following, what, query if pages == 0 else None)
+            page, following = self._get(following, what, rows_of, query if pages == 0 else None)
             pages += 1
-            for row in rows_of(page):
+            for row in page:
                 rows += 1
                 if rows > MOST_ROWS:
                     raise IntegrityError(
@@ -213,7 +226,7 @@ class HubClient:
         if self._answers is not None and repo in self._answers.refs:
             return self._answers.refs[repo]
         what = f"the refs of {repo}"
-        refs = refs_of(self._get(self._api_path(repo, "refs"), what)[0], what)
+        refs, _ = self._get(self._api_path(repo, "refs"), what, lambda value: refs_of(value, what))
         if self._answers is not None:
             self._answers.refs[repo] = refs
         return refs
@@ -232,7 +245,7 @@ class HubClient:
         check_revision(revision)
         what = f"{repo}@{revision}"
         path = self._api_path(repo, f"revision/{quote(revision, safe='')}")
-        state = state_of(self._get(path, what)[0])
+        state, _ = self._get(path, what, state_of)
         if not state.commit:
             raise IntegrityError(f"{what}: {self.endpoint} names no commit for it; tell its owner")
         return state

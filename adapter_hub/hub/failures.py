@@ -7,9 +7,12 @@ another. Nothing else in this project looks at them.
 from __future__ import annotations
 
 import errno
+import os
 import re
+import socket
 from collections.abc import Iterator
 from json import JSONDecodeError
+from urllib.parse import urlsplit
 
 from adapter_hub.errors import (
     AccessError,
@@ -21,6 +24,8 @@ from adapter_hub.errors import (
     UnreachableError,
 )
 from adapter_hub.escaping import shown
+from adapter_hub.hub.proxies import proxy_for
+from adapter_hub.hub.session import public
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 DISK = frozenset(
@@ -34,6 +39,7 @@ MALFORMED = (
     RecursionError,
 )  # the client does not check the shape of responses
 
+NO_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 LOG_IN = "log in with `hf auth login` or HF_TOKEN"
 
 
@@ -70,6 +76,8 @@ def is_transient(error: BaseException) -> bool:
         return True
     if (
         isinstance(error, AdapterHubError)
+        or _is_no_host(error)
+        or _is_about_a_proxy(error)
         or any(isinstance(item, OSError) and item.errno in DISK for item in _chain(error))
         or _is_offline(error)
     ):
@@ -85,10 +93,60 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_no_connection(error: BaseException) -> bool:
-    """Tell whether there was no answer at all: no network, no such host, or no server there."""
+    """Tell whether there was no answer at all: no network, no such host, no server or no proxy there."""
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
 
-    return any(isinstance(item, httpx.ConnectError) for item in _chain(error))
+    return any(isinstance(item, httpx.ConnectError | httpx.ProxyError) for item in _chain(error))
+
+
+def _is_no_host(error: BaseException) -> bool:
+    """Tell whether there is no such host, or none that speaks TLS with a good certificate."""
+    import ssl  # noqa: PLC0415 - needed for a failure only
+
+    for item in _chain(error):
+        if isinstance(item, socket.gaierror) and item.errno in NO_HOST:
+            return True
+        if isinstance(item, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(item, ssl.SSLError) and item.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+            return True
+    return False
+
+
+def _is_about_a_proxy(error: BaseException) -> bool:
+    """Tell whether the client could not use a proxy's address, or lacks a package for its kind."""
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    named = isinstance(error, ImportError | ValueError) and "proxy" in str(error).lower()
+    return named or isinstance(error, httpx.InvalidURL)  # the Hub's own address was looked at before
+
+
+def _no_connection(error: BaseException, what: str, endpoint: str) -> UnreachableError:
+    """Return the error that blames who is to blame: the proxy, where the Hub sends on to, or its address."""
+    reason = _text(error)
+    if (proxy := proxy_for(endpoint)) is not None:
+        host = urlsplit(endpoint).hostname
+        return UnreachableError(
+            f"{what}: the proxy {shown(proxy.address, 200)} cannot be used ({reason}); correct or unset "
+            f"{proxy.variable}, or name {host} in NO_PROXY"
+        )
+    hosts = [request.url.host for item in _chain(error) if (request := getattr(item, "_request", None))]
+    if hosts and hosts[0] != urlsplit(endpoint).hostname:
+        return UnreachableError(
+            f"{what}: {endpoint} sends on to {shown(hosts[0], 100)}, which cannot be used ({reason}); "
+            f"{_try_again(endpoint)}"
+        )
+    return UnreachableError(f"{what}: {endpoint} cannot be used ({reason}); {_try_again(endpoint)}")
+
+
+def _try_again(endpoint: str) -> str:
+    """Return the next step for a Hub that does not answer like one."""
+    return "correct HF_ENDPOINT, or try again later" if _is_chosen(endpoint) else "try again later"
+
+
+def _is_chosen(endpoint: str) -> bool:
+    """Tell whether HF_ENDPOINT names this Hub."""
+    return public(os.environ.get("HF_ENDPOINT", "")).rstrip("/") == endpoint
 
 
 def retry_after(error: BaseException) -> float | None:
@@ -117,12 +175,20 @@ def to_error(error: BaseException, what: str, endpoint: str) -> BaseException:
             return item if item.filename else OSError(item.errno, item.strerror, what)
     if _is_offline(error):
         return UnreachableError(f"{what}: HF_HUB_OFFLINE is set and it is not on this machine; unset it once")
+    if is_no_connection(error) or _is_about_a_proxy(error):
+        return _no_connection(error, what, endpoint)
     status = _status(error)
     if status is not None and status not in TRANSIENT:
         return _refusal(error, status, what, endpoint)
+    return _trouble(error, status, what, endpoint)
+
+
+def _trouble(error: BaseException, status: int | None, what: str, endpoint: str) -> BaseException:
+    """Return what to raise of an answer that is none, or that another attempt may change."""
     reason = f"answers {status}" if status else _text(error)
     if isinstance(error, MALFORMED):
         reason = f"its response is malformed: {reason}"
+        return UnreachableError(f"{what}: {endpoint} cannot be used ({reason}); {_try_again(endpoint)}")
     wait = retry_after(error)
     later = f"; it asks to wait {wait:.0f} s" if wait else ""
     if is_transient(error):
@@ -148,7 +214,9 @@ def _refusal(error: BaseException, status: int, what: str, endpoint: str) -> Ada
     if isinstance(found, hub.RevisionNotFoundError | hub.RemoteEntryNotFoundError):
         return NotFoundError(f"{what}: not there ({said}); check the version, or pull the newest")
     if isinstance(found, hub.RepositoryNotFoundError) or (status == 404):
-        return NotFoundError(f"{what}: not on {endpoint}, or private; check the name, or {LOG_IN}")
+        no_hub = "X-Error-Code" not in found.response.headers and _is_chosen(endpoint)
+        look = "check HF_ENDPOINT and the name" if no_hub else "check the name"
+        return NotFoundError(f"{what}: not on {endpoint}, or private; {look}, or {LOG_IN}")
     if status in (401, 403):
         return AccessError(
             f"{what}: {endpoint} refuses access ({status}: {said}); {LOG_IN} as a user with access"
@@ -165,5 +233,5 @@ def _text(error: BaseException) -> str:
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     text = error.server_message if isinstance(error, HfHubHTTPError) and error.server_message else str(error)
-    line = " ".join(re.sub(r"\(Request ID: [^)]*\)|https?://\S+", "", text[:10_000]).split())
+    line = " ".join(re.sub(r"\(Request ID: [^)]*\)|https?://\S+|(?<=//)[^\s/@]+@", "", text[:10_000]).split())
     return shown(line, 240) or type(error).__name__

@@ -30,6 +30,22 @@ class MalformedResponseError(LookupError):
     """A response that is not built as the Hub builds it; the next one may be."""
 
 
+def json_of(response: Any) -> Any:
+    """Return the JSON of a response that says that all is well.
+
+    Args:
+        response: of the client.
+
+    Raises:
+        MalformedResponseError: it is something else, like a page for people.
+    """
+    try:
+        return response.json()
+    except ValueError:
+        kind = shown(response.headers.get("content-type", "nothing known"), 60)
+        raise MalformedResponseError(f"{kind} where JSON is expected") from None
+
+
 def refs_of(value: Any, where: str) -> Refs:
     """Return the branches and tags of an answer.
 
@@ -122,13 +138,13 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def rows_of(value: Any) -> list[Any]:
+def rows_of(value: Any) -> list[dict[str, Any]]:
     """Return one page of a list.
 
     Raises:
-        MalformedResponseError: it is none.
+        MalformedResponseError: it is none, or a row of it is no object.
     """
-    return _list(value)
+    return [_dict(row) for row in _list(value)]
 
 
 def _is_hex(value: Any, length: int) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 import threading
 import time
 import zlib
@@ -46,6 +47,7 @@ def check_address(text: str) -> str:
     try:
         parts = urlsplit(text)
         good = parts.scheme in PORTS and bool(parts.hostname) and (parts.port or 1) > 0
+        good = good and not parts.netloc.endswith(":") and "//" not in parts.path
     except ValueError:
         good = False
     if (
@@ -63,10 +65,16 @@ def check_address(text: str) -> str:
 
 
 def public(address: str) -> str:
-    """Return an address without the user and the password in it, for messages."""
-    scheme, separator, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    """Return an address without the user and the password in it, and without a query, for messages.
+
+    Also of what is no address: whatever is before the last `@` may be a password.
+
+    >>> public("https://me:s3/cret@hub.example/sub?token=x"), public("me:secret@hub.example")
+    ('https://hub.example/sub', 'hub.example')
+    """
+    plain = re.split("[?#]", address[address.rfind("@") + 1 :], maxsplit=1)[0]
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/+", address) if "@" in address else None
+    return f"{scheme[0] if scheme else ''}{plain}"
 
 
 def origin_of(address: str) -> Origin:

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,7 +32,7 @@ CONFIRM_SECONDS = 60.0  # a copy that was fetched less than this ago is not stam
 class _State(Record):
     """What `state.json` says of the file with this sha256."""
 
-    schema_: Annotated[str, Field(alias="schema", pattern=r"^registry-copy/1$")]
+    schema_: Annotated[Literal["registry-copy/1"], Field(alias="schema")]
     sha256: Sha256
     commit: Text
     fetched: Annotated[float, Field(ge=0.0)]

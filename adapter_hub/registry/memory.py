@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class Remembered(Record):
 
     values_read: ClassVar[int] = 2_000_000
     keys_read: ClassVar[int] = 1_000_000  # versions
-    schema_: Annotated[str, Field(alias="schema", pattern=r"^remembered/1$")]
+    schema_: Annotated[Literal["remembered/1"], Field(alias="schema")]
     registry_id: Text
     sequence: Count
     sha256: Sha256 | None = None
@@ -46,7 +46,7 @@ class Remembered(Record):
 class RememberedPlace(Record):
     """Which registry was at a place: a path as it was named, or a repository on a Hub."""
 
-    schema_: Annotated[str, Field(alias="schema", pattern=r"^remembered-place/1$")]
+    schema_: Annotated[Literal["remembered-place/1"], Field(alias="schema")]
     place: Text
     registry_id: Text
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.errors import AdapterHubError, InvalidInputError, NewerFormatError
 from adapter_hub.files.locks import held
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.files.writing import make_folder, make_private, write_atomically
@@ -61,12 +61,15 @@ class RecordFile(Generic[R]):
         """Return the record, or None if there is no such file.
 
         Raises:
+            NewerFormatError: a later program wrote it.
             AdapterHubError: it cannot be read, or holds something else; made by `refuse`.
         """
         try:
             return self._record.parse(read_bounded(self.path, self._most), str(self.path))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except NewerFormatError:
+            raise
         except (InvalidInputError, OSError) as error:
             raise self._refuse(str(error)) from None
 

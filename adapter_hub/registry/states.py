@@ -12,7 +12,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 
-from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError
+from adapter_hub.errors import (
+    ConflictError,
+    DamagedFileError,
+    IntegrityError,
+    InvalidInputError,
+    NewerFormatError,
+)
 from adapter_hub.formats.canonical import check_schema
 from adapter_hub.formats.reference import other_spelling
 from adapter_hub.formats.registry_file import (
@@ -54,8 +60,10 @@ def read_or_mend(raw: bytes, where: str, *, mending: bool) -> tuple[LoadedRegist
         return parse_registry(raw, where), ""
     try:
         loaded = parse_registry(raw, where)
+    except NewerFormatError:
+        raise
     except InvalidInputError as error:
-        reason = str(error).partition("; restore it")[0]
+        reason = error.problem if isinstance(error, DamagedFileError) else str(error)
     else:
         if loaded.file.sequence < LAST_SEQUENCE:
             return loaded, ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field
@@ -44,7 +44,7 @@ class Trust(Record):
         namespaces: the ids of the registries that may list names in a namespace.
     """
 
-    schema_: Annotated[str, Field(alias="schema", pattern=r"^trust/1$")]
+    schema_: Annotated[Literal["trust/1"], Field(alias="schema")]
     registries: tuple[TrustedRegistry, ...] = ()
     namespaces: dict[str, tuple[str, ...]] = {}
 

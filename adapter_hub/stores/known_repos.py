@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -46,7 +46,7 @@ class KnownRepo(Record):
         tags: by name; `seen` is `time.time()` in whole seconds.
     """
 
-    schema_: Annotated[str, Field(alias="schema", pattern=r"^known-repo/1$")]
+    schema_: Annotated[Literal["known-repo/1"], Field(alias="schema")]
     endpoint: Text
     repo: Text
     identity: str | None = None

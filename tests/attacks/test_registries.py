@@ -80,7 +80,7 @@ def test_whoever_saw_a_registry_is_told_once_that_it_began_anew(path: Path, run:
 
 
 BAD_ENTRIES: dict[str, tuple[str, str, Any]] = {
-    "a bad name": ("UPPER/da", "1.0.0", {}),
+    "a bad name": ("-upper/da", "1.0.0", {}),
     "a reserved name": ("auto/da", "1.0.0", {}),
     "a name of control characters": ("a\x1b[2J/b", "1.0.0", {}),
     "a bad version": ("test/bad", "01.0.0", {}),
@@ -187,7 +187,7 @@ def test_a_rebuild_leaves_a_registry_of_a_later_program_alone(path: Path, run: R
 @pytest.mark.parametrize(
     ("name", "version", "fields"),
     [
-        ("UPPER/da", "1.0.0", {}),
+        ("-upper/da", "1.0.0", {}),
         ("test--x/da", "1.0.0", {}),
         ("test/x", "1.0", {}),
         ("test/x", "1.0.0", {"rank": 0}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ class Accounts:
         if header is None:
             return None
         token = header.removeprefix("Bearer ").strip()
+        if header.startswith("Basic "):  # a user and a password in the address, as git sends them
+            token = base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")[2]
         for user in self.users.values():
             if user.token == token:
                 return user
