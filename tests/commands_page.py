@@ -27,7 +27,8 @@ EXAMPLES = {
     "base-model show": "adapter-hub base-model show openai/whisper-small",
     "data check": "adapter-hub data check data/es",
     "similarity": "adapter-hub similarity --data data/es --split train --language es",
-    "recipe new": "adapter-hub recipe new lora --language es --namespace alice --out es.toml",
+    "recipe new": "adapter-hub recipe new lora --data data/es --language es --namespace alice --author Alice "
+    "--license CC-BY-4.0 --out es.toml",
     "train": "adapter-hub train es.toml --out out/es",
     "average": "adapter-hub average mini/pl mini/it --rank 12 --as alice/pl-it@1.0.0 --out out/pl-it",
     "extract": "adapter-hub extract ./whisper-es --base-model openai/whisper-small --rank 32 --language es "
@@ -38,6 +39,7 @@ EXAMPLES = {
     "reproduce": "adapter-hub reproduce lora-whisper --dry-run",
     "demo": "adapter-hub demo --quick --out demo",
     "publish": "adapter-hub publish out/es",
+    "attach": "adapter-hub attach report.json",
     "import": "adapter-hub import hf://bob/whisper-lora-es --out out/theirs",
     "mirror": "adapter-hub mirror mini/da --from embedded --to ./mirror",
     "retire": 'adapter-hub retire alice/es@1.0.0 --status deprecated --reason "use 1.1.0"',

@@ -12,7 +12,7 @@ from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.trainers.methods.table import METHODS
 from adapter_hub.trainers.recipe import PAPER_MODULES, new_recipe, read_recipe
 
-GOOD = new_recipe("warm-start", language="da", namespace="mini", base_model=EMBEDDED_ID)
+GOOD = new_recipe("warm-start", language="da", namespace="mini", base_model=EMBEDDED_ID, license="MIT")
 BAD = {
     "a typo in a key": (
         "epochs = 10",
@@ -27,7 +27,7 @@ BAD = {
     "rank zero": ("rank = 8", "rank = 0", "lora.rank: .*greater than or equal to 1.*'0'"),
     "a negative learning rate": ("2e-3", "-1.0", "training.peak_learning_rate: .*greater than 0"),
     "a warm start without seed": ("[seed]\nadapter", "[data]\nid", "Cannot declare|not TOML"),
-    "no licence": ('license = "CC-BY-4.0"          # of', "# of", "missing field 'adapter.license'"),
+    "no licence": ('license = "MIT"          # of', "# of", "missing field 'adapter.license'"),
     "a negative random seed": (
         "random_seed = 1",
         "random_seed = -1",

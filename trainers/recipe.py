@@ -8,24 +8,26 @@ Unknown keys are refused with the key that was probably meant; paths are relativ
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypedDict, Unpack
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
-from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
+from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.canonical import Record, Text, explain
 from adapter_hub.formats.manifest import MAXIMUM_RANK, Name, VersionText
 from adapter_hub.formats.reference import check_name
 from adapter_hub.hub.names import check_pin
+from adapter_hub.speech.languages import language_tag, whisper_code
 
 # the linears that LoRA-Whisper adapts (arXiv 2406.06619, section 4.2)
 PAPER_MODULES = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -49,6 +51,16 @@ _NO_KEYS = re.compile(
 )
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){{{KEY_PARTS}}}")
 
+# what a new recipe holds in place of what only its author knows; `train` refuses each
+PLACEHOLDERS = {
+    "namespace": "my-name",
+    "language": "xx",
+    "license": "your-licence",
+    "author": "Your Name",
+}
+
+Tag = Annotated[Text, AfterValidator(language_tag)]  # "Danish" is da
+Code = Annotated[Text, AfterValidator(whisper_code)]
 Positive = Annotated[int, Field(ge=1)]
 Modules = Annotated[tuple[Text, ...], Field(min_length=1)]
 Rank = Annotated[int, Field(ge=1, le=MAXIMUM_RANK)]
@@ -80,8 +92,8 @@ class AdapterTable(Record):
     name: Name  # namespace/name, as in `adapter-hub pull namespace/name`
     version: VersionText  # MAJOR.MINOR.PATCH
     method: Literal["lora", "warm-start", "expert-pair", "full-fine-tuning"]  # how it is trained
-    language: Text | None = None  # BCP 47; a full fine-tune uses its data's languages instead
-    decode_language: Text | None = None  # whose token to use where Whisper has none for `language`
+    language: Tag | None = None  # BCP 47; a full fine-tune uses its data's languages instead
+    decode_language: Code | None = None  # whose token to use where Whisper has none for `language`
     task: Literal["transcribe", "translate"] = "transcribe"  # translation: Whisper only
     timestamps: bool = False  # with timestamp tokens; clips have no word times, so only false is accepted
     authors: tuple[Text, ...] = ()  # who trained it
@@ -132,8 +144,8 @@ class SourceTable(Record):
     revision: Text | None = None  # of `dataset`: a commit, 40 hexadecimal digits
     audio_column: Text = "audio"  # of `dataset`, with the audio files
     text_column: Text = "transcription"  # of `dataset`, with the references
-    language: Text | None = None  # BCP 47, of rows that do not state one; by default the adapter's
-    decode_language: Text | None = None  # whose token to use, as in [adapter]
+    language: Tag | None = None  # BCP 47, of rows that do not state one; by default the adapter's
+    decode_language: Code | None = None  # whose token to use, as in [adapter]
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0  # how often a row is visited per epoch
     hours: Annotated[float, Field(gt=0)] | None = None  # of audio, at most; rows are chosen by random_seed
     domain: Text | None = None  # of rows that do not state one: its share, and its row in reports
@@ -220,6 +232,7 @@ class TrainingTable(Record):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of AdamW
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the cross-entropy
     early_stopping: Positive | None = None  # epochs without a lower dev loss; the best epoch is kept
+    save_minutes: Annotated[float, Field(ge=0)] = 30.0  # between checkpoints within an epoch; 0 for none
     spec_augment: bool = False  # mask bands of time and of mel channels (arXiv 1904.08779)
     audio_length: Literal["batch", "chunk"] = "chunk"  # pad to the longest clip of a batch, or to the chunk
     random_seed: RandomSeed = 1  # of initialisation, order, masks and dropout
@@ -304,7 +317,8 @@ class Recipe(Record):
     @property
     def decode_language(self) -> str | None:
         """The language whose token is used: the adapter's own unless the recipe borrows another one."""
-        return self.adapter.decode_language or self.adapter.language
+        own = self.adapter.language
+        return self.adapter.decode_language or (None if own is None else whisper_code(own))
 
     def asked(self) -> Iterator[str]:
         """Yield the words for what a base model's family may lack, see `adapter_hub.base_model.families`."""
@@ -367,10 +381,24 @@ def read_recipe(path: Path) -> RecipeFile:
     if not path.is_file():
         raise NotFoundError(f"{path}: no such recipe; `adapter-hub recipe new lora` writes one")
     try:
-        text = read_bounded(path, RECIPE_BYTES, where=f"{path} (a TOML recipe)").decode("utf-8")
+        raw = read_bounded(path, RECIPE_BYTES, where=f"{path} (a TOML recipe)")
+        return parse_recipe(raw.decode("utf-8-sig"), path)  # editors of Windows begin with a mark
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path}: not TOML: {shown(error)}") from None
+
+
+def parse_recipe(text: str, path: Path) -> RecipeFile:
+    """Check a recipe's text.
+
+    Args:
+        text: TOML.
+        path: of its file, which its own paths are relative to.
+
+    Raises:
+        InvalidInputError: as `read_recipe`.
+    """
+    try:
         tables = _toml(text)
-    except AdapterHubError:
-        raise
     except RecursionError:
         raise InvalidInputError(f"{path}: not TOML: nested too deeply") from None
     except ValueError as error:  # TOML's own errors, and numbers of thousands of digits
@@ -386,6 +414,39 @@ def read_recipe(path: Path) -> RecipeFile:
     except InvalidInputError as error:
         raise InvalidInputError(f"{path}: adapter.name: {error}") from None
     return RecipeFile(recipe, text, path.parent)
+
+
+def placeholders(recipe: Recipe) -> list[str]:
+    """Return the keys that still hold what `recipe new` wrote in place of what only the author knows.
+
+    Args:
+        recipe: that was read.
+    """
+    adapter = recipe.adapter
+    found = {
+        "adapter.name": adapter.name.partition("/")[0] == PLACEHOLDERS["namespace"],
+        "adapter.language": adapter.language == PLACEHOLDERS["language"],
+        "adapter.license": adapter.license == PLACEHOLDERS["license"],
+        "adapter.authors": PLACEHOLDERS["author"] in adapter.authors,
+    }
+    return [key for key, is_placeholder in found.items() if is_placeholder]
+
+
+def refuse_placeholders(recipe: Recipe, path: Path) -> None:
+    """Refuse to train what would be published for ever without its author's name or under another licence.
+
+    Args:
+        recipe: that will be trained.
+        path: of its file, for the message.
+
+    Raises:
+        InvalidInputError: with every key that holds a placeholder.
+    """
+    if still := placeholders(recipe):
+        raise InvalidInputError(
+            f"{path}: {', '.join(still)}: still an example of `recipe new`, which would be published; "
+            "write your own"
+        )
 
 
 def _toml(text: str) -> dict[str, Any]:
@@ -426,21 +487,19 @@ _TEMPLATE = """\
 # A recipe of adapter-hub: all that decides how the adapter is trained. Paths are relative to this file.
 
 [adapter]
-name = "{namespace}/{language}{suffix}"
+name = {name}
 version = "1.0.0"
 method = "{method}"
-language = "{language}"        # BCP 47; if Whisper has no token for it, add decode_language = "…"
-license = "CC-BY-4.0"          # of the adapter (an SPDX expression); check your data's licence
-authors = ["Your Name"]
+language = {language}        # BCP 47
+{decode_language}license = {license}          # of the adapter (an SPDX expression); check your data's licence
+authors = [{authors}]
 
 [base_model]
-id = "{base_model}"
+id = {base_model}
 {parents}
 [data]
-train = "data/{language}/train"  # a folder with metadata.jsonl (file_name, text) and audio
-dev = "data/{language}/dev"
-license = "CC-BY-4.0"
-
+train = {train}  # a folder with metadata.jsonl (file_name, text) and audio
+{dev}{data_license}
 {lora}[training]
 epochs = 10
 batch_size = 16
@@ -474,25 +533,55 @@ dtype = "float16"              # of the published weights; training is in float3
 """
 
 
-def new_recipe(method: str, *, language: str, namespace: str, base_model: str) -> str:
+class KnownKeys(TypedDict, total=False):
+    """What is known for a new recipe; of all else it holds a placeholder, an example or a default."""
+
+    language: str | None  # BCP 47 tag of the new adapter
+    decode_language: str | None  # Whisper's code of the language whose token stands for it
+    namespace: str | None  # the first half of the adapter's name
+    base_model: str  # the embedded model's id, a Hub id or a folder
+    authors: Sequence[str]
+    license: str | None  # of the adapter
+    train: str  # the data, relative to the recipe
+    dev: str | None
+    data_license: str | None
+
+
+def new_recipe(method: str, **known: Unpack[KnownKeys]) -> str:
     """Return the text of a new recipe, with comments.
 
     Args:
         method: one of `adapter_hub.trainers.methods.table.METHODS`.
-        language: BCP 47 tag of the new adapter.
-        namespace: the first half of its name.
-        base_model: the embedded model's id, a Hub id or a folder.
+        known: what it is to say.
     """
+    base_model = known.get("base_model", EMBEDDED_ID)
     mini, full = base_model == EMBEDDED_ID, method == FULL_FINE_TUNING
+    language = known.get("language") or PLACEHOLDERS["language"]
+    suffix = {"expert-pair": "-pair", FULL_FINE_TUNING: "-full"}.get(method, "")
+    own = re.sub(r"[^a-z0-9]+", "-", language.lower()).strip("-")
+    decode, dev = known.get("decode_language"), known.get("dev", f"data/{own}/dev")
+    data_license = known.get("data_license")
     return _TEMPLATE.format(
         method=method,
-        language=language,
-        namespace=namespace,
-        suffix={"expert-pair": "-pair", FULL_FINE_TUNING: "-full"}.get(method, ""),
-        base_model=base_model,
+        name=_text(f"{known.get('namespace') or PLACEHOLDERS['namespace']}/{own}{suffix}"),
+        language=_text(language),
+        decode_language=f"decode_language = {_text(decode)}  # whose token stands for it\n" if decode else "",
+        license=_text(known.get("license") or PLACEHOLDERS["license"]),
+        authors=", ".join(map(_text, known.get("authors") or [PLACEHOLDERS["author"]])),
+        base_model=_text(base_model),
         parents=_PARENTS.get(method, ""),
+        train=_text(known.get("train", f"data/{own}/train")),
+        dev=f"dev = {_text(dev)}\n"
+        if dev
+        else '# dev = "…"                    # its loss is measured after each epoch\n',
+        data_license=f"license = {_text(data_license)}\n" if data_license else '# license = "…"\n',
         lora="" if full else _LORA.format(rank=8 if mini else 32),
         rate=("1e-3" if mini else "1e-5") if full else ("2e-3" if mini else "1e-4"),
         audio_length="batch" if mini else "chunk",
         augment="true" if mini else "false",
     )
+
+
+def _text(value: str) -> str:
+    """Return a string as TOML writes it."""
+    return json.dumps(value, ensure_ascii=False)

@@ -35,7 +35,7 @@ from adapter_hub.trainers.loop.fitting import fit
 from adapter_hub.trainers.loop.process_group import ProcessGroup
 from adapter_hub.trainers.loop.resource_errors import SMALLER_MODEL, explain_full_disk, explain_out_of_memory
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe import FULL_FINE_TUNING, RecipeFile, read_recipe
+from adapter_hub.trainers.recipe import FULL_FINE_TUNING, RecipeFile, read_recipe, refuse_placeholders
 from adapter_hub.trainers.sealing import write_adapter
 
 
@@ -80,6 +80,7 @@ def train(
             with processes.synchronised():
                 refuse_link(out)  # hours before anything is written there
                 file = read_recipe(recipe)
+                refuse_placeholders(file.recipe, recipe)
                 device = _device_of_this_process(device, processes)
                 events = _events(tensorboard, out)
             if processes.from_main(out.exists):
@@ -102,7 +103,7 @@ def _train(
         try:
             with (
                 explain_out_of_memory(SMALLER_MODEL),
-                explain_full_disk(work),
+                explain_full_disk(out),
                 folder_in_the_making(out) as folder,
             ):
                 if full:
@@ -116,12 +117,22 @@ def _train(
             ) from None
 
     with _exclusively(work, processes), explain_full_disk(work):
+        others = _checkpoints_of_others(work, inputs.key)
+        if others and not (work / inputs.key).is_dir():
+            tell(
+                f"{work}: {len(others)} other trainings have checkpoints there, of another recipe or data; "
+                "this one starts from scratch and leaves them"
+            )
         notes = inputs.cache / "trainings"
         result = fit(inputs, work / inputs.key, tell, processes=processes, events=events, notes=notes)
         processes.from_main(write)
     if processes.is_main:
         Checkpoints(work / inputs.key, notes).forget()
-        clear(work)
+        clear(work, inputs.key)
+        if others := _checkpoints_of_others(work, inputs.key):
+            tell(
+                f"{work}: keeps the checkpoints of {len(others)} other trainings; remove it if they are done"
+            )
     return FullFineTune.read(out) if full else Artifact.open(out)
 
 
@@ -174,15 +185,20 @@ def _exclusively(work: Path, processes: ProcessGroup) -> Iterator[None]:
         yield
 
 
-def clear(work: Path) -> None:
-    """Remove the checkpoints, those of earlier inputs too, and no other files.
+def _checkpoints_of_others(work: Path, key: str) -> list[Path]:
+    """Return the folders of checkpoints of other recipes, or of this one with other inputs."""
+    return [path for path in work.glob("*") if re.fullmatch(r"[0-9a-f]{16}", path.name) and path.name != key]
+
+
+def clear(work: Path, key: str) -> None:
+    """Remove the checkpoints of a training that is over, and nothing of another one's.
 
     Args:
         work: the folder `<out>.training`.
+        key: of the training's inputs.
     """
-    for path in work.iterdir():
-        if re.fullmatch(r"[0-9a-f]{16}", path.name) and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+    if not (work / key).is_symlink():
+        shutil.rmtree(work / key, ignore_errors=True)
     (work / "lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty, or a link that the user made
         work.rmdir()

@@ -54,6 +54,7 @@ SECTIONS = {
     },
     "Share": {
         "publish": "Publish an artifact.",
+        "attach": "Publish evaluation reports with their adapters.",
         "import": "Import a third-party PEFT adapter.",
         "mirror": "Copy versions from one store to another.",
         "retire": "Change the status of a published version.",

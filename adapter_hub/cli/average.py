@@ -256,15 +256,13 @@ def _chosen(
     base: BaseModel, components: Sequence[Component], ref: AdapterRef, out: Path, given: dict[str, Any]
 ) -> tuple[list[Component], Selection]:
     """Return the components that dev data choose, and the record of it."""
-    from adapter_hub.data.dataset import METADATA, read_dataset
+    from adapter_hub.data.dataset import holds_rows, read_dataset
     from adapter_hub.errors import ConflictError
     from adapter_hub.trainers.averaging.greedy import choose
 
     if out.exists():  # before the minutes that it takes
         raise ConflictError(f"{out}: already exists; choose another --out or remove it")
-    single = [
-        folder.is_file() or any((folder / name).is_file() for name in METADATA) for folder in given["data"]
-    ]
+    single = [folder.is_file() or holds_rows(folder) for folder in given["data"]]
     dev = [
         read_dataset(folder, None if alone else "dev")
         for folder, alone in zip(given["data"], single, strict=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -10,7 +11,9 @@ import click
 from adapter_hub.cli.terminal.arguments import PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
-from adapter_hub.cli.terminal.tables import table
+from adapter_hub.cli.terminal.tables import fitting_table
+
+FEW = 4  # alike fields that have a line each
 
 
 @click.command()
@@ -19,7 +22,10 @@ from adapter_hub.cli.terminal.tables import table
 @json_option
 @click.pass_obj
 def diff(options: GlobalOptions, first: str, second: str, as_json: bool) -> None:
-    """Show the fields in which the manifests of two adapter versions differ."""
+    """Show the fields in which the manifests of two adapter versions differ.
+
+    Fields of many modules, files or points of a training curve share a line; --json has each.
+    """
     from adapter_hub.cli.terminal.version_lookup import find_version
 
     one, other = find_version(options, first), find_version(options, second)
@@ -28,10 +34,35 @@ def diff(options: GlobalOptions, first: str, second: str, as_json: bool) -> None
     if as_json:
         echo_json({name: [left.get(name), right.get(name)] for name in names})
     elif names:
-        rows = [[_short(name), *(_short(side.get(name)) for side in (left, right))] for name in names]
-        echo_text(table(["field", one.ref, other.ref], rows))
+        rows = [*_rows(names, left, right)]
+        echo_text(fitting_table(["field", one.ref, other.ref], rows))
+        if len(rows) < len(names):
+            echo_note(f"{len(names)} fields differ, alike ones in one line; --json has each")
     else:
         echo_note(f"{one.ref} and {other.ref} are identical")
+
+
+def _rows(names: Sequence[str], left: dict[str, Any], right: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield a line for each field; of many modules, files or points of a curve one line for all of them."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"\[[^\]]*\]", "[…]", name), []).append(name)
+    for pattern, group in alike.items():
+        if len(group) <= FEW:
+            yield from ([_short(name), _short(left.get(name)), _short(right.get(name))] for name in group)
+        else:
+            sides = [[side[name] for name in group if name in side] for side in (left, right)]
+            yield [f"{_short(pattern)} ({len(group)})", *(_range(values) for values in sides)]
+
+
+def _range(values: Sequence[Any]) -> str:
+    """Return what many values have in common."""
+    different = list(dict.fromkeys(map(str, values)))
+    if len(different) <= 1:
+        return _short(different[0] if different else None)
+    if all(isinstance(value, int | float) for value in values):
+        return f"{min(values):g} to {max(values):g}"
+    return f"{len(different)} values"
 
 
 def _short(value: Any) -> str:

@@ -20,14 +20,16 @@ from adapter_hub.cli.terminal.decoding_options import decoding_options
 from adapter_hub.cli.terminal.echo import echo_json, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
-from adapter_hub.cli.terminal.reports import read_report
+from adapter_hub.cli.terminal.reports import check_report_place, never_lost, read_report
 from adapter_hub.cli.terminal.tables import counted, table
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 
 if TYPE_CHECKING:
     from adapter_hub.data.dataset import Dataset
+    from adapter_hub.evaluation.evaluating import EvaluationOptions
     from adapter_hub.formats.claims import EvaluationReport
+    from adapter_hub.transcription.transcriber import Transcriber
 
 
 @click.command()
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
     metavar="NAME",
     default="basic/1",
     show_default=True,
-    help="How texts are compared: basic/1 ignores case and punctuation, none/1 ignores nothing.",
+    help="How texts are compared: basic/1 ignores case and punctuation, none/1 ignores nothing, whisper/1 is "
+    "that of Whisper's paper, for comparison with published rates.",
 )
 @click.option(
     "--out", metavar="FILE", type=PATH, help="Write the report, with every utterance, to this file."
@@ -56,10 +59,10 @@ if TYPE_CHECKING:
 @click.option(
     "--beside",
     metavar="REPORT",
-    type=PATH,
+    type=PLACE,
     multiple=True,
-    help="A report on another model, or on base-model, on the same data: its rates are shown beside. "
-    "Can be given several times.",
+    help="A report on another model on the same data, or base-model, which is evaluated now: its rates are "
+    "shown beside. Can be given several times.",
 )
 @click.option(
     "--with-speakers",
@@ -89,7 +92,7 @@ def evaluate(
     normaliser: str,
     out: Path | None,
     attach: bool,
-    beside: tuple[Path, ...],
+    beside: tuple[str, ...],
     with_speakers: bool,
     as_json: bool,
     **decoding: Any,
@@ -104,10 +107,39 @@ def evaluate(
     rate for languages written without spaces between words; their spaces are not counted. Where rows name
     a domain, the rates by domain are shown, too.
     """
-    from adapter_hub.evaluation.besides import with_others
-    from adapter_hub.evaluation.evaluating import EvaluationOptions
-    from adapter_hub.evaluation.evaluating import evaluate as run
-    from adapter_hub.files.writing import write_atomically
+    from adapter_hub.evaluation.evaluating import EvaluationOptions, subject_of
+    from adapter_hub.formats.reference import BASE_MODEL
+
+    _check_words(ref, attach=attach, with_speakers=with_speakers, beside=beside)
+    if out is not None:
+        check_report_place(out)
+    columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
+    others = [read_report(Path(file)) for file in beside if file != BASE_MODEL]
+    dataset = open_data(options, data, split, **columns)
+    _check_data(others, dataset)
+    transcriber = options.load(
+        ref,
+        language=language,
+        decode_language=decode_language,
+        base_model=base_model,
+        allow_quarantined=allow_quarantined,
+    )
+    if attach:
+        from adapter_hub.exchange.claiming import check_attachable
+
+        check_attachable(subject_of(transcriber), transcriber.base.digest, options)
+    wanted = EvaluationOptions(language=language, normaliser=normaliser, **decoding)
+    report = _measured(transcriber, dataset, wanted, others, is_base_beside=BASE_MODEL in beside)
+    with never_lost(report, options.cache_folder, is_saved=out is not None or attach):
+        if as_json:
+            echo_json(report.to_json())
+        else:
+            echo_text(_summary(ref, report))
+        _save(report, options, out, attach=attach, with_speakers=with_speakers)
+
+
+def _check_words(ref: str, *, attach: bool, with_speakers: bool, beside: Sequence[str]) -> None:
+    """Refuse options that do not go together."""
     from adapter_hub.formats.reference import AUTO, BASE_MODEL
 
     if ref == AUTO:
@@ -120,35 +152,45 @@ def evaluate(
         raise InvalidInputError(
             "evaluate --attach: a report on the base model alone cannot be published; name an adapter"
         )
-    columns = {"config": config, "text_column": text_column, "audio_column": audio_column}
-    others = [read_report(file) for file in beside]
-    dataset = open_data(options, data, split, **columns)
-    _check_data(others, dataset)
-    transcriber = options.load(
-        ref,
-        language=language,
-        decode_language=decode_language,
-        base_model=base_model,
-        allow_quarantined=allow_quarantined,
-    )
-    wanted = EvaluationOptions(language=language, normaliser=normaliser, **decoding)
-    bar = Bar("evaluating", len(dataset.rows))
-    report = with_others(run(transcriber, dataset, wanted, bar.add), others)
+    if ref == BASE_MODEL and BASE_MODEL in beside:
+        raise InvalidInputError("evaluate base-model --beside base-model: the same model twice")
+
+
+def _measured(
+    transcriber: Transcriber,
+    dataset: Dataset,
+    wanted: EvaluationOptions,
+    others: Sequence[EvaluationReport],
+    *,
+    is_base_beside: bool,
+) -> EvaluationReport:
+    """Evaluate an adapter and, if that is asked for, its base model after it."""
+    from adapter_hub.evaluation.besides import with_others
+    from adapter_hub.evaluation.evaluating import base_model_of, evaluate
+
+    bar = Bar("evaluating", len(dataset.rows) * (1 + is_base_beside))
+    report = evaluate(transcriber, dataset, wanted, bar.add)
+    base = [evaluate(base_model_of(transcriber), dataset, wanted, bar.add)] if is_base_beside else []
     bar.close()
+    return with_others(report, [*base, *others])
+
+
+def _save(
+    report: EvaluationReport,
+    options: GlobalOptions,
+    out: Path | None,
+    *,
+    attach: bool,
+    with_speakers: bool,
+) -> None:
+    """Write a report to a file and publish it; it was printed before."""
+    from adapter_hub.exchange import attach as attach_report
+    from adapter_hub.files.writing import write_atomically
+
     if out is not None:
         write_atomically(out, report.to_bytes())
     if attach:
-        from adapter_hub.exchange import attach as attach_report
-
-        attach_report(
-            report,
-            options,
-            with_speakers=with_speakers,
-        )
-    if as_json:
-        echo_json(report.to_json())
-    else:
-        echo_text(_summary(ref, report))
+        attach_report(report, options, with_speakers=with_speakers)
 
 
 def _check_data(others: Sequence[EvaluationReport], dataset: Dataset) -> None:

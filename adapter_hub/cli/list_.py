@@ -10,7 +10,7 @@ import click
 from adapter_hub.cli.terminal.arguments import json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text, echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
-from adapter_hub.cli.terminal.tables import counted, size_text, table
+from adapter_hub.cli.terminal.tables import counted, fitting_table, size_text
 
 if TYPE_CHECKING:
     from adapter_hub.formats.registry_file import VersionBlock
@@ -44,7 +44,10 @@ def list_(
     data: str | None,
     as_json: bool,
 ) -> None:
-    """List all versions in the registry, then those of the embedded catalogue."""
+    """List all versions in the registry, then those of the embedded catalogue.
+
+    On a narrow terminal columns are left out; --json has everything.
+    """
     if sort and not data:
         raise click.UsageError("--sort needs --data ID: scores on different data are not comparable")
     everything = list(_versions(options))
@@ -67,9 +70,10 @@ def list_(
         return
     names = {row.get("digest", ""): f"{row['name']}@{row['version']}" for row in everything}
     echo_text(
-        table(
+        fitting_table(
             ["adapter", "language", "method", "rank", "from", "score", "size", "status"],
             [_cells(row, names, data) for row in rows],
+            ["size", "rank", "from", "method"],
         )
     )
 
@@ -140,7 +144,11 @@ def _cells(row: dict[str, Any], names: dict[str, str], data: str | None) -> list
     scores = [score for score in row.get("scores", []) if data in (None, score["data"])]
     scores = [score for score in scores if Score.model_validate(score).way is not None]
     scores = [score for score in scores if score["split"] == "test"] or scores
-    parents = [names.get(parent["digest"], parent["digest"][7:19]) for parent in row.get("parents", [])]
+    parents = [  # of a pair, seed and expert are often one
+        *dict.fromkeys(
+            names.get(parent["digest"], parent["digest"][7:19]) for parent in row.get("parents", [])
+        )
+    ]
     return [
         f"{row['name']}@{row['version']}",
         ",".join(row["languages"]),

@@ -10,11 +10,20 @@ import click
 from adapter_hub.cli.terminal.arguments import PATH, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.reports import kept_reports, read_report
 
 
 @click.command()
 @click.argument("folder", metavar="FOLDER", type=PATH)
 @click.option("--as", "rename", metavar="NAME@VERSION", help="Publish the same weights under another name.")
+@click.option(
+    "--report",
+    "reports",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="A report that `evaluate --out` has written, for the card. Can be given several times.",
+)
 @click.option("--private", is_flag=True, help="On the Hub: make new repositories private.")
 @click.option(
     "--allow-quarantined",
@@ -27,6 +36,7 @@ def publish(
     options: GlobalOptions,
     folder: Path,
     rename: str | None,
+    reports: tuple[Path, ...],
     private: bool,
     allow_quarantined: str | None,
     as_json: bool,
@@ -44,6 +54,7 @@ def publish(
         replace(options, private=private),
         rename=AdapterRef.parse(rename) if rename else None,
         allow_quarantined=allow_quarantined,
+        reports=[read_report(file) for file in reports],
     )
     echo_warnings(published.warnings)
     if as_json:
@@ -54,5 +65,19 @@ def publish(
             echo_note(
                 "was already published, but its files were missing from the store; they have been restored"
             )
-        elif not published.is_new:
+        elif not published.is_new and not reports:
             echo_note("was already published; nothing changed")
+    if published.is_new and not reports:
+        _suggest_a_report(options, folder, published.ref)
+
+
+def _suggest_a_report(options: GlobalOptions, folder: Path, ref: str) -> None:
+    """Say how the card gets scores, also those that were measured before."""
+    from adapter_hub.artifact.folder import Artifact
+
+    own, store = Artifact.open(folder).manifest, options.own_store()
+    if store.readable_claims(ref.partition("@")[0]).claims.reports_on(own.function_digest):
+        return
+    kept = kept_reports(own.function_digest, options.cache_folder)
+    then = f"attach {kept[-1]}" if kept else f"evaluate {ref} --data FOLDER --beside base-model --attach"
+    echo_note(f"its card says that it was not evaluated yet; next: adapter-hub {then}")

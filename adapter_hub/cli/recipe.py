@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,28 +23,45 @@ def recipe() -> None:
 @recipe.command("new", short_help="Write a commented recipe.")
 @click.argument("method", type=click.Choice(METHODS))
 @click.option(
-    "--language", metavar="TAG", default="da", show_default=True, help="BCP 47 tag of the new adapter."
+    "--language", metavar="TAG", help="BCP 47 tag of the new adapter. Default: that of the rows of --data."
 )
 @click.option(
-    "--namespace", metavar="NAME", default="my-name", show_default=True, help="Namespace of the new adapter."
+    "--decode-language", metavar="CODE", help="Whisper's code of the language whose token it borrows."
 )
+@click.option("--namespace", metavar="NAME", help="Namespace of the new adapter, like alice.")
+@click.option("--author", "authors", metavar="NAME", multiple=True, help="Author; may be repeated.")
+@click.option("--license", metavar="SPDX", help="Licence of the new adapter, like CC-BY-4.0.")
+@click.option(
+    "--data",
+    metavar="FOLDER|FILE.jsonl",
+    type=PATH,
+    help="The data, with splits or one of them: their paths, language and licence are filled in.",
+)
+@click.option("--data-license", metavar="SPDX", help="Licence of the data. Default: that in their README.md.")
 @base_model_option
 @click.option("--out", metavar="FILE", type=PATH, help="File to write. Default: stdout.")
-def recipe_new(method: str, language: str, namespace: str, base_model: str, out: Path | None) -> None:
+def recipe_new(method: str, out: Path | None, **wishes: Any) -> None:
     """Write a commented recipe to start from.
 
     METHOD is lora (from scratch), warm-start (from the adapter of a similar language), expert-pair (a
     frozen adapter of a similar language beside a new one, weighted by a gate) or full-fine-tuning (a
     baseline: every weight of the base model, nothing to publish).
+
+    What is given is checked as `train` does. What is not given, and is neither shown by the data nor has a
+    default, is a placeholder, which `train` refuses: an adapter is published with it for ever.
     """
     from adapter_hub.files.writing import write_atomically
-    from adapter_hub.trainers.recipe import new_recipe
+    from adapter_hub.trainers.drafting import Wishes, draft
+    from adapter_hub.trainers.recipe import placeholders
 
-    text = new_recipe(method, language=language, namespace=namespace, base_model=base_model)
-    if out is None:
-        echo_text(text)
-        return
-    if out.exists():
+    if out is not None and out.exists():
         raise InvalidInputError(f"{out}: already exists; choose another --out or remove it")
-    write_atomically(out, text.encode())
-    echo_note(f"wrote {out}; next: adapter-hub train {out} --out FOLDER")
+    made = draft(method, Wishes(**wishes), out or Path("recipe.toml"))
+    if out is None:
+        echo_text(made.text)
+    else:
+        write_atomically(out, made.text.encode())
+        echo_note(f"wrote {out}")
+    place, left = out or "RECIPE.toml", placeholders(made.recipe)
+    first = f"write your own {', '.join(left)} in it, then: " if left else ""
+    echo_note(f"next: {first}adapter-hub train {place} --out FOLDER")

@@ -9,7 +9,7 @@ import click
 from adapter_hub.cli.terminal.arguments import json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
-from adapter_hub.cli.terminal.tables import table
+from adapter_hub.cli.terminal.tables import fitting_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,8 @@ def search(
         echo_json(rows)
     elif rows:
         headings = ["repository", "languages", "base model", "licence", "downloads", "updated", "made by"]
-        echo_text(table(headings, [_cells(row) for row in rows]))
+        spare = ["updated", "downloads", "licence", "made by"]
+        echo_text(fitting_table(headings, [_cells(row) for row in rows], spare))
         if len(rows) == limit:
             echo_note(f"these are the first {limit}; --limit shows more")
     else:

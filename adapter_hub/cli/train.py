@@ -9,6 +9,7 @@ import click
 from adapter_hub.cli.terminal.arguments import PATH
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note
 from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.progress import Teller
 from adapter_hub.cli.terminal.training_options import out_artifact_option
 
 
@@ -28,7 +29,8 @@ def train(
 ) -> int:
     """Train an adapter from a recipe.
 
-    Ctrl-C saves a checkpoint, and the same command resumes from it. The artifact appears whole or not at
+    Ctrl-C ends the step and saves a checkpoint, as training does by itself after each epoch and every half an
+    hour (the recipe's save_minutes); the same command resumes from it. The artifact appears whole or not at
     all; publish it with `adapter-hub publish`. The method full-fine-tuning writes a Whisper folder instead.
 
     On several GPUs, or machines that share the folder of --out: `torchrun --nproc-per-node 4 -m adapter_hub
@@ -46,7 +48,7 @@ def train(
             registries=options.registries(),
             cache=options.open_cache(),
             device=options.device,
-            tell=echo_note,
+            tell=Teller(),
             tensorboard=tensorboard,
         )
     except OtherProcessError:

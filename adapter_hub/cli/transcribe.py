@@ -22,6 +22,7 @@ from adapter_hub.cli.terminal.decoding_options import decoding_options
 from adapter_hub.cli.terminal.echo import echo_error, echo_note, echo_transcript, json_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
+from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import escaped, without_controls
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def transcribe(
     files = [file for path in audio for file in find_audio(path)]
     if form in SUBTITLES and len(files) > 1:
         _check_folder_for_subtitles(files, out, form)
+    if out is not None:
+        _check_out(out, form)
     transcriber = options.load(
         ref,
         language=language,
@@ -222,6 +225,15 @@ def _check_folder_for_subtitles(files: Sequence[Path], out: Path | None, form: s
         )
 
 
+def _check_out(out: Path, form: str) -> None:
+    """Refuse a place that cannot be written to, before hours of transcribing."""
+    from adapter_hub.files.writing import check_writable
+
+    if out.is_dir() and form not in SUBTITLES:
+        raise InvalidInputError(f"--out {out}: is a folder; name a file in it, like {out / f'text.{form}'}")
+    check_writable(out / "x" if out.is_dir() else out)
+
+
 def _write_subtitles(transcripts: Sequence[Transcript], out: Path | None, form: str) -> None:
     from adapter_hub.transcription.subtitles import to_srt, to_vtt
 
@@ -239,4 +251,8 @@ def _write(text: str, out: Path | None) -> None:
     if out is None:
         echo_transcript(text)
     else:
-        write_atomically(out, text.encode())
+        try:
+            write_atomically(out, text.encode())
+        except OSError:
+            echo_transcript(text)  # the disk is full now: what took hours is not lost
+            raise

@@ -4,11 +4,13 @@
     dataset = read_dataset(Path("lists/train.jsonl"))
     dataset.rows[0].text, data_sha256(dataset)
 
-Columns of a folder: `file_name` and `text`, optionally `language` (BCP 47), `speaker` and `domain` (a kind
-of speech, like `noisy`); others are ignored, so that a Hub "audio folder" can be used unchanged. A folder may
-hold its splits as sub-folders (train, dev, test). A JSONL file is what NeMo and others call a manifest:
-`audio_filepath` (absolute, or relative to the file), `text` and `duration` in seconds, optionally `offset`
-for a part of a long recording, `language` or `lang`, `speaker` and `domain`.
+Columns of a folder: `file_name` and `text` or `transcription`, optionally `language` (BCP 47), `speaker` and
+`domain` (a kind of speech, like `noisy`); others are ignored, so that a Hub "audio folder" can be used
+unchanged. A folder may hold its splits as sub-folders (train, dev, test), or as Common Voice does: train.tsv,
+dev.tsv and test.tsv (`path`, `sentence`, `client_id`, `locale`) beside the folder `clips`. A JSONL file is
+what NeMo and others call a manifest: `audio_filepath` (absolute, or relative to the file), `text` and
+`duration` in seconds, optionally `offset` for a part of a long recording, `language` or `lang`, `speaker` and
+`domain`.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from typing import Any
 
 from adapter_hub.data.clips import Clip, FileClip, SegmentClip
 from adapter_hub.data.metadata import MOST_ROWS, records
-from adapter_hub.errors import InvalidInputError, NotFoundError
+from adapter_hub.errors import InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import shown
 from adapter_hub.formats.canonical import sha256_hex
 from adapter_hub.speech.limits import RECORDING_BYTES
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 SPLITS = ("train", "dev", "validation", "test")
+TABLE_SUFFIXES = (".tsv", ".csv")  # of tables that name audio files
+TEXTS = ("text", "transcription")  # columns with the reference; the first that is there counts
+COMMON_VOICE = {"path": "file_name", "sentence": "text", "client_id": "speaker", "locale": "language"}
 LIST_SUFFIXES = (".jsonl", ".json", ".ndjson")  # of files that list audio files
 LONGEST_LABEL = 1_000  # characters of a language or speaker
 MOST_BAD = 10_000  # rows; after so many the rest is not read
@@ -122,6 +127,8 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     folder = Path(folder)
     if folder.is_file():
         return _read_list(folder, split)
+    if split is not None and (table := split_in(folder, split)) is not None and table.is_file():
+        return _read_list(table, None)
     if not folder.is_dir() and folder.suffix in LIST_SUFFIXES:
         raise NotFoundError(f"{folder}: no such file; expected JSONL with audio_filepath, duration and text")
     if not folder.is_dir():
@@ -139,21 +146,44 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     return Dataset(folder.resolve().name, split or "all", place, rows)
 
 
+def split_in(folder: Path, name: str) -> Path | None:
+    """Return where a split of a data set is: a sub-folder or a table; None if it has none of that name.
+
+    Args:
+        folder: the data set.
+        name: of the split.
+    """
+    if holds_rows(folder / name):
+        return folder / name
+    table = folder / f"{name}.tsv"
+    return table if table.is_file() else None
+
+
+def holds_rows(folder: Path) -> bool:
+    """Tell whether a folder is one split of a data set.
+
+    Args:
+        folder: that may not exist.
+    """
+    return any((folder / name).is_file() for name in METADATA)
+
+
 def _read_list(file: Path, split: str | None) -> Dataset:
-    if file.suffix not in LIST_SUFFIXES:
+    if file.suffix not in (*LIST_SUFFIXES, *TABLE_SUFFIXES):
         raise InvalidInputError(
-            f"{file}: not a data set; expected a folder, or JSONL ({', '.join(LIST_SUFFIXES)})"
+            f"{file}: not a data set; expected a folder, JSONL ({', '.join(LIST_SUFFIXES)}), or a table "
+            f"({', '.join(TABLE_SUFFIXES)})"
         )
     if split not in (None, file.stem):
         raise InvalidInputError(f"{file}: one file is one split; omit the split {split!r}")
-    rows = _read_rows(file, _listed_utterance)
+    rows = _read_rows(file, _utterance if file.suffix in TABLE_SUFFIXES else _listed_utterance)
     if file.stem in SPLITS:
         return Dataset(file.resolve().parent.name, file.stem, file, rows)
     return Dataset(file.stem, "all", file, rows)
 
 
 def _splits_of(folder: Path) -> str:
-    inside = [p.name for p in sorted(folder.iterdir()) if any((p / name).is_file() for name in METADATA)]
+    inside = [p.stem for p in sorted(folder.iterdir()) if holds_rows(p) or p.suffix == ".tsv"]
     return f"splits here: {', '.join(inside)}" if inside else "expected columns file_name and text"
 
 
@@ -164,8 +194,10 @@ def _read_rows(
     rows: list[Utterance] = []
     seen: dict[str, int] = {}
     bad = 0
+    clips = metadata.parent / "clips"
+    place = clips if metadata.suffix == ".tsv" and clips.is_dir() else metadata.parent
     for line, record in records(metadata):
-        row = record if isinstance(record, str) else read(metadata.parent, line, record)
+        row = record if isinstance(record, str) else read(place, line, record)
         if not isinstance(row, str) and row.id in seen:
             row = f"{shown(row.id)} is listed twice (first in line {seen[row.id]})"
         if isinstance(row, str):
@@ -198,16 +230,19 @@ def listed(problems: Sequence[str], count: int | None = None) -> str:
 
 def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance | str:
     """Return the row of a folder's metadata, or what is wrong with it."""
-    name, text = record.get("file_name"), record.get("text")
+    if "file_name" not in record and {"path", "sentence"} <= record.keys():
+        record = {**record, **{ours: record.get(theirs) for theirs, ours in COMMON_VOICE.items()}}
+    name = record.get("file_name")
+    text = next((record[column] for column in TEXTS if record.get(column) is not None), None)
     if not isinstance(name, str) or not name:
-        return "no file_name"
+        return f"no file_name{_columns_of(record)}"
     if problem := _line_problem(name):
         return f"{problem} in file_name"
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return f"file_name {shown(name)!r} is outside the folder"
     if problem := _text_problem(text):
-        return f"{shown(name)}: {problem}"
+        return f"{shown(name)}: {problem}{_columns_of(record) if text is None else ''}"
     if problem := _file_problem(place / path):
         return f"{shown(name)}: {problem}"
     language, speaker, domain = (record.get(label) or None for label in ("language", "speaker", "domain"))
@@ -221,7 +256,7 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     """Return the row of a JSONL file, or what is wrong with it."""
     name, text = record.get("audio_filepath"), record.get("text")
     if not isinstance(name, str) or not name:
-        return "no audio_filepath"
+        return f"no audio_filepath{_columns_of(record)}"
     if problem := _line_problem(name):
         return f"{problem} in audio_filepath"
     try:
@@ -231,7 +266,7 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     row_id = Path(os.path.relpath(path, place)).as_posix()  # it appears in reports: no path of this machine
     seconds, offset = record.get("duration"), record.get("offset")
     if problem := _text_problem(text):
-        return f"{shown(name)}: {problem}"
+        return f"{shown(name)}: {problem}{_columns_of(record) if text is None else ''}"
     if seconds is not None and not _is_number(seconds, above=0.0):
         return f"{shown(name)}: duration {_brief(seconds)}, expected seconds above 0"
     if problem := _file_problem(path):
@@ -248,6 +283,12 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     clip = SegmentClip(path, float(offset), float(seconds))
     part = f"{row_id}@{offset:.12g}+{seconds:.12g}"
     return Utterance(part, clip, str(text), language, _text(speaker), line, domain=domain)
+
+
+def _columns_of(record: Mapping[str, Any]) -> str:
+    """Return which columns a row has, for one that lacks the right ones."""
+    names = [str(name) for name in record if name is not None]
+    return f" (its columns are {few(names, separator=', ')})" if names else ""
 
 
 def _text_problem(text: object) -> str | None:

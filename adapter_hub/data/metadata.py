@@ -28,11 +28,20 @@ COLUMNS = 1_000  # of a table
 Record = Mapping[str, Any]
 
 
+class _Tabs(csv.excel_tab):
+    """As Common Voice writes them: a quotation mark is a part of the text."""
+
+    quoting = csv.QUOTE_NONE
+
+
+DIALECTS: Mapping[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": _Tabs}
+
+
 def records(metadata: Path) -> Iterator[tuple[int, Record | str]]:
     """Yield each line's number and its record, or the problem with it.
 
     Args:
-        metadata: a file of CSV with a header, or of JSON objects, one per line.
+        metadata: a file of CSV or tab-separated values with a header, or of JSON objects, one per line.
 
     Raises:
         InvalidInputError: not an ordinary file, not UTF-8, or larger than `METADATA_BYTES`.
@@ -40,7 +49,10 @@ def records(metadata: Path) -> Iterator[tuple[int, Record | str]]:
     """
     with open_regular(metadata) as raw, io.BufferedReader(raw) as file:
         lines = _lines(metadata, file)
-        yield from _csv_records(lines) if metadata.suffix == ".csv" else _json_records(lines)
+        if metadata.suffix in DIALECTS:
+            yield from _csv_records(lines, DIALECTS[metadata.suffix])
+        else:
+            yield from _json_records(lines)
 
 
 def _lines(metadata: Path, file: BinaryIO) -> Iterator[str | None]:
@@ -81,7 +93,9 @@ def _json_record(text: str) -> Record | str:
     return value if isinstance(value, dict) else "not a JSON object"
 
 
-def _csv_records(lines: Iterator[str | None]) -> Iterator[tuple[int, Record | str]]:
+def _csv_records(
+    lines: Iterator[str | None], dialect: type[csv.Dialect]
+) -> Iterator[tuple[int, Record | str]]:
     long: list[int] = []  # numbers of the lines that are skipped
 
     def short() -> Iterator[str]:
@@ -91,7 +105,7 @@ def _csv_records(lines: Iterator[str | None]) -> Iterator[tuple[int, Record | st
             else:
                 yield text
 
-    reader = csv.DictReader(short())
+    reader = csv.DictReader(short(), dialect=dialect)
     try:
         if len(reader.fieldnames or ()) > COLUMNS:
             yield 1, f"more than {COLUMNS} columns"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapter_hub.base_model.families import FAMILIES
 from adapter_hub.data.dataset import Dataset, Utterance, content_sha256, listed
@@ -126,6 +126,30 @@ def _batches(plan: Sequence[_Planned], size: int) -> Iterator[Sequence[_Planned]
         yield batch
 
 
+def subject_of(transcriber: Transcriber) -> Subject:
+    """Return what a report on a transcriber is about.
+
+    Args:
+        transcriber: for one adapter, or for the base model alone.
+    """
+    manifest = transcriber.adapter.manifest if transcriber.adapter else None
+    if manifest is None:
+        return Subject()
+    return Subject(name=manifest.name, version=manifest.version, function_digest=manifest.function_digest)
+
+
+def base_model_of(transcriber: Transcriber) -> Transcriber:
+    """Return the same base model without the adapter, decoding every language as the adapter does.
+
+    Args:
+        transcriber: for one adapter.
+    """
+    route, adapter = transcriber.router, transcriber.adapter
+    assert isinstance(route, FixedRoute)
+    languages = adapter.manifest.languages if adapter and adapter.manifest else route.languages
+    return replace(transcriber, router=replace(route, adapter=None, languages=languages))
+
+
 def _check_subject(transcriber: Transcriber) -> None:
     """Refuse what a report cannot name; a report without an adapter is of the base model alone."""
     router, adapter = transcriber.router, transcriber.adapter
@@ -169,7 +193,8 @@ def _plan(transcriber: Transcriber, dataset: Dataset, options: EvaluationOptions
 def _tags(transcriber: Transcriber, dataset: Dataset, language: str | None) -> list[str]:
     """Return the language of every row."""
     adapter = transcriber.adapter
-    own = [item.tag for item in adapter.manifest.languages] if adapter and adapter.manifest else []
+    told = transcriber.router.languages if isinstance(transcriber.router, FixedRoute) else ()
+    own = [item.tag for item in (adapter.manifest.languages if adapter and adapter.manifest else told)]
     fallback = language or (own[0] if len(own) == 1 else None)
     unknown = [row for row in dataset.rows if not (row.language or fallback)]
     if unknown:
@@ -243,19 +268,13 @@ def _report(
     languages = tuple(sorted({row.language for row in rows}))
     primary = primary_metric(languages)
     counts = [row.words if primary == "wer" else row.characters for row in rows]
-    manifest = transcriber.adapter.manifest if transcriber.adapter else None
-    subject = Subject()
-    if manifest is not None:
-        subject = Subject(
-            name=manifest.name, version=manifest.version, function_digest=manifest.function_digest
-        )
     decoded = sorted({_decode_language(transcriber, tag) for tag in languages})
     interval = interval_of(counts, [row.speaker for row in rows], random_seed=options.random_seed)
     return EvaluationReport.model_validate(
         {
             "schema": "evaluation/1",
             "created": utc_now(),
-            "subject": subject,
+            "subject": subject_of(transcriber),
             "base_model_digest": transcriber.base.digest,
             "data": dataset.name,
             "data_sha256": content_sha256((row.audio_sha256, row.reference) for row in rows),

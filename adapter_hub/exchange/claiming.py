@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from adapter_hub.artifact.privacy import refuse_report, without_names
-from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError
+from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError, few
 from adapter_hub.exchange.holdings import claims_to_extend, manifest_at, write_card
 from adapter_hub.exchange.places import Places, check_pair, registry_turn
-from adapter_hub.formats.claims import EvaluationReport, Status, StatusEntry
+from adapter_hub.files.writing import check_writable
+from adapter_hub.formats.claims import EvaluationReport, Status, StatusEntry, Subject
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.formats.times import is_ahead, second_after, utc_now
@@ -20,16 +21,22 @@ from adapter_hub.registry.resolution import Resolved, look_up
 from adapter_hub.registry.standing import Standings
 from adapter_hub.stores.claim_files import MAXIMUM_CLAIM
 from adapter_hub.stores.contract import Store
+from adapter_hub.stores.folder import FolderStore
 from adapter_hub.stores.summary import scores_of
 
 
-def attach(report: EvaluationReport, places: Places, *, with_speakers: bool = False) -> None:
+def attach(report: EvaluationReport, places: Places, *, with_speakers: bool = False) -> Subject:
     """Add an evaluation report to the adapter that it is about, and its score to the registry.
+
+    An adapter that is published under another name than it was measured as is found by its function digest.
 
     Args:
         report: of an evaluation.
         places: the registry that lists the adapter, and the store that keeps it.
         with_speakers: publish the names of speakers and files as they are, see `privacy.without_names`.
+
+    Returns:
+        What the registry calls the adapter.
 
     Raises:
         InvalidInputError: the report is about the base model alone. NotFoundError: no published version
@@ -38,27 +45,17 @@ def attach(report: EvaluationReport, places: Places, *, with_speakers: bool = Fa
     """
     report = report if with_speakers else without_names(report)
     refuse_report(report)
-    name, function = report.subject.name, report.subject.function_digest
-    if name is None or function is None:
-        raise InvalidInputError("this report is about the base model alone; no adapter can carry it")
     if (size := len(report.to_bytes())) > MAXIMUM_CLAIM:
         raise InvalidInputError(
-            f"report on {name}: {size} bytes, at most {MAXIMUM_CLAIM} are read; evaluate fewer utterances"
+            f"report on {report.subject.name}: {size} bytes, at most {MAXIMUM_CLAIM} are read; evaluate "
+            "fewer utterances"
         )
     registry, store = places.own_registry(), places.own_store()
     check_pair(registry, store)
     with registry_turn(registry, store):
-        about = [b for b in registry.adapters.get(name, {}).values() if b.function_digest == function]
-        if not about:
-            raise NotFoundError(
-                f"registry {registry.label}: no version of {name} has the function digest {function}; "
-                "publish it first"
-            )
-        if about[0].base_model.digest != report.base_model_digest:
-            raise IntegrityError(
-                f"report on {name}: measured on base model {report.base_model_digest}, "
-                f"the adapter was made for {about[0].base_model.digest}"
-            )
+        subject = published_subject(report.subject, report.base_model_digest, registry)
+        report = report.model_copy(update={"subject": subject})
+        name, function = str(subject.name), str(subject.function_digest)
         store.attach(name, report)
 
         def change(adapters: Adapters) -> None:
@@ -71,6 +68,64 @@ def attach(report: EvaluationReport, places: Places, *, with_speakers: bool = Fa
 
         registry.update(change)
         write_card(name, store)
+    return subject
+
+
+def check_attachable(subject: Subject, base_model: str, places: Places) -> None:
+    """Refuse, before something is evaluated for hours, what its report could not be attached to.
+
+    Args:
+        subject: of the report.
+        base_model: digest of the base model that is measured on.
+        places: as `attach` takes them.
+
+    Raises:
+        InvalidInputError, NotFoundError, IntegrityError: as `attach`. OSError: the store is read-only.
+    """
+    registry, store = places.own_registry(), places.own_store()
+    check_pair(registry, store)
+    published_subject(subject, base_model, registry)
+    if isinstance(store, FolderStore):
+        check_writable(store.path / "x")
+        check_writable(registry.path)
+
+
+def published_subject(subject: Subject, base_model: str, registry: Registry) -> Subject:
+    """Return what a registry calls what was measured: its own name, or the one it was published as.
+
+    Args:
+        subject: of a report.
+        base_model: digest of the base model that was measured on.
+        registry: that lists it.
+
+    Raises:
+        InvalidInputError: the base model alone, or what is published under several other names.
+        NotFoundError: nothing with this function. IntegrityError: made for another base model.
+    """
+    own, function = subject.name, subject.function_digest
+    if own is None or function is None:
+        raise InvalidInputError("this report is about the base model alone; no adapter can carry it")
+    adapters = registry.adapters
+    names = [own] if _with_function(adapters.get(own, {}), function) else []
+    names = names or [name for name in adapters if _with_function(adapters[name], function)]
+    if len(names) != 1:
+        found = f"several names have it: {few(names, separator=', ')}; evaluate one of them"
+        raise (InvalidInputError if names else NotFoundError)(
+            f"registry {registry.label}: no version of {own} has the function digest {function}; "
+            f"{found if names else 'publish it first, with `adapter-hub publish FOLDER`'}"
+        )
+    versions = _with_function(adapters[names[0]], function)
+    made_for = next(iter(versions.values())).base_model.digest
+    if made_for != base_model:
+        raise IntegrityError(
+            f"report on {own}: measured on base model {base_model}, the adapter was made for {made_for}"
+        )
+    version = subject.version if subject.version in versions else next(reversed(versions))
+    return Subject(name=names[0], version=version, function_digest=function)
+
+
+def _with_function(versions: Mapping[str, VersionBlock], function: str) -> dict[str, VersionBlock]:
+    return {number: block for number, block in versions.items() if block.function_digest == function}
 
 
 def retire(ref: AdapterRef, status: Status, reason: str, places: Places) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_hub.artifact.folder import Artifact, copy_artifact
-from adapter_hub.artifact.privacy import refuse_disclosures
+from adapter_hub.artifact.privacy import refuse_disclosures, refuse_report, without_names
 from adapter_hub.cards import render_card
 from adapter_hub.errors import (
     AdapterHubError,
@@ -18,13 +18,14 @@ from adapter_hub.errors import (
     InvalidInputError,
     StatusError,
 )
+from adapter_hub.exchange.claiming import attach
 from adapter_hub.exchange.holdings import claims_to_extend, manifest_at, write_card
 from adapter_hub.exchange.locations import listed_manifest
 from adapter_hub.exchange.places import Places, check_pair, registry_turn
 from adapter_hub.exchange.pulling import status_warnings
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
-from adapter_hub.formats.claims import PUBLISHED, StatusEntry
+from adapter_hub.formats.claims import PUBLISHED, EvaluationReport, StatusEntry
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.registry_file import Adapters, VersionBlock
@@ -70,6 +71,7 @@ def publish(
     *,
     rename: AdapterRef | None = None,
     allow_quarantined: str | None = None,
+    reports: Sequence[EvaluationReport] = (),
 ) -> Published:
     """Push an artifact to a store, then list it in a registry. Publishing the same bytes again does nothing.
 
@@ -81,6 +83,7 @@ def publish(
             it has to be the embedded store.
         rename: publish the same weights under this name and version, with a new manifest.
         allow_quarantined: digest of a quarantined version that it may be made from, or do the same as.
+        reports: evaluations of these weights, also under another name; they are attached, see `attach`.
 
     Raises:
         IntegrityError: the artifact is not sound, holds a token or a path of a machine, or a registry knows
@@ -92,11 +95,30 @@ def publish(
     artifact = Artifact.open(folder)
     artifact.verify()
     refuse_disclosures(artifact)
+    for report in reports:
+        _check_report(report, artifact.manifest)
     if rename is None:
-        return _publish(artifact, places, allow_quarantined)
-    with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
-        renamed = _renamed(artifact, rename, Path(scratch) / "renamed")
-        return _publish(renamed, places, allow_quarantined)
+        published = _publish(artifact, places, allow_quarantined)
+    else:
+        with tempfile.TemporaryDirectory(prefix="adapter-hub-") as scratch:
+            renamed = _renamed(artifact, rename, Path(scratch) / "renamed")
+            published = _publish(renamed, places, allow_quarantined)
+    for report in reports:
+        own = report.subject.model_copy(update={"name": published.name, "version": published.version})
+        attach(report.model_copy(update={"subject": own}), places)
+    return published
+
+
+def _check_report(report: EvaluationReport, manifest: Manifest) -> None:
+    """Refuse a report on something else, before anything is published."""
+    refuse_report(without_names(report))
+    wanted = (manifest.function_digest, manifest.base_model.digest)
+    if (report.subject.function_digest, report.base_model_digest) != wanted:
+        about = f"{report.subject.name}@{report.subject.version}" if report.subject.name else "a base model"
+        raise InvalidInputError(
+            f"the report on {about} was not measured with the weights of {manifest.ref} on its base model; "
+            "evaluate the folder that is published"
+        )
 
 
 def _renamed(artifact: Artifact, ref: AdapterRef, folder: Path) -> Artifact:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.files.writing import make_folder, temporary_beside
+from adapter_hub.files.writing import make_folder, naming, temporary_beside
 
 
 def below(root: Path, *parts: str) -> Path:
@@ -74,7 +74,10 @@ def write_below(root: Path, relative: str, data: bytes) -> None:
         temporary = temporary_beside(Path(name)).name
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=there), "wb") as file:
+            with (
+                naming(root / relative),
+                os.fdopen(os.open(temporary, flags, 0o666, dir_fd=there), "wb") as file,
+            ):
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ def lock_file(path: Path, timeout: float) -> BaseFileLock:
 
     Raises:
         InvalidInputError: something else is in its place. PermissionError: this user may not lock it.
+        OSError: it cannot be made, whoever asks.
     """
     from filelock import FileLock  # noqa: PLC0415 - readers need none
 
@@ -41,6 +42,7 @@ def lock_file(path: Path, timeout: float) -> BaseFileLock:
         if not os.access(path.parent, os.W_OK | os.X_OK):
             hint = "its folder cannot be written; ask its owner for that right, or name a place of your own"
             raise PermissionError(errno.EACCES, hint, str(path)) from None
+        _make(path, mode)
         return FileLock(path, timeout=timeout, mode=mode)
     if not stat.S_ISREG(status.st_mode):
         raise InvalidInputError(
@@ -51,6 +53,19 @@ def lock_file(path: Path, timeout: float) -> BaseFileLock:
         hint = "belongs to another user and cannot be locked; its owner can let you, with `chmod g+w`"
         raise PermissionError(errno.EACCES, hint, str(path))
     return FileLock(path, timeout=timeout, mode=mode)
+
+
+def _make(path: Path, mode: int) -> None:
+    """Make a lock file; where none can be made, filelock would try until its time is over, as if held.
+
+    Raises:
+        OSError: with the reason of the system.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+    with suppress(FileExistsError):  # another process was faster
+        os.close(os.open(path, flags, mode))
+        with suppress(PermissionError):
+            path.chmod(mode)  # whatever the umask says
 
 
 @contextmanager

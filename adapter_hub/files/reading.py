@@ -18,6 +18,7 @@ from io import FileIO
 from pathlib import Path
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.files.writing import naming
 
 # how a file begins that git left in the place of a large one
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -108,7 +109,7 @@ def copy_regular(source: Path, target: Path, size: int, *, follow: bool = False)
     with open_regular(source, follow=follow) as file:
         found, left = os.fstat(file.fileno()).st_size, size
         if found == size:
-            with target.open("xb", buffering=0) as copy:
+            with naming(target), target.open("xb", buffering=0) as copy:
                 while left and (piece := file.read(min(left, 2**20))):
                     view = memoryview(piece)
                     while view:

@@ -10,6 +10,7 @@ renamed, and the folder flushed too. Temporary names start with `.tmp-`, and eve
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -23,6 +24,7 @@ from typing import NamedTuple, Self
 from adapter_hub.errors import InvalidInputError
 
 TEMPORARY = ".tmp-"
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 STALE_SECONDS = 24 * 3600  # a temporary name older than this belongs to a process that died
 
 
@@ -103,11 +105,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: the disk refused (full, read-only); the old content is still there.
     """
     make_folder(path.parent)
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise InvalidInputError(f"{path}: a pipe or a device; expected the name of an ordinary file")
+    _refuse_device(path)
     temporary = temporary_beside(path)
     try:
-        with temporary.open("xb") as file:  # the mode is the umask's, so that others can read it
+        with (
+            naming(path),
+            temporary.open("xb") as file,
+        ):  # the mode is the umask's, so that others can read it
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -115,6 +119,65 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place that a file or folder cannot be written to, before work that would be lost.
+
+    Args:
+        path: of what will be written; neither it nor its folder need exist yet.
+
+    Raises:
+        InvalidInputError: a pipe or a device is there. OSError: nothing can be written there.
+    """
+    _refuse_device(path)
+    folder = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    trial = temporary_beside(folder / path.name)
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _refuse_device(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InvalidInputError(f"{path}: a pipe or a device; expected the name of an ordinary file")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk name the file that is written; of an open file the system names none.
+
+    safetensors tells the system's errors in words; they become what they are.
+
+    Args:
+        path: that will be there in the end.
+
+    Raises:
+        OSError: as the body, with a name.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = disk_error(error)
+        if number not in _OF_THE_DISK or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from None
+
+
+def disk_error(error: Exception) -> int | None:
+    """Return the system's number of an error of the disk; None for any other.
+
+    Args:
+        error: of the system, or of safetensors.
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    if type(error).__name__ != "SafetensorError":
+        return None
+    found = re.search(r"\(os error (\d+)\)$", str(error))
+    return int(found[1]) if found else None
 
 
 def resolved(path: Path) -> Path:
@@ -152,7 +215,8 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
     temporary = temporary_beside(target)
     temporary.mkdir()
     try:
-        yield temporary
+        with naming(target):
+            yield temporary
         for folder, _, names in os.walk(temporary, topdown=False):
             for name in names:
                 sync_file(Path(folder, name))

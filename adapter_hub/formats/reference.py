@@ -209,20 +209,20 @@ def parse_source(text: str | AdapterRef | Path) -> AdapterRef | Path:
         return text
     if isinstance(text, str) and not is_local(text):
         return AdapterRef.parse(text)
-    folder = Path(text)
+    folder = expanded(text) if isinstance(text, str) else Path(text)
     return folder.parent if f"/{folder.name}" == _MANIFEST_FILE else folder
 
 
 def is_local(text: str) -> bool:
     """Tell whether `text` names a folder (or its manifest) rather than what a registry or the Hub has.
 
-    `./a`, `/a` and `…/adapter.json` do. What could be an adapter's name is one, so that no folder that
+    `./a`, `/a`, `~/a` and `…/adapter.json` do. What could be an adapter's name is one, so that no folder that
     happens to be here takes the place of an adapter; anything else is a folder if there is one.
 
     Args:
         text: as the user wrote it.
     """
-    if text.startswith((".", "/")) or text.endswith(_MANIFEST_FILE):
+    if text.startswith((".", "/", "~")) or text.endswith(_MANIFEST_FILE):
         return True
     if not text or text in RESERVED or re.fullmatch(rf"(?:{HUB})?{NAME_PATTERN}(?:[@~#].*)?", text):
         return False

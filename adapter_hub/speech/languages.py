@@ -47,6 +47,7 @@ _OTHERS = {
     "moldovan": "ro", "haitian": "ht", "sinhalese": "si", "letzeburgesch": "lb",
 }  # fmt: skip
 _CODES = {alias: row[0] for row in _ROWS for alias in row} | _OTHERS
+WHISPER_CODES = tuple(row[0] for row in _ROWS)
 _NAMES = {row[2]: row[0] for row in _ROWS} | {name: code for name, code in _OTHERS.items() if len(name) > 3}
 _TITLES = {row[0]: row[2].title() for row in _ROWS}
 _TAGS = {"jw": "jv"}  # where Whisper's code is not the BCP 47 tag

@@ -10,10 +10,15 @@ different words equal.
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.speech.languages import has_word_spaces, primary_subtag
 
 DEFAULT = "basic/1"
 APOSTROPHES = "'\u2019\u2018\u02bc\u00b4`\u2032\uff07"
@@ -58,6 +63,24 @@ def _in_word(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
+def _whisper(text: str, language: str) -> str:
+    """Return what transformers' copies of Whisper's normalisers make of a text."""
+    return str(_whisper_normaliser(primary_subtag(language))(text)).strip()
+
+
+@cache
+def _whisper_normaliser(language: str) -> Callable[[str], str]:
+    from transformers.models.whisper.english_normalizer import (  # noqa: PLC0415 - a second, for those who ask
+        BasicTextNormalizer,
+        EnglishTextNormalizer,
+    )
+
+    if language != "en":
+        return BasicTextNormalizer(split_letters=not has_word_spaces(language))
+    table = Path(__file__).with_name("english_spelling.json")  # of openai/whisper, MIT
+    return EnglishTextNormalizer(json.loads(read_bounded(table, 2**20)))
+
+
 # by name: the function, and what it does in one line
 NORMALISERS: Mapping[str, tuple[Callable[[str, str], str], str]] = {
     "basic/1": (
@@ -66,6 +89,11 @@ NORMALISERS: Mapping[str, tuple[Callable[[str, str], str], str]] = {
         "apostrophes inside words unified, invisible characters dropped, spaces collapsed, marks kept",
     ),
     "none/1": (_none, "the text as it is"),
+    "whisper/1": (
+        _whisper,
+        "that of Whisper's paper, for rates beside published ones: in English numbers, contractions, titles "
+        "and British spellings are unified; elsewhere marks become spaces",
+    ),
 }
 
 

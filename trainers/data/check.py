@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from adapter_hub.data.dataset import METADATA, SPLITS, Dataset, Utterance, read_dataset
+from adapter_hub.data.dataset import SPLITS, Dataset, Utterance, read_dataset, split_in
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.trainers.data.examples import DroppedRow, ProcessorAndModel, speakers_in_both
 from adapter_hub.trainers.data.preparing import map_in_order
@@ -127,7 +127,7 @@ def sources_at(place: Path, cache: Path) -> tuple[dict[str, Source], RowRules]:
             for number, source in enumerate(sources, 1)
         ]
         return dict(named), RowRules.of(file.recipe)
-    names = [name for name in SPLITS if any((place / name / file).is_file() for file in METADATA)]
+    names = [name for name in SPLITS if split_in(place, name)]
     datasets = [read_dataset(place, name) for name in names] or [read_dataset(place)]
     return {dataset.split: Source(dataset) for dataset in datasets}, RowRules(language="en")
 

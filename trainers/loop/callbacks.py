@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from adapter_hub.reporting import Tell
+from adapter_hub.reporting import PassingLine, Tell
 from adapter_hub.trainers.loop.batches import ShardedBatchSampler
 
 ONE_PRESS = 1.0  # seconds; torchrun passes on the interrupt that the terminal has sent to every process
+EVERY = 2.0  # seconds between two lines of progress
+NAMES = {"loss": "loss", "eval_loss": "dev loss"}
 SCALARS = {
     "loss": "loss",
     "eval_loss": "dev_loss",
@@ -84,12 +87,17 @@ def stops_early(log: Iterable[Mapping[str, Any]], patience: int) -> bool:
 class StopOnInterrupt(TrainerCallback):
     """Ctrl-C ends the step, saves a checkpoint and stops; a second one stops at once.
 
+    Args:
+        tell: receives a line when Ctrl-C is pressed.
+        is_alone: whether no other process has to agree, so that the step that runs is the last.
+
     Attributes:
         pressed: Ctrl-C reached this process.
         interrupted: all processes have agreed on it; they stop after the same step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell = lambda _: None, *, is_alone: bool = False) -> None:
+        self.tell, self.is_alone = tell, is_alone
         self.pressed = self.interrupted = False
         self._before: Any = None
         self._when = 0.0
@@ -108,11 +116,14 @@ class StopOnInterrupt(TrainerCallback):
             raise KeyboardInterrupt
         if not self.pressed:
             self.pressed, self._when = True, time.monotonic()
+            with suppress(RuntimeError):  # the signal came while another line was being written
+                self.tell("stopping after this step; Ctrl-C again stops at once, without a checkpoint")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Ask transformers to stop; it writes a checkpoint first, as at the end of every epoch."""
+        self.interrupted |= self.is_alone and self.pressed
         if self.interrupted:
             control.should_training_stop = True
         return control
@@ -127,30 +138,82 @@ class StopOnInterrupt(TrainerCallback):
         return control
 
 
+class SaveByTime(TrainerCallback):
+    """Saves a checkpoint within an epoch when the last one is some minutes old.
+
+    Args:
+        minutes: between two checkpoints; 0 for none within an epoch.
+
+    Attributes:
+        agreed: all processes save after this step, as the first of them says.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes, self.agreed = minutes, False
+        self._saved = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough, by this process's clock."""
+        return bool(self.minutes) and time.monotonic() - self._saved >= 60 * self.minutes
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self._saved = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start it again."""
+        self._saved = time.monotonic()
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Ask for a checkpoint; at the end of an epoch one is written anyway, after its dev loss."""
+        ends = state.global_step >= state.max_steps or state.epoch in (None, int(state.epoch or 0))
+        if self.agreed and not ends:
+            control.should_save = True
+        return control
+
+
 class ReportProgress(TrainerCallback):
-    """Reports step, loss and time left, about every two seconds and at the end of each epoch."""
+    """Reports step, losses, learning rate, speed and time left every two seconds, and every dev loss."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
         self._began = self._told = 0.0
         self._first = 0
+        self._logged: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Start the clock; a resumed run has steps behind it."""
         self._began, self._first = time.monotonic(), state.global_step
 
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Report the losses that were logged last."""
+        if time.monotonic() - self._told > EVERY:
+            self._tell(
+                state, {key: self._logged[key] for key in ("loss", "learning_rate") if key in self._logged}
+            )
+
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
         """Report the losses that transformers logs, in nats per token."""
-        names = {"loss": "loss", "eval_loss": "dev loss"}
-        losses = [f"{name} {float(logs[key]):.4f}" for key, name in names.items() if key in (logs or {})]
-        now = time.monotonic()
+        self._logged |= logs or {}
         last = state.global_step == state.max_steps
-        if not losses or not (last or "eval_loss" in logs or now - self._told > 2):
+        if not {"loss", "eval_loss"} & set(logs or {}):
             return
+        if last or "eval_loss" in logs or time.monotonic() - self._told > EVERY:
+            self._tell(state, logs, stays=last or "eval_loss" in logs)
+
+    def _tell(self, state: TrainerState, logs: Mapping[str, float], *, stays: bool = False) -> None:
+        now = time.monotonic()
         self._told = now
-        done = max(1, state.global_step - self._first)
-        left = (state.max_steps - state.global_step) * (now - self._began) / done
-        self.tell(f"step {state.global_step}/{state.max_steps}  {' '.join(losses)}  {_minutes(left)} left")
+        done, total = state.global_step, max(1, state.max_steps)
+        speed = max(1, done - self._first) / max(now - self._began, 1e-3)
+        losses = [f"{NAMES[key]} {float(logs[key]):.4f}" for key in NAMES if key in logs]
+        rate = [f"learning rate {logs['learning_rate']:.1e}"] if "learning_rate" in logs else []
+        left = f"{speed:.2g} steps per second  {_minutes((total - done) / speed)} left"
+        line = "  ".join([f"step {done}/{total}", *([" ".join(losses)] if losses else []), *rate, left])
+        self.tell(line if stays else PassingLine(line, done / total))
 
 
 class WriteEvents(TrainerCallback):

@@ -91,7 +91,9 @@ def fit(
         _check(inputs, processes)
         set_seed(settings.random_seed)
         trainable = _trainable(inputs)
-    stop = StopOnInterrupt()
+    stop = StopOnInterrupt(
+        tell if processes.is_main else (lambda _: None), is_alone=processes.world_size == 1
+    )
     trainer = make_trainer(
         settings,
         trainable,

@@ -30,7 +30,7 @@ from adapter_hub.trainers.loop.batches import (
     ShardedBatchSampler,
     dev_batches,
 )
-from adapter_hub.trainers.loop.callbacks import StopOnInterrupt, stops_early
+from adapter_hub.trainers.loop.callbacks import SaveByTime, StopOnInterrupt, stops_early
 from adapter_hub.trainers.loop.checkpoints import STATE, STATE_BYTES
 from adapter_hub.trainers.loop.ctc import CtcCollator, CtcObjective
 from adapter_hub.trainers.loop.families import FAMILIES
@@ -97,6 +97,8 @@ class AdapterTrainer(Seq2SeqTrainer):
         self.processes, self.stop = processes, stop
         self._began, self._before = time.monotonic(), 0.0
         super().__init__(model=objective, **others)
+        self.saving = SaveByTime(self.args.settings.save_minutes)
+        self.add_callback(self.saving)
 
     @property
     def seconds(self) -> float:
@@ -139,10 +141,11 @@ class AdapterTrainer(Seq2SeqTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
-        """Return the text tokens of a step, those of other processes included; agree on an interrupt."""
+        """Return the text tokens of a step, those of other processes included; agree on what follows it."""
         counted = sum(int(text_tokens(batch["labels"])) for batch in batch_samples)
-        tokens, pressed = self.processes.all_reduce(counted, int(self.stop.pressed))
-        self.stop.interrupted = pressed > 0
+        due = self.processes.is_main and self.saving.is_due
+        tokens, pressed, save = self.processes.all_reduce(counted, int(self.stop.pressed), int(due))
+        self.stop.interrupted, self.saving.agreed = pressed > 0, save > 0
         return max(1, tokens)
 
     def compute_loss(

@@ -74,7 +74,7 @@ def open_data(options: GlobalOptions, place: str, split: str | None, **columns: 
         split: of it, or None.
         columns: configuration and columns of a data set on the Hub.
     """
-    from adapter_hub.data.dataset import METADATA, read_dataset
+    from adapter_hub.data.dataset import holds_rows, read_dataset
     from adapter_hub.data.hub_dataset import HubSplit, read_hub_dataset
     from adapter_hub.formats.reference import is_hub
 
@@ -82,6 +82,6 @@ def open_data(options: GlobalOptions, place: str, split: str | None, **columns: 
         wanted = HubSplit.parse(place, split=split or "test", **columns)
         return read_hub_dataset(wanted, options.cache_folder, tell=echo_note)
     folder = Path(place)
-    if split is None and folder.is_dir() and not any((folder / name).is_file() for name in METADATA):
+    if split is None and folder.is_dir() and not holds_rows(folder):
         split = "test"
     return read_dataset(folder, split)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +24,7 @@ import click
 
 from adapter_hub.escaping import escaped, escaped_json, escaped_lines, shown
 
-LONGEST_MESSAGE = 4000  # characters of an error, a warning or a note
+LONGEST_MESSAGE = 2000  # characters of an error, a warning or a note: a terminal of 80 columns full
 _BREAKS = re.compile(r"\s*[\n\r\v\f\x85\u2028\u2029]\s*")
 
 
@@ -85,8 +86,12 @@ def echo_error(error: object) -> None:
 
 
 def echo_progress(text: str) -> None:
-    """Overwrite the current line on stderr, which must be a terminal; empty text clears it."""
-    start = f"\r{shown(text)} " if text else "\r"
+    """Overwrite the current line on stderr, which must be a terminal; empty text clears it.
+
+    What does not fit is cut: a line that wraps could not be overwritten.
+    """
+    room = max(shutil.get_terminal_size().columns - 2, 10)
+    start = f"\r{shown(text)[:room]} " if text else "\r"
     _put(f"{start}\x1b[K", err=True)
 
 
@@ -104,9 +109,10 @@ def _message(text: str) -> str:
 
     Line breaks, as in messages of libraries, become spaces.
     """
-    if len(text) > LONGEST_MESSAGE:
-        text = f"{text[: LONGEST_MESSAGE * 3 // 4]} … {text[-LONGEST_MESSAGE // 4 :]}"
-    return escaped(_BREAKS.sub(" ", text).rstrip())
+    line = escaped(_BREAKS.sub(" ", text).rstrip())  # one character may become ten
+    if len(line) <= LONGEST_MESSAGE:
+        return line
+    return f"{line[: LONGEST_MESSAGE * 3 // 4]} … {line[3 - LONGEST_MESSAGE // 4 :]}"
 
 
 def _can_encode(text: str) -> bool:

@@ -13,7 +13,6 @@ import errno
 import io
 import logging
 import os
-import re
 import sys
 import threading
 import warnings
@@ -26,7 +25,9 @@ import click
 from adapter_hub.cli.terminal.echo import ClosedOutputError, echo_error, echo_note, echo_warning
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.escaping import shown
+from adapter_hub.files.writing import disk_error
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FAILED, INTERRUPTED, OUTPUT_CLOSED = 1, 130, 141  # the last two as shells report these signals
 MEMORY = (
     "out of memory; close other programs, or ask for less at once: "
@@ -64,7 +65,7 @@ def _failed(error: Exception, name: str) -> int:
         echo_error(error)
     elif isinstance(error, OSError):
         echo_error(_refused(error))
-    elif (number := _of_the_disk(error)) is not None:
+    elif (number := disk_error(error)) is not None:
         echo_error(_refused(OSError(number, os.strerror(number))))
     elif _is_lack_of_memory(error):
         echo_error(MEMORY)
@@ -87,20 +88,13 @@ def _wrong_usage(error: click.ClickException) -> int:
 
 
 def _refused(error: OSError) -> str:
-    """Return one line about what the operating system refused."""
-    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    """Return one line about what the operating system refused; of a copy to a full disk, with the target."""
+    name = error.filename2 if error.errno in FULL and error.filename2 is not None else error.filename
+    where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) else ""
     reason = (error.strerror or str(error) or type(error).__name__).lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         return f"{where}{reason}; nothing was left half-written, free some space and run the command again"
     return f"{where}{reason}"
-
-
-def _of_the_disk(error: Exception) -> int | None:
-    """Return the system's number of an error that safetensors met while it wrote, which it tells in words."""
-    found = (
-        re.search(r"\(os error (\d+)\)$", str(error)) if type(error).__name__ == "SafetensorError" else None
-    )
-    return int(found[1]) if found else None
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

@@ -7,12 +7,15 @@ import threading
 import time
 from typing import Self
 
-from adapter_hub.cli.terminal.echo import echo_progress
+from adapter_hub.cli.terminal.echo import echo_note, echo_progress
 from adapter_hub.cli.terminal.tables import size_text
+from adapter_hub.reporting import PassingLine
+
+LOG_SECONDS = 30.0  # between two lines where stderr is not a terminal
 
 
 class Bar:
-    """A progress bar on stderr for work on recordings or versions; silent if stderr is not a terminal."""
+    """A progress bar on stderr for work on recordings or versions; not on a terminal a line now and then."""
 
     def __init__(self, what: str, total: int, total_seconds: float = 0.0) -> None:
         """Start at zero.
@@ -24,7 +27,7 @@ class Bar:
         """
         self.what, self.total, self.total_seconds = what, total, total_seconds
         self.done, self.seconds = 0, 0.0
-        self.started = time.monotonic()
+        self.started = self._told = time.monotonic()
         self.shown = sys.stderr.isatty()
 
     def add(self, count: int, seconds: float) -> None:
@@ -45,13 +48,17 @@ class Bar:
         """
         self.done, self.seconds = done, seconds
         share = seconds / self.total_seconds if self.total_seconds else done / max(self.total, 1)
-        if not self.shown or not share:
+        now = time.monotonic()
+        if not share or not (self.shown or now - self._told >= LOG_SECONDS):
             return
-        share, passed = min(share, 1.0), time.monotonic() - self.started
-        left, filled = passed / share * (1 - share), int(24 * share)
+        share, passed = min(share, 1.0), max(now - self.started, 1e-3)
+        left, self._told = passed / share * (1 - share), now
         speed = f"{seconds / passed:.1f} s of audio per second, " if seconds else ""
-        bar = f"{self.what} [{'#' * filled}{'.' * (24 - filled)}] {done}/{self.total}"
-        echo_progress(f"{bar}  {speed}{left:.0f} s left")
+        rest = f"{done}/{self.total}  {speed}{left:.0f} s left"
+        if self.shown:
+            echo_progress(f"{self.what} {_drawn(share)} {rest}")
+        else:
+            echo_note(f"{self.what} {rest}")
 
     @property
     def speed(self) -> float:
@@ -62,6 +69,40 @@ class Bar:
         """Clear the line."""
         if self.shown:
             echo_progress("")
+
+
+class Teller:
+    """Prints lines of progress on stderr: a passing one over the last, or not on a terminal now and then."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+        self._told, self._open = -LOG_SECONDS, False
+
+    def __call__(self, line: str) -> None:
+        """Print a line.
+
+        Args:
+            line: as `adapter_hub.reporting.Tell` takes it.
+        """
+        if not isinstance(line, PassingLine):
+            self._clear()
+            echo_note(line)
+        elif self.shown:
+            echo_progress(f"{_drawn(line.share)} {100 * line.share:.0f} %  {line}")
+            self._open = True
+        elif time.monotonic() - self._told >= LOG_SECONDS:
+            self._told = time.monotonic()
+            echo_note(line)
+
+    def _clear(self) -> None:
+        if self._open:
+            echo_progress("")
+        self._open = False
+
+
+def _drawn(share: float) -> str:
+    filled = int(24 * share)
+    return f"[{'#' * filled}{'.' * (24 - filled)}]"
 
 
 class DownloadBar:
@@ -87,9 +128,8 @@ class DownloadBar:
             if not self.shown or (now - self._told < 0.1 and self.done < total):
                 return
             self._told = now
-            filled = 24 * self.done // max(total, 1)
             speed = size_text(int(self.done / max(now - self.started, 1e-3)))
-            bar = f"{what} [{'#' * filled}{'.' * (24 - filled)}] {size_text(self.done)} of {size_text(total)}"
+            bar = f"{what} {_drawn(self.done / max(total, 1))} {size_text(self.done)} of {size_text(total)}"
             echo_progress(f"{bar}  {speed}/s")
 
     def __enter__(self) -> Self:

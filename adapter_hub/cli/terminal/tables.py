@@ -7,6 +7,9 @@ mini/da@1.0.0     8
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -14,19 +17,26 @@ from typing import Any
 from adapter_hub.escaping import shown
 
 LONGEST_CELL = 1000  # characters
+NARROWEST = 8  # cells to which a column is cut at most
 WIDEST = 100  # what columns are padded to, so that one long cell does not widen every row
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], room: int | None = None) -> str:
     """Return rows under headings, columns padded to one width, numbers to the right.
 
     Args:
         headings: of the columns.
         rows: cells; None is an empty cell. Text is escaped, and cut if it is very long.
+        room: the longest line; the widest columns are cut to it. None for any.
     """
     texts = [["" if cell is None else shown(cell, LONGEST_CELL) for cell in row] for row in rows]
     names = [shown(heading) for heading in headings]
-    widths = [min(max(map(_width, column)), WIDEST) for column in zip(names, *texts, strict=True)]
+    widths = _widths([names, *texts])
+    while room is not None and sum(widths) + 2 * len(widths) - 2 > room and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    if room is not None:
+        texts = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in texts]
+        names = [_cut(cell, width) for cell, width in zip(names, widths, strict=True)]
     right = [
         bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
         for i in range(len(headings))
@@ -39,6 +49,44 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def fitting_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], spare: Sequence[str] = ()) -> str:
+    """Return a table whose lines fit the terminal; one for a file or another program is as wide as it is.
+
+    Args:
+        headings: of the columns.
+        rows: as `table` takes them.
+        spare: headings of the columns that are left out where there is no room, the first one first.
+    """
+    room = _terminal_width()
+    kept = list(range(len(headings)))
+    for name in spare:
+        cells = [[shown("" if row[i] is None else row[i], LONGEST_CELL) for i in kept] for row in rows]
+        if room is None or sum(_widths([[headings[i] for i in kept], *cells])) + 2 * len(kept) - 2 <= room:
+            break
+        kept.remove(headings.index(name))
+    return table([headings[i] for i in kept], [[row[i] for i in kept] for row in rows], room)
+
+
+def _terminal_width() -> int | None:
+    """Return the columns of the terminal that is written to, or that COLUMNS says; None for neither."""
+    if os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty():
+        return max(shutil.get_terminal_size().columns, 40)
+    return None
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [min(max(map(_width, column)), WIDEST) for column in zip(*lines, strict=True)]
+
+
+def _cut(text: str, width: int) -> str:
+    """Return text of at most `width` cells, with a mark where something is missing."""
+    if _width(text) <= width:
+        return text
+    while _width(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def size_text(size: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,8 +19,23 @@ base_model_option = click.option(
     show_default=True,
     help="The base model.",
 )
+
+
+def _checked(_: click.Context, __: click.Parameter, folder: Path) -> Path:
+    """Refuse a folder that could not be made, before hours of work."""
+    from adapter_hub.files.writing import check_writable
+
+    check_writable(folder)
+    return folder
+
+
 out_artifact_option = click.option(
-    "--out", metavar="FOLDER", type=PATH, required=True, help="Folder of the new artifact; must not exist."
+    "--out",
+    metavar="FOLDER",
+    type=PATH,
+    required=True,
+    callback=_checked,
+    help="Folder of the new artifact; must not exist.",
 )
 
 

@@ -1,0 +1,208 @@
+"""A new recipe, of what its author says and what the data show, checked as training would before it is there.
+
+    text = draft("lora", Wishes(namespace="alice", data=Path("data/es")), Path("es.toml"))
+
+What nobody says is a placeholder, which `train` refuses: it would be published for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.base_model.families import WHISPER, family_of
+from adapter_hub.base_model.finding import find_base_model
+from adapter_hub.base_model.settings import read_settings
+from adapter_hub.data.dataset import holds_rows, read_dataset, split_in
+from adapter_hub.errors import InvalidInputError, NotFoundError, few
+from adapter_hub.files.reading import read_bounded
+from adapter_hub.formats.reference import check_name, is_local
+from adapter_hub.speech.languages import WHISPER_CODES, language_tag, nearest_languages, whisper_code
+from adapter_hub.trainers.recipe import RecipeFile, new_recipe, parse_recipe
+
+DEV = ("dev", "validation", "valid")  # what people call it
+CARD_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the author of a recipe says.
+
+    Attributes:
+        language: a BCP 47 tag or an English name; None for that of the data's rows.
+        decode_language: whose token stands for it, where the base model has none.
+        namespace: the first half of the adapter's name.
+        base_model: the embedded model's id, a Hub id or a folder.
+        authors: of the adapter.
+        license: of the adapter, SPDX.
+        data: a folder with splits or rows, or a JSONL file; None for an example.
+        data_license: of the data, SPDX; None for what the data's README.md says.
+    """
+
+    language: str | None = None
+    decode_language: str | None = None
+    namespace: str | None = None
+    base_model: str = EMBEDDED_ID
+    authors: Sequence[str] = ()
+    license: str | None = None
+    data: Path | None = None
+    data_license: str | None = None
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the data show."""
+
+    train: Path
+    dev: Path | None
+    languages: Sequence[str]
+    license: str | None
+
+
+def draft(method: str, wishes: Wishes, file: Path) -> RecipeFile:
+    """Return a recipe that `train` accepts but for what is still a placeholder.
+
+    Args:
+        method: how it is to be trained.
+        wishes: what its author says.
+        file: where it will be; its paths are relative to that.
+
+    Raises:
+        NotFoundError: no such data or base model. InvalidInputError: what training would refuse.
+    """
+    data = None if wishes.data is None else _shown_by(wishes.data)
+    language = _language(wishes, data)
+    if language is not None:
+        _check_token(language, wishes.decode_language, wishes.base_model)
+    if wishes.namespace is not None:
+        check_name(f"{wishes.namespace}/x")
+    text = new_recipe(
+        method,
+        language=language,
+        decode_language=None if wishes.decode_language is None else whisper_code(wishes.decode_language),
+        namespace=wishes.namespace,
+        base_model=_place(wishes.base_model, file) if is_local(wishes.base_model) else wishes.base_model,
+        authors=wishes.authors,
+        license=None if wishes.license is None else spdx(wishes.license),
+        data_license=spdx(wishes.data_license) if wishes.data_license else data and data.license,
+        **({} if data is None else {"train": _relative(data.train, file), "dev": _dev(data, file)}),
+    )
+    return parse_recipe(text, file)
+
+
+def spdx(text: str) -> str:
+    """Return an SPDX licence expression as the standard writes it.
+
+    >>> spdx("cc-by-4.0")
+    'CC-BY-4.0'
+
+    Args:
+        text: of any case.
+
+    Raises:
+        InvalidInputError: not one.
+    """
+    try:
+        return canonicalize_license_expression(text)
+    except InvalidLicenseExpression:
+        raise InvalidInputError(
+            f"licence {text!r}: expected an SPDX expression, like CC-BY-4.0, Apache-2.0 or CC0-1.0; "
+            "LicenseRef-NAME for one of your own"
+        ) from None
+
+
+def _shown_by(place: Path) -> _Shown:
+    """Return what a folder or list of data shows."""
+    train = place
+    if place.is_dir() and not holds_rows(place):
+        train = split_in(place, "train") or place
+        read_dataset(place, "train")  # says which splits there are
+    beside = train.parent if train.stem == "train" else None
+    dev = next((found for name in DEV if (found := split_in(beside, name))), None) if beside else None
+    languages = read_dataset(train).languages
+    cards = (train / "README.md", train.parent / "README.md")
+    licenses = [found for card in cards if card.is_file() and (found := _license_of(card))]
+    return _Shown(train, dev, languages, licenses[0] if licenses else None)
+
+
+def _license_of(card: Path) -> str | None:
+    """Return the licence in the front matter of a data set's card, if it is an SPDX one."""
+    text = read_bounded(card, CARD_BYTES).decode("utf-8", "replace")
+    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    try:
+        return spdx(found[1]) if found else None
+    except InvalidInputError:
+        return None
+
+
+def _language(wishes: Wishes, data: _Shown | None) -> str | None:
+    """Return the tag of the new adapter, which the data have to be in."""
+    found = data.languages if data else ()
+    if wishes.language is None:
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"{wishes.data}: its rows are in {few(found, separator=', ')}; name the adapter's --language"
+            )
+        return language_tag(found[0]) if found else None
+    tag = language_tag(wishes.language)
+    if found and whisper_code(tag) not in map(whisper_code, found):
+        raise InvalidInputError(
+            f"--language {tag}: the rows of {wishes.data} are in {few(found, separator=', ')}"
+        )
+    return tag
+
+
+def _check_token(language: str, decode_language: str | None, base_model: str) -> None:
+    """Refuse a language that the base model cannot be told, as far as its files are here."""
+    known = _codes(base_model)
+    code = whisper_code(decode_language or language)
+    if known is None or code in known:
+        return
+    if decode_language is not None:
+        what, then = f"--decode-language {decode_language}", "nearest"
+    else:
+        what, then = (
+            f"--language {language}",
+            "name one whose token it borrows with --decode-language; nearest",
+        )
+    raise InvalidInputError(
+        f"{what}: {base_model} has no token for it; {then}: {nearest_languages(code, known)}"
+    )
+
+
+def _codes(base_model: str) -> Sequence[str] | None:
+    """Return the codes that a base model knows; None if it need not be told the language."""
+    try:
+        folder, _ = find_base_model(base_model)
+    except NotFoundError:
+        if is_local(base_model):
+            raise
+        return WHISPER_CODES  # it is fetched later
+    if family_of(folder) != WHISPER:
+        return None
+    generation = read_settings(folder).generation
+    if not generation.get("is_multilingual", True):
+        return ("en",)
+    return [token[2:-2] for token in generation.get("lang_to_id") or {}] or WHISPER_CODES
+
+
+def _dev(data: _Shown, file: Path) -> str | None:
+    return None if data.dev is None else _relative(data.dev, file)
+
+
+def _relative(path: Path, file: Path) -> str:
+    """Return a path as a recipe in `file` names it."""
+    return str(path) if path.is_absolute() else Path(os.path.relpath(path, file.parent)).as_posix()
+
+
+def _place(text: str, file: Path) -> str:
+    """Return a folder as a recipe names it: with a dot in front, or it would be an id of the Hub."""
+    relative = _relative(Path(text), file)
+    return relative if relative.startswith((".", "/")) else f"./{relative}"
