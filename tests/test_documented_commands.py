@@ -127,6 +127,7 @@ def test_the_example_of_every_command_works_as_it_is_typed(
     elsewhere = {
         "train",
         "evaluate",
+        "attach",
         "compare",
         "extract",
         "demo",

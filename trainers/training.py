@@ -1,6 +1,6 @@
 """Train an adapter from a recipe: data in, artifact out.
 
-    artifact = train(Path("recipes/mini/da.toml"), Path("out/da"), registries=…, cache=…)
+    artifact = train("recipes/mini/da.toml", "out/da")
 
 A recipe of method full-fine-tuning gives a Whisper folder and its `FullFineTune` record instead. The output
 folder appears complete or not at all. Until then checkpoints are in `<out>.training`, in a folder named
@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import AdapterHubError, ConflictError, InvalidInputError, MissingExtraError
+from adapter_hub.exchange import Places
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import folder_in_the_making, refuse_link
 from adapter_hub.formats.full_fine_tune import FullFineTune
@@ -40,11 +41,11 @@ from adapter_hub.trainers.sealing import write_adapter
 
 
 def train(
-    recipe: Path,
-    out: Path,
+    recipe: Path | str,
+    out: Path | str,
     *,
-    registries: Sequence[Registry],
-    cache: Cache,
+    registries: Sequence[Registry] | None = None,
+    cache: Cache | None = None,
     device: str | None = None,
     tell: Tell = lambda _: None,
     tensorboard: Path | None = None,
@@ -57,8 +58,9 @@ def train(
     Args:
         recipe: a TOML file, see `adapter_hub.trainers.recipe`.
         out: a folder that does not exist yet; `<out>.training` holds checkpoints meanwhile.
-        registries: where parents are searched, also the candidates of `adapter = "nearest"`.
-        cache: for features, data sets on the Hub and parents.
+        registries: where parents are searched, also the candidates of `adapter = "nearest"`; by default the
+            user's.
+        cache: for features, data sets on the Hub and parents; by default the user's.
         device: torch's name; None for a GPU if there is one.
         tell: receives lines of progress.
         tensorboard: a folder for event files, in a sub-folder named like `out`; None for none.
@@ -72,6 +74,8 @@ def train(
         TrainingInterruptedError: Ctrl-C; run the same command to resume.
         OtherProcessError: another process raised one of these.
     """
+    recipe, out, own = Path(recipe), Path(out), Places()
+    registries, cache = registries or own.registries(), cache or own.open_cache()
     transformers_logging.set_verbosity_error()
     processes = ProcessGroup.join(use_gpu=device != "cpu" and torch.cuda.is_available())
     tell = tell if processes.is_main else _ignore

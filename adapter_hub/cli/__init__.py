@@ -19,6 +19,7 @@ import click
 from adapter_hub.cli.terminal.arguments import PLACE, with_text_checked
 from adapter_hub.cli.terminal.echo import confirm, echo_line, echo_warning
 from adapter_hub.cli.terminal.errors import outcome_of
+from adapter_hub.cli.terminal.examples import with_example
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 
 # the sections of --help, and each command's line in it; a command `x-y` is `x_y` in the module `x_y` beside
@@ -83,7 +84,7 @@ class LazyGroup(click.Group):
         name = cmd_name.replace("-", "_") + ("_" if cmd_name in SHADOWING else "")
         command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         assert isinstance(command, click.Command)
-        return with_text_checked(command)
+        return with_example(with_text_checked(command), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, without importing anything."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from adapter_hub.cli.terminal.arguments import json_option
-from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text, echo_warnings
+from adapter_hub.cli.terminal.echo import echo_json, echo_note, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted, fitting_table, size_text
-
-if TYPE_CHECKING:
-    from adapter_hub.formats.registry_file import VersionBlock
-    from adapter_hub.registry.standing import Standing
-
 
 METHODS = ("lora", "warm-start", "expert-pair", "average", "imported")
 STATUSES = ("active", "deprecated", "yanked", "quarantined", "withdrawn")
@@ -50,15 +45,10 @@ def list_(
     """
     if sort and not data:
         raise click.UsageError("--sort needs --data ID: scores on different data are not comparable")
-    everything = list(_versions(options))
-    rows = [
-        row
-        for row in everything
-        if (language is None or language.lower() in [tag.lower() for tag in row.get("languages", ())])
-        and (base_model is None or base_model in row.get("base_model", {}).values())
-        and (method is None or row.get("method") == method)
-        and (status is None or row["status"] == status)
-    ]
+    from adapter_hub.exchange.listing import list_versions, those
+
+    everything = list_versions(options)
+    rows = those(everything, language=language, base_model=base_model, method=method, status=status)
     if sort:
         assert data is not None
         rows = _sorted(rows, sort, data)
@@ -76,42 +66,6 @@ def list_(
             ["size", "rank", "from", "method"],
         )
     )
-
-
-def _versions(options: GlobalOptions) -> Iterator[dict[str, Any]]:
-    """Yield every version as plain data; one that is in several registries is yielded once."""
-    from packaging.version import Version
-
-    from adapter_hub.registry.standing import Standings
-
-    seen = set()
-    registries = options.registries()
-    standings = Standings(registries)
-    for registry in registries:
-        echo_warnings(registry.warnings)
-        for (name, version), why in registry.unreadable.items():
-            row = {"name": name, "version": version, "registry": registry.label}
-            yield {**row, "status": "unreadable", "reason": why}
-        for name in sorted(registry.adapters):
-            versions = registry.adapters[name]
-            for version in sorted(versions, key=Version):
-                block = versions[version]
-                if (name, version, block.digest) not in seen:
-                    seen.add((name, version, block.digest))
-                    yield {
-                        "name": name,
-                        "version": version,
-                        "registry": registry.label,
-                        **block.to_json(),
-                        **_strictest(standings.of(block.digest, block.function_digest), block),
-                    }
-
-
-def _strictest(standing: Standing | None, block: VersionBlock) -> dict[str, str]:
-    """Return status and reason where another registry, or what this machine remembers, is stricter."""
-    if standing is None or standing.status == block.status:
-        return {}
-    return {"status": standing.status, "reason": str(standing)}
 
 
 def _sorted(rows: Sequence[dict[str, Any]], metric: str, data: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapter_hub.exchange.claiming import attach, retire
     from adapter_hub.exchange.hub_refs import open_hub_ref
+    from adapter_hub.exchange.listing import list_versions
     from adapter_hub.exchange.locking import lock, update_lock
     from adapter_hub.exchange.mirroring import Mirrored, mirror
     from adapter_hub.exchange.places import Places
@@ -29,6 +30,7 @@ __all__ = [
     "Published",
     "attach",
     "check",
+    "list_versions",
     "lock",
     "mirror",
     "open_hub_ref",
@@ -47,6 +49,7 @@ _HOMES = {
     "attach": "claiming",
     "update_lock": "locking",
     "check": "rebuilding",
+    "list_versions": "listing",
     "lock": "locking",
     "mirror": "mirroring",
     "open_hub_ref": "hub_refs",

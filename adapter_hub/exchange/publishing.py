@@ -67,7 +67,7 @@ class Published:
 
 def publish(
     folder: Path | str,
-    places: Places,
+    places: Places | None = None,
     *,
     rename: AdapterRef | None = None,
     allow_quarantined: str | None = None,
@@ -79,8 +79,8 @@ def publish(
 
     Args:
         folder: the artifact.
-        places: the store that keeps it, and the registry that lists it afterwards; for the embedded catalogue
-            it has to be the embedded store.
+        places: the store that keeps it, and the registry that lists it afterwards, by default the user's; for
+            the embedded catalogue it has to be the embedded store.
         rename: publish the same weights under this name and version, with a new manifest.
         allow_quarantined: digest of a quarantined version that it may be made from, or do the same as.
         reports: evaluations of these weights, also under another name; they are attached, see `attach`.
@@ -92,6 +92,7 @@ def publish(
         InvalidInputError: the version's number promises less than changed, or the wrong store.
         StatusError: what does the same, or an ancestor, is quarantined, or the version was withdrawn.
     """
+    places = places or Places()
     artifact = Artifact.open(folder)
     artifact.verify()
     refuse_disclosures(artifact)

@@ -98,7 +98,8 @@ class Transcript:
         seconds: duration of the recording.
         text: all of it.
         language: BCP 47 tag of most of it, or Whisper's language where no adapter applies.
-        language_probability: of that language, where it was identified; None where it was given.
+        language_probability: of that language, where it was identified, averaged over the speech as
+            `language_probabilities` are; None where it was given.
         adapter: ref of the adapter of most of it, or `base-model`.
         tokens: ids of text and timestamps, without prompt and end.
         segments: cut at timestamps where they were asked for, otherwise one for each window.

@@ -159,6 +159,7 @@ class Recording:
     _open: list[RoutedPhrase] = field(default_factory=list)
     _previous: deque[int] = field(default_factory=lambda: deque(maxlen=512))
     _last: Route | None = None
+    _codes: dict[str, str] = field(default_factory=dict)  # decode languages by the tags of transcripts
     _windows: int = 0
     _out: dict[int, tuple[Sequence[Segment], Sequence[int]]] = field(default_factory=dict)
     _done: int = 0
@@ -234,6 +235,7 @@ class Recording:
     def add_decoded(self, window: Window) -> list[Segment]:
         """Add a decoded window; returns the segments that now follow those returned before without a gap."""
         self._out[window.number] = window.segments, window.tokens
+        self._codes[window.route.language] = window.route.decode_language
         new: list[Segment] = []
         while self._done in self._out:
             ready, ids = self._out.pop(self._done)
@@ -277,17 +279,16 @@ class Recording:
                 adapter=self.before.name,
             )
         language = _longest(segments, lambda segment: segment.language)
+        shares = {code: value / self._identified for code, value in self._probabilities.items()}
         return replace(
             result,
             text=joined_text(segments),
             language=language,
-            language_probability=_probability([item for item in segments if item.language == language]),
+            language_probability=shares.get(self._codes.get(language, language)),
             adapter=_longest(segments, lambda segment: segment.adapter),
             tokens=tuple(self._tokens),
             segments=segments,
-            language_probabilities={
-                code: value / self._identified for code, value in self._probabilities.items()
-            },
+            language_probabilities=shares,
         )
 
 
@@ -297,13 +298,3 @@ def _longest(segments: Sequence[Segment], kind: Callable[[Segment], str]) -> str
     for segment in segments:
         seconds[kind(segment)] = seconds.get(kind(segment), 0.0) + segment.end - segment.start
     return max(seconds, key=lambda name: seconds[name])
-
-
-def _probability(segments: Sequence[Segment]) -> float | None:
-    """Return the mean probability of a language over its segments, where it was identified."""
-    known = [
-        (item.language_probability, max(item.end - item.start, 0.01))
-        for item in segments
-        if item.language_probability is not None
-    ]
-    return sum(p * s for p, s in known) / sum(s for _, s in known) if known else None
