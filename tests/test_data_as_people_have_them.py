@@ -70,24 +70,24 @@ def test_an_audio_folder_s_columns_are_understood(tmp_path: Path, column: str) -
         (
             "metadata.csv",
             "audio,words\na.flac,to\n",
-            r"no file_name \(its columns are audio, words",
+            "no file_name; the columns of the first such row are audio, words",
         ),
         (
             "metadata.csv",
             "file_name,words\na.flac,to\n",
-            r"a\.flac: no text \(its columns are file_name",
+            r"a\.flac: no text; the columns of .* are file_name, words",
         ),
         (
             "metadata.jsonl",
             '{"path": "a.flac", "label": "to"}',
-            r"no file_name \(its columns are path, label",
+            "no file_name; the columns of .* are path, label",
         ),
         (
             "list.jsonl",
             '{"audio": "a.flac", "text": "to"}',
-            r"no audio_filepath \(its columns are audio",
+            "no audio_filepath; the columns of .* are audio, text",
         ),
-        ("train.tsv", "path\tlocale\na.flac\tda\n", r"no file_name \(its columns are path, locale\)"),
+        ("train.tsv", "path\tlocale\na.flac\tda\n", "no file_name; the columns of .* are path, locale"),
     ],
 )
 def test_a_missing_column_is_told_with_those_that_are_there(

@@ -46,6 +46,7 @@ def publish(
     A published version never changes; publishing the same bytes again does nothing. To publish on the Hub,
     log in with `hf auth login` and use --store hf://NAMESPACE.
     """
+    from adapter_hub.artifact.folder import Artifact
     from adapter_hub.exchange import publish as publish_artifact
     from adapter_hub.formats.reference import AdapterRef
 
@@ -67,17 +68,9 @@ def publish(
             )
         elif not published.is_new and not reports:
             echo_note("was already published; nothing changed")
-    if published.is_new and not reports:
-        _suggest_a_report(options, folder, published.ref)
-
-
-def _suggest_a_report(options: GlobalOptions, folder: Path, ref: str) -> None:
-    """Say how the card gets scores, also those that were measured before."""
-    from adapter_hub.artifact.folder import Artifact
-
-    own, store = Artifact.open(folder).manifest, options.own_store()
-    if store.readable_claims(ref.partition("@")[0]).claims.reports_on(own.function_digest):
-        return
-    kept = kept_reports(own.function_digest, options.cache_folder)
-    then = f"attach {kept[-1]}" if kept else f"evaluate {ref} --data FOLDER --beside base-model --attach"
-    echo_note(f"its card says that it was not evaluated yet; next: adapter-hub {then}")
+    if published.is_new and not published.is_evaluated and not reports:
+        function = Artifact.open(folder).manifest.function_digest
+        kept = kept_reports(function, options.cache_folder)
+        evaluate = f"evaluate {published.ref} --data FOLDER --beside base-model --attach"
+        then = f"attach {kept[-1]}" if kept else evaluate
+        echo_note(f"its card says that it was not evaluated yet; next: adapter-hub {then}")

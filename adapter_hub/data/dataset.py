@@ -171,7 +171,7 @@ def holds_rows(folder: Path) -> bool:
 def _read_list(file: Path, split: str | None) -> Dataset:
     if file.suffix not in (*LIST_SUFFIXES, *TABLE_SUFFIXES):
         raise InvalidInputError(
-            f"{file}: not a data set; expected a folder, JSONL ({', '.join(LIST_SUFFIXES)}), or a table "
+            f"{file}: not a data set; expected a folder, or JSONL ({', '.join(LIST_SUFFIXES)}) or a table "
             f"({', '.join(TABLE_SUFFIXES)})"
         )
     if split not in (None, file.stem):
@@ -193,7 +193,7 @@ def _read_rows(
     problems: list[str] = []
     rows: list[Utterance] = []
     seen: dict[str, int] = {}
-    bad = 0
+    bad, columns = 0, ""
     clips = metadata.parent / "clips"
     place = clips if metadata.suffix == ".tsv" and clips.is_dir() else metadata.parent
     for line, record in records(metadata):
@@ -203,6 +203,8 @@ def _read_rows(
         if isinstance(row, str):
             bad += 1
             problems += [f"line {line}: {row}"] if bad <= SHOWN else []
+            if isinstance(row, _Missing) and not isinstance(record, str) and not columns:
+                columns = f"; the columns of the first such row are {few(map(str, record), separator=', ')}"
             if bad == MOST_BAD:
                 break  # not a list of audio files
             continue
@@ -211,7 +213,7 @@ def _read_rows(
         if len(rows) > MOST_ROWS:
             raise InvalidInputError(f"{metadata}: more than {MOST_ROWS} rows; split the data set")
     if problems:
-        raise InvalidInputError(f"{metadata}: {listed(problems, bad)}")
+        raise InvalidInputError(f"{metadata}: {listed(problems, bad)}{columns}")
     if not rows:
         raise InvalidInputError(f"{metadata}: no rows; expected one per audio file")
     return tuple(rows)
@@ -235,14 +237,14 @@ def _utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utterance |
     name = record.get("file_name")
     text = next((record[column] for column in TEXTS if record.get(column) is not None), None)
     if not isinstance(name, str) or not name:
-        return f"no file_name{_columns_of(record)}"
+        return _Missing("no file_name")
     if problem := _line_problem(name):
         return f"{problem} in file_name"
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         return f"file_name {shown(name)!r} is outside the folder"
     if problem := _text_problem(text):
-        return f"{shown(name)}: {problem}{_columns_of(record) if text is None else ''}"
+        return (_Missing if text is None else str)(f"{shown(name)}: {problem}")
     if problem := _file_problem(place / path):
         return f"{shown(name)}: {problem}"
     language, speaker, domain = (record.get(label) or None for label in ("language", "speaker", "domain"))
@@ -256,7 +258,7 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     """Return the row of a JSONL file, or what is wrong with it."""
     name, text = record.get("audio_filepath"), record.get("text")
     if not isinstance(name, str) or not name:
-        return f"no audio_filepath{_columns_of(record)}"
+        return _Missing("no audio_filepath")
     if problem := _line_problem(name):
         return f"{problem} in audio_filepath"
     try:
@@ -266,7 +268,7 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     row_id = Path(os.path.relpath(path, place)).as_posix()  # it appears in reports: no path of this machine
     seconds, offset = record.get("duration"), record.get("offset")
     if problem := _text_problem(text):
-        return f"{shown(name)}: {problem}{_columns_of(record) if text is None else ''}"
+        return (_Missing if text is None else str)(f"{shown(name)}: {problem}")
     if seconds is not None and not _is_number(seconds, above=0.0):
         return f"{shown(name)}: duration {_brief(seconds)}, expected seconds above 0"
     if problem := _file_problem(path):
@@ -285,10 +287,8 @@ def _listed_utterance(place: Path, line: int, record: Mapping[str, Any]) -> Utte
     return Utterance(part, clip, str(text), language, _text(speaker), line, domain=domain)
 
 
-def _columns_of(record: Mapping[str, Any]) -> str:
-    """Return which columns a row has, for one that lacks the right ones."""
-    names = [str(name) for name in record if name is not None]
-    return f" (its columns are {few(names, separator=', ')})" if names else ""
+class _Missing(str):
+    """What is wrong with a row that lacks a column."""
 
 
 def _text_problem(text: object) -> str | None:

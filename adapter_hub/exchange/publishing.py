@@ -49,6 +49,7 @@ class Published:
         digest: of the manifest.
         is_new: False if the registry had it already.
         is_written: False if the store had its bytes already; True without `is_new` restores them.
+        is_evaluated: whether the registry shows a score of what it does.
         warnings: one line each, for the user.
     """
 
@@ -57,6 +58,7 @@ class Published:
     digest: str
     is_new: bool
     is_written: bool
+    is_evaluated: bool
     warnings: tuple[str, ...] = ()
 
     @property
@@ -159,7 +161,8 @@ def _publish(artifact: Artifact, places: Places, allowed: str | None) -> Publish
         with suppress(AdapterHubError, OSError):  # it is written down again by the next resolve or publish
             trust_namespace(name.partition("/")[0], registry)
         write_card(name, store)
-    return Published(name, version, artifact.digest, block is None, is_written, warnings)
+        is_evaluated = bool(registry.adapters[name][version].scores)
+    return Published(name, version, artifact.digest, block is None, is_written, is_evaluated, warnings)
 
 
 def _missing_statuses(artifact: Artifact, block: VersionBlock | None, claims: Claims) -> list[StatusEntry]:
