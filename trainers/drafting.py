@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
-from adapter_hub.base_model.families import WHISPER, family_of
+from adapter_hub.base_model.families import WHISPER, family_of, refuse_lacking
 from adapter_hub.base_model.finding import find_base_model
 from adapter_hub.base_model.settings import read_settings
 from adapter_hub.data.dataset import holds_rows, read_dataset, split_in
@@ -24,7 +24,7 @@ from adapter_hub.errors import InvalidInputError, NotFoundError, few
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.reference import check_name, is_local
 from adapter_hub.speech.languages import WHISPER_CODES, language_tag, nearest_languages, whisper_code
-from adapter_hub.trainers.recipe import RecipeFile, new_recipe, parse_recipe
+from adapter_hub.trainers.recipe import KnownKeys, RecipeFile, new_recipe, parse_recipe
 
 DEV = ("dev", "validation", "valid")  # what people call it
 CARD_BYTES = 2**20
@@ -82,18 +82,24 @@ def draft(method: str, wishes: Wishes, file: Path) -> RecipeFile:
         _check_token(language, wishes.decode_language, wishes.base_model)
     if wishes.namespace is not None:
         check_name(f"{wishes.namespace}/x")
-    text = new_recipe(
-        method,
-        language=language,
-        decode_language=None if wishes.decode_language is None else whisper_code(wishes.decode_language),
-        namespace=wishes.namespace,
-        base_model=_place(wishes.base_model, file) if is_local(wishes.base_model) else wishes.base_model,
-        authors=wishes.authors,
-        license=None if wishes.license is None else spdx(wishes.license),
-        data_license=spdx(wishes.data_license) if wishes.data_license else data and data.license,
-        **({} if data is None else {"train": _relative(data.train, file), "dev": _dev(data, file)}),
-    )
-    return parse_recipe(text, file)
+    known: KnownKeys = {
+        "language": language,
+        "decode_language": None if wishes.decode_language is None else whisper_code(wishes.decode_language),
+        "namespace": wishes.namespace,
+        "base_model": _place(wishes.base_model, file) if is_local(wishes.base_model) else wishes.base_model,
+        "authors": wishes.authors,
+        "license": None if wishes.license is None else spdx(wishes.license),
+        "data_license": None if wishes.data_license is None else spdx(wishes.data_license),
+    }
+    if data is not None:
+        known["train"] = _relative(data.train, file)
+        known["dev"] = None if data.dev is None else _relative(data.dev, file)
+        known["data_license"] = known["data_license"] or data.license
+    text = new_recipe(method, **known)
+    made = parse_recipe(text, file)
+    if (folder := _folder(wishes.base_model)) is not None:
+        refuse_lacking(family_of(folder), made.recipe.asked())
+    return made
 
 
 def spdx(text: str) -> str:
@@ -127,8 +133,8 @@ def _shown_by(place: Path) -> _Shown:
     dev = next((found for name in DEV if (found := split_in(beside, name))), None) if beside else None
     languages = read_dataset(train).languages
     cards = (train / "README.md", train.parent / "README.md")
-    licenses = [found for card in cards if card.is_file() and (found := _license_of(card))]
-    return _Shown(train, dev, languages, licenses[0] if licenses else None)
+    licenses = [_license_of(card) for card in cards if card.is_file()]
+    return _Shown(train, dev, languages, next(filter(None, licenses), None))
 
 
 def _license_of(card: Path) -> str | None:
@@ -179,11 +185,7 @@ def _check_token(language: str, decode_language: str | None, base_model: str) ->
 
 def _codes(base_model: str) -> Sequence[str] | None:
     """Return the codes that a base model knows; None if it need not be told the language."""
-    try:
-        folder, _ = find_base_model(base_model)
-    except NotFoundError:
-        if is_local(base_model):
-            raise
+    if (folder := _folder(base_model)) is None:
         return WHISPER_CODES  # it is fetched later
     if family_of(folder) != WHISPER:
         return None
@@ -193,8 +195,14 @@ def _codes(base_model: str) -> Sequence[str] | None:
     return [token[2:-2] for token in generation.get("lang_to_id") or {}] or WHISPER_CODES
 
 
-def _dev(data: _Shown, file: Path) -> str | None:
-    return None if data.dev is None else _relative(data.dev, file)
+def _folder(base_model: str) -> Path | None:
+    """Return where a base model is; None for one of the Hub that is not here yet."""
+    try:
+        return find_base_model(base_model)[0]
+    except NotFoundError:
+        if is_local(base_model):
+            raise
+        return None
 
 
 def _relative(path: Path, file: Path) -> str:

@@ -38,13 +38,19 @@ def attach(options: GlobalOptions, files: tuple[Path, ...], with_speakers: bool,
         with isolated(str(file), failures.append):
             report = read_report(file)
             subject = attach_report(report, options, with_speakers=with_speakers)
-            rate = {"metric": report.primary, "value": report.value}
-            ref = f"{subject.name}@{subject.version}"
-            done.append({"ref": ref, "data": report.data, "split": report.split, **rate})
+            done.append(
+                {
+                    "ref": f"{subject.name}@{subject.version}",
+                    "data": report.data,
+                    "split": report.split,
+                    "metric": report.primary,
+                    "value": report.value,
+                }
+            )
     if as_json:
         echo_json(done)
     for row in done if not as_json else ():
-        rate = f"{str(row['metric']).upper()} {100 * row['value']:.1f} %"
+        rate = f"{row['metric'].upper()} {100 * row['value']:.1f} %"
         echo_line(f"{row['ref']}  {rate} on {row['data']}/{row['split']}")
     for failure in failures:
         echo_error(failure)

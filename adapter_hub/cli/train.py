@@ -60,6 +60,10 @@ def train(
         echo_json((outcome if isinstance(outcome, FullFineTune) else outcome.manifest).to_json())
     else:
         echo_line(f"{outcome.ref} {outcome.digest} in {out}")
-    next_command = "evaluate base-model --data FOLDER --base-model" if full else "publish"
-    echo_note(f"next: adapter-hub {next_command} {out}")
+    if full:
+        echo_note(f"next: adapter-hub evaluate base-model --data FOLDER --base-model {out}")
+    else:
+        place = out if out.is_absolute() else f"./{out}"
+        echo_note(f"next: adapter-hub evaluate {place} --data FOLDER --beside base-model --out report.json")
+        echo_note(f"then: adapter-hub publish {out} --report report.json")
     return 0
