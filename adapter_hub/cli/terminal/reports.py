@@ -1,7 +1,7 @@
 """Evaluation reports as files: those that are given to commands, and those that no command may lose.
 
     report = read_report(Path("report.json"))
-    with never_lost(report, options.cache_folder):
+    with never_lost(report, options.cache_folder, is_saved=True):
         ...  # print, save and publish it
 
 An evaluation takes minutes to hours; what was measured is kept in the cache's folder unless it was saved.
