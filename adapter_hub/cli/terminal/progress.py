@@ -11,7 +11,7 @@ from adapter_hub.cli.terminal.echo import echo_note, echo_progress
 from adapter_hub.cli.terminal.tables import size_text
 from adapter_hub.reporting import PassingLine
 
-LOG_SECONDS = 30.0  # between two lines where stderr is not a terminal
+FIRST_SECONDS, LOG_SECONDS = 5.0, 30.0  # until a line, and between two, where stderr is not a terminal
 
 
 class Bar:
@@ -27,7 +27,8 @@ class Bar:
         """
         self.what, self.total, self.total_seconds = what, total, total_seconds
         self.done, self.seconds = 0, 0.0
-        self.started = self._told = time.monotonic()
+        self.started = time.monotonic()
+        self._told = self.started + FIRST_SECONDS - LOG_SECONDS
         self.shown = sys.stderr.isatty()
 
     def add(self, count: int, seconds: float) -> None:
