@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make test-slow (only the long tests), test-real REAL=FOLDER (on a real Whisper), test-lowest (the lowest versions of everything), reproduce (LoRA-Whisper's tables in miniature: two hours on two cores, resumable)"
+	@echo "make test-slow (only the long tests), test-real REAL=FOLDER SPEECH=FOLDER (on a real Whisper and real speech), test-lowest (the lowest versions of everything), reproduce (LoRA-Whisper's tables in miniature: two hours on two cores, resumable)"
 	@echo "make format, readme (what README.md and docs/ show), schemas, constraints, clean"
 
 demo: $(INSTALLED)
@@ -31,9 +31,10 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow --timeout=1800 # those that say so have longer
 
-# what holds of the embedded model has to hold of a real one, like a folder with openai/whisper-base
+# what holds of the embedded model has to hold of a real one, like a folder with openai/whisper-base; SPEECH is a data
+# set in English, with train and test
 test-real: $(INSTALLED)
-	ADAPTER_HUB_REAL=$(abspath $(REAL)) $(PYTEST) -n 0 -m real
+	ADAPTER_HUB_REAL=$(abspath $(REAL)) ADAPTER_HUB_REAL_SPEECH=$(abspath $(SPEECH)) $(PYTEST) -n 0 -m real
 
 # what pyproject.toml promises, and pip never installs by itself: the lower bound of every range
 test-lowest: .venv-lowest/.installed
