@@ -77,7 +77,7 @@ def _whisper_normaliser(language: str) -> Callable[[str], str]:
 
     if language != "en":
         return BasicTextNormalizer(split_letters=not has_word_spaces(language))
-    table = Path(__file__).with_name("english_spelling.json")  # of openai/whisper, MIT: the licence is beside it
+    table = Path(__file__).with_name("english_spelling.json")  # MIT, see its LICENSE
     return EnglishTextNormalizer(json.loads(read_bounded(table, 2**20)))
 
 
