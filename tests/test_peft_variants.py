@@ -209,6 +209,9 @@ VARIANTS: dict[str, Variant] = {
         {"target_modules": QV}, (renamed(lambda name: name.removeprefix(ADD)),), True
     ),
     "wrapped twice": Variant({"target_modules": QV}, (renamed(lambda name: ADD + name),), as_made=True),
+    "inside a module of Lightning": Variant(
+        {"target_modules": QV}, (renamed(lambda name: f"model.{name}"),), as_made=True
+    ),
     "of the model without its head": Variant(
         {"target_modules": QV}, (renamed(lambda name: name.replace(f"{ADD}model.", ADD)),), as_made=True
     ),

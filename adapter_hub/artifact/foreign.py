@@ -28,9 +28,7 @@ from adapter_hub.escaping import shown
 PREFIX = "base_model.model."
 # what wrappers put between the parts of a name
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-_KEY = re.compile(
-    r"(?:base_model\.model\.)*(?P<path>[A-Za-z0-9_.]+)\.lora_(?P<half>[AB])(?:\.(?P<name>[A-Za-z0-9_-]+))?\.weight"
-)
+_KEY = re.compile(r"(?P<path>[A-Za-z0-9_.]+)\.lora_(?P<half>[AB])(?:\.(?P<name>[A-Za-z0-9_-]+))?\.weight")
 # what tensors that no plain LoRA has are of, by a part of their names
 STRANGE = {
     "lora_embedding_": "a LoRA on an embedding, which is no linear",
@@ -162,8 +160,8 @@ def _names(header: Iterable[str], linears: Mapping[str, tuple[int, ...]]) -> tup
     found: dict[str, re.Match[str]] = {}
     strange = []
     for name in sorted(header):
-        match = _KEY.fullmatch(".".join(part for part in name.split(".") if part not in WRAPPERS))
-        if match:
+        own = ".".join(part for part in name.split(".") if part not in WRAPPERS).rpartition(PREFIX)[2]
+        if match := _KEY.fullmatch(own):
             found[name] = match
         else:
             strange.append(name)

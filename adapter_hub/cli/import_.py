@@ -172,7 +172,7 @@ def _base_model(cache: Path, source: str, wanted: str | None, found: PeftSource,
     revision = found.base_model_revision if wanted is None else None
     name = wanted or str(found.base_model)
     folder, commit = _copy(cache, name, revision, may_fetch=bool(found.source))
-    pin = base_model_pin(folder, name, commit)
+    pin = base_model_pin(folder, name, commit, cache=cache)
     named = other_base_model(found.base_model, pin, cache) if wanted else None
     if named and not force:
         raise InvalidInputError(

@@ -71,13 +71,16 @@ class Identity:
     named_base_model: str | None = None
 
 
-def base_model_pin(folder: Path, base_model_id: str, revision: str | None = None) -> BaseModelPin:
-    """Return the pin of the base model in `folder`; reads every weight once.
+def base_model_pin(
+    folder: Path, base_model_id: str, revision: str | None = None, *, cache: Path | None = None
+) -> BaseModelPin:
+    """Return the pin of the base model in `folder`; reads every weight once, unless the digest is remembered.
 
     Args:
         folder: of the base model.
         base_model_id: its Hub id, or what the user calls it.
         revision: its commit; by default the one that the folder's path names, if any.
+        cache: the cache's folder, where digests are remembered; None reads every weight.
     """
     named = read_config(folder).get("architectures") or ["WhisperForConditionalGeneration"]
     if not (isinstance(named, list) and isinstance(named[0], str) and 0 < len(named[0]) <= MAXIMUM_TEXT):
@@ -89,7 +92,7 @@ def base_model_pin(folder: Path, base_model_id: str, revision: str | None = None
         id=name,
         revision=revision or commit,
         architecture=named[0],
-        digest=base_model_digest(folder),
+        digest=base_model_digest(folder) if cache is None else stamped_digest(folder, cache),
     )
 
 
