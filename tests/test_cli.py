@@ -335,7 +335,7 @@ def test_the_global_options_can_come_from_the_environment(
     make_artifact(tmp_path / "cy", "test/cy", seed=4.0)
     assert published("publish", "cy").code == 0
     assert (elsewhere / "test/cy/1.0.0/adapter.json").is_file()
-    assert published("--registry", tmp_path / "empty.json", "list", "--language", "cy", "--json").code == 0
+    assert published("--registry", tmp_path / "registry.json", "list", "--language", "cy", "--json").json
 
 
 def test_list_names_a_parent_that_the_filter_leaves_out(published: Run) -> None:

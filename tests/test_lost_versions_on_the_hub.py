@@ -12,6 +12,8 @@ from command_line import Outcome, Run
 from loopback_hub import LoopbackHub
 from making import make_artifact
 
+from adapter_hub.registry.file import FileRegistry
+
 NAME = "alice/da"
 Damage = Callable[[LoopbackHub, Path], object]
 
@@ -118,6 +120,7 @@ def test_an_audit_of_a_repository_s_version_is_the_same_cached_or_not(
     there: There, cached: bool, status: str
 ) -> None:
     ref = f"hf://{NAME}@1.0.0"
+    FileRegistry(there.folder / "nothing.json").update(lambda _: None)
     machine = ("--registry", there.folder / "nothing.json", "--cache", there.folder / "machine")
     if cached:
         fine(there.run(*machine, "pull", ref))
@@ -134,6 +137,7 @@ def test_an_audit_of_a_repository_s_version_is_the_same_cached_or_not(
 
 def test_a_repository_that_cannot_be_asked_is_shown_from_the_cache_with_a_warning(there: There) -> None:
     ref = f"hf://{NAME}@1.0.0"
+    FileRegistry(there.folder / "nothing.json").update(lambda _: None)
     machine = ("--registry", there.folder / "nothing.json", "--cache", there.folder / "machine")
     fine(there.run(*machine, "pull", ref))
     there.hub.stop()

@@ -194,8 +194,7 @@ from adapter_hub.cli import main
 import adapter_hub.trainers.training
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]), -1))
-sys.exit(main(["--cache", sys.argv[4], "--registry", sys.argv[5], "--device", "cpu",
-               "train", sys.argv[1], "--out", sys.argv[2]]))
+sys.exit(main(["--cache", sys.argv[4], "--device", "cpu", "train", sys.argv[1], "--out", sys.argv[2]]))
 """
 
 
@@ -216,7 +215,6 @@ def test_too_little_memory_is_one_line_with_advice(tmp_path: Path, data: Path, b
         str(tmp_path / "out"),
         str(2**30),
         str(tmp_path / "cache"),
-        str(tmp_path / "r.json"),
     ]
     command = [sys.executable, "-c", LITTLE_MEMORY, *arguments]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -21,6 +21,7 @@ from small_whisper import make_adapter
 
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.model.base_model import BaseModel
+from adapter_hub.registry.file import FileRegistry
 from adapter_hub.trainers.training import train
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,7 @@ def torchrun(
     device: str = "cpu",
 ) -> Iterator[subprocess.Popen[str]]:
     """Start `adapter-hub train` in `count` processes; what is left of them is killed at the end."""
+    FileRegistry(folder / "registry.json").update(lambda _: None)
     places = ["--cache", str(folder / "cache"), "--registry", str(folder / "registry.json")]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count)]
     command = [sys.executable, *launcher, *program, *places,

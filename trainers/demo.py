@@ -167,7 +167,7 @@ def _prepare(out: Path, say: Tell, quick: bool) -> Stage:
         out,
         say,
         quick,
-        load_base_model(),
+        load_base_model(cache=out / "cache"),
         registry,
         FolderStore(out / "store"),
         Cache(out / "cache"),

@@ -18,6 +18,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.base_model.families import WHISPER, family_of, refuse_lacking
 from adapter_hub.base_model.finding import find_base_model
+from adapter_hub.base_model.naming import id_in, split_claim
 from adapter_hub.base_model.settings import read_settings
 from adapter_hub.data.dataset import holds_rows, read_dataset, split_in
 from adapter_hub.errors import InvalidInputError, NotFoundError, few
@@ -38,7 +39,8 @@ class Wishes:
         language: a BCP 47 tag or an English name; None for that of the data's rows.
         decode_language: whose token stands for it, where the base model has none.
         namespace: the first half of the adapter's name.
-        base_model: the embedded model's id, a Hub id or a folder.
+        base_model: the embedded model's id, a Hub id, a folder, or `ID=FOLDER`.
+        cache: the cache's folder, where models of the Hub are; the user's by default.
         authors: of the adapter.
         license: of the adapter, SPDX.
         data: a folder with splits or rows, or a JSONL file; None for an example.
@@ -49,6 +51,7 @@ class Wishes:
     decode_language: str | None = None
     namespace: str | None = None
     base_model: str = EMBEDDED_ID
+    cache: Path | None = None
     authors: Sequence[str] = ()
     license: str | None = None
     data: Path | None = None
@@ -79,14 +82,14 @@ def draft(method: str, wishes: Wishes, file: Path) -> RecipeFile:
     data = None if wishes.data is None else _shown_by(wishes.data)
     language = _language(wishes, data)
     if language is not None:
-        _check_token(language, wishes.decode_language, wishes.base_model)
+        _check_token(language, wishes)
     if wishes.namespace is not None:
         check_name(f"{wishes.namespace}/x")
     known: KnownKeys = {
         "language": language,
         "decode_language": None if wishes.decode_language is None else whisper_code(wishes.decode_language),
         "namespace": wishes.namespace,
-        "base_model": _place(wishes.base_model, file) if is_local(wishes.base_model) else wishes.base_model,
+        "base_model": _base_model(wishes.base_model, file),
         "authors": wishes.authors,
         "license": None if wishes.license is None else spdx(wishes.license),
         "data_license": None if wishes.data_license is None else spdx(wishes.data_license),
@@ -97,7 +100,7 @@ def draft(method: str, wishes: Wishes, file: Path) -> RecipeFile:
         known["data_license"] = known["data_license"] or data.license
     text = new_recipe(method, **known)
     made = parse_recipe(text, file)
-    if (folder := _folder(wishes.base_model)) is not None:
+    if (folder := _folder(wishes)) is not None:
         refuse_lacking(family_of(folder), made.recipe.asked())
     return made
 
@@ -165,9 +168,9 @@ def _language(wishes: Wishes, data: _Shown | None) -> str | None:
     return tag
 
 
-def _check_token(language: str, decode_language: str | None, base_model: str) -> None:
+def _check_token(language: str, wishes: Wishes) -> None:
     """Refuse a language that the base model cannot be told, as far as its files are here."""
-    known = _codes(base_model)
+    decode_language, base_model, known = wishes.decode_language, wishes.base_model, _codes(wishes)
     code = whisper_code(decode_language or language)
     if known is None or code in known:
         return
@@ -183,9 +186,9 @@ def _check_token(language: str, decode_language: str | None, base_model: str) ->
     )
 
 
-def _codes(base_model: str) -> Sequence[str] | None:
+def _codes(wishes: Wishes) -> Sequence[str] | None:
     """Return the codes that a base model knows; None if it need not be told the language."""
-    if (folder := _folder(base_model)) is None:
+    if (folder := _folder(wishes)) is None:
         return WHISPER_CODES  # it is fetched later
     if family_of(folder) != WHISPER:
         return None
@@ -195,12 +198,12 @@ def _codes(base_model: str) -> Sequence[str] | None:
     return [token[2:-2] for token in generation.get("lang_to_id") or {}] or WHISPER_CODES
 
 
-def _folder(base_model: str) -> Path | None:
+def _folder(wishes: Wishes) -> Path | None:
     """Return where a base model is; None for one of the Hub that is not here yet."""
     try:
-        return find_base_model(base_model)[0]
+        return find_base_model(wishes.base_model, cache=wishes.cache)[0]
     except NotFoundError:
-        if is_local(base_model):
+        if id_in(wishes.base_model) != wishes.base_model:  # a folder
             raise
         return None
 
@@ -208,6 +211,13 @@ def _folder(base_model: str) -> Path | None:
 def _relative(path: Path, file: Path) -> str:
     """Return a path as a recipe in `file` names it."""
     return str(path) if path.is_absolute() else Path(os.path.relpath(path, file.parent)).as_posix()
+
+
+def _base_model(words: str, file: Path) -> str:
+    """Return a base model as a recipe names it."""
+    claimed, place = split_claim(words)
+    place = _place(place, file) if claimed or is_local(place) else place
+    return f"{claimed}={place}" if claimed else place
 
 
 def _place(text: str, file: Path) -> str:

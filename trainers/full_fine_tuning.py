@@ -47,7 +47,7 @@ def write_full_fine_tune(folder: Path, result: TrainingResult, inputs: Inputs) -
         "base_model": inputs.base.pin.to_json(),
         "digest": base_model_digest(folder),
         "data": [source.to_json() for source in inputs.train.sources],
-        "recipe": published_recipe(inputs.file),
+        "recipe": published_recipe(inputs.file, inputs.cache),
         "training": training_record(inputs, result).to_json(),
     }
     path = folder / FULL_FINE_TUNE_FILE

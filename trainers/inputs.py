@@ -16,7 +16,6 @@ from adapter_hub.files.locks import held
 from adapter_hub.files.writing import make_private
 from adapter_hub.formats.canonical import canonical_bytes, sha256_hex
 from adapter_hub.formats.manifest import Similarity
-from adapter_hub.formats.reference import is_local
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import Tell
@@ -86,12 +85,8 @@ def gather(
     """
     recipe = file.recipe
     named = named_parents(file, registries, cache)  # a mistyped one costs no minute of data and models
-    name = recipe.base_model.id
-    base = load_base_model(
-        file.resolve(name) if is_local(name) else name,
-        revision=recipe.base_model.revision,
-        device=device,
-    )
+    revision = recipe.base_model.revision
+    base = load_base_model(file.base_model, revision=revision, device=device, cache=cache.folder)
     refuse_lacking(base.family, recipe.asked())
     if recipe.decode_language is not None:
         base.check_languages([recipe.decode_language])

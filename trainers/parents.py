@@ -44,7 +44,7 @@ def named_parents(file: RecipeFile, registries: Sequence[Registry], cache: Cache
     found = {}
     for role, table in tables.items():
         if table is not None and table.adapter not in (NEAREST, EXPERT):
-            local = is_local(table.adapter)
+            local = is_local(table.adapter, file.folder)
             ref = str(file.resolve(table.adapter).resolve()) if local else table.adapter
             found[role] = pull(ref, Places(registries, cache=cache))
     return found

@@ -14,29 +14,32 @@ from typing import Any
 import tomli_w
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.artifact.privacy import plain_name
 from adapter_hub.base_model.finding import public_base_model
+from adapter_hub.base_model.naming import id_in, split_claim
 from adapter_hub.data.dataset import SPLITS
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.reference import is_local
 from adapter_hub.trainers.recipe import TABLES, RecipeFile
 
 
-def published_recipe(file: RecipeFile) -> str:
+def published_recipe(file: RecipeFile, cache: Path | None = None) -> str:
     """Return normalised TOML: the keys that the recipe gives, tables and keys in one order.
 
     Two recipes that differ in comments, order, notation or the location of their folders give the same text.
 
     Args:
         file: the recipe, with the folder that its paths are relative to.
+        cache: the cache's folder, which knows base models of the Hub; the user's by default.
     """
     given = file.recipe.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
     tables = {name: dict(sorted(given[name].items())) for name in TABLES if name in given}
     for split in ("train", "dev"):
         if split in tables["data"]:
             tables["data"][split] = _data(file, tables["data"][split])
+    tables.get("base_model", {}).pop("path", None)
     if "id" in tables.get("base_model", {}):
-        tables["base_model"]["id"] = _base_model(file, tables["base_model"]["id"])
+        tables["base_model"]["id"] = _base_model(file, cache)
     for role in ("seed", "expert"):
         if role in tables:
             tables[role]["adapter"] = _adapter(file, tables[role]["adapter"])
@@ -59,23 +62,22 @@ def _data_name(file: RecipeFile, path: str) -> str:
     """Return `name/split` of a data set's folder, or the last name of any other place."""
     place = file.resolve(path).resolve()
     parts = place.parts[-2:] if place.name in SPLITS else place.parts[-1:]
-    return "/".join(part for part in parts if part != place.anchor) or "data"
+    return "/".join(plain_name(part, "data") for part in parts if part != place.anchor) or "data"
 
 
-def _base_model(file: RecipeFile, text: str) -> str:
-    folder = file.resolve(text) if is_local(text) else Path(text)
-    if text == EMBEDDED_ID or not folder.is_dir():
-        return text
-    return public_base_model(str(folder), folder)[0]
+def _base_model(file: RecipeFile, cache: Path | None) -> str:
+    words = file.base_model
+    claimed, place = split_claim(words)
+    return claimed or id_in(words) or public_base_model(words, Path(place), cache=cache)[0]
 
 
 def _adapter(file: RecipeFile, text: str) -> str:
     """Return a reference to the version that a folder holds."""
-    if not is_local(text):
+    if not is_local(text, file.folder):
         return text
     folder = file.resolve(text)
     try:
         artifact = Artifact.open(folder)
     except AdapterHubError:
-        return folder.resolve().name or "adapter"
+        return plain_name(folder.resolve().name, "adapter")
     return f"{artifact.ref}#{artifact.digest}"

@@ -20,12 +20,13 @@ from typing import Annotated, Any, Literal, Self, TypedDict, Unpack
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
+from adapter_hub.base_model.naming import id_in, split_claim
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.canonical import Record, Text, explain
 from adapter_hub.formats.manifest import MAXIMUM_RANK, Name, VersionText
-from adapter_hub.formats.reference import check_name
+from adapter_hub.formats.reference import check_name, is_local
 from adapter_hub.hub.names import check_pin
 from adapter_hub.speech.languages import language_tag, whisper_code
 
@@ -101,10 +102,20 @@ class AdapterTable(Record):
 
 
 class BaseModelTable(Record):
-    """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model."""
+    """`[base_model]`: a Hub id with a pinned revision, a local folder, or the embedded model.
+
+    A folder that holds a model of the Hub is named with both: `id = "openai/whisper-small"` and its `path`.
+    """
 
     id: Text = EMBEDDED_ID  # such as openai/whisper-small, or a folder
-    revision: Text | None = None  # of a model on the Hub: branch, tag or commit
+    path: Text | None = None  # of a folder that holds the model `id` of the Hub; never published
+    revision: Text | None = None  # of a model on the Hub: branch, tag or commit; with `path` a commit
+
+    @model_validator(mode="after")
+    def _path_has_an_id(self) -> Self:
+        if self.path is not None and (self.id == EMBEDDED_ID or id_in(self.id) != self.id):
+            raise ValueError("path goes with the id of a model on the Hub, like openai/whisper-small")
+        return self
 
 
 class ParentTable(Record):
@@ -368,6 +379,16 @@ class RecipeFile:
         if "\0" in path:
             raise InvalidInputError(f"recipe: {shown(path)}: a NUL character in a path")
         return whole
+
+    @property
+    def base_model(self) -> str:
+        """The base model as `load_base_model` takes it: an id, a folder, or `ID=FOLDER`."""
+        table = self.recipe.base_model
+        if table.path is not None:
+            return f"{table.id}={self.resolve(table.path)}"
+        claimed, place = split_claim(table.id)
+        place = str(self.resolve(place)) if claimed or is_local(place, self.folder) else place
+        return f"{claimed}={place}" if claimed else place
 
 
 def read_recipe(path: Path) -> RecipeFile:

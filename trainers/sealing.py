@@ -112,7 +112,7 @@ def _fields(inputs: Inputs, result: TrainingResult) -> dict[str, Any]:
         "parents": [_parent(role, parent) for role, parent in sorted(inputs.parents.items())],
         "similarity": inputs.similarity,
         "data": inputs.train.sources,
-        "recipe": published_recipe(inputs.file),
+        "recipe": published_recipe(inputs.file, inputs.cache),
         "training": training_record(inputs, result),
     }
 

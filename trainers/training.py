@@ -89,7 +89,7 @@ def train(
                 events = _events(tensorboard, out)
             if processes.from_main(out.exists):
                 with processes.synchronised():
-                    return _already_trained(out, file, tell)
+                    return _already_trained(out, file, cache.folder, tell)
             with processes.synchronised(), explain_out_of_memory(SMALLER_MODEL):
                 inputs = gather(file, registries, cache, device, tell)
             return _train(inputs, out, processes, events, tell)
@@ -208,7 +208,7 @@ def clear(work: Path, key: str) -> None:
         work.rmdir()
 
 
-def _already_trained(out: Path, file: RecipeFile, tell: Tell) -> Artifact | FullFineTune:
+def _already_trained(out: Path, file: RecipeFile, cache: Path, tell: Tell) -> Artifact | FullFineTune:
     """Return what this recipe has already produced in `out`.
 
     Raises:
@@ -218,10 +218,10 @@ def _already_trained(out: Path, file: RecipeFile, tell: Tell) -> Artifact | Full
     with contextlib.suppress(AdapterHubError):
         if file.recipe.adapter.method == FULL_FINE_TUNING:
             found = FullFineTune.read(out)
-            same = found.recipe == published_recipe(file)
+            same = found.recipe == published_recipe(file, cache)
         else:
             found = Artifact.open(out)
-            same = found.manifest.recipe == published_recipe(file)
+            same = found.manifest.recipe == published_recipe(file, cache)
         if same:
             tell(f"{out}: already trained by this recipe, according to its record; remove it to train again")
             return found

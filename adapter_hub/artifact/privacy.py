@@ -3,6 +3,7 @@
     disclosures(manifest.to_json())      # [Disclosure("recipe", "a path on somebody's machine")]
     refuse_disclosures(artifact)         # before it is published
     without_names(report)                # numbers for speakers, digests for file names
+    plain_name("whisper-da", "model")    # the same, or "model" if the user's name is in it
 
 A path names a user, a token opens an account, a file name may name a patient. Publishing refuses the
 first two, reports go without the last, and the audit looks for all of them in what others published.
@@ -10,9 +11,12 @@ first two, reports go without the last, and the audit looks for all of them in w
 
 from __future__ import annotations
 
+import getpass
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from adapter_hub.artifact.folder import ANCESTORS, Artifact
@@ -188,4 +192,23 @@ def names_people(report: EvaluationReport) -> bool:
         not row.id.startswith(row.audio_sha256)
         or (row.speaker is not None and not re.fullmatch(r"speaker-[1-9]\d*", row.speaker))
         for row in report.rows
+    )
+
+
+def plain_name(name: str, instead: str) -> str:
+    """Return the name of a folder or file unless it is, or holds, that of the user or the home folder.
+
+    Args:
+        name: the last part of its path.
+        instead: what to publish where that is not to be.
+    """
+    return instead if not name or _reveals_the_user(name) else name
+
+
+def _reveals_the_user(text: str) -> bool:
+    names = set()
+    with suppress(OSError, KeyError, RuntimeError, ImportError):  # no such user, no home
+        names |= {getpass.getuser(), Path.home().name}
+    return any(
+        re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text, re.IGNORECASE) for name in names - {""}
     )

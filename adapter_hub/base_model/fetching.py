@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.base_model.digest import WEIGHTS
+from adapter_hub.base_model.digest import WEIGHTS, stamped_digest
 from adapter_hub.base_model.finding import REFS, client_copies, hub_place, read_refs
-from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError
+from adapter_hub.base_model.naming import remember_name
+from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import TEMPORARY, make_folder, sync_file, sync_folder, write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
@@ -72,15 +74,24 @@ def fetch_base_model(
         AccessError, UnreachableError.
     """
     repo, client, revision = RepoId(repo_id), client or HubClient(), revision or "main"
+    cache = cache or cache_folder()
     commit = client.state(repo, revision).commit
-    files = files_of_base_model(f"{repo}@{commit[:12]}", client.tree(repo, commit))
-    place = hub_place(repo, cache or cache_folder(), client.endpoint)
-    for there in client_copies(repo):
-        here = [there.folder / file.path for file in files]
-        whole = there.commit == commit and all(path.is_file() for path in here)
-        if whole and all(file.expected.holds(path) for file, path in zip(files, here, strict=True)):
-            return there.folder, commit
-    return fetch_files(Fetch(client, repo, commit, tuple(files), progress), place, revision), commit
+    files = tuple(files_of_base_model(f"{repo}@{commit[:12]}", client.tree(repo, commit)))
+    fetch = Fetch(client, repo, commit, files, progress)
+    folder = _in_clients_cache(fetch) or fetch_files(fetch, hub_place(repo, cache, client.endpoint), revision)
+    with suppress(AdapterHubError, OSError, ValueError):  # no base model: who loads it says so
+        remember_name(stamped_digest(folder, cache), repo.id, commit, cache)
+    return folder, commit
+
+
+def _in_clients_cache(fetch: Fetch) -> Path | None:
+    """Return the folder of the Hub's client in which all files of a commit are."""
+    for there in client_copies(fetch.repo):
+        here = [there.folder / file.path for file in fetch.files]
+        whole = there.commit == fetch.commit and all(path.is_file() for path in here)
+        if whole and all(file.expected.holds(path) for file, path in zip(fetch.files, here, strict=True)):
+            return there.folder
+    return None
 
 
 def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:

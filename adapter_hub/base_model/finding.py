@@ -7,6 +7,7 @@
     <cache>/base_model_files/<hash of the Hub's address>/openai--whisper-small/refs.json    branches, tags
     <cache>/base_model_folders/<digest>.json                                    folders that a user named
 
+A folder may be named together with the id that it has (`naming`): `openai/whisper-base=./whisper`.
 Every name in there is ours or was checked; what the Hub's client keeps in a cache of its own is read, and
 never written. `namespace/name` is the Hub's and a folder is named with `./` or `/`, or a folder that is in
 the current one would take the place of a model without a word. A published pin was written by others: it
@@ -23,8 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_hub import embedded
+from adapter_hub.artifact.privacy import plain_name
 from adapter_hub.base_model.digest import EMBEDDED_ID, stamped_digest, weight_files
 from adapter_hub.base_model.families import FAMILIES, family_of
+from adapter_hub.base_model.naming import check_claim, hub_repo, id_in, name_of, split_claim
 from adapter_hub.errors import AdapterHubError, InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.ownership import is_ours, is_private
@@ -66,17 +69,22 @@ def find_base_model(
     """Return the folder of a base model that the user named, and its commit if it is the Hub's; no request.
 
     Args:
-        words: the embedded model's id, a Hub id, or a folder; a folder `a/b` is written `./a/b`.
-        revision: of the Hub's repository.
+        words: the embedded model's id, a Hub id, a folder, or `ID=FOLDER`, which says what a folder is; a
+            folder `a/b` is written `./a/b`.
+        revision: of the Hub's repository; a commit for `ID=FOLDER`.
         cache: the cache's folder; the user's by default.
 
     Raises:
         NotFoundError: it is not here; the message holds the command that gets it.
+        InvalidInputError: a revision of `ID=FOLDER` that is not a commit.
     """
     text = str(words)
     if text == EMBEDDED_ID:
         return embedded.base_model_path(), None
-    repo = None if isinstance(words, Path) or is_local(text) else _repo(text)
+    claimed, place = (None, text) if isinstance(words, Path) else split_claim(text)
+    if claimed is not None:
+        return _folder(place), None if revision is None else check_commit(revision)
+    repo = None if isinstance(words, Path) or is_local(text) else hub_repo(text)
     if repo is None:
         return _folder(text), None
     copies = list(_copies(repo, cache or cache_folder()))
@@ -115,7 +123,7 @@ def find_pinned_base_model(pin: BaseModelPin, cache: Path) -> tuple[Path, str | 
         raise NotFoundError(
             f"base model {name} is not here{wrong}; take the release that the adapter is from"
         )
-    if _repo(pin.id) is None:
+    if hub_repo(pin.id) is None:
         raise NotFoundError(
             f"base model {name} is not here{wrong}: it is not on the Hub, and no folder was named for it "
             "before"
@@ -123,26 +131,62 @@ def find_pinned_base_model(pin: BaseModelPin, cache: Path) -> tuple[Path, str | 
     raise NotFoundError(_missing(name, pin.revision, wrong))
 
 
-def public_base_model(id_or_folder: str, folder: Path) -> tuple[str, str | None]:
+def public_base_model(
+    words: str | Path, folder: Path, digest: str | None = None, cache: Path | None = None
+) -> tuple[str, str | None]:
     """Return what a base model is called in public, and its commit where that shows.
 
-    A folder goes by the repository that the Hub's client or this library keeps in it, else by the name of
-    the full fine-tune that it is, else by its own last name: the digest is what identifies it.
+    A folder goes by the repository that the Hub's client or this library keeps in it, or that its digest is
+    known to be; else by the name of the full fine-tune that it is, else by its own last name, which is no
+    place on the Hub: the digest is what identifies it.
 
     Args:
-        id_or_folder: as the user named it.
+        words: as the user named it: an id, a folder, or `ID=FOLDER`.
         folder: where it is.
+        digest: of it; computed if it is not given.
+        cache: the cache's folder; the user's by default.
+
+    Raises:
+        InvalidInputError: the user gives it an id, and its digest is another one's.
     """
-    if Path(id_or_folder) != folder:
-        return id_or_folder, None
-    place = folder.resolve()
-    last = "/".join(place.parts[-3:])
+    cache = cache or cache_folder()
+    named = id_in(words)
+    if named is not None and named == words:
+        return named, None
+    with suppress(AdapterHubError, OSError, ValueError):  # not whole: who loads it says so
+        digest = digest or stamped_digest(folder, cache)
+    if named is not None:
+        if digest is not None:
+            check_claim(named, digest, folder, cache)
+        return named, None
+    last = "/".join(folder.resolve().parts[-3:])
     if kept := _HUB_CACHE.fullmatch(last) or _OWN_CACHE.fullmatch(last):
         return f"{kept[1]}/{kept[2]}", kept[3]
+    if digest is not None and (known := name_of(digest, cache)):
+        return known
     try:
         return FullFineTune.read(folder).name, None
     except (AdapterHubError, OSError):
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", place.name).strip(".-")[:96] or "base-model", None
+        name = plain_name(folder.resolve().name, "")
+        return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:96] or "base-model", None
+
+
+def identified(words: str | Path, folder: Path, digest: str, cache: Path) -> tuple[str, str | None]:
+    """Return what a base model is called in public, and remember where it is, for what is made for it.
+
+    Args:
+        words: as the user named it.
+        folder: where it is.
+        digest: of it.
+        cache: the cache's folder.
+
+    Raises:
+        InvalidInputError: as `public_base_model`.
+    """
+    public = public_base_model(words, folder, digest, cache)
+    if id_in(words) != words:  # one that its id finds needs no note
+        remember_folder(folder, digest, cache)
+    return public
 
 
 def _missing(name: str, revision: str | None, wrong: str = "") -> str:
@@ -168,13 +212,6 @@ def remember_folder(folder: Path, digest: str, cache: Path) -> None:
         kept = [path, *(item for item in known if item != path)][:MOST_FOLDERS]
         with suppress(OSError):  # a cache that cannot be written forgets
             write_atomically(note, canonical_bytes(kept))
-
-
-def _repo(text: str) -> RepoId | None:
-    try:
-        return RepoId(text)
-    except InvalidInputError:
-        return None
 
 
 def _folder(text: str) -> Path:
@@ -213,9 +250,14 @@ def hub_place(repo: RepoId, cache: Path, endpoint: str) -> Path:
 
 
 def _copies(repo: RepoId, cache: Path) -> Iterator[Copy]:
-    """Yield the whole copies: of the Hub that is in use, then in its client's cache, newest first."""
-    place = hub_place(repo, cache, HubClient().endpoint)
-    yield from _below(place, read_refs(place))
+    """Yield the whole copies: of the Hub that is in use, then in its client's cache, newest first.
+
+    The user's own cache is looked through, too, where another one is named, like that of a reproduction.
+    """
+    endpoint = HubClient().endpoint
+    for folder in dict.fromkeys((cache, cache_folder())):
+        place = hub_place(repo, folder, endpoint)
+        yield from _below(place, read_refs(place))
     yield from client_copies(repo)
 
 
@@ -254,7 +296,7 @@ def _is_whole(folder: Path) -> bool:
 def _candidates(pin: BaseModelPin, cache: Path) -> Iterator[tuple[Path, str | None]]:
     if pin.id == EMBEDDED_ID:
         yield embedded.base_model_path(), None
-    if repo := _repo(pin.id):
+    if repo := hub_repo(pin.id):
         copies = [*_copies(repo, cache), *_of_other_hubs(repo, cache)]
         for copy in sorted(copies, key=lambda item: item.commit != pin.revision):
             yield copy.folder, copy.commit

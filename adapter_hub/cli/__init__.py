@@ -15,12 +15,18 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.core import ParameterSource
 
 from adapter_hub.cli.terminal.arguments import PLACE, with_text_checked
 from adapter_hub.cli.terminal.echo import confirm, echo_line, echo_warning
 from adapter_hub.cli.terminal.errors import outcome_of
 from adapter_hub.cli.terminal.examples import with_example
-from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.global_options import (
+    DTYPES,
+    GlobalOptions,
+    add_global_options,
+    makes_a_registry,
+)
 
 # the sections of --help, and each command's line in it; a command `x-y` is `x_y` in the module `x_y` beside
 # this one, with an underscore behind it where Python has taken the word
@@ -84,7 +90,7 @@ class LazyGroup(click.Group):
         name = cmd_name.replace("-", "_") + ("_" if cmd_name in SHADOWING else "")
         command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         assert isinstance(command, click.Command)
-        return with_example(with_text_checked(command), cmd_name)
+        return add_global_options(with_example(with_text_checked(command), cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, without importing anything."""
@@ -142,7 +148,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--dtype",
     envvar="ADAPTER_HUB_DTYPE",
     show_envvar=True,
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=DTYPES,
     help="Precision of transcribe and evaluate; training takes it from the recipe. Default: float32.",
 )
 @click.option(
@@ -165,8 +171,9 @@ def cli(
     """Publish, pull, audit and run speech-recognition adapters on a frozen Whisper.
 
     REF is namespace/name, namespace/name@1.2.0, namespace/name~=1.2, the same after hf:// for a repository on
-    the Hub, or the folder of an artifact (./out). The options below go before the command.
+    the Hub, or the folder of an artifact (./out). The options below go before the command or behind it.
     """
+    typed = ctx.get_parameter_source("registry") is ParameterSource.COMMANDLINE
     can_answer = sys.stdin.isatty() and sys.stderr.isatty()
     ctx.obj = GlobalOptions(
         registry=registry,
@@ -176,6 +183,7 @@ def cli(
         dtype=dtype,
         tell=echo_warning,
         ask=confirm if can_answer else None,
+        must_exist=typed and not makes_a_registry(ctx),
     )
 
 

@@ -65,11 +65,14 @@ def audit(
     """
     from adapter_hub.audit import audit as find
     from adapter_hub.base_model.finding import find_base_model
+    from adapter_hub.base_model.naming import id_in
 
     if explain:
         _explain(explain, as_json)
         return 0
-    folders = {name: find_base_model(name, cache=options.cache_folder)[0] for name in base_models}
+    folders = {
+        id_in(name) or name: find_base_model(name, cache=options.cache_folder)[0] for name in base_models
+    }
     plain, places = _fetched(options, refs)
     base_model_of = _loader(options, folders)
     findings = find(

@@ -98,7 +98,8 @@ WORST = 5  # modules with the largest error that are listed
     "--base-model",
     metavar="ID|FOLDER",
     type=PLACE,
-    help="A copy of the base model. Default: the adapters' own; models need it for its share.",
+    help="A copy of the base model; ID=FOLDER names it. Default: the adapters' own; models need it for its "
+    "share.",
 )
 @json_option
 @click.pass_obj
@@ -127,7 +128,7 @@ def average(
         other = next(text for text in refs if Path(text) not in folders)
         raise click.UsageError(f"{folders[0]} is a model and {other} is not; average one kind at a time")
     if folders:
-        _average_models(folders, ref, out, as_json, given)
+        _average_models(options, folders, ref, out, as_json, given)
     else:
         _average_adapters(options, refs, ref, out, as_json, given)
 
@@ -137,9 +138,13 @@ def _is_model(folder: Path) -> bool:
 
 
 def _average_models(
-    folders: Sequence[Path], ref: AdapterRef, out: Path, as_json: bool, given: dict[str, Any]
+    options: GlobalOptions,
+    folders: Sequence[Path],
+    ref: AdapterRef,
+    out: Path,
+    as_json: bool,
+    given: dict[str, Any],
 ) -> None:
-    from adapter_hub.base_model.finding import find_base_model
     from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent
     from adapter_hub.trainers.averaging.methods import MethodOptions, shares
     from adapter_hub.trainers.averaging.model_record import average_full_models
@@ -160,7 +165,8 @@ def _average_models(
         [ModelComponent(folder, weight) for folder, weight in zip(folders, weights, strict=True)],
         ref,
         out,
-        base_model=find_base_model(given["base_model"])[0] if given["base_model"] else None,
+        base_model=given["base_model"],
+        cache=options.cache_folder,
         options=ModelAverageOptions(
             given["method"],
             MethodOptions(given["density"], given["scale"], given["random_seed"]),

@@ -43,7 +43,8 @@ def fetch(options: GlobalOptions, repo_id: str, revision: str | None, as_json: b
 def show(options: GlobalOptions, id_or_folder: str, revision: str | None, as_json: bool) -> None:
     """Show the digest of a base model: the same for a re-saved copy, different for other weights.
 
-    A folder whose name looks like an id is written ./namespace/name.
+    The id is the one that manifests get: that of a model which the digest is known to be, or a plain name.
+    A folder whose name looks like an id is written ./namespace/name; ID=FOLDER says what a folder is.
     """
     from adapter_hub.base_model.finding import find_base_model
 
@@ -53,12 +54,15 @@ def show(options: GlobalOptions, id_or_folder: str, revision: str | None, as_jso
 
 def _show(options: GlobalOptions, label: str, folder: Path, commit: str | None, as_json: bool) -> None:
     from adapter_hub.base_model.digest import stamped_digest
+    from adapter_hub.base_model.finding import identified
     from adapter_hub.base_model.settings import read_config
 
+    digest = stamped_digest(folder, options.cache_folder)
+    name, known_commit = identified(label, folder, digest, options.cache_folder)
     row = {
-        "id": label,
-        "revision": commit,
-        "digest": stamped_digest(folder, options.cache_folder),
+        "id": name,
+        "revision": commit or known_commit,
+        "digest": digest,
         "architecture": (read_config(folder).get("architectures") or [None])[0],
         "path": str(folder),
     }

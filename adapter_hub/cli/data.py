@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.terminal.arguments import PATH, json_option
+from adapter_hub.cli.terminal.arguments import PATH, PLACE, json_option
 from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_text
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted, table
-from adapter_hub.cli.terminal.training_options import base_model_option
 from adapter_hub.escaping import shown
 
 if TYPE_CHECKING:
@@ -25,20 +24,25 @@ def data() -> None:
 
 @data.command("check", short_help="Report what can be trained on.")
 @click.argument("place", metavar="FOLDER|FILE.jsonl|RECIPE.toml", type=PATH)
-@base_model_option
+@click.option(
+    "--base-model",
+    metavar="ID|FOLDER",
+    type=PLACE,
+    help="The base model, of which no weights are read. Default: the recipe's, else the embedded one.",
+)
 @json_option
 @click.pass_obj
-def data_check(options: GlobalOptions, place: Path, base_model: str, as_json: bool) -> int:
+def data_check(options: GlobalOptions, place: Path, base_model: str | None, as_json: bool) -> int:
     """Report what part of a data set can be trained on, and why the rest cannot.
 
     Reads every file of a folder (one split, or the sub-folders train, dev and test), of a JSONL file or of
     all sources of a recipe, as training would. Exits with 1 if a row would be dropped.
     """
-    from adapter_hub.model.base_model import load_base_model
-    from adapter_hub.trainers.data.check import check_data, sources_at
+    from adapter_hub.trainers.data.check import base_model_at, check_data, sources_at
 
-    sources, rules = sources_at(place, options.cache_folder)
-    report = check_data(sources, load_base_model(base_model, device=options.device), rules)
+    cache = options.cache_folder
+    sources, rules = sources_at(place, cache)
+    report = check_data(sources, base_model_at(place, base_model, cache), rules)
     if as_json:
         echo_json(report.to_json())
     else:

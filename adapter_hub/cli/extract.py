@@ -31,7 +31,11 @@ WORST = 5  # tensors with the largest change that is lost
 @click.command()
 @click.argument("source", metavar="SOURCE", type=PLACE)
 @click.option(
-    "--base-model", metavar="ID|FOLDER", type=PLACE, required=True, help="What it was trained from."
+    "--base-model",
+    metavar="ID|FOLDER",
+    type=PLACE,
+    required=True,
+    help="What it was trained from; ID=FOLDER says which model a folder holds.",
 )
 @click.option("--rank", type=int, help="Rank of every module at most.")
 @click.option("--energy", type=float, metavar="SHARE", help="Keep this share of each change, like 0.9.")

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     "--base-model",
     metavar="ID|FOLDER",
     type=PLACE,
-    help="The base model it was trained on. Default: as its configuration or its card says.",
+    help="The base model it was trained on; ID=FOLDER says which model a folder holds. Default: as its "
+    "configuration or its card says.",
 )
 @click.option("--force", is_flag=True, help="Import it for another base model than it names.")
 @click.option("--subfolder", metavar="FOLDER", help="Of SOURCE, where the adapter is, like checkpoint-500.")

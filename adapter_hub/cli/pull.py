@@ -41,6 +41,7 @@ def pull(
 
     hf://namespace/name is fetched from its repository on the Hub, whether or not a registry lists it.
     """
+    from adapter_hub.artifact.folder import Artifact
     from adapter_hub.cli.terminal.progress import DownloadBar
     from adapter_hub.exchange import pull as pull_adapter
     from adapter_hub.isolation import isolated
@@ -50,7 +51,7 @@ def pull(
 
     def pull_one(ref: str) -> None:
         source = parse_source(ref)
-        name = source.name if isinstance(source, AdapterRef) else source
+        name = source.name if isinstance(source, AdapterRef) else Artifact.open(source).manifest.name
         target = to if to is None or len(refs) == 1 else to / name
         _check_target(target)
         with DownloadBar() as arrivals:

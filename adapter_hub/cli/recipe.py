@@ -9,6 +9,7 @@ import click
 
 from adapter_hub.cli.terminal.arguments import PATH
 from adapter_hub.cli.terminal.echo import echo_note, echo_text
+from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.training_options import base_model_option
 from adapter_hub.errors import InvalidInputError
 
@@ -40,7 +41,8 @@ def recipe() -> None:
 @click.option("--data-license", metavar="SPDX", help="Licence of the data. Default: that in their README.md.")
 @base_model_option
 @click.option("--out", metavar="FILE", type=PATH, help="File to write. Default: stdout.")
-def recipe_new(method: str, out: Path | None, **wishes: Any) -> None:
+@click.pass_obj
+def recipe_new(options: GlobalOptions, /, method: str, out: Path | None, **wishes: Any) -> None:
     """Write a commented recipe to start from.
 
     METHOD is lora (from scratch), warm-start (from the adapter of a similar language), expert-pair (a
@@ -56,7 +58,7 @@ def recipe_new(method: str, out: Path | None, **wishes: Any) -> None:
 
     if out is not None and out.exists():
         raise InvalidInputError(f"{out}: already exists; choose another --out or remove it")
-    made = draft(method, Wishes(**wishes), out or Path("recipe.toml"))
+    made = draft(method, Wishes(cache=options.cache_folder, **wishes), out or Path("recipe.toml"))
     if out is None:
         echo_text(made.text)
     else:

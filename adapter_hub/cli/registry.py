@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ def rebuild(options: GlobalOptions, as_json: bool) -> int:
     """
     from adapter_hub.exchange import rebuild as rebuild_registry
 
+    options = replace(options, must_exist=False)  # it makes one where there is none
     own = options.own_registry()
     own.mend()
     with own.locked():  # a registry that is lost altogether counts as an empty one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -82,6 +83,7 @@ def reproduce(
     """
     from adapter_hub.trainers.reproduction import reproducing
 
+    os.environ["ADAPTER_HUB_CACHE"] = str(options.cache_folder)  # workers are processes of their own
     wanted = reproducing.ReproduceOptions(
         paper=paper,
         scale=scale,

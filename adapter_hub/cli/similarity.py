@@ -69,7 +69,7 @@ def similarity(
     from adapter_hub.model.base_model import load_base_model
     from adapter_hub.trainers.similarity import base_languages, candidates, measure_similarity, ranked
 
-    base = load_base_model(base_model, device=options.device, families=(WHISPER,))
+    base = load_base_model(base_model, device=options.device, cache=options.cache_folder, families=(WHISPER,))
     own = next(iter(base_languages([language] if language else [])), "")
     known = candidates(options.registries(), base, leave_out=own)
     languages = [code for code in base_languages(among or sorted(known)) if code != own]

@@ -134,6 +134,10 @@ def transcribe(
         _check_folder_for_subtitles(files, out, form)
     if out is not None:
         _check_out(out, form)
+    if absent := _absent(files):  # known before a model is loaded for nothing
+        if form == "json":
+            _write(_rendered(absent, form, timestamps=False), out)
+        return _tell(absent, Bar("transcribing", 0), routed=False)
     transcriber = options.load(
         ref,
         language=language,
@@ -155,6 +159,22 @@ def transcribe(
     else:
         _write(_rendered(transcripts, form, timestamps), out)
     return _tell(transcripts, bar, routed=ref == AUTO and form != "json")
+
+
+def _absent(files: Sequence[Path]) -> list[Transcript]:
+    """Return the errors of recordings if none of them is there; one that is there is worth a model."""
+    from adapter_hub.errors import AdapterHubError
+    from adapter_hub.speech.audio import check_file
+    from adapter_hub.transcription.transcript import Transcript
+
+    failed = []
+    for file in files:
+        try:
+            check_file(file)
+            return []
+        except (AdapterHubError, OSError) as error:
+            failed.append(Transcript(str(file), error=str(error)))
+    return failed
 
 
 def _tell(transcripts: Sequence[Transcript], bar: Bar, *, routed: bool) -> int:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from adapter_hub.artifact.privacy import plain_name
 from adapter_hub.data.clips import Clip, FileClip, SegmentClip
 from adapter_hub.data.metadata import MOST_ROWS, records
 from adapter_hub.errors import InvalidInputError, NotFoundError, few
@@ -142,8 +143,8 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     rows = _read_rows(found[0], _utterance)
     here = place.resolve()
     if split is None and here.name in SPLITS:
-        return Dataset(here.parent.name, here.name, place, rows)
-    return Dataset(folder.resolve().name, split or "all", place, rows)
+        return Dataset(plain_name(here.parent.name, "data"), here.name, place, rows)
+    return Dataset(plain_name(folder.resolve().name, "data"), split or "all", place, rows)
 
 
 def split_in(folder: Path, name: str) -> Path | None:
@@ -178,8 +179,8 @@ def _read_list(file: Path, split: str | None) -> Dataset:
         raise InvalidInputError(f"{file}: one file is one split; omit the split {split!r}")
     rows = _read_rows(file, _utterance if file.suffix in TABLE_SUFFIXES else _listed_utterance)
     if file.stem in SPLITS:
-        return Dataset(file.resolve().parent.name, file.stem, file, rows)
-    return Dataset(file.stem, "all", file, rows)
+        return Dataset(plain_name(file.resolve().parent.name, "data"), file.stem, file, rows)
+    return Dataset(plain_name(file.stem, "data"), "all", file, rows)
 
 
 def _splits_of(folder: Path) -> str:

@@ -79,21 +79,17 @@ def base_model_pin(
     Args:
         folder: of the base model.
         base_model_id: its Hub id, or what the user calls it.
-        revision: its commit; by default the one that the folder's path names, if any.
-        cache: the cache's folder, where digests are remembered; None reads every weight.
+        revision: its commit; by default the one that the folder's path or its digest names, if any.
+        cache: the cache's folder, where digests and names are remembered; None reads every weight.
     """
     named = read_config(folder).get("architectures") or ["WhisperForConditionalGeneration"]
     if not (isinstance(named, list) and isinstance(named[0], str) and 0 < len(named[0]) <= MAXIMUM_TEXT):
         raise InvalidInputError(
             f"{folder / 'config.json'}: architectures is {shown(named, 60)}, expected a list of texts"
         )
-    name, commit = public_base_model(base_model_id, folder)
-    return BaseModelPin(
-        id=name,
-        revision=revision or commit,
-        architecture=named[0],
-        digest=base_model_digest(folder) if cache is None else stamped_digest(folder, cache),
-    )
+    digest = base_model_digest(folder) if cache is None else stamped_digest(folder, cache)
+    name, commit = public_base_model(base_model_id, folder, digest, cache)
+    return BaseModelPin(id=name, revision=revision or commit, architecture=named[0], digest=digest)
 
 
 def import_peft(

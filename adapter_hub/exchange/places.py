@@ -166,9 +166,13 @@ def check_pair(registry: WritableRegistry, store: Store) -> None:
     Raises:
         InvalidInputError: with the option to give.
     """
+    from adapter_hub.registry.trust import is_catalogue
+
     label = store.label(registry.path)
     into_embedded = label == EMBEDDED
-    if registry.is_embedded and not into_embedded:
+    if not into_embedded and (
+        registry.is_embedded or (not registry.is_on_hub and is_catalogue(registry.path))
+    ):
         raise InvalidInputError(
             f"registry {registry.label} is the embedded catalogue, which is written to only when its store "
             f"is named (--store {embedded.store_path()}); name another registry with --registry FILE"

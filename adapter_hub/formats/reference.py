@@ -42,6 +42,7 @@ _REF = re.compile(
     rf"(?P<hub>{HUB})?(?P<name>[^@~#]+?)(?:@(?P<version>[^#]+)|~=(?P<compatible>[^#]+))?"
     rf"(?:#(?P<digest>{DIGEST_PATTERN}))?"
 )
+_ON_THE_WEB = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<name>[^/?#]+/[^/?#]+)")
 _MANIFEST_FILE = "/adapter.json"
 EXPECTED = "namespace/name, namespace/name@1.2.0 or namespace/name~=1.2"
 
@@ -193,11 +194,11 @@ class AdapterRef:
         return SpecifierSet(f"~={self.compatible}").contains(Version(version))
 
 
-def parse_source(text: str | AdapterRef | Path) -> AdapterRef | Path:
+def parse_source(text: str | AdapterRef | os.PathLike[str]) -> AdapterRef | Path:
     """Return what a user calls an adapter: a reference to a published one, or an artifact's folder.
 
     Args:
-        text: as `is_local` understands it; what has been decided already comes back as it is.
+        text: as `is_local` understands it; a path is a folder; what has been decided already comes back.
 
     Returns:
         A reference, or the folder in which `adapter.json` is (also where that file itself was named).
@@ -208,12 +209,19 @@ def parse_source(text: str | AdapterRef | Path) -> AdapterRef | Path:
     if isinstance(text, AdapterRef):
         return text
     if isinstance(text, str) and not is_local(text):
+        if web := _ON_THE_WEB.match(text):
+            raise InvalidInputError(f"{shown(text, 200)}: write hf://{web['name']} for that repository")
+        if "/" not in text:
+            raise InvalidInputError(
+                f"adapter name {shown(text, 200)!r}: expected namespace/name, or an artifact's folder; no "
+                "folder of that name is here"
+            )
         return AdapterRef.parse(text)
     folder = expanded(text) if isinstance(text, str) else Path(text)
     return folder.parent if f"/{folder.name}" == _MANIFEST_FILE else folder
 
 
-def is_local(text: str) -> bool:
+def is_local(text: str, beside: Path | None = None) -> bool:
     """Tell whether `text` names a folder (or its manifest) rather than what a registry or the Hub has.
 
     `./a`, `/a`, `~/a` and `…/adapter.json` do. What could be an adapter's name is one, so that no folder that
@@ -221,13 +229,14 @@ def is_local(text: str) -> bool:
 
     Args:
         text: as the user wrote it.
+        beside: the folder that relative paths start from; by default the current one.
     """
     if text.startswith((".", "/", "~")) or text.endswith(_MANIFEST_FILE):
         return True
     if not text or text in RESERVED or re.fullmatch(rf"(?:{HUB})?{NAME_PATTERN}(?:[@~#].*)?", text):
         return False
     try:
-        return Path(text).is_dir()
+        return ((beside or Path()) / text).is_dir()
     except (ValueError, OSError):  # a NUL, a name that is too long
         return False
 

@@ -10,6 +10,7 @@ configuration, generation settings, features and tokenizer are made from `BaseMo
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -45,15 +46,11 @@ def assemble(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         InvalidInputError: a value is impossible, or one that decoding needs is missing.
         ValueError, TypeError, KeyError, RuntimeError: transformers cannot build it.
     """
-    settings = read_settings(folder)
-    check_usable(settings, folder)
-    generation = _generation(settings, folder)
-    config = WhisperConfig(
-        architectures=["WhisperForConditionalGeneration"], **settings.training, **settings.config
-    )
+    empty, processor = describe(folder)
+    generation = empty.generation_config
     model, loading = WhisperForConditionalGeneration.from_pretrained(
         str(folder),
-        config=config,
+        config=empty.config,
         generation_config=generation,
         dtype=dtype,
         local_files_only=True,
@@ -64,8 +61,28 @@ def assemble(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InvalidInputError(f"{folder}: no weights for {shown(missing[0])}{more}")
     model.generation_config = generation
-    extractor = WhisperFeatureExtractor(**settings.features)
-    return model, WhisperProcessor(extractor, _tokenizer(settings, folder))
+    return model, processor
+
+
+def describe(folder: Path) -> tuple[Any, Any]:
+    """Return what stands for a base model's weights where nothing is computed, and its `WhisperProcessor`.
+
+    The first has the settings of the model, `config` and `generation_config`, and nothing else; no weights
+    are read.
+
+    Args:
+        folder: as of `assemble`.
+
+    Raises:
+        NotFoundError, InvalidInputError, ValueError, TypeError, KeyError, RuntimeError: as `assemble`.
+    """
+    settings = read_settings(folder)
+    check_usable(settings, folder)
+    config = WhisperConfig(
+        architectures=["WhisperForConditionalGeneration"], **settings.training, **settings.config
+    )
+    empty = SimpleNamespace(config=config, generation_config=_generation(settings, folder))
+    return empty, WhisperProcessor(WhisperFeatureExtractor(**settings.features), _tokenizer(settings, folder))
 
 
 def _generation(settings: BaseModelSettings, folder: Path) -> Any:

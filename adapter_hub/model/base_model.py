@@ -3,6 +3,7 @@
     base = load_base_model()                                        # the embedded one
     base = load_base_model("openai/whisper-small", revision="973a…")  # from the Hub, fetched before
     base = load_base_model("./my-whisper")                          # a folder saved by transformers
+    base = load_base_model("openai/whisper-base=./my-whisper")      # the same, and which model that is
     base = load_base_model("./my-parakeet")                         # the same, of another family
 
 Nothing here reaches the network (`adapter_hub.base_model.fetching.fetch_base_model` does). What was loaded is
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,23 +27,24 @@ from adapter_hub.base_model.families import FAMILIES, PARAKEET, WHISPER
 from adapter_hub.base_model.finding import (
     find_base_model,
     find_pinned_base_model,
-    public_base_model,
-    remember_folder,
+    identified,
 )
+from adapter_hub.base_model.naming import id_in, remember_name
 from adapter_hub.base_model.settings import read_config
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.manifest import BaseModelPin
-from adapter_hub.model.assembling import assemble
+from adapter_hub.model.assembling import assemble, describe
 from adapter_hub.model.memory import is_out_of_memory, memory_guard
 from adapter_hub.model.packing import pack
-from adapter_hub.model.parakeet import assemble_parakeet
+from adapter_hub.model.parakeet import assemble_parakeet, describe_parakeet
 from adapter_hub.model.quiet import quiet
 from adapter_hub.paths import cache_folder
 from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.speech.languages import nearest_languages
 
 ASSEMBLERS = {WHISPER: assemble, PARAKEET: assemble_parakeet}
+DESCRIBERS = {WHISPER: describe, PARAKEET: describe_parakeet}
 # repeats are dropped before tokens are text: what is there twice was said twice
 AS_TEXT: Mapping[str, Mapping[str, Any]] = {WHISPER: {}, PARAKEET: {"group_tokens": False}}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -92,6 +94,7 @@ class BaseModel:
         id: the Hub's id, or the folder's path for a local model.
         revision: commit of the Hub's repository, or None.
         digest: the identity that adapters pin.
+        public: the id and the commit that manifests name it by, where they are not `id` and `revision`.
     """
 
     model: Any
@@ -100,6 +103,7 @@ class BaseModel:
     id: str
     revision: str | None
     digest: str
+    public: tuple[str, str | None] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -168,7 +172,7 @@ class BaseModel:
     @property
     def pin(self) -> BaseModelPin:
         """The record of it in manifests."""
-        name, commit = public_base_model(self.id, self.folder)
+        name, commit = self.public or (self.id, None)
         return BaseModelPin(
             id=name,
             revision=self.revision or commit,
@@ -228,8 +232,9 @@ def load_base_model(
     for every length of audio and text. The other kinds of fused attention stay on.
 
     Args:
-        id_or_path: the embedded model's id, an id on the Hub (fetched before), or a folder (`./a/b`).
-        revision: commit or tag, for a model of the Hub.
+        id_or_path: the embedded model's id, an id on the Hub (fetched before), a folder (`./a/b`), or
+            `ID=FOLDER` for a folder that holds that model of the Hub.
+        revision: commit or tag, for a model of the Hub; a commit for `ID=FOLDER`.
         device: torch's name of it; None takes a GPU if there is one.
         dtype: float32 (None), float16 or bfloat16.
         cache: folder in which digests are remembered; by default the user's.
@@ -244,10 +249,44 @@ def load_base_model(
     folder, commit = find_base_model(id_or_path, revision, cache=cache)
     with _understood(folder, families):
         digest = stamped_digest(folder, cache)
-    base = _load(folder, (str(id_or_path), commit, digest), device, dtype, families)
-    if commit is None and base.id != EMBEDDED_ID:
-        remember_folder(folder, digest, cache)
-    return base
+    public = identified(id_or_path, folder, digest, cache)
+    base = _load(folder, (id_in(id_or_path) or str(id_or_path), commit, digest), device, dtype, families)
+    if commit is not None and base.id == id_or_path:
+        remember_name(digest, base.id, commit, cache)
+    return replace(base, public=public)
+
+
+@dataclass(frozen=True)
+class BaseModelSketch:
+    """A base model without its weights: enough to prepare data for it.
+
+    Attributes:
+        model: has `config` and `generation_config`, and nothing else.
+        processor: its `WhisperProcessor` or `ParakeetProcessor`.
+    """
+
+    model: Any
+    processor: Any
+
+
+def sketch_base_model(
+    id_or_path: str | Path, *, revision: str | None = None, cache: Path | None = None
+) -> BaseModelSketch:
+    """Read a base model's settings and tokenizer, and none of its weights.
+
+    Args:
+        id_or_path: see `load_base_model`.
+        revision: see `load_base_model`.
+        cache: see `load_base_model`.
+
+    Raises:
+        NotFoundError: as `load_base_model`.
+        InvalidInputError: as `load_base_model`.
+    """
+    folder, _ = find_base_model(id_or_path, revision, cache=cache)
+    kind = _family(folder, tuple(FAMILIES))
+    with _understood(folder, [kind]), quiet():
+        return BaseModelSketch(*DESCRIBERS[kind](folder))
 
 
 def load_pinned_base_model(
@@ -287,9 +326,7 @@ def _load(
     place = _device(device)
     if dtype is not None and dtype not in DTYPES:
         raise InvalidInputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    kind = read_config(folder).get("model_type")
-    if not isinstance(kind, str) or kind not in families:
-        raise InvalidInputError(_wrong_family(folder, kind, families))
+    kind = _family(folder, families)
     with memory_guard(f"{identity[0]} on {place}"):
         with _understood(folder, [kind]), quiet():
             model, processor = ASSEMBLERS[kind](folder, DTYPES[dtype or "float32"])
@@ -297,6 +334,13 @@ def _load(
     if place.type == "cuda" and hasattr(torch.backends.cuda, "enable_cudnn_sdp"):
         torch.backends.cuda.enable_cudnn_sdp(False)
     return BaseModel(model, processor, folder, *identity)
+
+
+def _family(folder: Path, families: Sequence[str]) -> str:
+    kind = read_config(folder).get("model_type")
+    if not isinstance(kind, str) or kind not in families:
+        raise InvalidInputError(_wrong_family(folder, kind, families))
+    return kind
 
 
 def _wrong_family(folder: Path, kind: object, families: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -40,10 +41,10 @@ def assemble_parakeet(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         InvalidInputError: a value is impossible, or weights are missing.
         ValueError, TypeError, KeyError, RuntimeError: transformers cannot build it.
     """
-    settings = read_parakeet_settings(folder)
+    empty, processor = describe_parakeet(folder)
     model, loading = ParakeetForCTC.from_pretrained(
         str(folder),
-        config=_config(settings),
+        config=empty.config,
         dtype=dtype,
         local_files_only=True,
         use_safetensors=True,
@@ -53,9 +54,23 @@ def assemble_parakeet(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     if missing:  # transformers would initialise them at random
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InvalidInputError(f"{folder}: no weights for {shown(missing[0])}{more}")
-    return model, ParakeetProcessor(
-        ParakeetFeatureExtractor(**settings.features), _tokenizer(settings, folder)
-    )
+    return model, processor
+
+
+def describe_parakeet(folder: Path) -> tuple[Any, Any]:
+    """Return what stands for a base model's weights where nothing is computed, and its `ParakeetProcessor`.
+
+    Args:
+        folder: as of `assemble_parakeet`; no weights are read.
+
+    Raises:
+        NotFoundError, InvalidInputError, ValueError, TypeError, KeyError, RuntimeError: as
+            `assemble_parakeet`.
+    """
+    settings = read_parakeet_settings(folder)
+    empty = SimpleNamespace(config=_config(settings), generation_config=None)
+    extractor = ParakeetFeatureExtractor(**settings.features)
+    return empty, ParakeetProcessor(extractor, _tokenizer(settings, folder))
 
 
 def _config(settings: ParakeetSettings) -> Any:

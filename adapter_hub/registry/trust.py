@@ -10,6 +10,7 @@ by its path and its id; another file in its place has to be trusted again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -110,14 +111,14 @@ def registry_here(tell: Tell, ask: Ask | None = None) -> Path | None:
     """Return the `registry.json` of the current folder if it counts, else None.
 
     Args:
-        tell: called with one line where there is one that does not count.
+        tell: called with one line where there is one that does not count; a checkout's catalogue is none.
         ask: puts a question to the user; None if there is nobody to answer.
     """
     here = Path.cwd() / "registry.json"
     if not here.is_file():
         return None
-    if here.resolve() == embedded.registry_path().resolve():
-        return here
+    if is_catalogue(here):
+        return None  # it is asked last anyway, and written to by those who make it alone
     ignored = (
         f"{here} is not used: a registry in the current folder counts once it is named (--registry "
         "registry.json) or trusted (`adapter-hub registry trust registry.json`)"
@@ -133,6 +134,20 @@ def registry_here(tell: Tell, ask: Ask | None = None) -> Path | None:
         ignored = f"{ignored}: {error}"
     tell(ignored)
     return None
+
+
+def is_catalogue(path: Path) -> bool:
+    """Tell whether a registry file is the embedded catalogue, or that of another checkout of the project.
+
+    Args:
+        path: of a file.
+    """
+    shipped = embedded.registry_path()
+    if path.resolve() == shipped.resolve():
+        return True
+    with suppress(AdapterHubError, OSError):
+        return registry_id_of(path) == registry_id_of(shipped)
+    return False
 
 
 def _is_trusted(path: Path) -> bool:

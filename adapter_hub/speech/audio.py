@@ -73,7 +73,7 @@ def read_audio(path: Path, *, longest: float | None = None) -> Audio:
         InvalidInputError: a folder or a pipe; an empty or truncated file, or not audio; no samples, NaN or
             infinite ones; longer than `longest`; an implausible sample rate or number of channels.
     """
-    _check_file(path)
+    check_file(path)
     if path.stat().st_size > LARGE:
         with open_decoder(path) as decoder:
             check_duration(str(path), decoder.seconds or 0.0, longest)  # before it is read into memory
@@ -116,7 +116,7 @@ def read_audio_part(path: Path, offset: float, duration: float, *, sha256: str) 
     Raises:
         NotFoundError, InvalidInputError: as `read_audio`, or the file ends before the part begins.
     """
-    _check_file(path)
+    check_file(path)
     check_duration(f"{path} from {offset:g} s", duration, None)
     with open_decoder(path) as decoder:
         rate, wanted = decoder.rate, round(duration * decoder.rate)
@@ -148,7 +148,7 @@ def audio_blocks(path: Path, flawed: Callable[[str], None] | None = None) -> Ite
     Raises:
         NotFoundError, InvalidInputError: as `read_audio`, once the damaged part is reached.
     """
-    _check_file(path)
+    check_file(path)
     with open_decoder(path) as decoder:
         rate, place = decoder.rate, 0
         stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
@@ -207,7 +207,7 @@ def audio_seconds(path: Path) -> float:
     Raises:
         NotFoundError, InvalidInputError: as `read_audio`, except for errors in the samples.
     """
-    _check_file(path)
+    check_file(path)
     with open_decoder(path) as decoder:
         if decoder.seconds is None:
             return sum(map(len, decoder.blocks(_block_size(decoder)))) / decoder.rate
@@ -250,7 +250,15 @@ def find_audio(path: Path) -> list[Path]:
     return found
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse what is no file with something in it; nothing of it is read.
+
+    Args:
+        path: of a recording.
+
+    Raises:
+        NotFoundError: there is none. InvalidInputError: a folder, or an empty file.
+    """
     if path.is_dir():
         raise InvalidInputError(f"{path}: a folder; expected an audio file")
     if not path.exists():

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ from adapter_hub.transcription.transcriber import Transcriber, warn
 
 
 def load(  # noqa: PLR0913 - the options of the public face
-    ref: str,
+    ref: str | os.PathLike[str],
     *,
     language: str | None = None,
     decode_language: str | None = None,
@@ -87,7 +88,7 @@ def load(  # noqa: PLR0913 - the options of the public face
             f"{type(ref).__name__} as an adapter; expected one reference, like 'mini/da'. Several to choose "
             "among: load('auto', adapters=[…]); several at once: 'mini/pl*0.5+mini/it*0.5'"
         )
-    ref = os.fspath(ref)
+    source = ref if isinstance(ref, str) else Path(ref)  # a path is a folder, whatever its name
     places = Places(registry, cache=cache, device=device, dtype=dtype, tell=tell or warn)
     language = language and language_tag(language)
     decode_language = decode_language and whisper_code(decode_language)
@@ -107,11 +108,11 @@ def load(  # noqa: PLR0913 - the options of the public face
             listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
             return Transcriber(base, listener, places.warn)
         route = FixedRoute(base, None, language, decode_language)
-    elif (blend := parse_blend(ref)) is not None:
+    elif isinstance(source, str) and (blend := parse_blend(source)) is not None:
         base, adapter, spoken = _blended(places, base_model, blend)
         route = FixedRoute(base, adapter, language, decode_language, spoken)
     else:
-        artifact = pull(ref, places, allow_quarantined=allow_quarantined)
+        artifact = pull(source, places, allow_quarantined=allow_quarantined)
         base = _base_model_of(artifact, base_model, places)
         route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
     _check_family(base, languages=languages, decode_language=decode_language)
@@ -122,7 +123,7 @@ def load(  # noqa: PLR0913 - the options of the public face
 
 
 def load_model(
-    ref: str,
+    ref: str | os.PathLike[str],
     *,
     base_model: str | None = None,
     device: str | None = None,

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.base_model.digest import base_model_digest
-from adapter_hub.base_model.finding import public_base_model
-from adapter_hub.base_model.settings import read_config
+from adapter_hub.base_model.finding import find_base_model
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.exchange.importing import base_model_pin
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune, ModelParent
 from adapter_hub.formats.manifest import AverageSection, BaseModelPin, Manifest
@@ -49,8 +49,9 @@ def average_full_models(
     ref: AdapterRef,
     out: Path,
     *,
-    base_model: Path | None = None,
+    base_model: str | Path | None = None,
     options: ModelAverageOptions | None = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> FullFineTune:
     """Write the average of models, and its record with the digest and weight of every one.
@@ -59,8 +60,9 @@ def average_full_models(
         components: folders of models, full fine-tunes or others.
         ref: what to call the average, with a version.
         out: a folder that does not exist yet.
-        base_model: the folder of the model that they were fine-tuned from, see `average_models`.
+        base_model: what they were fine-tuned from, as `find_base_model` takes it; see `average_models`.
         options: how they are combined.
+        cache: the cache's folder, which knows base models of the Hub; the user's by default.
         progress: called with the tensors that are done and their number.
 
     Raises:
@@ -81,13 +83,15 @@ def average_full_models(
         ],
         "average": _section(options).to_json(),
     }
-    if (pin := _pin(components, records, base_model)) is not None:
+    start = None if base_model is None else find_base_model(base_model, cache=cache)[0]
+    own = None if base_model is None or start is None else base_model_pin(start, str(base_model), cache=cache)
+    if (pin := _pin(components, records, own)) is not None:
         fields["base_model"] = pin.to_json()
 
     average_models(
         components,
         out=out,
-        base_model=base_model,
+        base_model=start,
         options=options,
         progress=progress,
         describe=_describer(fields),
@@ -182,7 +186,7 @@ def record_of(folder: Path, digest: str | None = None) -> FullFineTune | None:
 
 
 def _pin(
-    components: Sequence[ModelComponent], records: Sequence[FullFineTune | None], base_model: Path | None
+    components: Sequence[ModelComponent], records: Sequence[FullFineTune | None], own: BaseModelPin | None
 ) -> BaseModelPin | None:
     """Return what the models were fine-tuned from, as their records or the user say."""
     pins = {
@@ -190,15 +194,7 @@ def _pin(
         for component, record in zip(components, records, strict=True)
         if record is not None and record.base_model is not None
     }
-    if base_model is not None:
-        name, commit = public_base_model(str(base_model), base_model)
-        architectures = read_config(base_model).get("architectures")
-        own = BaseModelPin(
-            id=name,
-            revision=commit,
-            architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "",
-            digest=base_model_digest(base_model),
-        )
+    if own is not None:
         # a later iteration starts from an average: its own start is not the model that shares are left to
         return next((pin for pin in pins.values() if pin.digest == own.digest), own)
     digests = {pin.digest for pin in pins.values()}

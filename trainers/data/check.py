@@ -14,8 +14,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.data.dataset import SPLITS, Dataset, Utterance, read_dataset, split_in
 from adapter_hub.errors import AdapterHubError, IntegrityError
+from adapter_hub.model.base_model import BaseModelSketch, sketch_base_model
 from adapter_hub.trainers.data.examples import DroppedRow, ProcessorAndModel, speakers_in_both
 from adapter_hub.trainers.data.preparing import map_in_order
 from adapter_hub.trainers.data.rows import RowProcessor, RowRules, row_processor
@@ -130,6 +132,23 @@ def sources_at(place: Path, cache: Path) -> tuple[dict[str, Source], RowRules]:
     names = [name for name in SPLITS if split_in(place, name)]
     datasets = [read_dataset(place, name) for name in names] or [read_dataset(place)]
     return {dataset.split: Source(dataset) for dataset in datasets}, RowRules(language="en")
+
+
+def base_model_at(place: Path, named: str | None, cache: Path) -> BaseModelSketch:
+    """Return the base model that rows are checked for, without its weights.
+
+    Args:
+        place: as of `sources_at`: a recipe names its own.
+        named: the user's word for another one.
+        cache: the cache folder.
+
+    Raises:
+        NotFoundError: it is not here. InvalidInputError: it is no base model.
+    """
+    if named is None and place.suffix == ".toml":
+        file = read_recipe(place)
+        return sketch_base_model(file.base_model, revision=file.recipe.base_model.revision, cache=cache)
+    return sketch_base_model(named or EMBEDDED_ID, cache=cache)
 
 
 def _split(name: str, source: Source, reader: RowProcessor) -> SplitReport:

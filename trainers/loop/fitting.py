@@ -142,11 +142,8 @@ def fit(
 
 def _trainable(inputs: Inputs) -> TrainableModel:
     """Return what the recipe's method trains; the loaded base model stays as it is, for the probe."""
-    whisper = load_base_model(
-        inputs.base.folder if inputs.base.revision is None else inputs.base.id,
-        revision=inputs.base.revision,
-        device=str(inputs.base.device),
-    ).model
+    base = inputs.base
+    whisper = load_base_model(base.folder, device=str(base.device), cache=inputs.cache).model
     trainable = make_trainable(whisper, inputs.file.recipe, inputs.parents)
     speed_up(trainable, inputs.file.recipe.training)
     return trainable

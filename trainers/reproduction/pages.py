@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
+from adapter_hub.base_model.finding import public_base_model
+from adapter_hub.base_model.naming import id_in
 from adapter_hub.errors import MissingExtraError
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.reporting import Tell
@@ -45,6 +47,15 @@ def write_pages(
     report = run.folder / "README.md"
     write_atomically(report, render(drawn).encode())
     return report
+
+
+def base_model_name(words: str) -> str:
+    """Return what a report calls the base model of its settings, which may be a folder.
+
+    Args:
+        words: of the settings: an id, a folder, or `ID=FOLDER`.
+    """
+    return id_in(words) or public_base_model(words, Path(words).expanduser())[0]
 
 
 def markdown(headings: Cells, rows: Sequence[Cells]) -> str:

@@ -19,6 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from adapter_hub.artifact.privacy import disclosures, plain_name
+from adapter_hub.base_model.naming import split_claim
 from adapter_hub.errors import AdapterHubError, ConflictError
 from adapter_hub.packages import package_versions
 from adapter_hub.reporting import Tell
@@ -230,5 +232,13 @@ def planned(options: ReproduceOptions) -> tuple[PaperSettings, list[tuple[str, s
 
 
 def command_line() -> str:
-    """Return the command as it was typed."""
-    return " ".join(["adapter-hub", *sys.argv[1:]])
+    """Return the command as it was typed, but for where its files are on this machine."""
+    return " ".join(["adapter-hub", *map(_published, sys.argv[1:])])
+
+
+def _published(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    claimed, _ = split_claim(value)
+    if any(disclosures(value)):
+        value = claimed or f"…/{Path(value).name}"
+    return option + equals + "/".join(part and plain_name(part, "…") for part in value.split("/"))

@@ -20,7 +20,14 @@ from adapter_hub.trainers.reproduction.lora_whisper.orderings import orderings
 from adapter_hub.trainers.reproduction.lora_whisper.plots import PLOTS
 from adapter_hub.trainers.reproduction.lora_whisper.results import results
 from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings
-from adapter_hub.trainers.reproduction.pages import GAP, markdown, number, provenance, write_pages
+from adapter_hub.trainers.reproduction.pages import (
+    GAP,
+    base_model_name,
+    markdown,
+    number,
+    provenance,
+    write_pages,
+)
 from adapter_hub.trainers.reproduction.run import Run
 
 TITLES = {
@@ -86,7 +93,8 @@ def _introduction(findings: Findings) -> str:
     settings = findings.settings
     text = (
         f"# LoRA-Whisper, reproduced ({settings.name})\n\n"
-        f"Base model {settings.base_model}; error rates in per cent: WER, for zh and ja CER (an average "
+        f"Base model {base_model_name(settings.base_model)}; "
+        "error rates in per cent: WER, for zh and ja CER (an average "
         "mixes both, as the paper's does). Mean over random seeds ± standard deviation where there are "
         "several; the paper's number below each, in italics. Best of a column in bold. "
         f"Beam {settings.decoding.test_beams}.\n"

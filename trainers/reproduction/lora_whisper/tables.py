@@ -8,7 +8,7 @@ from typing import Any
 from adapter_hub.trainers.reproduction.lora_whisper.findings import SCRATCH, Findings
 from adapter_hub.trainers.reproduction.lora_whisper.settings import paper_numbers
 from adapter_hub.trainers.reproduction.lora_whisper.shapes import lora_parameters
-from adapter_hub.trainers.reproduction.pages import GAP, markdown, number, shown, with_paper
+from adapter_hub.trainers.reproduction.pages import GAP, base_model_name, markdown, number, shown, with_paper
 
 FINETUNE = {
     "E1": "No",
@@ -171,7 +171,7 @@ def _group(
 
 
 def _model(findings: Findings, system: str) -> str:
-    name = findings.settings.base_model.rpartition("/")[2]
+    name = base_model_name(findings.settings.base_model).rpartition("/")[2]
     return name if system in ("E1", "E2", "E3", "E5", "E6") else f"LoRA-Whisper ({name})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adapter_hub.base_model.naming import split_claim
 from adapter_hub.trainers.reproduction.cells import Cell, adapter_ref, slug_of
 from adapter_hub.trainers.reproduction.parameter_averaging.settings import Settings
 from adapter_hub.trainers.reproduction.parameter_averaging.systems import BASE, LORA, Work
@@ -62,6 +63,9 @@ def _base_model(settings: Settings, work: Work) -> dict[str, str]:
     """Return what a training starts from: what another one made, or the base model."""
     if work.start or settings.encoder_seconds:
         return {"id": f"../trained/{slug_of(work.start or BASE)}"}
-    revision, folder = settings.base_model_revision, Path(settings.base_model)
-    found = {"id": str(folder.resolve()) if folder.is_dir() else settings.base_model}
+    revision, (claimed, place) = settings.base_model_revision, split_claim(settings.base_model)
+    folder = Path(place)
+    found = {"id": str(folder.resolve()) if folder.is_dir() else place}
+    if claimed is not None:
+        found = {"id": claimed, "path": str(folder.resolve())}
     return found if revision is None else found | {"revision": revision}

@@ -14,7 +14,7 @@ from typing import Any
 
 from adapter_hub.reporting import Tell
 from adapter_hub.trainers.reproduction.claims import Ordering, claims_text
-from adapter_hub.trainers.reproduction.pages import GAP, provenance, write_pages
+from adapter_hub.trainers.reproduction.pages import GAP, base_model_name, provenance, write_pages
 from adapter_hub.trainers.reproduction.parameter_averaging import tables
 from adapter_hub.trainers.reproduction.parameter_averaging.findings import Findings, gather_findings
 from adapter_hub.trainers.reproduction.parameter_averaging.orderings import orderings
@@ -78,7 +78,8 @@ def render(run: Run, findings: Findings, claims: Sequence[Ordering], plots: Sequ
     settings = findings.settings
     text = (
         f"# Parameter averaging, reproduced ({settings.name})\n\n"
-        f"Base model {settings.base_model}, language {settings.language}; word error rates in per cent, mean "
+        f"Base model {base_model_name(settings.base_model)}, "
+        f"language {settings.language}; word error rates in per cent, mean "
         f"over {len(settings.training.random_seeds)} random seeds ± standard deviation; the paper's number "
         "below each, in italics. Our domains stand for the paper's, which are in brackets. Forgetting: "
         "relative increase of the summed error rates of the two sets of the original domain, with its 95 % "
