@@ -46,7 +46,9 @@ def _rows(names: Sequence[str], left: dict[str, Any], right: dict[str, Any]) -> 
     """Yield a line for each field; of many modules, files or points of a curve one line for all of them."""
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(re.sub(r"\[[^\]]*\]", "[…]", name), []).append(name)
+        item = re.match(r"[^.\[]+\[[^\]]*\]", name)  # like parents[seed], which only one of the two may have
+        alone = item and not all(any(key.startswith(item[0]) for key in side) for side in (left, right))
+        alike.setdefault(item[0] if item and alone else re.sub(r"\[[^\]]*\]", "[…]", name), []).append(name)
     for pattern, group in alike.items():
         if len(group) <= FEW:
             yield from ([_short(name), _short(left.get(name)), _short(right.get(name))] for name in group)
