@@ -46,15 +46,15 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Result = TypeVar("Result")
+LIBRARY = "adapter-hub"  # as requests name it, with its version
 MOST_ANSWER = 8 * 2**20  # bytes of one answer, unpacked; a page of a list has about 0.3 MB
 MOST_ROWS = 100_000  # of a list: files of a commit, repositories
 MOST_PAGES = 2_000
 LIST_TIMES = 5  # how many requests' time all pages of a list may take
 
 
-def _user_agent() -> dict[str, str]:
-    found = package_versions(("adapter-hub",))
-    return {"library_name": "adapter-hub", "library_version": found.get("adapter-hub", "checkout")}
+def _version() -> str:
+    return package_versions((LIBRARY,)).get(LIBRARY, "checkout")
 
 
 class HubClient:
@@ -127,12 +127,14 @@ class HubClient:
         from huggingface_hub import HfApi  # noqa: PLC0415
 
         quiet_client()
-        return HfApi(endpoint=self.address, token=self._token, **_user_agent())
+        return HfApi(
+            endpoint=self.address, token=self._token, library_name=LIBRARY, library_version=_version()
+        )
 
     def _headers(self) -> dict[str, str]:
         from huggingface_hub.utils._headers import build_hf_headers  # noqa: PLC0415
 
-        return build_hf_headers(token=self._token, **_user_agent())
+        return build_hf_headers(token=self._token, library_name=LIBRARY, library_version=_version())
 
     def _ask(self, operation: Callable[[], Result], what: str, size: int = 0) -> Result:
         if self.offline:
