@@ -9,7 +9,7 @@ from pathlib import Path
 from adapter_hub.artifact.privacy import refuse_report, without_names
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, StatusError, few
 from adapter_hub.exchange.holdings import claims_to_extend, manifest_at, write_card
-from adapter_hub.exchange.places import Places, check_pair, registry_turn
+from adapter_hub.exchange.places import Places, check_pair, registry_turn, update_entry
 from adapter_hub.files.writing import check_writable
 from adapter_hub.formats.claims import EvaluationReport, Status, StatusEntry, Subject
 from adapter_hub.formats.reference import AdapterRef
@@ -66,7 +66,7 @@ def attach(report: EvaluationReport, places: Places, *, with_speakers: bool = Fa
                 if block.function_digest == function:
                     adapters[name][version] = block.model_copy(update={"scores": scores})
 
-        registry.update(change)
+        update_entry(registry, store, change)
         write_card(name, store)
     return subject
 
@@ -172,7 +172,7 @@ def retire(ref: AdapterRef, status: Status, reason: str, places: Places) -> list
             changes = {"status": now.status, "reason": reason, "since": now.time}
             adapters[name][version] = listed.model_copy(update=changes)
 
-        registry.update(change)
+        update_entry(registry, store, change)
         Standings((registry,))  # remembers what it says now
         if status == "withdrawn" and not problem:
             left = store.withdraw(name, version)

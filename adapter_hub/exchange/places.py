@@ -10,7 +10,7 @@ already open can be given instead of a name.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +25,7 @@ from adapter_hub.paths import cache_folder, store_path, store_text
 from adapter_hub.reporting import Ask, Tell
 
 if TYPE_CHECKING:
+    from adapter_hub.formats.registry_file import Adapters
     from adapter_hub.registry.contract import Registry, WritableRegistry
     from adapter_hub.stores.cache import Cache
     from adapter_hub.stores.contract import Store
@@ -187,6 +188,24 @@ def check_pair(registry: WritableRegistry, store: Store) -> None:
             f"registry {registry.label} is on the Hub, whose users do not see the folder {label}; name a "
             f"store on the Hub (--store {registry.default_store}), or a registry file"
         )
+
+
+def update_entry(registry: WritableRegistry, store: Store, change: Callable[[Adapters], None]) -> None:
+    """Write to the registry what was written to the store, which is asked again if others were faster.
+
+    Args:
+        registry: that is written to, within its turn.
+        store: that `change` reads.
+        change: see `WritableRegistry.update`; also for what is raised.
+    """
+    before = registry.sequence
+
+    def with_the_newest(adapters: Adapters) -> None:
+        if registry.sequence != before:
+            store.ask_again()
+        change(adapters)
+
+    registry.update(with_the_newest)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from adapter_hub.errors import (
 from adapter_hub.exchange.claiming import attach
 from adapter_hub.exchange.holdings import claims_to_extend, manifest_at, write_card
 from adapter_hub.exchange.locations import listed_manifest
-from adapter_hub.exchange.places import Places, check_pair, registry_turn
+from adapter_hub.exchange.places import Places, check_pair, registry_turn, update_entry
 from adapter_hub.exchange.pulling import status_warnings
 from adapter_hub.files.writing import write_atomically
 from adapter_hub.formats.canonical import canonical_bytes
@@ -157,7 +157,7 @@ def _publish(artifact: Artifact, places: Places, allowed: str | None) -> Publish
                 _check(artifact, registries, store, allowed)
             _list(adapters, artifact, registry, store)
 
-        registry.update(change)
+        update_entry(registry, store, change)
         with suppress(AdapterHubError, OSError):  # it is written down again by the next resolve or publish
             trust_namespace(name.partition("/")[0], registry)
         write_card(name, store)

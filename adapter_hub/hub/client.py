@@ -92,13 +92,17 @@ class HubClient:
         """Answer from memory what was asked before, from now on."""
         self._answers = self._answers or Answers()
 
-    def forget(self, repo: RepoId) -> None:
+    def forget(self, repo: RepoId | None = None) -> None:
         """Ask again where the branches and tags of a repository are, which others may have moved.
 
         Args:
-            repo: the repository.
+            repo: the repository; None for all.
         """
-        if self._answers is not None:
+        if self._answers is None:
+            return
+        if repo is None:
+            self._answers.refs.clear()
+        else:
             self._answers.refs.pop(repo, None)
 
     @cached_property

@@ -161,6 +161,9 @@ class Store(Protocol):
         top of something else than what is there is refused and planned again.
         """
 
+    def ask_again(self) -> None:
+        """Take nothing that may have changed from memory, as others have written meanwhile."""
+
     def names(self) -> list[str]:
         """Return the names of all adapters, sorted."""
 

@@ -85,6 +85,9 @@ class FolderStore:
         """Read the disk as often as need be."""
         return nullcontext()
 
+    def ask_again(self) -> None:
+        """Do nothing: the disk is always read."""
+
     def names(self) -> list[str]:
         """Return the names that have at least one version, sorted."""
         found = [f"{path.parent.name}/{path.name}" for path in self.path.glob("*/*") if path.is_dir()]

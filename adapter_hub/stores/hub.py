@@ -125,6 +125,10 @@ class HubStore:
         """Ask the Hub for nothing twice, see `Store.asking_once`."""
         return self.client.asking_once()
 
+    def ask_again(self) -> None:
+        """Ask for branches and tags again, see `Store.ask_again`."""
+        self.client.forget()
+
     def names(self) -> list[str]:
         """Return the names that have at least one version, as far as the Hub's search knows them, sorted."""
         found = [item.id for item in self.client.search([TAG], author=self.namespace)]
