@@ -162,10 +162,10 @@ def test_the_adapter_is_evaluated_and_its_card_shows_it(home: Home, plain: Artif
     assert "| speech | test | 8 |" in home.run("card", "real/plain")
 
 
-def test_a_router_takes_the_adapter_for_the_language_that_it_is_told_of(home: Home, plain: Artifact) -> None:
-    words = ("--base-model", str(home.base_model), "--language", "en", "--format", "json")
-    told = json.loads(home.run("transcribe", "auto", home.clip(), "--adapter", "real/plain", *words))
-    assert told["adapter"] == "real/plain@1.0.0"
+def test_a_router_takes_the_adapter_for_the_language_that_it_hears(home: Home, plain: Artifact) -> None:
+    words = ("--base-model", str(home.base_model), "--languages", "en", "--json")
+    heard = json.loads(home.run("transcribe", "auto", home.clip(), "--adapter", "real/plain", *words))
+    assert heard["adapter"] == "real/plain@1.0.0"
 
 
 def test_a_folded_pair_is_one_lora_of_both_ranks(home: Home, pair: Artifact) -> None:
