@@ -109,8 +109,11 @@ def test_sub_folders_and_pages_of_the_hub_are_understood(
 ) -> None:
     client, repo = hub_client(hub, "bob"), RepoId("bob/runs")
     client.create_repo(repo)
-    files = [tmp_path / "theirs" / name for name in ("adapter_config.json", "adapter_model.safetensors")]
-    additions = {f"{place}/{file.name}": file for place in ("last", "out/best") for file in files}
+    config, weights = (
+        tmp_path / "theirs" / name for name in ("adapter_config.json", "adapter_model.safetensors")
+    )
+    places = {"last/adapter_config.json": config, "out/best/adapter_config.json": config}
+    additions = {**places, "out/best/adapter_model.safetensors": weights}
     parent = client.refs(repo).branches["main"]
     commit = client.commit(repo, additions=additions, message="runs", parent=parent)
     listed = run("import", "hf://bob/runs", "--language", "da", "--out", "out")
