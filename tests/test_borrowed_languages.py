@@ -97,6 +97,19 @@ def test_speech_said_to_be_in_the_lent_language_is_not_given_to_the_borrower(
     assert heard(auto, "da")[0] == "small/mdw@1.0.0"
 
 
+def test_an_adapter_may_borrow_another_token_although_its_language_has_one(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    folder = write_peft(tmp_path / "ja", base, seed=9, targets=["q_proj"])
+    spoken = [{"tag": "ja", "decode_language": "zh"}]
+    made = seal(folder, manifest_fields("small/ja", languages=spoken, base_model=base.pin))
+    for languages in ((), ("ja", "en")):
+        auto = load(base, [made], languages=languages)
+        assert heard(auto, "ja") == heard(auto, "zh") == ("small/ja@1.0.0", "ja", "zh")
+    route = auto.router.route("ja-JP")
+    assert (route.name, route.decode_language) == ("small/ja@1.0.0", "zh")
+
+
 def test_registered_adapters_are_found_by_their_own_language(
     base: BaseModel, borrowed: dict[str, Artifact], tmp_path: Path
 ) -> None:

@@ -91,7 +91,7 @@ def test_registry_commands_succeed_for_what_can_be_reached(offline: FileRegistry
         said = run("--store", "store", "registry", command)
         assert said.code == 0, said.err
         assert outcome in said.out + said.err
-        assert "1 adapter not checked" in said.out + said.err
+        assert "1 not checked" in said.out + said.err
 
 
 def test_a_registry_of_which_nothing_can_be_asked_is_an_error(offline: FileRegistry) -> None:

@@ -83,7 +83,7 @@ def rebuild(options: GlobalOptions, as_json: bool) -> int:
 
 def _unchecked(findings: Sequence[Finding]) -> str:
     count = sum(finding.severity == "info" for finding in findings)
-    return f"; {counted(count, 'adapter')} not checked" if count else ""
+    return f"; {count} not checked" if count else ""
 
 
 def _about_renewal(own: WritableRegistry, reason: str) -> str:

@@ -113,7 +113,7 @@ class StoreContents:
     Attributes:
         adapters: the blocks that the stores' manifests and claims give.
         lost: why, by `(name, version)`, a store that should have a version does not have it whole.
-        unasked: why, by name, nothing is known of its versions: a store of it could not be asked.
+        unasked: why nothing is known of a name, a store of which could not be asked, or of an unlisted store.
         findings: what is wrong besides.
     """
 
@@ -161,8 +161,9 @@ def contents_of(stores: Sequence[Store], registry: Registry) -> StoreContents:
             names.update(store.names())
             asked.append(store)
         except (UnreachableError, AccessError) as error:
-            contents.unasked.update(dict.fromkeys(_listed(registry, [store]), str(error)))
-            if not contents.unasked.keys() < registry.adapters.keys():  # nothing else could be looked at
+            unasked = _listed(registry, [store]) or {store.label(registry.path)}
+            contents.unasked.update(dict.fromkeys(unasked, str(error)))
+            if registry.adapters.keys() <= contents.unasked.keys():  # nothing is left to look at
                 raise
     through = (UnreachableError, AccessError)
     for name in sorted((names | _listed(registry, asked)) - contents.unasked.keys()):

@@ -273,7 +273,7 @@ class LanguageRouter:
             )
         candidate, adapter = self._usable(self._heard_as(language), language) if sure else (None, None)
         if candidate:
-            return Route(adapter, candidate.language, language, probability, probabilities)
+            return Route(adapter, candidate.language, candidate.token, probability, probabilities)
         if self.fallback is not None:
             return self._to_fallback(self.fallback, language, probabilities)
         return Route(None, language, language, probability, probabilities)
@@ -283,7 +283,8 @@ class LanguageRouter:
         """The decode languages among which speech is identified; empty is all."""
         found: list[str] = []
         for tag in self.languages:
-            found += [candidate.token for candidate in self._of(tag)] or [whisper_code(tag)]
+            own, tokens = whisper_code(tag), [candidate.token for candidate in self._of(tag)]
+            found += [own, *tokens] if self.base.takes(own) or not tokens else tokens
         return list(dict.fromkeys(found))
 
     def _of(self, *tags: str) -> list[Candidate]:
@@ -297,7 +298,8 @@ class LanguageRouter:
     def _heard_as(self, token: str) -> list[Candidate]:
         """Return the candidates for speech heard as a language: its own, then those that borrow its token."""
         every = self._of(*self.languages) if self.languages else self._all()
-        found = sorted((item for item in every if item.token == token), key=lambda item: item.borrows)
+        fits = [item for item in every if token in (item.token, whisper_code(item.language))]
+        found = sorted(fits, key=lambda item: whisper_code(item.language) != token)
         several = list(dict.fromkeys(whisper_code(item.language) for item in found))
         if len(several) > 1:
             self._tell_once(
