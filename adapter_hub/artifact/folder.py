@@ -262,8 +262,8 @@ def seal(folder: Path | str, fields: Mapping[str, Any]) -> Artifact:
     draft = Draft.parse(canonical_bytes(given), f"manifest for {path}")
     given["function_digest"] = function_digest(draft)
     manifest = Manifest.parse(canonical_bytes(given), f"manifest for {path}")
-    if problems := problems_of(path, manifest):
-        raise IntegrityError(f"{manifest.ref} in {path}: cannot be sealed", problems)
+    if differences := problems_of(path, manifest):
+        raise IntegrityError(f"{manifest.ref} in {path}: cannot be sealed", differences)
     for name in paths:
         sync_file(path / name)
     write_atomically(path / MANIFEST_FILE, manifest.to_bytes())

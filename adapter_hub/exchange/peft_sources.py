@@ -110,8 +110,8 @@ def hub_place(text: str) -> HubPlace | None:
     repo, rest = RepoId("/".join(parts[:2])), parts[2:]
     if len(rest) < 2 or rest[0] not in _VIEWS:
         return HubPlace(repo)
-    inside = rest[2:] if rest[0] == "tree" else rest[2:-1]
-    return HubPlace(repo, check_revision(rest[1]), "/".join(inside))
+    below = rest[2:] if rest[0] == "tree" else rest[2:-1]
+    return HubPlace(repo, check_revision(rest[1]), "/".join(below))
 
 
 def open_peft(text: str, scratch: Path, subfolder: str = "", client: HubClient | None = None) -> PeftSource:

@@ -30,10 +30,10 @@ def proxy_for(endpoint: str) -> Proxy | None:
     Args:
         endpoint: the Hub's address.
     """
-    from urllib.request import proxy_bypass_environment  # noqa: PLC0415 - needed for a failure only
+    from urllib.request import proxy_bypass  # noqa: PLC0415 - needed for a failure only
 
     parts = urlsplit(endpoint)
-    if not parts.hostname or proxy_bypass_environment(parts.hostname):
+    if not parts.hostname or proxy_bypass(parts.hostname):
         return None
     for kind in (parts.scheme, "all"):
         for variable in (f"{kind}_proxy", f"{kind.upper()}_PROXY"):

@@ -202,8 +202,8 @@ class Pipeline:
             ]
             among = self._router_of(recording).choices
             pooled = recording.evidence.pool([(seconds, item.probabilities) for seconds, item in told], among)
-            for (_, item), probabilities in zip(told, pooled, strict=True):
-                item.probabilities = probabilities
+            for (_, item), weighed in zip(told, pooled, strict=True):
+                item.probabilities = weighed
         return heard
 
     def _within_memory(self, batch: Sequence[Window]) -> list[tuple[Recording, Segment]]:
