@@ -1,11 +1,6 @@
 """Which proxy requests to a Hub go through, by the environment, as the client reads it.
 
->>> import os
->>> os.environ |= {"HTTPS_PROXY": "http://me:secret@proxy.example:3128", "NO_PROXY": "hub.example"}
->>> proxy_for("https://huggingface.co")
-Proxy(variable='HTTPS_PROXY', address='http://proxy.example:3128')
->>> proxy_for("https://hub.example") is None
-True
+proxy_for("https://huggingface.co")     # Proxy("HTTPS_PROXY", "http://proxy.example:3128"), or None
 """
 
 from __future__ import annotations
