@@ -146,7 +146,8 @@ def spdx_licence(hub_licence: str | None) -> str:
 def describe_decoding(report: EvaluationReport) -> str:
     """Return how a report's text was searched for and compared, in a few words."""
     search = "greedy" if report.decoding.beams == 1 else f"beam {report.decoding.beams}"
-    return f"{search}, {report.normaliser}"
+    fallback = ", fallback" if report.decoding.temperatures else ""
+    return f"{search}{fallback}, {report.normaliser}"
 
 
 def read_front_matter(text: str) -> dict[str, Any]:

@@ -118,6 +118,9 @@ def test_heads_that_are_not_named_are_those_of_the_later_half(base: BaseModel) -
         ("da", " nul, en to!", ["nul,", "en", "to!"]),
         ("pl", "żółć ąę", ["żółć", "ąę"]),
         ("zh", "零一二。", ["零", "一", "二。"]),
+        ("th", "น้ำดี่", ["น้ำ", "ดี่"]),
+        ("my", "ကိုး", ["ကိုး"]),
+        ("ja", "ｶﾞが", ["ｶﾞ", "が"]),
     ],
 )
 def test_words_are_whole_characters_with_their_punctuation(

@@ -91,8 +91,9 @@ def test_rows_whose_text_looks_wrong_alone_are_tried_again(base: BaseModel, rows
         if before.log_probability >= between:
             assert after == before
         else:
-            assert after.temperature > 0
-            assert after.temperature == 1.0 or after.log_probability >= between
+            assert after.temperature > 0 or after.doubtful
+            assert after.doubtful == (after.log_probability < between)
+            assert after.log_probability >= before.log_probability
     silent = run(base, rows, [0, 1, 2], replace(options, no_speech=-1.0))
     assert silent == first  # all are taken for silence, which is not tried again
 
@@ -104,6 +105,31 @@ def test_a_text_that_repeats_itself_is_tried_again(base: BaseModel, rows: list) 
     found = run(base, rows, [0, 1, 2], options)
     again = [item.compression_ratio == most for item in first]
     assert [item.temperature == 1.0 for item in found] == again
+
+
+def test_where_no_text_looks_right_the_most_probable_that_does_not_repeat_itself_is_taken(
+    base: BaseModel, rows: list
+) -> None:
+    temperatures = (0.0, 0.5, 1.0)
+    tried = [
+        run(base, rows, [0, 1, 2], DecodingOptions(beams=1, temperatures=(value,))) for value in temperatures
+    ]
+    ratios = sorted({text.compression_ratio for texts in tried for text in texts})
+    strict = DecodingOptions(beams=1, temperatures=temperatures, log_probability=0.0)
+    for most in (None, ratios[0] - 1e-6, ratios[len(ratios) // 2], ratios[-1]):
+        found = run(base, rows, [0, 1, 2], replace(strict, compression_ratio=most))
+        for row, after in enumerate(found):
+            texts = [texts[row] for texts in tried]
+            single = [text for text in texts if most is None or text.compression_ratio <= most] or texts
+            assert after == replace(max(single, key=lambda text: text.log_probability), doubtful=True)
+
+
+def test_a_sampled_text_does_not_depend_on_the_row_of_the_batch(base: BaseModel, rows: list) -> None:
+    options = DecodingOptions(temperatures=(0.8,), random_seed=4)
+    adapters = [rows[0], rows[0], rows[1]]
+    one, other, _ = run(base, adapters, [1, 1, 2], options)
+    (alone,) = run(base, rows[:1], [1], options)
+    assert one.tokens == other.tokens == alone.tokens
 
 
 @torch.inference_mode()

@@ -161,7 +161,7 @@ def test_the_text_before_is_the_condition_of_the_next_window(base: BaseModel) ->
     phrases = [speech(1.0, 1), speech(1.5, 2), speech(1.2, 3)]
     zeros = np.zeros(RATE, np.float32)
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
-    options = {"beams": 2, "window_seconds": 0.5, "no_speech": None}
+    options = {"beams": 2, "window_seconds": 0.5, "no_speech": None, "temperatures": (0.0,)}
     samples = np.concatenate([part for phrase in phrases for part in (phrase, zeros)])
     (found,) = plain.transcribe(samples, previous_text=True, **options)
     session, previous = Session(base), list[int]()
@@ -191,7 +191,7 @@ def _windows(samples: np.ndarray) -> list:
 def test_recordings_with_the_text_before_share_batches_too(base: BaseModel) -> None:
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     recordings = [recording(count, seed=count) for count in (5, 2, 3, 1)]
-    options = {"beams": 1, "previous_text": True, "window_seconds": 0.5}
+    options = {"beams": 1, "previous_text": True, "window_seconds": 0.5, "temperatures": (0.0,)}
     seen: list[float] = []
     together = plain.transcribe(
         recordings, batch_size=3, progress=lambda _, seconds: seen.append(seconds), **options

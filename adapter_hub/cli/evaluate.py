@@ -22,6 +22,7 @@ from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.cli.terminal.reports import check_report_place, never_lost, read_report
 from adapter_hub.cli.terminal.tables import counted, table
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 @decode_language_option
 @base_model_option
 @allow_quarantined_option
-@decoding_options("beams", "batch_size", "timestamps")
+@decoding_options(
+    "beams", "temperatures", "batch_size", "timestamps", temperatures=DecodingOptions.temperatures
+)
 @click.option(
     "--normaliser",
     metavar="NAME",
@@ -220,9 +223,14 @@ def _summary(ref: str, report: EvaluationReport) -> str:
     how = f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}"
     return (
         f"{shown(where)}: {counted(len(report.rows), 'utterance')}, {shown(how)}, "
-        f"beams {report.decoding.beams}, {speed:.1f} x real time\n"
+        f"beams {report.decoding.beams}, {_temperatures(report)}, {speed:.1f} x real time\n"
         f"{table(headings, rows)}{_domains(report)}{_others(report)}"
     )
+
+
+def _temperatures(report: EvaluationReport) -> str:
+    values = report.decoding.temperatures or DecodingOptions.temperatures
+    return f"temperature{'s' if len(values) > 1 else ''} {','.join(f'{value:g}' for value in values)}"
 
 
 def _others(report: EvaluationReport) -> str:

@@ -29,6 +29,7 @@ from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.session import RowAdapters, Session
 from adapter_hub.speech.languages import has_word_spaces
 
+BEHIND = ("\u0e33", "\u0eb3", "\uff9e", "\uff9f", "\u200c", "\u200d")  # letters to Unicode, but no letters
 Heads = Sequence[tuple[int, int]]
 
 
@@ -196,14 +197,15 @@ def word_spans(
         base: whose tokens they are.
         tokens: of the text.
         times: start and end of each token.
-        language: BCP 47 tag; where it has no spaces between words, each character that is whole is one.
+        language: BCP 47 tag; where it has no spaces between words, each letter with its marks is one.
     """
     words: list[TextSpan] = []
     spaced = has_word_spaces(language)
     for text, first, last in _characters(base, tokens):
         start, end = times[first][0], times[last][1]
         mark = bool(text.strip()) and all(unicodedata.category(c).startswith("P") for c in text.strip())
-        goes_on = words and (mark or (spaced and not text.startswith(" ")))
+        joined = mark or _belongs_to_the_letter_before(text)
+        goes_on = words and (joined or (spaced and not text.startswith(" ")))
         if goes_on:
             before = words[-1]
             words[-1] = TextSpan(before.start, before.end if mark else end, before.text + text)
@@ -211,6 +213,11 @@ def word_spans(
             words.append(TextSpan(start, end, text))
     stripped = [replace(word, text=word.text.strip()) for word in words]
     return [word for word in stripped if word.text]
+
+
+def _belongs_to_the_letter_before(text: str) -> bool:
+    """Tell whether a text starts with a sign above, below or behind a letter, like a Thai tone mark."""
+    return text[:1] in BEHIND or unicodedata.category(text[:1] or " ")[0] == "M"
 
 
 def _characters(base: BaseModel, tokens: Sequence[int]) -> Iterator[tuple[str, int, int]]:

@@ -3,7 +3,8 @@
     decode(session, features, rows=[danish, None], languages=["da", "en"], options=DecodingOptions(beams=5))
 
 The audio is encoded once, whatever the search. Where a text looks wrong (it repeats itself, or is improbable)
-and there are more temperatures, its row alone is decoded again, as in openai/whisper.
+and there are more temperatures, its row alone is decoded again, as in openai/whisper. Where none of its texts
+looks right, the most probable of them is taken, as in faster-whisper, and not the most random.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class DecodingResult:
         no_speech: the probability of the base model's own token for no speech.
         temperature: at which the text was found.
         compression_ratio: bytes of the text by those of its zlib form.
+        doubtful: whether it still looks wrong, after all temperatures.
     """
 
     text: str
@@ -68,6 +70,7 @@ class DecodingResult:
     no_speech: float = 0.0
     temperature: float = 0.0
     compression_ratio: float = 0.0
+    doubtful: bool = False
 
     @property
     def overflowed(self) -> bool:
@@ -117,7 +120,7 @@ def decode(
         prompt_tokens(base, language, options, previous[row] if previous else ())
         for row, language in enumerate(languages)
     ]
-    found: dict[int, DecodingResult] = {}
+    found: list[list[DecodingResult]] = [[] for _ in rows]
     left = list(range(len(rows)))
     for number, temperature in enumerate(options.temperatures):
         if number:
@@ -125,11 +128,11 @@ def decode(
         some = encoder_output if len(left) == len(rows) else encoder_output[left]
         texts = search(session, some, [prompts[row] for row in left], options, temperature)
         for row, text in zip(left, texts, strict=True):
-            found[row] = _result_of(base, text, temperature, timestamps=options.timestamps)
-        left = [row for row in left if _needs_retry(found[row], options)]
+            found[row].append(_result_of(base, text, temperature, timestamps=options.timestamps))
+        left = [row for row in left if _looks_wrong(found[row][-1], options)]
         if not left:
             break
-    return [found[row] for row in range(len(rows))]
+    return [_chosen(results, options) for results in found]
 
 
 def search(
@@ -209,15 +212,43 @@ def text_limit(base: BaseModel, prompt: int, most: int | None = None) -> int:
     return min(prompt + text, positions)
 
 
-def _needs_retry(found: DecodingResult, options: DecodingOptions) -> bool:
+def without_padding(base: BaseModel, found: DecodingResult, seconds: float) -> DecodingResult:
+    """Return a text without the segments that begin after the audio: what is said in the padding is invented.
+
+    Args:
+        base: whose tokens they are.
+        found: with timestamps.
+        seconds: of audio, before the padding.
+    """
+    kept = tuple(segment for segment in found.segments if segment.start < seconds - TIMESTAMP_SECONDS / 2)
+    if len(kept) == len(found.segments):
+        return found
+    latest = first_timestamp(base) + (seconds / TIMESTAMP_SECONDS - 0.5)
+    end = next(place for place, token in enumerate(found.tokens) if token >= latest)
+    tokens = found.tokens[: end + 1]
+    return replace(found, text=_text(base, tokens), tokens=tokens, segments=kept)
+
+
+def _looks_wrong(found: DecodingResult, options: DecodingOptions) -> bool:
     if found.overflowed:
         return False  # at any temperature
     unlikely = options.log_probability is not None and found.log_probability < options.log_probability
     if unlikely and options.no_speech is not None and found.no_speech > options.no_speech:
         return False
-    return unlikely or (
-        options.compression_ratio is not None and found.compression_ratio > options.compression_ratio
-    )
+    return unlikely or _repeats(found, options)
+
+
+def _repeats(found: DecodingResult, options: DecodingOptions) -> bool:
+    return options.compression_ratio is not None and found.compression_ratio > options.compression_ratio
+
+
+def _chosen(results: Sequence[DecodingResult], options: DecodingOptions) -> DecodingResult:
+    """Return the text that looks right, which is the last, or the most probable: one without loops first."""
+    if not _looks_wrong(results[-1], options):
+        return results[-1]
+    single = [found for found in results if not _repeats(found, options)]
+    best = max(single or results, key=lambda found: found.log_probability)
+    return replace(best, doubtful=True)
 
 
 def _result_of(base: BaseModel, found: Hypothesis, temperature: float, *, timestamps: bool) -> DecodingResult:

@@ -113,11 +113,11 @@ def token_by_token(
         rules: which tokens are allowed.
         limits: when to stop.
         temperature: 0 is greedy search.
-        random_seed: of the sampling; a row's draws do not depend on the other rows.
+        random_seed: of the sampling; every row has the same draws, whatever its place in the batch.
     """
     room = limits.length - steps.prompt
     generator = torch.Generator().manual_seed(random_seed)
-    draws = torch.rand(steps.rows, room, generator=generator).to(logits.device) if temperature else None
+    draws = torch.rand(room, generator=generator).to(logits.device) if temperature else None
     state, rows = rules.start(steps.rows, 1), list(range(steps.rows))
     tokens: list[list[int]] = [[] for _ in rows]
     sums, found = [0.0] * len(rows), dict[int, Hypothesis]()
@@ -127,8 +127,7 @@ def token_by_token(
         if draws is None:
             chosen = top_tokens(scores, 1)[1][..., 0]
         else:
-            index = torch.tensor(rows, device=draws.device)
-            chosen = sample(scores, temperature, draws[index, count])
+            chosen = sample(scores, temperature, draws[count].expand(len(rows)))
         values = scores.gather(-1, chosen[..., None]).flatten().tolist()
         done = []
         for row, token, value in zip(rows, chosen[:, 0].tolist(), values, strict=True):

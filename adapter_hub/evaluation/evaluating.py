@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from adapter_hub.base_model.families import FAMILIES
 from adapter_hub.data.dataset import Dataset, Utterance, content_sha256, listed
+from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.evaluation.intervals import interval_of
 from adapter_hub.evaluation.scoring import count_errors, pooled
@@ -38,6 +39,8 @@ class EvaluationOptions:
         language: BCP 47 tag of rows without one of their own; by default the adapter's only language.
         beams: of the beam search; 1 is greedy; None is what the base model's family is used with.
         timestamps: decode with timestamp tokens, if the adapter was trained with them.
+        temperatures: 0 alone is the search alone, whose texts do not depend on chance; more are tried in
+            order while a text repeats itself or is improbable, as `transcribe` does.
         batch_size: utterances decoded together.
         normaliser: decides what counts as the same word, see `adapter_hub.speech.normalisers`.
         random_seed: of the resampling for the interval.
@@ -46,6 +49,7 @@ class EvaluationOptions:
     language: str | None = None
     beams: int | None = None
     timestamps: bool = False
+    temperatures: tuple[float, ...] = DecodingOptions.temperatures
     batch_size: int = TranscriptionOptions.batch_size
     normaliser: str = DEFAULT
     random_seed: int = 0
@@ -229,6 +233,7 @@ def _run(
         [audio for _, audio in readable],
         beams=options.beams,
         timestamps=options.timestamps,
+        temperatures=options.temperatures,
         languages=[planned.tag for planned, _ in readable],
         batch_size=len(readable),
         window_seconds=transcriber.base.chunk_seconds,  # an utterance is not cut where it fits
@@ -285,6 +290,7 @@ def _report(
                 beams=options.beams or FAMILIES[transcriber.base.family].beams,
                 timestamps=options.timestamps,
                 language=",".join(decoded),
+                temperatures=options.temperatures if len(options.temperatures) > 1 else None,
             ),
             "primary": primary,
             "words": pooled([row.words for row in rows]),

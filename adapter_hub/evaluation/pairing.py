@@ -85,12 +85,17 @@ def refuse_different(before: EvaluationReport, after: EvaluationReport) -> None:
         ("metric", before.primary, after.primary),
         ("beams", before.decoding.beams, after.decoding.beams),
         ("timestamps", before.decoding.timestamps, after.decoding.timestamps),
+        ("temperatures", _listed(before), _listed(after)),
     ):
         if one != other:
             raise InvalidInputError(
                 f"{name_of(before)}: {what} {shown(str(one))} and {shown(str(other))}; "
                 f"reports are compared only on the same {what}: evaluate again"
             )
+
+
+def _listed(report: EvaluationReport) -> str:
+    return ",".join(f"{value:g}" for value in report.decoding.temperatures or (0.0,))
 
 
 def _sorted(report: EvaluationReport) -> list[UtteranceRow]:

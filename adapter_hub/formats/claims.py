@@ -130,11 +130,14 @@ class Decoding(Record):
         beams: 1 for greedy search.
         timestamps: whether timestamp tokens were decoded.
         language: the decode language given, or `auto`.
+        temperatures: of sampling, tried in order while a text repeats itself or is improbable; absent where
+            texts are those of the search alone.
     """
 
     beams: Annotated[int, Field(ge=1)]
     timestamps: bool
     language: Text  # the decode language given, or "auto"
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=2)] | None = None
 
 
 class Subject(Record):

@@ -24,6 +24,7 @@ FRAME = 320  # samples whose loudness is measured together: 20 ms
 PAUSE = 0.5  # seconds of quiet that end a phrase; a pause within one is shorter
 SHORT_PAUSE = 0.2  # seconds between words; longer than the silence within any speech sound
 QUIET = 0.05  # of the loudness of the speech around it: -26 dB
+NOISE = 3.0  # times the quietest tenth: what is below is background
 SILENCE = 1 / 65536  # half the smallest step of a 16-bit file: digital silence is below it
 MARGIN = 0.1  # seconds of quiet that are kept before sound
 
@@ -120,6 +121,26 @@ def audible_span(samples: Samples, level: float | None = None) -> tuple[int, int
     if not len(loud):
         return 0, len(samples)
     return int(loud[0]) * FRAME, min(len(samples), (int(loud[-1]) + 1) * FRAME)
+
+
+def sounding(samples: Samples) -> NDArray[np.bool_]:
+    """Return which frames of 20 ms have more in them than the noise that is always there.
+
+    Unlike a pause, which is told from the level of speech all around, this also holds where most is quiet, or
+    where it is noisy throughout. A click is no sound.
+
+    Args:
+        samples: `[n]` float32 at 16 kHz.
+    """
+    levels = loudness(samples)
+    heard = levels[levels > SILENCE]
+    if not len(heard):
+        return np.zeros(len(levels), dtype=np.bool_)
+    noise = NOISE * float(np.quantile(heard, 0.1))
+    over = heard[heard > noise]
+    level = float(np.quantile(over if len(over) else heard, 0.95))
+    loud = levels > max(QUIET * level, min(noise, level / 4))
+    return loud & (np.convolve(loud, np.ones(5), mode="same") >= 3)
 
 
 def speech_level(samples: Samples) -> float:

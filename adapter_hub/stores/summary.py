@@ -118,7 +118,7 @@ def score_of(report: EvaluationReport) -> Score:
 
 
 def describe_decoding(decoding: Decoding) -> str:
-    """Return `greedy` or `beam 5`, with `auto language` and `timestamps` where they apply.
+    """Return `greedy` or `beam 5`, with `auto language`, `timestamps` and `fallback` where they apply.
 
     Args:
         decoding: of a report.
@@ -126,4 +126,5 @@ def describe_decoding(decoding: Decoding) -> str:
     parts = ["greedy" if decoding.beams == 1 else f"beam {decoding.beams}"]
     parts += ["auto language"] if decoding.language == "auto" else []
     parts += ["timestamps"] if decoding.timestamps else []
+    parts += ["fallback"] if decoding.temperatures else []
     return ", ".join(parts)

@@ -8,9 +8,10 @@ from typing import Any, Literal, TypedDict
 from adapter_hub.decoding.options import DecodingOptions, Task
 from adapter_hub.errors import InvalidInputError
 
-NO_SPEECH = 0.6  # Whisper's own thresholds
+NO_SPEECH = 0.6  # Whisper's own thresholds and temperatures
 LOG_PROBABILITY = -1.0
 COMPRESSION_RATIO = 2.4
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class OptionWords(TypedDict, total=False):
@@ -44,8 +45,9 @@ class TranscriptionOptions:
         None, "Beam width; 1 is greedy search. Default: 5 for a Whisper, greedy for a Parakeet.", at_least=1
     )
     temperatures: tuple[float, ...] = _option(
-        DecodingOptions.temperatures,
-        "Sampling temperatures, tried in order while a text repeats itself or is improbable, like 0,0.2,0.4.",
+        TEMPERATURES,
+        "Sampling temperatures, tried in order while a text repeats itself or is improbable; 0 alone is the "
+        "search alone.",
     )
     batch_size: int = _option(8, "Windows decoded together, from any recordings and languages.", at_least=1)
     # "trained": only where the base model alone, or an adapter that was trained with timestamps, is used
@@ -91,7 +93,7 @@ class TranscriptionOptions:
             "beams": self.beams is not None and self.beams > 1,
             "no_speech": self.no_speech not in (None, NO_SPEECH),
             "previous_text": self.previous_text,
-            "temperatures": self.temperatures != DecodingOptions.temperatures,
+            "temperatures": self.temperatures not in (TEMPERATURES, DecodingOptions.temperatures),
             "translate": self.task == "translate",
         }
         return tuple(word for word, asked in words.items() if asked)

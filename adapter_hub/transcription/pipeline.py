@@ -241,7 +241,7 @@ class Pipeline:
             window.segments += found.segments
             if found.segments:
                 window.tokens += found.tokens
-                window.recording.remember(window, found.text_tokens, found.temperature)
+                window.recording.remember(window, found.text_tokens, doubtful=found.doubtful)
             if found.resume is not None:
                 self._remaining.append(window.after(found.resume))
                 continue

@@ -52,8 +52,8 @@ def segments_of(
         return [
             replace(
                 about,
-                start=min(window.start + item.start, end),  # the padding behind it can be stamped too
-                end=min(window.start + item.end, end),
+                start=window.start + item.start,
+                end=min(window.start + item.end, end),  # the padding behind it can be stamped too
                 text=item.text,
                 tokens=item.tokens,
             )
@@ -81,10 +81,10 @@ def resume_at(base: BaseModel, tokens: Sequence[int], seconds: float) -> float |
     return start if 0.0 < start <= seconds - LEAST else None
 
 
-def with_words(
+def words_of(
     base: BaseModel, window: Window, segments: Sequence[Segment], times: Sequence[tuple[float, float]]
-) -> list[Segment]:
-    """Return segments with their words.
+) -> list[tuple[Word, ...]]:
+    """Return the words of every segment.
 
     Args:
         base: whose tokens they are.
@@ -98,12 +98,12 @@ def with_words(
         tokens = text_tokens(base, segment.tokens)
         own = times[first : first + len(tokens)]
         first += len(tokens)
-        words = [
+        words = (
             Word(window.start + start, window.start + end, word.text)
             for word in word_spans(base, tokens, own, segment.language)
             for start, end in [without_quiet(samples, word.start, word.end)]
-        ]
-        out.append(replace(segment, words=tuple(words)))
+        )
+        out.append(tuple(words))
     return out
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from adapter_hub.base_model.families import FAMILIES, PARAKEET, WHISPER
 from adapter_hub.decoding.alignment import align, alignment_heads
 from adapter_hub.decoding.ctc import decode_ctc, parakeet_features
-from adapter_hub.decoding.decode import DecodingResult, TextSpan, decode, prompt_tokens
+from adapter_hub.decoding.decode import DecodingResult, TextSpan, decode, prompt_tokens, without_padding
 from adapter_hub.decoding.language import encode, language_probabilities
 from adapter_hub.decoding.options import Task
 from adapter_hub.errors import InvalidInputError
@@ -30,10 +30,11 @@ from adapter_hub.model.session import Session
 from adapter_hub.speech.audio import SAMPLE_RATE, Audio
 from adapter_hub.speech.features import log_mel
 from adapter_hub.speech.phrases import Samples
+from adapter_hub.transcription.cue_times import corrected
 from adapter_hub.transcription.options import TranscriptionOptions
-from adapter_hub.transcription.stitching import resume_at, segments_of, text_tokens, with_words
+from adapter_hub.transcription.stitching import resume_at, segments_of, text_tokens, words_of
 from adapter_hub.transcription.transcript import Segment, Word
-from adapter_hub.transcription.windows import Window
+from adapter_hub.transcription.windows import MOST_RANDOM, Window
 
 PAUSE = 0.5  # seconds between two words after which another segment begins
 SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
@@ -47,7 +48,7 @@ class DecodedWindow:
         segments: on the time axis of the recording.
         tokens: of the text, timestamps included.
         text_tokens: without them, a condition for the next window.
-        temperature: at which the text was found.
+        doubtful: whether the text looks wrong, or was sampled too randomly, to be a condition for the next.
         resume: seconds of the window from which it has to be decoded again; None if it is complete.
         error: why there is no text, or no times of words.
     """
@@ -55,7 +56,7 @@ class DecodedWindow:
     segments: Sequence[Segment]
     tokens: Sequence[int] = ()
     text_tokens: Sequence[int] = ()
-    temperature: float = 0.0
+    doubtful: bool = False
     resume: float | None = None
     error: str | None = None
 
@@ -142,8 +143,9 @@ class WhisperWindows:
         """Decode windows of one kind together; one whose last segment is cut off is to be resumed."""
         timestamps, task = self.kind(windows[0])
         known = any(phrase.encoder_output is not None for window in windows for phrase in window.phrases[:1])
+        aligned = self.options.words or (timestamps and alignment_heads(self.base)[1])
         # where nothing is encoded yet, `decode` sets the adapters once for encoder and decoder
-        encoder_output = self._encoder_output(session, windows) if known or self.options.words else None
+        encoder_output = self._encoder_output(session, windows) if known or aligned else None
         previous = [window.recording.previous_to(window) for window in windows]
         decoded = decode(
             session,
@@ -154,40 +156,53 @@ class WhisperWindows:
             previous=previous if self.options.previous_text else None,
             encoder_output=encoder_output,
         )
+        if timestamps:
+            decoded = [
+                without_padding(self.base, text, window.seconds)
+                for window, text in zip(windows, decoded, strict=True)
+            ]
         found = [
-            [] if text.overflowed else segments_of(window, text, bool(self.options.timestamps), self.options)
+            [] if text.overflowed else segments_of(window, text, timestamps, self.options)
             for window, text in zip(windows, decoded, strict=True)
         ]
-        errors = [
-            overflow(self.base, window.route.name, window.start) if text.overflowed else None
-            for window, text in zip(windows, decoded, strict=True)
-        ]
-        if encoder_output is not None and self.options.words:
-            found, errors = self._with_words(session, windows, encoder_output, found, errors)
-        return [self._decoded(*row) for row in zip(windows, decoded, found, errors, strict=True)]
+        words: Sequence[Sequence[Sequence[Word]] | None] = [None] * len(windows)
+        if encoder_output is not None and aligned:
+            words = self._words(session, windows, encoder_output, found)
+        return [self._decoded(*row) for row in zip(windows, decoded, found, words, strict=True)]
 
     def _decoded(
-        self, window: Window, text: DecodingResult, segments: Sequence[Segment], error: str | None
+        self,
+        window: Window,
+        text: DecodingResult,
+        segments: Sequence[Segment],
+        words: Sequence[Sequence[Word]] | None,
     ) -> DecodedWindow:
+        """Return what was found in a window, its segments placed by their words and by where it sounds."""
+        asked, error = self.options.words, None
+        if text.overflowed or (asked and words is None):
+            error = overflow(self.base, window.route.name, window.start)
         stamped = self.options.timestamps and not text.overflowed
+        resume = resume_at(self.base, text.tokens, window.seconds) if stamped else None
+        if asked and words is not None:
+            segments = [replace(item, words=tuple(own)) for item, own in zip(segments, words, strict=True)]
+        trusted = stamped and alignment_heads(self.base)[1]
         return DecodedWindow(
-            segments,
+            corrected(window, segments, words if trusted else None, resume),
             text.tokens,
             text_tokens(self.base, text.tokens),
-            text.temperature,
-            resume_at(self.base, text.tokens, window.seconds) if stamped else None,
+            text.doubtful or text.temperature > MOST_RANDOM,
+            resume,
             error,
         )
 
-    def _with_words(
+    def _words(
         self,
         session: Session,
         windows: Sequence[Window],
         encoder_output: Tensor,
-        found: Sequence[list[Segment]],
-        errors: Sequence[str | None],
-    ) -> tuple[list[list[Segment]], list[str | None]]:
-        """Return the segments of every window with the times of their words, and why there are none."""
+        found: Sequence[Sequence[Segment]],
+    ) -> list[list[tuple[Word, ...]] | None]:
+        """Return the words of every segment of every window; None where the attention is not finite."""
         texts = [
             text_tokens(self.base, [token for segment in segments for token in segment.tokens])
             for segments in found
@@ -201,17 +216,10 @@ class WhisperWindows:
             tokens=texts,
             seconds=[window.seconds for window in windows],
         )
-        why = [
-            overflow(self.base, window.route.name, window.start)
-            if error is None and any(math.isnan(start) for start, _ in row)
-            else error
-            for window, row, error in zip(windows, times, errors, strict=True)
-        ]
-        rows = zip(windows, found, times, why, strict=True)
         return [
-            segments if error or window.recording.error else with_words(self.base, window, segments, row)
-            for window, segments, row, error in rows
-        ], why
+            None if any(math.isnan(start) for start, _ in row) else words_of(self.base, window, segments, row)
+            for window, segments, row in zip(windows, found, times, strict=True)
+        ]
 
     def _features(self, samples: Sequence[Samples]) -> Tensor:
         recordings = [Audio(item, SAMPLE_RATE, "") for item in samples]

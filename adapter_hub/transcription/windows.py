@@ -250,17 +250,17 @@ class Recording:
         follows = self._last is not None and self._last.same(window.route)
         return list(self._previous) if follows else []
 
-    def remember(self, window: Window, tokens: Sequence[int], temperature: float) -> None:
-        """Keep the text of a window as a condition for the next; not one that was sampled too randomly.
+    def remember(self, window: Window, tokens: Sequence[int], *, doubtful: bool) -> None:
+        """Keep the text of a window as a condition for the next; after a doubtful one there is none.
 
         Args:
             window: that was decoded.
             tokens: of its text.
-            temperature: at which it was sampled.
+            doubtful: whether the text looks wrong, or was sampled too randomly.
         """
-        if temperature > MOST_RANDOM or self._last is None or not self._last.same(window.route):
+        if doubtful or self._last is None or not self._last.same(window.route):
             self._previous.clear()
-        if temperature <= MOST_RANDOM:
+        if not doubtful:
             self._previous.extend(tokens)
         self._last = window.route
 

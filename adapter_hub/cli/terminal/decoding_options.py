@@ -20,22 +20,24 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 FIELDS = {field.name: field for field in dataclasses.fields(TranscriptionOptions)}
 
 
-def decoding_options(*names: str) -> Callable[[Command], Command]:
+def decoding_options(*names: str, **others: Any) -> Callable[[Command], Command]:
     """Return a decorator that adds options to a command, in the order in which they are named.
 
     Args:
         names: fields of `TranscriptionOptions`; each is an option of the same name, like `--batch-size`.
+        others: their names and defaults, where the command has others than `TranscriptionOptions`.
     """
 
     def decorate(command: Command) -> Command:
         for name in reversed(names):
-            command = _option(FIELDS[name])(command)
+            field = FIELDS[name]
+            command = _option(field, others.get(name, field.default))(command)
         return command
 
     return decorate
 
 
-def _option(field: dataclasses.Field[Any]) -> Callable[[Command], Command]:
+def _option(field: dataclasses.Field[Any], default: Any) -> Callable[[Command], Command]:
     limits = field.metadata
     kinds: dict[str, dict[str, Any]] = {
         "int": {"type": click.IntRange(limits["at_least"]), "metavar": "N"},
@@ -45,7 +47,6 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[Command], Command]:
         "Task | None": {"type": click.Choice(get_args(Task))},
     }
     how = kinds.get(str(field.type), {"is_flag": True})
-    default = field.default
     if isinstance(default, tuple):
         default = ",".join(f"{number:g}" for number in default)
     shown = default is not None and not how.get("is_flag")
