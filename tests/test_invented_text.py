@@ -71,7 +71,10 @@ def test_a_loop_is_not_written_by_default(looping: BaseModel, options: dict) -> 
 
 def test_a_loop_where_silence_is_probable_is_no_text(looping: BaseModel) -> None:
     samples = speech(2.0, 1)
-    looping.model.model.decoder.embed_tokens.weight.data[first_timestamp(looping) - 2, 0] = 12.0
+    decoder, places = looping.model.model.decoder, looping.model.model.decoder.embed_positions.weight.data
+    decoder.layer_norm.weight.data[1] = 1.0
+    places[0], places[0, 1] = 0.0, 1e4  # at the start of the text alone
+    decoder.embed_tokens.weight.data[first_timestamp(looping) - 2, 1] = 3.0
     (loop,) = transcriber(looping).transcribe(samples, **SEARCH_ALONE)
     assert loop.segments[0].no_speech > 0.6
     assert loop.segments[0].log_probability > -1.0  # sure of it, so the threshold of silence does not hold

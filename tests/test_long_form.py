@@ -29,6 +29,7 @@ from adapter_hub.transcription.transcript import Segment
 from adapter_hub.transcription.windows import Window, longest_window
 
 RATE = 16_000
+ALONE = (0.0,)  # an untrained model's texts are all improbable, and would all be tried six times
 
 
 def pause(seconds: float) -> np.ndarray:
@@ -56,7 +57,7 @@ def danish(base: BaseModel, adapters: list[Artifact]) -> Transcriber:
 
 def test_longer_audio_than_the_chunk_is_transcribed_to_its_end(danish: Transcriber) -> None:
     samples = recording(12)
-    (found,) = danish.transcribe(samples, beams=2)
+    (found,) = danish.transcribe(samples, beams=2, temperatures=ALONE)
     assert found.error is None
     assert found.seconds == pytest.approx(len(samples) / RATE)
     assert found.seconds > 5 * danish.base.chunk_seconds
@@ -69,21 +70,23 @@ def test_longer_audio_than_the_chunk_is_transcribed_to_its_end(danish: Transcrib
 
 def test_windows_of_many_recordings_share_batches_and_change_nothing(danish: Transcriber) -> None:
     recordings = [recording(count, seed=10 * count) for count in (7, 1, 4, 2)]
-    together = danish.transcribe(recordings, beams=2, batch_size=5)
+    together = danish.transcribe(recordings, beams=2, temperatures=ALONE, batch_size=5)
     for samples, found in zip(recordings, together, strict=True):
-        (alone,) = danish.transcribe(samples, beams=2, batch_size=1)
+        (alone,) = danish.transcribe(samples, beams=2, temperatures=ALONE, batch_size=1)
         assert facts(found.segments) == facts(alone.segments)
 
 
 def test_phrases_are_joined_up_to_the_length_that_is_asked_for(danish: Transcriber) -> None:
     samples = recording(10)
     counts = {
-        seconds: len(danish.transcribe(samples, beams=1, window_seconds=seconds)[0].segments)
+        seconds: len(
+            danish.transcribe(samples, beams=1, temperatures=ALONE, window_seconds=seconds)[0].segments
+        )
         for seconds in (0.1, 3.0, 100.0)
     }
     assert counts[0.1] == 10
     assert 10 > counts[3.0] > counts[100.0] >= 4
-    pieces = danish.transcribe(samples, beams=1, window_seconds=3.0)[0].segments
+    pieces = danish.transcribe(samples, beams=1, temperatures=ALONE, window_seconds=3.0)[0].segments
     assert all(segment.end - segment.start <= 3.0 for segment in pieces)
 
 
@@ -113,8 +116,8 @@ def test_a_stream_gives_the_same_segments_before_the_audio_is_read_to_its_end(
 ) -> None:
     samples = recording(30)
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
-    (whole,) = danish.transcribe(tmp_path / "a.wav", beams=1)
-    stream = danish.stream(tmp_path / "a.wav", beams=1, batch_size=1)
+    (whole,) = danish.transcribe(tmp_path / "a.wav", beams=1, temperatures=ALONE)
+    stream = danish.stream(tmp_path / "a.wav", beams=1, temperatures=ALONE, batch_size=1)
     first = next(stream)
     assert facts([first, *stream]) == facts(whole.segments)
 
@@ -127,9 +130,9 @@ def test_a_stream_of_what_cannot_be_read_raises_after_what_could_be(
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     streamed: list[Segment] = []
     with pytest.raises(InvalidInputError, match=r"a\.wav: sample \d+ is NaN"):
-        streamed.extend(danish.stream(tmp_path / "a.wav", beams=1))
+        streamed.extend(danish.stream(tmp_path / "a.wav", beams=1, temperatures=ALONE))
     assert streamed
-    (found,) = danish.transcribe(tmp_path / "a.wav", beams=1)
+    (found,) = danish.transcribe(tmp_path / "a.wav", beams=1, temperatures=ALONE)
     assert found.error is not None
     assert facts(found.segments) == facts(streamed)
     assert found.to_json()["error"] == found.error
@@ -145,7 +148,7 @@ def test_an_iterator_is_read_as_it_is_needed(danish: Transcriber) -> None:
             taken += 1
             yield speech(1.0, i % 3)
 
-    results = danish.transcribe_each(inputs(), beams=1, batch_size=2)
+    results = danish.transcribe_each(inputs(), beams=1, temperatures=ALONE, batch_size=2)
     assert next(results).source == "audio 1"
     assert taken < 100
     sources = [result.source for result in results]
@@ -153,7 +156,9 @@ def test_an_iterator_is_read_as_it_is_needed(danish: Transcriber) -> None:
 
 
 def test_languages_are_one_for_each_audio(danish: Transcriber) -> None:
-    found = danish.transcribe([speech(1.0, 1), speech(1.0, 2)], beams=1, languages=["da", "pl"])
+    found = danish.transcribe(
+        [speech(1.0, 1), speech(1.0, 2)], beams=1, temperatures=ALONE, languages=["da", "pl"]
+    )
     assert [item.language for item in found] == ["da", "pl"]
 
 
@@ -161,7 +166,7 @@ def test_the_text_before_is_the_condition_of_the_next_window(base: BaseModel) ->
     phrases = [speech(1.0, 1), speech(1.5, 2), speech(1.2, 3)]
     zeros = np.zeros(RATE, np.float32)
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
-    options = {"beams": 2, "window_seconds": 0.5, "no_speech": None, "temperatures": (0.0,)}
+    options = {"beams": 2, "window_seconds": 0.5, "no_speech": None, "temperatures": ALONE}
     samples = np.concatenate([part for phrase in phrases for part in (phrase, zeros)])
     (found,) = plain.transcribe(samples, previous_text=True, **options)
     session, previous = Session(base), list[int]()
@@ -191,7 +196,7 @@ def _windows(samples: np.ndarray) -> list:
 def test_recordings_with_the_text_before_share_batches_too(base: BaseModel) -> None:
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     recordings = [recording(count, seed=count) for count in (5, 2, 3, 1)]
-    options = {"beams": 1, "previous_text": True, "window_seconds": 0.5, "temperatures": (0.0,)}
+    options = {"beams": 1, "previous_text": True, "window_seconds": 0.5, "temperatures": ALONE}
     seen: list[float] = []
     together = plain.transcribe(
         recordings, batch_size=3, progress=lambda _, seconds: seen.append(seconds), **options
@@ -208,7 +213,7 @@ def test_recordings_with_the_text_before_share_batches_too(base: BaseModel) -> N
 def test_timestamps_of_windows_are_on_the_time_axis_of_the_recording(base: BaseModel) -> None:
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     samples = recording(9)
-    (found,) = plain.transcribe(samples, beams=2, timestamps=True)
+    (found,) = plain.transcribe(samples, beams=2, temperatures=ALONE, timestamps=True)
     assert found.segments
     for segment in found.segments:
         assert segment.seek / 100 - 0.01 <= segment.start <= segment.end <= found.seconds
@@ -221,7 +226,7 @@ def test_trained_timestamps_are_those_of_the_base_model_and_of_adapters_that_kno
     stamps = base.model.generation_config.no_timestamps_token_id + 1
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     for transcriber, wanted in ((plain, True), (danish, False)):
-        (found,) = transcriber.transcribe(speech(2.0, 1), beams=1, timestamps="trained")
+        (found,) = transcriber.transcribe(speech(2.0, 1), beams=1, temperatures=ALONE, timestamps="trained")
         assert any(token >= stamps for token in found.tokens) == wanted
 
 
@@ -276,7 +281,9 @@ def test_what_is_decoded_again_gets_shorter_until_it_ends(
     plain = Transcriber(says_one_second, FixedRoute(says_one_second, None, "pl"))
     for beams in (1, 2):
         again.clear()
-        found = plain.transcribe([speech(3.2, 1), speech(1.2, 2)], beams=beams, timestamps=True, batch_size=2)
+        found = plain.transcribe(
+            [speech(3.2, 1), speech(1.2, 2)], beams=beams, timestamps=True, batch_size=2, temperatures=ALONE
+        )
         assert again == [(1.0, 2.2), (2.0, 1.2)]
         assert [(item.text, item.error, item.seconds) for item in found] == [("", None, 3.2), ("", None, 1.2)]
 
@@ -287,16 +294,18 @@ def test_a_session_is_kept_but_for_one_that_an_error_left_in_the_middle(
     monkeypatch.setattr("adapter_hub.model.session.recorder_for", lambda _: Tape())
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
     samples = [speech(1.0, 1), speech(1.2, 2)]
-    wanted = [item.text for item in plain.transcribe(samples, beams=2)]
+    wanted = [item.text for item in plain.transcribe(samples, beams=2, temperatures=ALONE)]
     (session,) = plain._session_pool._idle
-    next(plain.transcribe_each(samples, beams=2, batch_size=1))  # the rest is not asked for
+    next(
+        plain.transcribe_each(samples, beams=2, temperatures=ALONE, batch_size=1)
+    )  # the rest is not asked for
     assert plain._session_pool._idle == [session]
     with monkeypatch.context() as patch:
         patch.setattr("torch.nn.functional.scaled_dot_product_attention", _out_of_memory)
         with pytest.raises(OutOfMemoryError, match="1 windows with 2 beams on cpu; use fewer --beams"):
-            plain.transcribe(samples[:1], beams=2)
+            plain.transcribe(samples[:1], beams=2, temperatures=ALONE)
     assert plain._session_pool._idle == []
-    assert [item.text for item in plain.transcribe(samples, beams=2)] == wanted
+    assert [item.text for item in plain.transcribe(samples, beams=2, temperatures=ALONE)] == wanted
     assert len(plain._session_pool._idle) == 1
 
 
