@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapter_hub.decoding.decode import TIMESTAMP_SECONDS
 from adapter_hub.speech.audio import SAMPLE_RATE
@@ -59,7 +60,7 @@ def _by_words(start: float, end: float, words: Sequence[Word]) -> tuple[float, f
     return first, end if end > first else max(words[-1].end, first)
 
 
-def _by_sound(sounds: np.ndarray, start: float, end: float) -> tuple[float, float]:
+def _by_sound(sounds: NDArray[np.bool_], start: float, end: float) -> tuple[float, float]:
     """Return times without long quiet at either end; those of the next sound where there is nothing else."""
     seconds = FRAME / SAMPLE_RATE
     first = max(0, int(start / seconds))
@@ -88,10 +89,14 @@ def _in_order(segments: Sequence[Segment], start: float, end: float) -> list[Seg
         if last > end + 1e-6:  # no room
             first = max(free, end - SHORTEST)
             if out and end - first < SHORTEST - 1e-6:
-                text = joined_text([out[-1], segment])
-                out[-1] = replace(out[-1], text=text, tokens=out[-1].tokens + segment.tokens)
+                out[-1] = _joined(out[-1], segment)
                 continue
             last = end
         out.append(replace(segment, start=first, end=last))
         free = last
     return out
+
+
+def _joined(one: Segment, other: Segment) -> Segment:
+    tokens, words = one.tokens + other.tokens, one.words + other.words
+    return replace(one, text=joined_text([one, other]), tokens=tokens, words=words)
