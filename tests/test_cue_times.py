@@ -126,11 +126,11 @@ def test_what_is_said_in_the_padding_is_dropped(base: BaseModel, seconds: float)
 
 def test_cues_of_an_untrained_model_are_in_order_too(base: BaseModel) -> None:
     plain = Transcriber(base, FixedRoute(base, None, "pl"))
-    for seed in range(4):
+    for seed in range(2):
         quiet = background("dither", 2.0, seed)
         samples = np.concatenate([quiet, speech(1.5, seed), quiet, speech(0.7, seed), quiet])
         for options in ({}, {"words": True}):
-            (found,) = plain.transcribe(samples, beams=1, timestamps=True, **options)
+            (found,) = plain.transcribe(samples, beams=1, timestamps=True, temperatures=(0.0,), **options)
             check(found.segments, found.seconds, ())
             assert all(cue.words for cue in found.segments if cue.text) or not options
 
