@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-sys.path[:] = [path for path in sys.path if Path(path).name != "benchmarks"]  # a script there has its name
+HERE = sys.path.pop(0)  # a script there has its name
 from faster_whisper import WhisperModel  # noqa: E402
+
+sys.path.insert(0, HERE)
 
 
 def faster_whisper_model(folder: Path, converted: Path) -> Any:
