@@ -6,6 +6,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -274,6 +275,7 @@ def test_calls_one_after_another_share_what_was_recorded_and_calls_at_once_do_no
     base: BaseModel, resident: dict[str, ResidentAdapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tapes: list[Tape] = []
+    alone: Any = {"beams": 2, "temperatures": (0.0,)}
 
     def recorder(device: torch.device) -> Tape:
         tapes.append(Tape())
@@ -281,16 +283,16 @@ def test_calls_one_after_another_share_what_was_recorded_and_calls_at_once_do_no
 
     plain = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
     recordings = [speech(1.0, seed) for seed in range(3)]
-    wanted = [item.text for item in plain.transcribe(recordings, beams=2)]
+    wanted = [item.text for item in plain.transcribe(recordings, **alone)]
     monkeypatch.setattr("adapter_hub.model.session.recorder_for", recorder)
     transcriber = Transcriber(base, FixedRoute(base, resident["plain"], "da"))
     for _ in range(3):
-        assert [item.text for item in transcriber.transcribe(recordings, beams=2)] == wanted
+        assert [item.text for item in transcriber.transcribe(recordings, **alone)] == wanted
     assert len(tapes) == 1
     assert tapes[0].recorded == 2
     first, second = (
-        transcriber.transcribe_each(recordings, beams=2),
-        transcriber.transcribe_each(recordings, beams=2),
+        transcriber.transcribe_each(recordings, **alone),
+        transcriber.transcribe_each(recordings, **alone),
     )
     assert [next(first).text, next(second).text] == wanted[:1] * 2
     assert [item.text for item in first] == [item.text for item in second] == wanted[1:]
