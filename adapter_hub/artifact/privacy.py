@@ -206,7 +206,7 @@ def plain_name(name: str, instead: str) -> str:
 
 
 def _reveals_the_user(text: str) -> bool:
-    names = set()
+    names: set[str] = set()
     with suppress(OSError, KeyError, RuntimeError, ImportError):  # no such user, no home
         names |= {getpass.getuser(), Path.home().name}
     return any(
