@@ -194,15 +194,16 @@ def _checkpoints_of_others(work: Path, key: str) -> list[Path]:
     return [path for path in work.glob("*") if re.fullmatch(r"[0-9a-f]{16}", path.name) and path.name != key]
 
 
-def clear(work: Path, key: str) -> None:
+def clear(work: Path, key: str = "") -> None:
     """Remove the checkpoints of a training that is over, and nothing of another one's.
 
     Args:
         work: the folder `<out>.training`.
-        key: of the training's inputs.
+        key: of the training's inputs; empty for all trainings.
     """
-    if not (work / key).is_symlink():
-        shutil.rmtree(work / key, ignore_errors=True)
+    for path in work.iterdir():
+        if re.fullmatch(r"[0-9a-f]{16}", path.name) and key in ("", path.name) and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
     (work / "lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty, or a link that the user made
         work.rmdir()
