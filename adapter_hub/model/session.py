@@ -250,6 +250,8 @@ class Session:
     def _set_adapters(self, rows: Sequence[RowAdapters], count: int) -> None:
         first = rows[0]
         self._batch.updates = {}
+        if self.recorded_steps is not None and self.recorded_steps.record is None:
+            self.recorded_steps = None  # recording has failed: fixed shapes would only take longer
         self._gathered.drop_pending()  # what was left undone when memory ran out
         if isinstance(first, ResidentAdapter) and all(row is first for row in rows) and _whole(first):
             updates = self._shared(first, len(rows))

@@ -181,10 +181,10 @@ class Memory:
             return
         file = self._file(Remembered, self.of_id(registry_id))
         with file.locked():
-            memory = file.read()
+            memory = file.read()  # with what others saw meanwhile
             if memory and memory.sequence > state.sequence:
                 return
-            if is_new:
+            if memory != (state := _state_of(loaded, memory)):
                 file.write(state)
             if is_moved:
                 schema = {"schema": "remembered-place/1"}

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adapter_hub.errors import IntegrityError
+from adapter_hub.errors import ConflictError, IntegrityError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.canonical import Count, Digest, Record, Text, sha256_hex
 from adapter_hub.formats.reference import name_key
@@ -159,7 +159,7 @@ class KnownRepos:
     def _update(
         self, repo: RepoId, *, identity: str | None = None, tags: dict[str, KnownTag] | None = None
     ) -> None:
-        with suppress(PermissionError):  # a cache that cannot be written forgets
+        with suppress(OSError, ConflictError):  # a cache that cannot be written, or is busy, forgets
             file = self._file(repo)
             with file.locked():
                 before = self.recall(repo)

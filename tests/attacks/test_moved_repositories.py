@@ -16,6 +16,7 @@ from making import make_artifact
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.exchange import Places, publish
+from adapter_hub.files.locks import held
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.hub import RepoId
 from adapter_hub.registry.file import FileRegistry
@@ -165,3 +166,16 @@ def test_a_damaged_memory_is_told_and_not_forgotten(
     assert f"is damaged, in {note}" in outcome.err
     note.unlink()
     assert pulled(run, "hf://alice/da") == "alice/da@1.0.0"
+
+
+def test_a_memory_that_another_process_keeps_locked_stops_nobody(
+    hub: LoopbackHub, published: Artifact, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter_hub.registry.record_file.LOCK_SECONDS", 0.1)
+    note = KnownRepos(tmp_path / "cache", hub.endpoint).path(RepoId("alice/da"))
+    note.parent.mkdir(parents=True)
+    with held(note.with_name(".lock"), 0, "the memory"):
+        assert pulled(run, "hf://alice/da") == "alice/da@1.0.0"
+        assert not note.exists()
+    assert pulled(run, "hf://alice/da") == "alice/da@1.0.0"
+    assert note.exists()
