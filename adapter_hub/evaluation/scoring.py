@@ -1,6 +1,6 @@
 """Counting errors: words and characters of one utterance, after a named normaliser, aligned by jiwer.
 
-    words, characters = count_errors("et hundrede", "et hundred", "basic/1", "da")
+    words, characters = count_errors("et hundrede", "et hundred", "basic/2", "da")
     differences = list(recount(report))     # of a report's counts from its texts
 
 Counts, not rates: rates of different utterances cannot be averaged, counts can be summed. Characters are
@@ -17,8 +17,7 @@ import jiwer
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.claims import ErrorCounts, EvaluationReport, UtteranceRow
-from adapter_hub.speech.languages import has_word_spaces
-from adapter_hub.speech.normalisers import normalise
+from adapter_hub.speech.normalisers import counts_spaces, normalise
 
 SHOWN = 3  # rows whose counts differ; the others are only counted
 
@@ -43,7 +42,7 @@ def count_errors(
             f"reference {reference!r}: empty after normaliser {normaliser}; remove the row"
         )
     words = _counts(jiwer.process_words(wanted, got))
-    if not has_word_spaces(language):
+    if not counts_spaces(normaliser, language):
         wanted, got = ("".join(text.split()) for text in (wanted, got))
     return words, _counts(jiwer.process_characters(wanted, got))
 

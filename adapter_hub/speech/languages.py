@@ -52,7 +52,10 @@ _NAMES = {row[2]: row[0] for row in _ROWS} | {name: code for name, code in _OTHE
 _TITLES = {row[0]: row[2].title() for row in _ROWS}
 _TAGS = {"jw": "jv"}  # where Whisper's code is not the BCP 47 tag
 FEW = 5  # languages that are all named in an error
-WITHOUT_WORD_SPACES = frozenset({"zh", "cmn", "yue", "ja", "th", "lo", "my", "km", "bo"})
+CHINESE = frozenset({
+    "zh", "cdo", "cjy", "cmn", "cpx", "czh", "czo", "gan", "hak", "hsn", "lzh", "mnp", "nan", "wuu", "yue",
+})  # fmt: skip
+WITHOUT_WORD_SPACES = CHINESE | {"ja", "th", "nod", "tts", "shn", "lo", "my", "km", "bo", "dz"}
 
 
 def primary_subtag(tag: str) -> str:
@@ -132,8 +135,14 @@ def nearest_languages(text: str, known: Sequence[str]) -> str:
 
 
 def has_word_spaces(tag: str) -> bool:
-    """Tell whether the language of a BCP 47 tag separates its words by spaces."""
-    return primary_subtag(tag) not in WITHOUT_WORD_SPACES
+    """Tell whether the language of a BCP 47 tag separates its words by spaces; in Latin letters all do.
+
+    >>> has_word_spaces("nan"), has_word_spaces("nan-Latn"), has_word_spaces("da")
+    (False, True, True)
+    """
+    return primary_subtag(tag) not in WITHOUT_WORD_SPACES or "latn" in tag.lower().replace("_", "-").split(
+        "-"
+    )
 
 
 def primary_metric(tags: Iterable[str]) -> MetricName:
