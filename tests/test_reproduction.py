@@ -121,9 +121,9 @@ def _check_lineage(run: Path, nearest: str) -> None:
     assert [f for f in audit(places=Places((registry,))) if f.severity == "error"] == []
     methods = [block.method for versions in registry.adapters.values() for block in versions.values()]
     assert {method: methods.count(method) for method in methods} == {
-        "lora": 2 + 1 + 3,  # E4, a rank, E7 at two rates and with another seed
-        "warm-start": 3 + 2,  # E8, and two from the other base language
-        "expert-pair": 3,
+        "lora": 2 + 1 + 4,  # E4, a rank, E7 at two rates with two seeds
+        "warm-start": 4 + 2,  # E8, and two from the other base language
+        "expert-pair": 4,
     }
     pair = next(run.glob("trained/e9-da-*seed-2"))
     (parent,) = [p for p in Artifact.open(pair).manifest.parents if p.role == "expert"]

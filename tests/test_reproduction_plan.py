@@ -13,10 +13,10 @@ from reproductions import PAPER, read
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.trainers.recipe import SourceTable, read_recipe
-from adapter_hub.trainers.reproduction.cells import CHOICE, Cell
+from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Outcome
 from adapter_hub.trainers.reproduction.choices import choose
 from adapter_hub.trainers.reproduction.lora_whisper import LoraWhisper
-from adapter_hub.trainers.reproduction.lora_whisper.plan import Known, cells_of
+from adapter_hub.trainers.reproduction.lora_whisper.plan import Known, cells_of, decided_rates
 from adapter_hub.trainers.reproduction.lora_whisper.recipes import data_recipe, recipe_text
 from adapter_hub.trainers.reproduction.lora_whisper.settings import SPLITS, Settings
 from adapter_hub.trainers.reproduction.lora_whisper.systems import EXPANSION, TABLES, Work, rate_text
@@ -69,7 +69,7 @@ def test_the_three_expansions_have_the_same_steps_grid_seeds_and_dev_sets(settin
         }
 
     assert outline("E7") == outline("E8") == outline("E9")
-    assert len(outline("E7")) == 4 * (len(settings.rates("E7")) + len(settings.training.random_seeds) - 1)
+    assert len(outline("E7")) == 4 * len(settings.rates("E7")) * len(settings.training.random_seeds)
     recipes = {
         system: recipe_text(settings, named(cells, f"{system}/da/.*seed-1")[0]) for system in EXPANSION
     }
@@ -77,6 +77,36 @@ def test_the_three_expansions_have_the_same_steps_grid_seeds_and_dev_sets(settin
     loras = {text.partition("[lora]")[2].partition("[training]")[0] for text in recipes.values()}
     assert len(trainings) == len(loras) == 1
     assert len(settings.training.random_seeds) >= 3
+
+
+def test_the_expansions_get_one_rate_that_is_best_for_all_of_them_over_all_seeds(settings: Settings) -> None:
+    low, middle, high = settings.rates("E7")
+    dev = {  # of the first seed E8 looks better at the highest rate, as it once did by half a point
+        low: {"E7": 0.36, "E8": 0.36, "E9": 0.36},
+        middle: {"E7": 0.33, "E8": 0.33, "E9": 0.33},
+        high: {"E7": 0.34, "E8": 0.36, "E9": 0.34},
+    }
+    grids: dict[str, list[Cell[Work]]] = {}
+    outcomes: dict[str, Outcome] = {}
+    for cell in cells_of(settings, (4,), known(settings)):
+        if cell.kind == "training" and cell.work.dev:
+            system, rate, seed = cell.work.system, cell.work.rate, cell.work.random_seed
+            grids.setdefault(system, []).append(cell)
+            error = dev[rate][system] if system in EXPANSION and rate else 0.1
+            outcomes[cell.name] = {"dev": dict.fromkeys(cell.work.dev, error)}
+            if (system, rate, seed) == ("E8", high, settings.first_seed):
+                outcomes[cell.name] = {"dev": dict.fromkeys(cell.work.dev, 0.32)}
+    choices = decided_rates(grids, outcomes)
+    assert [choices[system].rate for system in EXPANSION] == [middle] * 3
+    assert choices["E8"].averages[high] == pytest.approx((0.32 + 3 * 0.36) / 4)
+    del outcomes[grids["E9"][-1].name]
+    assert not set(decided_rates(grids, outcomes)) & set(EXPANSION)  # no rate of two without the third
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_rates_are_chosen_with_the_decoder_of_the_tests(scale: str) -> None:
+    decoding = read(settings_text(LoraWhisper, scale)).decoding
+    assert decoding.dev_beams == decoding.test_beams
 
 
 def test_no_test_set_is_decoded_before_every_learning_rate_is_chosen(settings: Settings) -> None:

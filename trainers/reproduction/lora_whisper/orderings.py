@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from adapter_hub.trainers.reproduction.claims import Ordering, any_of, compared, points, together
 from adapter_hub.trainers.reproduction.comparing import Resampler, System, Verdict, difference
@@ -62,7 +63,18 @@ def _pairs(findings: Findings, sampler: Resampler) -> Iterator[Ordering]:
         if table in findings.tables and set(languages) <= set(settings.languages):
             one, other = (findings.systems.get(name, NOTHING) for name in (better, worse))
             found = difference(sampler, one, other, languages)
-            yield compared(better, worse, words.get(where, f", {where}"), table, found)
+            ordering = compared(better, worse, words.get(where, f", {where}"), table, found)
+            yield _settled(ordering, better, worse, findings)
+
+
+def _settled(found: Ordering, better: str, worse: str, findings: Findings) -> Ordering:
+    """Withhold a verdict that a wider grid of learning rates could turn round: the loser's is at an edge."""
+    loser = {"held": worse, "not held": better}.get(found.verdict, "")
+    choice = findings.choices.get(loser)
+    if choice is None or not choice.at_the_edge:
+        return found
+    why = f"; withheld, as the learning rate of {loser} is at an edge of its grid"
+    return replace(found, verdict="cannot tell", evidence=found.evidence + why)
 
 
 def _equivalence(findings: Findings, sampler: Resampler) -> Ordering:
@@ -96,14 +108,15 @@ def _initialisations(findings: Findings, sampler: Resampler) -> Iterator[Orderin
         scratch = systems.get(SCRATCH, NOTHING)
         others = [k for k in findings.settings.base_languages if k != nearest]
         found = difference(sampler, best, scratch, (language,))
-        yield compared(f"{language} from {nearest} (nearest)", "from scratch", "", 5, found)
+        start = compared(f"{language} from {nearest} (nearest)", "from scratch", "", 5, found)
+        yield _settled(start, "E8", "E7", findings)
         pairs = [difference(sampler, best, systems.get(k, NOTHING), (language,)) for k in others]
         claim = f"{language} from {nearest} (nearest) below every other base language"
         yield together(5, claim, others, pairs)
         if _harmful_start_in_the_paper(language):
             worse = [difference(sampler, scratch, systems.get(k, NOTHING), (language,)) for k in others]
             claim = f"{language}: some less similar base language is a worse start than none"
-            yield any_of(5, claim, others, worse)
+            yield _settled(any_of(5, claim, others, worse), "E7", "E8", findings)
 
 
 def _harmful_start_in_the_paper(language: str) -> bool:

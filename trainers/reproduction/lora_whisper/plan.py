@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import inf, isfinite
+from statistics import fmean
 
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Outcomes, Plan
 from adapter_hub.trainers.reproduction.choices import Choice, choose
@@ -56,15 +58,40 @@ def plan(settings: Settings, tables: Sequence[int], outcomes: Outcomes) -> Plan[
     for cell in cells_of(settings, tables, Known({}, nearest)):
         if cell.kind == "training" and cell.work.dev:
             grids.setdefault(cell.work.system, []).append(cell)
-    decided = {
-        system: choose(system, _dev(grid, outcomes))
-        for system, grid in sorted(grids.items())
-        if all(cell.name in outcomes for cell in grid)
-    }
+    decided = decided_rates(grids, outcomes)
     choices = {system: c for system, c in decided.items() if isfinite(c.averages[c.rate])}
     cells = cells_of(settings, tables, Known(rates_of(choices), nearest))
     hopeless = ", ".join(system for system in decided if system not in choices)
     return Plan(cells, choices, DIVERGED.format(hopeless) if hopeless else "")
+
+
+def decided_rates(grids: Mapping[str, Sequence[Cell[Work]]], outcomes: Outcomes) -> dict[str, Choice]:
+    """Return the choice of every system whose grid is finished; E7, E8 and E9 get one rate.
+
+    A rate of their own for each of the three would decide which of them looks best: near its optimum the
+    error of a grid's rates differs by less than random seeds do. The one rate has the smallest average error
+    over the three, and waits for all that are planned.
+
+    Args:
+        grids: the trainings with dev errors, by system.
+        outcomes: of finished cells.
+    """
+    dev = {
+        system: _dev(grid, outcomes)
+        for system, grid in sorted(grids.items())
+        if all(cell.name in outcomes for cell in grid)
+    }
+    found = {system: choose(system, errors) for system, errors in dev.items() if system not in EXPANSION}
+    together = [system for system in EXPANSION if system in grids]
+    if together and all(system in dev for system in together):
+        merged: dict[float, dict[str, float]] = {}
+        for system in together:
+            for rate, errors in dev[system].items():
+                named = {f"{system} {language}": error for language, error in errors.items()}
+                merged.setdefault(rate, {}).update(named)
+        rate = choose("", merged).rate
+        found |= {system: replace(choose(system, dev[system]), rate=rate) for system in together}
+    return found
 
 
 def nearest_languages(settings: Settings, outcomes: Outcomes) -> dict[str, str]:
@@ -84,14 +111,21 @@ def rates_of(choices: Mapping[str, Choice]) -> dict[str, float]:
 
 
 def _dev(grid: Sequence[Cell[Work]], outcomes: Outcomes) -> dict[float, dict[str, float]]:
-    """Return the dev errors of a grid by rate and language; infinite where a training diverged."""
-    dev: dict[float, dict[str, float]] = {}
+    """Return the dev errors of a grid by rate and language, the means over random seeds.
+
+    They are infinite where a training diverged.
+    """
+    dev: dict[float, dict[str, list[float]]] = {}
     for cell in grid:
         assert cell.work.rate is not None
         outcome = outcomes[cell.name]
         found = dict.fromkeys(cell.work.dev, inf) if outcome.get("diverged") else outcome["dev"]
-        dev.setdefault(cell.work.rate, {}).update(found)
-    return dev
+        for language, error in found.items():
+            dev.setdefault(cell.work.rate, {}).setdefault(language, []).append(error)
+    return {
+        rate: {language: fmean(errors) for language, errors in by_language.items()}
+        for rate, by_language in dev.items()
+    }
 
 
 def systems_of(tables: Iterable[int]) -> list[str]:
@@ -144,14 +178,17 @@ class Planner:
             self._add(SPEECH, Cell(f"similarity/{language}", "similarity", work, needs, 8.0))
 
     def grids(self) -> None:
-        """Add every system's trainings at every learning rate, with the first random seed."""
+        """Add every system's trainings at every learning rate; of E7, E8 and E9 with every random seed."""
         for system in self.trained:
             phase = NEW if SYSTEMS[system].expansion or system == "E3" else BASE
-            for rate in self.settings.rates(system):
+            seeds = (
+                self.settings.training.random_seeds if system in EXPANSION else (self.settings.first_seed,)
+            )
+            for rate, seed in product(self.settings.rates(system), seeds):
                 for languages in self._models(system):
                     # what replays is made for old and new
                     dev = self.settings.languages if SYSTEMS[system].replay else languages
-                    cell = self._training(system, languages, rate=rate)
+                    cell = self._training(system, languages, rate=rate, random_seed=seed)
                     needs = tuple(dict.fromkeys((*cell.needs, *_speech(dev))))
                     self._add(phase, replace(cell, needs=needs, work=replace(cell.work, dev=dev)))
 
@@ -171,13 +208,11 @@ class Planner:
                         self._test(self._training(system, languages), language, TESTS)
 
     def repeats(self) -> None:
-        """Add the other random seeds of E7, E8 and E9."""
+        """Add the tests of the other random seeds of E7, E8 and E9."""
         for seed in self.settings.training.random_seeds[1:]:
             for system in EXPANSION:
                 for languages in self._models(system):
-                    cell = self._training(system, languages, random_seed=seed)
-                    self._add(TESTS, cell)
-                    self._test(cell, languages[0], TESTS)
+                    self._test(self._training(system, languages, random_seed=seed), languages[0], TESTS)
 
     def ablation(self) -> None:
         """Add table 5: every new language from every base language, and from scratch."""
@@ -192,8 +227,7 @@ class Planner:
                 cells = [self._training("E7", of, random_seed=seed)]
                 cells += [self._training("E8", of, random_seed=seed, parent=parent) for parent in parents]
                 for cell in cells:
-                    in_grid = seed == first and cell.work.parent in (None, nearest)
-                    if not in_grid:
+                    if cell.work.parent not in (None, nearest):  # those are in the grids
                         self._add(phase, cell)
                     self._test(cell, language, phase)
 

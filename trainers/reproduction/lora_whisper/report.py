@@ -164,8 +164,10 @@ def _choices(findings: Findings) -> str:
         edge = "yes" if choice.at_the_edge else "no"
         rows.append([system, f"{choice.rate:g}", choice.tried(), edge])
     return (
-        f"Average dev error with beam {findings.settings.decoding.dev_beams}, first random seed, chosen "
-        "before any test set was decoded (`choices.json` has the times).\n\n"
+        f"Average dev error with beam {findings.settings.decoding.dev_beams}, of the first random seed, for "
+        "E7, E8 and E9 over all of them; these three share the rate that is best for them together. Chosen "
+        "before any test set was decoded (`choices.json` has the times). Where the best rate is at an edge "
+        "of its grid, no verdict is given against that system.\n\n"
         + markdown(["ID", "Chosen", "Dev error of each", "At the edge of the grid"], rows)
     )
 
