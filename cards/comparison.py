@@ -64,8 +64,11 @@ def forgetting_line(sections: Sequence[ForgettingSection]) -> str:
         f"{told.low:+.1f} % to {told.high:+.1f} %" if told.high is not None else f"from {told.low:+.1f} %"
     )
     names = ", ".join(f"{inline(item.data)} {inline(item.split)}" for item in told.sets)
+    over = ""
+    if told.unit == "speaker" and told.speakers:
+        over = f", over {told.speakers} speakers{' or more of each' if len(told.sets) > 1 else ''}"
     return (
-        f"Forgetting: **{round(told.percent, 1) + 0.0:+.1f} %** (95 % interval {limits}), the relative "
+        f"Forgetting: **{round(told.percent, 1) + 0.0:+.1f} %** (95 % interval {limits}{over}), the relative "
         f"increase of the sum of error rates over the base model's, where the adapter is used on {names}."
     )
 

@@ -19,7 +19,7 @@ from adapter_hub.cards.comparison import comparison, forgetting_line
 from adapter_hub.cards.curve import curve_rows, loss_lines
 from adapter_hub.cards.front_matter import describe_decoding, front_matter
 from adapter_hub.cards.markdown import code, fenced, inline
-from adapter_hub.formats.claims import EvaluationReport, StatusEntry
+from adapter_hub.formats.claims import EvaluationReport, StatusEntry, few_speakers, sample_of
 from adapter_hub.formats.manifest import ExtractionSection, Manifest
 from adapter_hub.formats.reference import is_hub
 
@@ -69,6 +69,7 @@ def render_card(
         manifest=manifest,
         reports=own,
         comparison=comparison(own),
+        rough=_rough(own),
         forgetting=_forgetting(own),
         routed=_is_routed(manifest),
         status=status,
@@ -108,6 +109,23 @@ def _latest(reports: Iterable[EvaluationReport]) -> list[EvaluationReport]:
 def _forgetting(reports: Sequence[EvaluationReport]) -> str:
     in_time = sorted(reports, key=lambda report: report.created)
     return forgetting_line([report.forgetting for report in in_time if report.forgetting])
+
+
+def _over(report: EvaluationReport) -> str:
+    """Return what a report's interval is over; the resampled ones of older reports are shown as they were."""
+    if report.interval.method is None:
+        return ""
+    return f", over {sample_of(report.interval.unit, len(report.rows), report.speakers)}"
+
+
+def _rough(reports: Sequence[EvaluationReport]) -> list[str]:
+    """Return a sentence for each interval that rests on few speakers."""
+    told = {
+        f"On {inline(report.data)} {warning}."
+        for report in reports
+        if report.interval.method and (warning := few_speakers(report.speakers))
+    }
+    return sorted(told)
 
 
 def _is_routed(manifest: Manifest) -> bool:
@@ -150,6 +168,6 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        inline=inline, code=code, fenced=fenced, percent=percent, decoding=describe_decoding
+        inline=inline, code=code, fenced=fenced, percent=percent, decoding=describe_decoding, over=_over
     )
     return environment

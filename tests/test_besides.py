@@ -80,8 +80,8 @@ def test_a_card_says_where_the_adapter_is_worse_than_the_base_model(tmp_path: Pa
     ]
     card = render_card(artifact.manifest, reports)
     assert "| the base model | test/it@1.0.0 |" in card
-    assert "| noisy, test | WER % | 10.0 | -30.0 (-30.0 to -30.0) | 40.0 |  |" in card
-    assert "**Better than the base model** on noisy. **Worse than the base model** on numbers." in card
+    assert "| noisy, test | WER % | 10.0 | -30.0 (-100.0 to +100.0) | 40.0 |  |" in card
+    assert "**Better than the base model** on noisy (the interval holds 0). **Worse than" in card
     assert "Beside other models" not in render_card(artifact.manifest, [make_report(artifact)])
 
 
@@ -141,7 +141,9 @@ def test_what_an_average_has_forgotten_is_published_with_it_and_supported(run: R
     assert "Not measured over the test sets of the original domain together. An average" in unmeasured
     assert run(*words, "--attach").code == 0
     card = run("--store", "store", "card", "test/both").out
-    assert "Forgetting: **+33.3 %** (95 % interval +33.3 % to +33.3 %)" in card
+    assert (
+        "Forgetting: **+33.3 %** (95 % interval +33.3 % to +33.3 %, over 3 speakers or more of each)" in card
+    )
     assert "on clean test, other test." in card
     assert "Base model languages" not in card
     audited = run("--store", "store", "audit", "test/both", "--json").json
@@ -166,6 +168,7 @@ def test_an_adapter_for_one_language_leaves_the_base_model_untouched(tmp_path: P
         ({"high": -50.0}, "interval from"),
         ({"sets": []}, "at least 1 item"),
         ({"resamples": 0}, "greater than or equal to 1"),
+        ({"resamples": 10, "random_seed": 1}, "a method, or resamples and random_seed"),
     ],
 )
 def test_a_section_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -36,7 +36,7 @@ def test_a_report_has_the_domains_of_its_rows_and_their_rates_follow(
     assert sum(score.counts.errors for score in found.values()) == report.words.errors
     noisy = found["noisy"]
     assert noisy.interval.low <= noisy.counts.rate <= noisy.interval.high
-    assert (noisy.interval.unit, found["clean"].interval.unit) == ("speaker", "utterance")
+    assert (noisy.interval.unit, found["clean"].interval.unit) == ("utterance", "utterance")
 
 
 def test_a_report_without_domains_does_not_speak_of_them(plain: Transcriber, tmp_path: Path) -> None:

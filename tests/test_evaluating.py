@@ -63,7 +63,7 @@ def test_a_report_is_bound_to_function_base_model_and_data(
     texts = danish.transcribe([row.path for row in dataset.rows], beams=2)
     assert [row.hypothesis for row in report.rows] == [item.text for item in texts]
     assert report.words.reference_length == 6
-    assert (report.primary, report.interval.unit, report.seconds) == ("wer", "speaker", 4.5)
+    assert (report.primary, report.interval.unit, report.seconds) == ("wer", "utterance", 4.5)
     assert [count for count, _ in seen] == [2, 1]
     assert sum(seconds for _, seconds in seen) == pytest.approx(4.5)
     assert EvaluationReport.parse_canonical(report.to_bytes(), "report") == report
@@ -101,7 +101,7 @@ def test_an_utterance_that_is_longer_than_the_chunk_is_evaluated_in_windows(
         ([{"file_name": "text.wav", "text": "en"}], r"line 1: .*text\.wav: cannot be read as audio"),
         (
             [ROWS[0], {"file_name": "b.wav", "text": "…"}],
-            r"line 2: b\.wav: reference '…' is empty after basic/1",
+            r"line 2: b\.wav: reference '…' is empty after basic/2",
         ),
         ([{**ROWS[0], "language": "mdw"}], "language 'mdw': .* has no token for it"),
     ],
@@ -220,7 +220,7 @@ def test_evaluate_writes_prints_and_attaches_the_report(
     said = capsys.readouterr().out
     report = EvaluationReport.parse_canonical((tmp_path / "report.json").read_bytes(), "report")
     assert f"WER % (primary)  {100 * report.words.rate:.1f}" in said
-    assert "small/da-1@1.0.0 on numbers/test: 3 utterances, 4 s of da, basic/1, beams 1" in said
+    assert "small/da-1@1.0.0 on numbers/test: 3 utterances, 4 s of da, basic/2, beams 1" in said
     registry.refresh()
     (score,) = registry.adapters["small/da-1"]["1.0.0"].scores
     assert (score.metric, score.value, score.n) == ("wer", report.value, 3)

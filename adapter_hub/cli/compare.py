@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapter_hub.cli.terminal.arguments import PATH, json_option
-from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_text
+from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_text, echo_warning
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.reports import read_report
 from adapter_hub.cli.terminal.tables import counted, table
@@ -38,6 +38,7 @@ def compare(options: GlobalOptions, files: tuple[Path, ...], attach: bool, as_js
     first, its forgetting is shown: the relative increase of the sum of error rates; of an adapter only if
     the first model is its base model. With --attach the card of a published adapter shows both.
     """
+    from adapter_hub.formats.claims import few_speakers
     from adapter_hub.isolation import isolated
 
     failures: list[AdapterHubError] = []
@@ -62,6 +63,10 @@ def compare(options: GlobalOptions, files: tuple[Path, ...], attach: bool, as_js
                 found.append(_compared(name, before, after, failures))
                 if attach and len(failures) == known:
                     _attach(options, before, after)
+        for warning in sorted(
+            {few_speakers(item["speakers"]) for model in found for item in model["sets"]} - {""}
+        ):
+            echo_warning(warning)
         if as_json:
             echo_json({"compared_with": first, "models": found})
         else:
@@ -133,6 +138,8 @@ def _attach(
 
 
 def _print(first: str, found: Sequence[dict[str, Any]]) -> None:
+    from adapter_hub.formats.claims import sample_of
+
     rows = [
         [
             item["data"],
@@ -142,14 +149,14 @@ def _print(first: str, found: Sequence[dict[str, Any]]) -> None:
             f"{100 * item['after']:.1f}",
             f"{100 * (item['after'] - item['before']):+.1f}",
             f"{100 * item['low']:+.1f} to {100 * item['high']:+.1f}",
-            f"{item['utterances']} utterances by {item['unit']}",
+            sample_of(item["unit"], item["utterances"], item["speakers"]),
         ]
         for model in found
         for item in model["sets"]
     ]
     echo_line(f"compared with {first}")
     if rows:
-        headings = ["data", "model", "rate", "before", "after", "difference", "95 % interval", "drawn"]
+        headings = ["data", "model", "rate", "before", "after", "difference", "95 % interval", "over"]
         echo_text(table(headings, rows))
     for model in found:
         if lost := model["forgetting"]:

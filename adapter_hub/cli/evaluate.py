@@ -17,7 +17,7 @@ from adapter_hub.cli.terminal.arguments import (
 )
 from adapter_hub.cli.terminal.data_options import data_options, open_data
 from adapter_hub.cli.terminal.decoding_options import decoding_options
-from adapter_hub.cli.terminal.echo import echo_json, echo_text
+from adapter_hub.cli.terminal.echo import echo_json, echo_text, echo_warning
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.cli.terminal.reports import check_report_place, never_lost, read_report
@@ -50,10 +50,16 @@ if TYPE_CHECKING:
 @click.option(
     "--normaliser",
     metavar="NAME",
-    default="basic/1",
+    default="basic/2",
     show_default=True,
-    help="How texts are compared: basic/1 ignores case and punctuation, none/1 ignores nothing, whisper/1 is "
-    "that of Whisper's paper, for comparison with published rates.",
+    help="How texts are compared: basic/2 ignores case, punctuation and widths, none/1 ignores nothing, "
+    "whisper/1 is that of Whisper's paper, for comparison with published rates.",
+)
+@click.option(
+    "--script",
+    type=click.Choice(["simplified"]),
+    help="Compare Chinese in simplified characters, whichever reference and transcript are written in; the "
+    "report names it.",
 )
 @click.option(
     "--out", metavar="FILE", type=PATH, help="Write the report, with every utterance, to this file."
@@ -93,6 +99,7 @@ def evaluate(
     base_model: str | None,
     allow_quarantined: str | None,
     normaliser: str,
+    script: str | None,
     out: Path | None,
     attach: bool,
     beside: tuple[str, ...],
@@ -106,11 +113,13 @@ def evaluate(
     speaker and domain) and audio, a JSONL file (audio_filepath, duration, text), or parquet on the Hub at
     a commit.
 
-    Rates are pooled over all utterances, with a 95 % interval from resampling speakers. CER is the primary
+    Rates are pooled over all utterances, with a 95 % interval over speakers, or over utterances where fewer
+    than three speakers are named. CER is the primary
     rate for languages written without spaces between words; their spaces are not counted. Where rows name
     a domain, the rates by domain are shown, too.
     """
     from adapter_hub.evaluation.evaluating import EvaluationOptions, subject_of
+    from adapter_hub.formats.claims import few_speakers
     from adapter_hub.formats.reference import BASE_MODEL
 
     _check_words(ref, attach=attach, with_speakers=with_speakers, beside=beside)
@@ -131,6 +140,7 @@ def evaluate(
         from adapter_hub.exchange.claiming import check_attachable
 
         check_attachable(subject_of(transcriber), transcriber.base.digest, options)
+    normaliser += f"+{script}" if script else ""
     wanted = EvaluationOptions(language=language, normaliser=normaliser, **decoding)
     report = _measured(transcriber, dataset, wanted, others, is_base_beside=BASE_MODEL in beside)
     with never_lost(report, options.cache_folder, is_saved=out is not None or attach):
@@ -138,6 +148,8 @@ def evaluate(
             echo_json(report.to_json())
         else:
             echo_text(_summary(ref, report))
+        if warning := few_speakers(report.speakers):
+            echo_warning(warning)
         _save(report, options, out, attach=attach, with_speakers=with_speakers)
 
 
@@ -208,6 +220,8 @@ def _check_data(others: Sequence[EvaluationReport], dataset: Dataset) -> None:
 
 def _summary(ref: str, report: EvaluationReport) -> str:
     """Return a report as a table of its two rates, the primary one with its interval."""
+    from adapter_hub.formats.claims import sample_of
+
     rows = []
     for name, counts in (("wer", report.words), ("cer", report.characters)):
         primary = name == report.primary
@@ -215,6 +229,7 @@ def _summary(ref: str, report: EvaluationReport) -> str:
         rate = f"{100 * counts.rate:.1f}"
         cells = [counts.substitutions, counts.deletions, counts.insertions, counts.reference_length]
         rows.append([f"{name.upper()} %{' (primary)' if primary else ''}", rate, interval, *cells])
+    over = sample_of(report.interval.unit, len(report.rows), report.speakers)
     headings = ["", "value", "95 % interval", "substituted", "deleted", "inserted", "of"]
     subject = report.subject
     what = f"{subject.name}@{subject.version}" if subject.name else ref
@@ -223,7 +238,8 @@ def _summary(ref: str, report: EvaluationReport) -> str:
     how = f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}"
     return (
         f"{shown(where)}: {counted(len(report.rows), 'utterance')}, {shown(how)}, "
-        f"beams {report.decoding.beams}, {_temperatures(report)}, {speed:.1f} x real time\n"
+        f"beams {report.decoding.beams}, {_temperatures(report)}, {speed:.1f} x real time; interval over {over}
+"
         f"{table(headings, rows)}{_domains(report)}{_others(report)}"
     )
 

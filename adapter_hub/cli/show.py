@@ -101,6 +101,10 @@ def _composition(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _result(report: EvaluationReport) -> str:
+    from adapter_hub.formats.claims import sample_of
+
     low, high = 100 * report.interval.low, 100 * report.interval.high
     where = f"{report.data} {report.split}, {counted(len(report.rows), 'utterance')}"
-    return f"{report.primary.upper()} {100 * report.value:.1f} % ({low:.1f} to {high:.1f}) on {where}"
+    over = sample_of(report.interval.unit, len(report.rows), report.speakers)
+    limits = f"{low:.1f} to {high:.1f}, 95 % over {over}"
+    return f"{report.primary.upper()} {100 * report.value:.1f} % ({limits}) on {where}"

@@ -42,11 +42,6 @@ def by_domain(report: EvaluationReport) -> dict[str, DomainScore]:
     for name in sorted({row.domain for row in report.rows if row.domain}):
         rows = [row for row in report.rows if row.domain == name]
         counts = [row.counts(report.primary) for row in rows]
-        interval = interval_of(
-            counts,
-            [row.speaker for row in rows],
-            random_seed=report.interval.random_seed,
-            resamples=report.interval.resamples,
-        )
+        interval = interval_of(counts, [row.speaker for row in rows])
         found[name] = DomainScore(len(rows), pooled(counts), interval)
     return found

@@ -43,7 +43,6 @@ class EvaluationOptions:
             order while a text repeats itself or is improbable, as `transcribe` does.
         batch_size: utterances decoded together.
         normaliser: decides what counts as the same word, see `adapter_hub.speech.normalisers`.
-        random_seed: of the resampling for the interval.
     """
 
     language: str | None = None
@@ -52,7 +51,6 @@ class EvaluationOptions:
     temperatures: tuple[float, ...] = DecodingOptions.temperatures
     batch_size: int = TranscriptionOptions.batch_size
     normaliser: str = DEFAULT
-    random_seed: int = 0
 
 
 def evaluate(
@@ -274,7 +272,7 @@ def _report(
     primary = primary_metric(languages)
     counts = [row.words if primary == "wer" else row.characters for row in rows]
     decoded = sorted({_decode_language(transcriber, tag) for tag in languages})
-    interval = interval_of(counts, [row.speaker for row in rows], random_seed=options.random_seed)
+    interval = interval_of(counts, [row.speaker for row in rows])
     return EvaluationReport.model_validate(
         {
             "schema": "evaluation/1",

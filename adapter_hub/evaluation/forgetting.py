@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.evaluation.intervals import RESAMPLES, Array, drawn_sums
+from adapter_hub.evaluation.intervals import Array, jackknife_t
 from adapter_hub.evaluation.pairing import Pair, name_of
 from adapter_hub.formats.claims import ErrorCounts, EvaluationReport, ForgettingSection, ForgottenSet
 
@@ -30,10 +30,9 @@ class Forgetting:
     Attributes:
         percent: 100 * (sum of the rates afterwards / sum before - 1); below 0 if the model has become better.
         low: of the 95 % interval.
-        high: of the 95 % interval; infinite where too many draws have no error before.
-        unit: what was drawn: speakers, or utterances where a set does not name several speakers.
-        resamples: how many draws.
-        random_seed: of the draws.
+        high: of the 95 % interval; infinite where without one speaker or utterance no error is left before.
+        unit: what was taken to be independent: speakers, or utterances where a set does not name enough.
+        speakers: how many are known, of the set with the fewest.
         data: the test sets, each with its split, in the order of `before`.
     """
 
@@ -41,8 +40,7 @@ class Forgetting:
     low: float
     high: float
     unit: Literal["speaker", "utterance"]
-    resamples: int
-    random_seed: int
+    speakers: int
     data: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -60,20 +58,15 @@ class Forgetting:
 def forgetting(
     before: Sequence[EvaluationReport],
     after: Sequence[EvaluationReport],
-    *,
-    resamples: int = RESAMPLES,
-    random_seed: int = 0,
 ) -> Forgetting:
     """Return how much worse a model has become on the test sets of the original domain.
 
-    The interval is a paired percentile bootstrap: in every draw both models are scored on the same speakers.
-    Each set is drawn by itself, as the sets of the paper have no speaker in common.
+    The interval is that of paired speakers, on the square root of the ratio. Each set has speakers of its
+    own, as in the paper.
 
     Args:
         before: reports on the model that training started from, one for each test set.
         after: reports on the model that came out, on the same test sets in any order.
-        resamples: how many draws.
-        random_seed: equal seeds give equal intervals.
 
     Raises:
         InvalidInputError: no reports, sets without their counterpart or twice, reports that differ in more
@@ -87,15 +80,12 @@ def forgetting(
             f"forgetting on {', '.join(names)}: no error before, so that no relative increase is defined; "
             "take more, or harder, test data"
         )
-    if resamples < 1:
-        raise InvalidInputError(f"forgetting: {resamples} resamples, expected 1 or more")
-    random = np.random.default_rng(random_seed)
-    drawn = [_rates(drawn_sums(pair.totals, resamples, random)) for pair in pairs]
-    low, high = _bounds(np.sum(drawn, axis=0))
+    ends = jackknife_t([pair.totals for pair in pairs], _root_of_ratio)
+    low, high = (relative_increase(1.0, max(0.0, end) ** 2) for end in ends)
     unit: Literal["speaker", "utterance"] = (
         "speaker" if all(pair.unit == "speaker" for pair in pairs) else "utterance"
     )
-    return Forgetting(relative_increase(*sums), low, high, unit, resamples, random_seed, names)
+    return Forgetting(relative_increase(*sums), low, high, unit, min(pair.speakers for pair in pairs), names)
 
 
 def section_of(
@@ -123,8 +113,8 @@ def section_of(
         low=found.low,
         high=found.high if math.isfinite(found.high) else None,
         unit=found.unit,
-        resamples=found.resamples,
-        random_seed=found.random_seed,
+        method="jackknife-t",
+        speakers=found.speakers,
     )
 
 
@@ -199,17 +189,9 @@ def _by_data(side: str, reports: Sequence[EvaluationReport]) -> dict[str, Evalua
     return found
 
 
-def _rates(sums: Array) -> Array:
-    """Return the error rates before and after in every draw, `[resamples, 2]`."""
-    rates: Array = sums[:, [0, 2]] / sums[:, [1, 3]]
-    return rates
-
-
-def _bounds(rates: Array) -> tuple[float, float]:
-    """Return the 95 % interval; where a draw has no error before, any error after is infinitely worse."""
-    before, after = rates.T
+def _root_of_ratio(sums: Sequence[Array]) -> Array:
+    """Return the square root of the summed rates afterwards by those before; inf without errors before."""
+    before, after = (sum(part[..., at] / part[..., at + 1] for part in sums) for at in (0, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
-        increase = 100 * (after / before - 1)
-    increase[(before == 0) & (after == 0)] = 0.0
-    low, high = np.percentile(increase, [2.5, 97.5], method="closest_observation")
-    return float(low), float(high)
+        root: Array = np.sqrt(np.divide(after, before))
+    return root

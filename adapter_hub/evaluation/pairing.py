@@ -1,4 +1,4 @@
-"""Two reports on the same utterances, side by side: their errors by speaker, so that draws stay paired.
+"""Two reports on the same utterances, side by side: their errors by speaker, so that they stay paired.
 
     pair = Pair.of(before, after)
     pair.rates, pair.unit, pair.totals
@@ -26,13 +26,15 @@ class Pair:
     Attributes:
         data: the test set, with its split, like `numbers/test`.
         metric: wer or cer.
-        unit: what is drawn.
+        unit: what is taken to be independent.
+        speakers: how many are known.
         totals: `[blocks, 4]`: errors and reference length of the first report, then of the second.
     """
 
     data: str
     metric: str
     unit: Literal["speaker", "utterance"]
+    speakers: int
     totals: Array
 
     @classmethod
@@ -55,10 +57,12 @@ class Pair:
                 "evaluate again"
             )
         ours, theirs = ([pair[side].speaker for pair in pairs] for side in (0, 1))
-        unit, place = blocks_of(theirs if None in ours else ours)
+        known = theirs if None in ours else ours
+        unit, place = blocks_of(known)
         counts = [[row.counts(before.primary) for row in pair] for pair in pairs]
         rows = [[n for item in pair for n in (item.errors, item.reference_length)] for pair in counts]
-        return cls(name_of(before), before.primary, unit, summed(place, rows))
+        speakers = len(set(known) - {None})
+        return cls(name_of(before), before.primary, unit, speakers, summed(place, rows))
 
     @property
     def rates(self) -> tuple[float, float]:

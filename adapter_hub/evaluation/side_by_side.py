@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from adapter_hub.evaluation.intervals import RESAMPLES, drawn_sums
+from adapter_hub.evaluation.intervals import Array, clipped, jackknife_t
 from adapter_hub.evaluation.pairing import Pair
 from adapter_hub.formats.claims import EvaluationReport
 
@@ -28,7 +26,8 @@ class SideBySide:
         after: the rate of the other.
         low: of the 95 % interval of `after - before`.
         high: of the same interval.
-        unit: what was drawn.
+        unit: what was taken to be independent.
+        speakers: how many are known.
     """
 
     data: str
@@ -39,25 +38,26 @@ class SideBySide:
     low: float
     high: float
     unit: Literal["speaker", "utterance"]
+    speakers: int
 
 
-def side_by_side(
-    before: EvaluationReport, after: EvaluationReport, *, resamples: int = RESAMPLES, random_seed: int = 0
-) -> SideBySide:
-    """Compare two reports on the same data, by a paired percentile bootstrap of the difference.
+def side_by_side(before: EvaluationReport, after: EvaluationReport) -> SideBySide:
+    """Compare two reports on the same data: the interval of the difference is that of paired speakers.
 
     Args:
         before: of the model that is compared with.
         after: of the other.
-        resamples: how many draws.
-        random_seed: equal seeds give equal intervals.
 
     Raises:
         InvalidInputError: see `Pair.of`.
     """
     pair = Pair.of(before, after)
-    sums = drawn_sums(pair.totals, resamples, np.random.default_rng(random_seed))
-    low, high = np.percentile(sums[:, 2] / sums[:, 3] - sums[:, 0] / sums[:, 1], [2.5, 97.5])
+    low, high = clipped(jackknife_t([pair.totals], lambda sums: _difference(*sums)), max(1.0, *pair.rates))
     return SideBySide(
-        pair.data, pair.metric, len(before.rows), *pair.rates, float(low), float(high), pair.unit
+        pair.data, pair.metric, len(before.rows), *pair.rates, low, high, pair.unit, pair.speakers
     )
+
+
+def _difference(sums: Array) -> Array:
+    difference: Array = sums[..., 2] / sums[..., 3] - sums[..., 0] / sums[..., 1]
+    return difference

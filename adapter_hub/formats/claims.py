@@ -18,6 +18,8 @@ PUBLISHED = "published"  # the reason of a version's first status entry
 STRICTNESS: tuple[Status, ...] = ("active", "deprecated", "yanked", "withdrawn", "quarantined")
 Severity = Literal["error", "warning", "info"]
 MetricName = Literal["wer", "cer"]
+MIN_SPEAKERS = 3  # fewer say nothing of other speakers: intervals are over utterances then
+FEW_SPEAKERS = 10  # an interval over fewer is wide, and rests on how alike they happen to be
 _COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
@@ -105,22 +107,73 @@ class UtteranceRow(Record):
         return self.words if metric == "wer" else self.characters
 
 
-class Interval(Record):
-    """A 95 % interval of the primary metric by resampling (bootstrap).
+def sample_of(unit: Literal["speaker", "utterance"], utterances: int, speakers: int | None) -> str:
+    """Return what an interval is over, for people.
+
+    >>> sample_of("speaker", 240, 12), sample_of("utterance", 1, 1), sample_of("utterance", 40, 0)
+    ('12 speakers', '1 utterance of 1 speaker', '40 utterances')
+
+    Args:
+        unit: what was taken to be independent.
+        utterances: how many.
+        speakers: how many; 0 or None where that is unknown.
+    """
+    spoken, known = (
+        f"{count} {noun}{'' if count == 1 else 's'}"
+        for count, noun in ((utterances, "utterance"), (speakers or 0, "speaker"))
+    )
+    if unit == "speaker":
+        return known if speakers else "speakers"
+    return f"{spoken} of {known}" if speakers else spoken
+
+
+def few_speakers(speakers: int | None) -> str:
+    """Return the warning of an interval over few speakers; empty where there are enough or it is unknown.
+
+    Args:
+        speakers: how many; 0 or None where that is unknown.
+    """
+    if not speakers or speakers >= FEW_SPEAKERS:
+        return ""
+    of = "one speaker" if speakers == 1 else f"{speakers} speakers"
+    if speakers < MIN_SPEAKERS:
+        return f"the interval of {of} says nothing of other speakers; test at least {FEW_SPEAKERS}"
+    return f"an interval of {of} is rough; test at least {FEW_SPEAKERS}"
+
+
+class Uncertain(Record):
+    """How an interval was computed: by Student's t, or, in older reports, by resampling.
+
+    Attributes:
+        unit: what was taken to be independent: speakers, or utterances where too few speakers are known.
+        method: absent in older reports: percentiles of a bootstrap, far too narrow where speakers are few.
+        resamples: how many draws; absent by Student's t.
+        random_seed: of the draws; absent by Student's t.
+    """
+
+    unit: Literal["speaker", "utterance"]
+    method: Literal["jackknife-t"] | None = None
+    resamples: Annotated[int, Field(ge=1)] | None = None
+    random_seed: int | None = None
+
+    @model_validator(mode="after")
+    def _by_one_method(self) -> Self:
+        drawn = {self.resamples is not None, self.random_seed is not None}
+        if drawn != {self.method is None}:
+            raise ValueError("an interval has a method, or resamples and random_seed")
+        return self
+
+
+class Interval(Uncertain):
+    """A 95 % interval of the primary metric.
 
     Attributes:
         low: as a fraction.
         high: as a fraction.
-        resamples: how many.
-        unit: what was drawn: speakers, or utterances where no speaker is known.
-        random_seed: of the draws.
     """
 
     low: Annotated[float, Field(ge=0.0)]
     high: Annotated[float, Field(ge=0.0)]
-    resamples: Annotated[int, Field(ge=1)]
-    unit: Literal["speaker", "utterance"]
-    random_seed: int
 
 
 class Decoding(Record):
@@ -162,7 +215,7 @@ class Beside(Record):
         model_digest: of a full model, see base model digest; absent: an adapter, or the report's base model.
         words: sum over all utterances.
         characters: sum over all utterances.
-        low: of the 95 % interval of the report's primary rate minus this model's, drawn in pairs.
+        low: of the 95 % interval of the report's primary rate minus this model's, of paired speakers.
         high: of the same interval.
     """
 
@@ -205,24 +258,20 @@ class ForgottenSet(Record):
     after: ErrorCounts
 
 
-class ForgettingSection(Record):
+class ForgettingSection(Uncertain):
     """How much worse than its base model an adapter is on the original domain, over all its test sets.
 
     Attributes:
         sets: the test sets, each once.
-        low: of the 95 % interval of `percent`, drawn in pairs and from all sets.
+        low: of the 95 % interval of `percent`, of paired speakers of all sets.
         high: of the same interval; absent where it has no limit.
-        unit: what was drawn.
-        resamples: how many draws.
-        random_seed: of the draws.
+        speakers: how many are known, of the set with the fewest; absent in older reports.
     """
 
     sets: Annotated[tuple[ForgottenSet, ...], Field(min_length=1, max_length=100)]
     low: float
     high: float | None = None
-    unit: Literal["speaker", "utterance"]
-    resamples: Annotated[int, Field(ge=1)]
-    random_seed: int
+    speakers: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:
@@ -259,7 +308,7 @@ class EvaluationReport(Record):
         data_sha256: of the rows, see data digest.
         split: like `test`.
         languages: BCP 47 tags of the rows.
-        normaliser: of texts before they are compared, like `basic/1`.
+        normaliser: of texts before they are compared, like `basic/2`.
         decoding: how the text was searched for.
         primary: the metric that counts for this language.
         words: sum of the rows' counts.
@@ -316,6 +365,12 @@ class EvaluationReport(Record):
         if sets and [item.after for item in sets if item.data_sha256 == self.data_sha256] != [own]:
             raise ValueError("forgetting: not of this report's counts")
         return self
+
+    @property
+    def speakers(self) -> int:
+        """How many speakers the rows name; 0 if a row names none."""
+        named = {row.speaker for row in self.rows}
+        return 0 if None in named else len(named)
 
     @property
     def value(self) -> float:

@@ -242,7 +242,7 @@ class Selection(Record):
 
     Attributes:
         data: what the error was measured on, decoded greedily.
-        normaliser: of texts before they are compared, like `basic/1`.
+        normaliser: of texts before they are compared, like `basic/2`.
         tried: in the order in which they were tried, that of their own error.
     """
 
