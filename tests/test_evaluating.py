@@ -217,10 +217,16 @@ def test_evaluate_writes_prints_and_attaches_the_report(
     options = ["--data", str(data), "--beams", "1", "--out", str(tmp_path / "report.json"), "--attach"]
     command = ["evaluate", "small/da-1", "--base-model", str(base.folder), *options]
     assert main([*where, *command]) == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
+    assert "x real time; interval over 3 utterances of 2 speakers" in said
+    assert warned.count("warning: the interval of 2 speakers says nothing of other speakers") == 1
     report = EvaluationReport.parse_canonical((tmp_path / "report.json").read_bytes(), "report")
     assert f"WER % (primary)  {100 * report.words.rate:.1f}" in said
     assert "small/da-1@1.0.0 on numbers/test: 3 utterances, 4 s of da, basic/2, beams 1" in said
     registry.refresh()
     (score,) = registry.adapters["small/da-1"]["1.0.0"].scores
     assert (score.metric, score.value, score.n) == ("wer", report.value, 3)
+    assert main([*where, *command[:-1], "--script", "simplified", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["normaliser"] == "basic/2+simplified"
+    assert main([*where, *command[:-1], "--script", "simplified", "--normaliser", "none/1"]) == 1
+    assert "normaliser 'none/1+simplified': expected one of basic/1" in capsys.readouterr().err

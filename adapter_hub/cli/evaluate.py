@@ -114,9 +114,8 @@ def evaluate(
     a commit.
 
     Rates are pooled over all utterances, with a 95 % interval over speakers, or over utterances where fewer
-    than three speakers are named. CER is the primary
-    rate for languages written without spaces between words; their spaces are not counted. Where rows name
-    a domain, the rates by domain are shown, too.
+    than three speakers are named. CER is the primary rate for languages written without spaces between
+    words; their spaces are not counted. Where rows name a domain, the rates by domain are shown, too.
     """
     from adapter_hub.evaluation.evaluating import EvaluationOptions, subject_of
     from adapter_hub.formats.claims import few_speakers
