@@ -48,17 +48,17 @@ def strict(constant: str) -> None:
 
 
 def test_a_rate_at_which_one_language_diverged_is_not_chosen_and_the_run_goes_on(tmp_path: Path) -> None:
-    run = make_up(tmp_path / "run", lambda c: c.work.rate == 2e-3 and c.work.languages == ("pl",))
-    assert run.plan.choices["E4"].rate == 1e-3
+    run = make_up(tmp_path / "run", lambda c: c.work.rate == 4e-3 and c.work.languages == ("pl",))
+    assert run.plan.choices["E4"].rate == 2e-3
     assert not run.plan.choices["E4"].at_the_edge  # a higher one was tried
     assert run.plan.hopeless == ""
     assert run.next(()) is not None
     noted = json.loads((run.folder / "choices.json").read_text(), parse_constant=strict)["E4"]
-    assert noted["dev_average"]["0.002"] is None
-    assert noted["dev"]["0.002"] == {"it": 0.298, "pl": None, "pt": 0.298, "zh": 0.298}
+    assert noted["dev_average"]["0.004"] is None
+    assert noted["dev"]["0.004"] == {"it": 0.296, "pl": None, "pt": 0.296, "zh": 0.296}
     write_report(run)
     text = (run.folder / "README.md").read_text(encoding="utf-8")
-    assert "| E4 | 0.001 | 0.0005: 29.95, 0.001: 29.90, 0.002: diverged | no |" in text
+    assert "| E4 | 0.002 | 0.001: 29.90, 0.002: 29.80, 0.004: diverged | no |" in text
     found = json.loads((run.folder / "results.json").read_text(), parse_constant=strict)
     assert found["training_times"]["E4"]["trainings"] == 4 * 3 - 1
 
