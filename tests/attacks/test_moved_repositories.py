@@ -173,7 +173,8 @@ def test_a_memory_that_another_process_keeps_locked_stops_nobody(
 ) -> None:
     monkeypatch.setattr("adapter_hub.registry.record_file.LOCK_SECONDS", 0.1)
     note = KnownRepos(tmp_path / "cache", hub.endpoint).path(RepoId("alice/da"))
-    note.parent.mkdir(parents=True)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.unlink(missing_ok=True)
     with held(note.with_name(".lock"), 0, "the memory"):
         assert pulled(run, "hf://alice/da") == "alice/da@1.0.0"
         assert not note.exists()
