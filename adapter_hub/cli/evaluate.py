@@ -237,8 +237,8 @@ def _summary(ref: str, report: EvaluationReport) -> str:
     how = f"{report.seconds:.0f} s of {', '.join(report.languages)}, {report.normaliser}"
     return (
         f"{shown(where)}: {counted(len(report.rows), 'utterance')}, {shown(how)}, "
-        f"beams {report.decoding.beams}, {_temperatures(report)}, {speed:.1f} x real time; interval over {over}
-"
+        f"beams {report.decoding.beams}, {_temperatures(report)}, {speed:.1f} x real time; "
+        f"interval over {over}\n"
         f"{table(headings, rows)}{_domains(report)}{_others(report)}"
     )
 
