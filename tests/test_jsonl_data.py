@@ -278,6 +278,11 @@ def test_data_check_looks_at_a_list_and_at_all_sources_of_a_recipe(
     found = run("data", "check", lists / "train.jsonl", "--base-model", base_folder, "--json").json
     assert [(split["split"], split["usable"]) for split in found["splits"]] == [("train", 12)]
     assert found["splits"][0]["domains"] == {}
+    lengths = found["splits"][0]["input_seconds"]  # that the encoder is given for a clip
+    assert lengths["chunk"] == 4.0
+    assert found["splits"][0]["median_seconds"] <= lengths["batch"] < 4.0
+    told = run("data", "check", lists / "train.jsonl", "--base-model", base_folder).out
+    assert 'train: audio_length "chunk" gives the encoder 4.0 s a clip, "batch" ' in told
     path = use_lists(recipe(tmp_path, base_folder))
     extra = '[[data.train]]\nfolder = "data/dev"\nlanguage = "pl"\n'
     path.write_text(path.read_text() + extra)

@@ -46,6 +46,8 @@ def test_training_writes_an_artifact_that_is_whole_and_does_something(
     assert manifest.probe.adapter_logits != manifest.probe.base_model_logits
     assert not (tmp_path / "out.training").exists()
     assert any("dev loss" in line and "left" in line for line in said)
+    costs = next(line for line in said if "audio_length" in line)
+    assert "of its work); the recipe has 'batch'" in costs
 
 
 def test_the_same_recipe_again_gives_the_same_weights_and_a_finished_one_is_not_trained_again(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.base_model.families import refuse_lacking
+from adapter_hub.base_model.families import WHISPER, refuse_lacking
 from adapter_hub.errors import ConflictError
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import make_private
@@ -22,6 +22,7 @@ from adapter_hub.reporting import Tell
 from adapter_hub.stores.cache import Cache
 from adapter_hub.trainers.data.examples import PreparedSplit
 from adapter_hub.trainers.data.features import FeaturePacks, FeatureStore
+from adapter_hub.trainers.data.input_lengths import input_lengths, said
 from adapter_hub.trainers.data.preparing import prepare, resampled
 from adapter_hub.trainers.data.rows import RowRules
 from adapter_hub.trainers.data.sources import Source, read_sources, rows_in_adapter_language
@@ -149,6 +150,10 @@ def _prepare(
     prepared = prepare(sources, base, rules, features=features, progress=progress)
     for source, record in zip(sources, prepared.sources, strict=True):
         tell(f"{split}: {record.utterances} utterances, {record.hours:.2f} h, {source.dataset.folder}")
+    if split == "train" and base.family == WHISPER and prepared.examples:
+        seconds = [example.seconds for example in prepared.examples]
+        lengths = input_lengths(seconds, rules.batch_size, base.chunk_seconds)
+        tell(f"{split}: {said(lengths)}; the recipe has {file.recipe.training.audio_length!r}")
     for row in prepared.dropped:
         tell(f"{split}: dropped {row.id}: {row.reason}")
     return prepared

@@ -25,9 +25,10 @@ from adapter_hub.artifact.safetensors_file import (
     tensor_bytes,
 )
 from adapter_hub.artifact.tensor_conversion import float32_digests
-from adapter_hub.base_model.families import settings_record, tensor_problems
+from adapter_hub.base_model.families import FAMILIES, family_of, settings_record, tensor_problems
+from adapter_hub.base_model.repairs import no_file, no_weights
 from adapter_hub.base_model.settings import FILES, read_config
-from adapter_hub.base_model.tensors import EMBEDDINGS, TIED
+from adapter_hub.base_model.tensors import EMBEDDINGS, TIED, WEIGHTS
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import escaped
 from adapter_hub.files.ownership import is_ours, is_private
@@ -38,7 +39,7 @@ from adapter_hub.formats.canonical import canonical_bytes, digest_of, sha256_hex
 MAXIMUM_NOTE = 2**12  # bytes
 
 EMBEDDED_ID = "adapter-hub/whisper-mini"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 COVERED = (*FILES, INDEX, "adapter_config.json")  # with the weights; the last must not be there
 RECORD = "base-model/2, whole"  # names what is remembered
 
@@ -58,7 +59,9 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
-        raise NotFoundError(f"{folder}: no {WEIGHTS}; only safetensors are read, never pickles")
+        if not (folder / "config.json").is_file():
+            raise NotFoundError(no_file(folder, "config.json"))
+        raise NotFoundError(no_weights(folder, FAMILIES[family_of(folder)].architecture))
     shards = read_config(folder, INDEX).get("weight_map")
     names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
     if not names:

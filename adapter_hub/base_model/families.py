@@ -49,6 +49,7 @@ class BaseModelFamily:
         architecture: transformers' class, which manifests name.
         needed: the JSON files of every copy, beside the weights.
         beams: of the search, where nobody asks for others; 1 is greedy.
+        instead: the files that a repository may have in place of one that is needed, maybe none.
         lacks: what other families have and this one has not, by the word for it in options and recipes.
     """
 
@@ -58,6 +59,7 @@ class BaseModelFamily:
     architecture: str
     needed: tuple[str, ...]
     beams: int
+    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,6 +71,7 @@ FAMILIES = {
         architecture="WhisperForConditionalGeneration",
         needed=("config.json", "generation_config.json", "tokenizer.json"),
         beams=5,
+        instead={"generation_config.json": (), "tokenizer.json": (settings.VOCABULARY, settings.MERGES)},
     ),
     PARAKEET: BaseModelFamily(
         title="Parakeet CTC",

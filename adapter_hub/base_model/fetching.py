@@ -14,9 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_hub.base_model.digest import WEIGHTS, stamped_digest
+from adapter_hub.base_model.digest import stamped_digest
 from adapter_hub.base_model.finding import REFS, client_copies, hub_place, read_refs
 from adapter_hub.base_model.naming import remember_name
+from adapter_hub.base_model.repairs import PICKLES, hub_lines
+from adapter_hub.base_model.tensors import WEIGHTS
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, NotFoundError
 from adapter_hub.files.locks import held
 from adapter_hub.files.writing import TEMPORARY, make_folder, sync_file, sync_folder, write_atomically
@@ -76,7 +78,7 @@ def fetch_base_model(
     repo, client, revision = RepoId(repo_id), client or HubClient(), revision or "main"
     cache = cache or cache_folder()
     commit = client.state(repo, revision).commit
-    files = tuple(files_of_base_model(f"{repo}@{commit[:12]}", client.tree(repo, commit)))
+    files = tuple(files_of_base_model(repo, commit, client.tree(repo, commit)))
     fetch = Fetch(client, repo, commit, files, progress)
     folder = _in_clients_cache(fetch) or fetch_files(fetch, hub_place(repo, cache, client.endpoint), revision)
     with suppress(AdapterHubError, OSError, ValueError):  # no base model: who loads it says so
@@ -94,25 +96,36 @@ def _in_clients_cache(fetch: Fetch) -> Path | None:
     return None
 
 
-def files_of_base_model(where: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:
+def files_of_base_model(repo: RepoId, commit: str, tree: Mapping[str, RemoteFile]) -> list[RemoteFile]:
     """Return what belongs to a base model of a commit's files.
 
     Args:
-        where: what messages call the commit.
+        repo: the repository.
+        commit: of it.
         tree: its files by path.
 
     Raises:
         NotFoundError: no safetensors. IntegrityError: larger than any base model.
     """
+    where = f"{repo}@{commit[:12]}"
     files = [file for path, file in sorted(tree.items()) if NEEDED.fullmatch(path)]
     weights = [file for file in files if file.path.endswith(".safetensors")]
     if not weights:
-        raise NotFoundError(f"{where}: no {WEIGHTS}; only safetensors are read, never pickles")
+        raise NotFoundError(f"{where}: no {WEIGHTS}; {_why_none(repo, commit, tree)}")
     if (size := sum(file.size for file in weights)) > MOST_WEIGHTS:
         raise IntegrityError(f"{where}: {size} bytes of weights, at most {MOST_WEIGHTS} are fetched")
     if large := [file.path for file in files if file not in weights and file.size > MOST_TEXT]:
         raise IntegrityError(f"{where}: {', '.join(large)}: more than {MOST_TEXT} bytes")
     return files
+
+
+def _why_none(repo: RepoId, commit: str, tree: Mapping[str, RemoteFile]) -> str:
+    """Say why a repository has no weights that are read, and what to do."""
+    if there := next((name for name in PICKLES if name in tree), None):
+        target = f"./{repo.id.rpartition('/')[2]}"
+        lines = hub_lines(repo.id, commit, target)
+        return f"{there} is a pickle, {lines}, and name {target} as the base model"
+    return "only safetensors are read, never pickles"
 
 
 def fetch_files(fetch: Fetch, place: Path, revision: str) -> Path:

@@ -215,14 +215,15 @@ def remember_folder(folder: Path, digest: str, cache: Path) -> None:
 
 
 def _folder(text: str) -> Path:
-    try:
+    what = "no such folder"
+    with suppress(RuntimeError, ValueError, OSError):  # ~nosuchuser, a NUL, a name that is too long
         folder = Path(text).expanduser()
-        there = bool(text) and folder.is_dir()
-    except (RuntimeError, ValueError, OSError):  # ~nosuchuser, a NUL, a name that is too long
-        there = False
-    if not there:
-        raise NotFoundError(f"{shown(text)}: no such folder; expected a base model as transformers saves it")
-    return folder
+        if text and folder.is_dir():
+            return folder
+        what = "is a file" if folder.is_file() else what
+    raise NotFoundError(
+        f"{shown(text)}: {what}; expected the folder of a base model as transformers saves it"
+    )
 
 
 def read_refs(place: Path) -> dict[str, str]:
@@ -257,7 +258,7 @@ def _copies(repo: RepoId, cache: Path) -> Iterator[Copy]:
     endpoint = HubClient().endpoint
     for folder in dict.fromkeys((cache, cache_folder())):
         place = hub_place(repo, folder, endpoint)
-        yield from _below(place, read_refs(place))
+        yield from _below(place, read_refs(place), fetched=True)
     yield from client_copies(repo)
 
 
@@ -269,26 +270,31 @@ def client_copies(repo: RepoId) -> Iterator[Copy]:
     refs: dict[str, str] = {}
     with suppress(AdapterHubError, OSError, ValueError):
         refs["main"] = check_commit(read_bounded(place / "refs" / "main", 100).decode("ascii").strip())
-    yield from _below(place / "snapshots", refs)
+    yield from _below(place / "snapshots", refs, fetched=False)
 
 
-def _below(place: Path, refs: dict[str, str]) -> Iterator[Copy]:
-    """Yield the copies in a folder of commits, newest first."""
+def _below(place: Path, refs: dict[str, str], *, fetched: bool) -> Iterator[Copy]:
+    """Yield the copies in a folder of commits, newest first; `fetched` ones have all that the Hub has."""
     found: list[tuple[float, Path]] = []
     with suppress(OSError):
         for folder in place.iterdir():
             with suppress(InvalidInputError, OSError):
                 check_commit(folder.name)
-                if _is_whole(folder):
+                if _is_whole(folder, fetched):
                     found.append((folder.stat().st_mtime, folder))
     for _, folder in sorted(found, reverse=True):
         yield Copy(folder, folder.name, tuple(name for name, commit in refs.items() if commit == folder.name))
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, fetched: bool) -> bool:
     try:
-        needed = FAMILIES[family_of(folder)].needed
-        return all((folder / name).is_file() for name in needed) and bool(weight_files(folder))
+        family = FAMILIES[family_of(folder)]
+        instead = family.instead if fetched else {}
+        return bool(weight_files(folder)) and all(
+            (folder / name).is_file()
+            or (name in instead and all((folder / other).is_file() for other in instead[name]))
+            for name in family.needed
+        )
     except AdapterHubError:
         return False
 
@@ -310,7 +316,7 @@ def _of_other_hubs(repo: RepoId, cache: Path) -> Iterator[Copy]:
     name = hub_place(repo, cache, "").name
     with suppress(OSError):
         for hub in sorted((cache / FILES).iterdir()):
-            yield from _below(hub / name, {})
+            yield from _below(hub / name, {}, fetched=True)
 
 
 def _folders(note: Path) -> list[str]:

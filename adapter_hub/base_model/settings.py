@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adapter_hub.base_model.filling import filled, one_end
+from adapter_hub.base_model.repairs import no_file, no_tokenizer
 from adapter_hub.base_model.tensors import tensor_problems
-from adapter_hub.base_model.tokenizer import TokenSettings, token_settings
+from adapter_hub.base_model.tokenizer import END, TokenSettings, token_settings
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.escaping import shown
 from adapter_hub.files.reading import read_bounded
@@ -33,12 +35,15 @@ FILES = (
     "added_tokens.json",
     "config.json",
     "generation_config.json",
+    "merges.txt",
     "preprocessor_config.json",
     "processor_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "vocab.json",
 )
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
 
 # sides of the model, with transformers' defaults
 SIZES = {
@@ -204,9 +209,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     try:
         raw = read_bounded(path, MAXIMUM_JSON)
     except FileNotFoundError:
-        raise NotFoundError(
-            f"{folder}: no {name}; expected a Whisper model as transformers saves it"
-        ) from None
+        raise NotFoundError(no_file(folder, name)) from None
     value = read_json(raw, str(path))
     if not isinstance(value, dict):
         raise InvalidInputError(f"{path}: expected a JSON object")
@@ -220,25 +223,40 @@ def read_settings(folder: Path) -> BaseModelSettings:
         folder: of the base model.
 
     Raises:
-        NotFoundError: config.json, generation_config.json or tokenizer.json is missing.
+        NotFoundError: config.json or the tokenizer is missing.
         InvalidInputError: a value cannot be, like the id of a token beyond the vocabulary.
     """
     check_alone(folder)
     given = read_config(folder)
-    config = _config(given, folder / "config.json")
-    path = folder / "generation_config.json"
-    generation = _generation(read_config(folder, path.name), config, path)
-    features = _features(folder)
+    tokens = _tokens(folder, given)
+    path = folder / "config.json"
+    config = _config(given, tokens, path)
+    said = optional(folder, "generation_config.json")
+    path = folder / "generation_config.json" if said else path
+    generation = _generation(filled(said, given, config, tokens), config, tokens, path)
+    features = _features(folder, config)
     _check_fit(features, config, folder)
-    tokens = token_settings(
-        read_config(folder, "tokenizer.json"),
+    training = {name: given[name] for name in TRAINING_CONFIG if name in given}
+    return BaseModelSettings(config, generation, features, tokens, training)
+
+
+def _tokens(folder: Path, config: Mapping[str, Any]) -> TokenSettings:
+    """Return the tokenizer, of tokenizer.json or of the two files that older programs write instead."""
+    if (folder / "tokenizer.json").exists():
+        tokenizer = read_config(folder, "tokenizer.json")
+    elif all((folder / name).exists() for name in (VOCABULARY, MERGES)):
+        merges = read_bounded(folder / MERGES, MAXIMUM_JSON).decode("utf-8", "replace").splitlines()
+        pairs = [line for line in merges if line.strip() and not line.startswith("#version")]
+        tokenizer = {"model": {"vocab": read_config(folder, VOCABULARY), "merges": pairs}}
+    else:
+        raise NotFoundError(no_tokenizer(folder, config))
+    return token_settings(
+        tokenizer,
         optional(folder, "tokenizer_config.json"),
         optional(folder, "special_tokens_map.json"),
         optional(folder, "added_tokens.json"),
         folder,
     )
-    training = {name: given[name] for name in TRAINING_CONFIG if name in given}
-    return BaseModelSettings(config, generation, features, tokens, training)
 
 
 def check_alone(folder: Path) -> None:
@@ -267,7 +285,7 @@ def optional(folder: Path, name: str) -> dict[str, Any]:
     return read_config(folder, name) if (folder / name).exists() else {}
 
 
-def _config(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _config(given: Mapping[str, Any], tokens: TokenSettings, path: Path) -> dict[str, Any]:
     if given.get("quantization_config"):
         raise InvalidInputError(f"{path}: a quantized model; expected weights as they were trained")
     values = {name: value for name, value in given.items() if value is not None}
@@ -285,14 +303,18 @@ def _config(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
     out["activation_function"] = of_kind(
         str, values.get("activation_function", "gelu"), "activation_function", path
     )
+    values["eos_token_id"] = one_end(values.get("eos_token_id", tokens.id_of(END)), tokens, path)
     for name, default in CONFIG_IDS.items():
-        if name in values or name not in given:  # null means that there is none
-            out[name] = whole_number(values.get(name, default), name, path, 0, out["vocab_size"])
+        if values.get(name) is not None or name not in given:  # null means that there is none
+            value = default if values.get(name) is None else values[name]
+            out[name] = whole_number(value, name, path, 0, out["vocab_size"])
     return out
 
 
-def _generation(given: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the generation settings in one spelling; `given` is generation_config.json in `path`.
+def _generation(
+    given: Mapping[str, Any], config: Mapping[str, Any], tokens: TokenSettings, path: Path
+) -> dict[str, Any]:
+    """Return the generation settings in one spelling; most of those `given` are in `path`.
 
     What is not known to change nothing is kept, so that it enters the base model's digest.
     """
@@ -302,6 +324,8 @@ def _generation(given: Mapping[str, Any], config: Mapping[str, Any], path: Path)
         if name not in NEUTRAL_GENERATION and value not in (None, [], {}) and not _is_default(name, value)
     }
     out |= {name: config[name] for name in FROM_CONFIG if name not in out and name in config}
+    if "eos_token_id" in out:
+        out["eos_token_id"] = one_end(out["eos_token_id"], tokens, path)
     room = config["vocab_size"]
     for name in out.keys() & {*IDS, *LENGTHS}:
         out[name] = whole_number(out[name], name, path, 0, room if name in IDS else MAXIMUM_SIZE)
@@ -313,8 +337,8 @@ def _generation(given: Mapping[str, Any], config: Mapping[str, Any], path: Path)
         out[name] = {
             key: whole_number(item, f"{name}.{shown(key)}", path, 0, room) for key, item in table.items()
         }
-    if "alignment_heads" in out:
-        out["alignment_heads"] = _heads(out["alignment_heads"], config, path)
+    if heads := _heads(out.pop("alignment_heads", []), config, path):
+        out["alignment_heads"] = heads
     return out
 
 
@@ -324,18 +348,23 @@ def _is_default(name: str, value: Any) -> bool:
 
 
 def _heads(value: Any, config: Mapping[str, Any], path: Path) -> list[list[int]]:
+    """Return the heads that follow the speech; none if they are those of a model with more layers or heads.
+
+    Distilled models keep the settings of their teacher.
+    """
     sides = (config["decoder_layers"], config["decoder_attention_heads"])
     pairs = of_kind(list, value, "alignment_heads", path)
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise InvalidInputError(f"{path}: alignment_heads is {shown(value)}; expected [[layer, head], …]")
-    return sorted(
-        [whole_number(n, "alignment_heads", path, 0, side) for n, side in zip(pair, sides, strict=True)]
-        for pair in pairs
-    )
+    heads = sorted([whole_number(n, "alignment_heads", path, 0) for n in pair] for pair in pairs)
+    return heads if all(n < side for pair in heads for n, side in zip(pair, sides, strict=True)) else []
 
 
-def _features(folder: Path) -> dict[str, Any]:
-    """Return the feature extractor's settings; processor_config.json goes before preprocessor_config.json."""
+def _features(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the feature extractor's settings; processor_config.json goes before preprocessor_config.json.
+
+    Where neither says it, the encoder's shape tells how many mels and seconds it takes.
+    """
     path = folder / "processor_config.json"
     processor = optional(folder, path.name)
     given = processor.get("feature_extractor", processor.get("audio_processor"))
@@ -343,7 +372,9 @@ def _features(folder: Path) -> dict[str, Any]:
         path = folder / "preprocessor_config.json"
         given = optional(folder, path.name)
     given = of_kind(dict, given, "feature_extractor", path)
-    values = {name: given.get(name, default) for name, default in FEATURES.items()}
+    seconds = 2 * config["max_source_positions"] * FEATURES["hop_length"] // SAMPLE_RATE
+    defaults = FEATURES | {"feature_size": config["num_mel_bins"], "chunk_length": seconds}
+    values = {name: given.get(name, default) for name, default in defaults.items()}
     for name in ("chunk_length", "feature_size", "hop_length", "n_fft", "sampling_rate"):
         values[name] = whole_number(values[name], name, path, 1)
     for name in ("dither", "padding_value"):
@@ -368,7 +399,8 @@ def _check_fit(features: Mapping[str, Any], config: Mapping[str, Any], folder: P
     for what, (found, expected) in wanted.items():
         if found != expected:
             raise InvalidInputError(
-                f"{folder}: the feature extractor's {what} is {found}, but the model takes {expected}"
+                f"{folder}: the feature extractor's {what} is {found}, but the model takes {expected}; "
+                "correct its file, or leave that out: the model's shape says it"
             )
 
 

@@ -16,6 +16,7 @@ from adapter_hub.escaping import shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+WEIGHTS = "model.safetensors"  # the file, where there are no shards
 TIED = "proj_out.weight"  # most copies leave it out: it is the token embeddings
 EMBEDDINGS = "model.decoder.embed_tokens.weight"
 # may be there, and mean nothing: marks of the first conversions

@@ -62,6 +62,15 @@ class TokenSettings:
     names: Mapping[str, str]
     add_prefix_space: bool
 
+    def id_of(self, content: str) -> int | None:
+        """Return the id of a token by its text, None if there is none.
+
+        Args:
+            content: of an added token, or of a piece.
+        """
+        added = (token.id for token in self.added if token.content == content)
+        return next(added, self.vocabulary.get(content))
+
     def record(self) -> dict[str, Any]:
         """Return all of it as plain JSON data; the ids of the pieces only where they leave gaps."""
         pieces = sorted(self.vocabulary, key=self.vocabulary.__getitem__)

@@ -51,6 +51,8 @@ def data_check(options: GlobalOptions, place: Path, base_model: str | None, as_j
 
 
 def _print_report(report: DataReport) -> None:
+    from adapter_hub.trainers.data.input_lengths import said
+
     headings = [
         "split",
         "utterances",
@@ -82,6 +84,8 @@ def _print_report(report: DataReport) -> None:
         )
     )
     for split in report.splits:
+        if split.input_seconds and not split.split.startswith(("dev", "test")):
+            echo_line(f"{split.split}: {said(split.input_seconds)}")
         if split.domains:
             domains = ", ".join(f"{shown(name)} {count}" for name, count in split.domains.items())
             echo_line(f"domains of {split.split}: {domains}")

@@ -24,6 +24,8 @@ from transformers import (
     WhisperTokenizer,
 )
 
+from adapter_hub.base_model.filling import PREVIOUS
+from adapter_hub.base_model.repairs import lacking_settings
 from adapter_hub.base_model.settings import BaseModelSettings, read_settings
 from adapter_hub.base_model.soundness import check_usable
 from adapter_hub.base_model.tokenizer import TokenSettings
@@ -89,13 +91,13 @@ def _generation(settings: BaseModelSettings, folder: Path) -> Any:
     values = settings.generation
     needed = NEEDED + (NEEDED_OF_MANY if values.get("is_multilingual", True) else ())
     if missing := [name for name in needed if name not in values]:
-        raise InvalidInputError(
-            f"{folder / 'generation_config.json'}: no {', '.join(missing)}; expected Whisper's settings, as "
-            "the base model that it was made from has them"
-        )
+        raise InvalidInputError(lacking_settings(folder, settings.config, ", ".join(missing)))
     if strange := [name for name in values if callable(getattr(GenerationConfig, name, None))]:
         raise InvalidInputError(f"{folder / 'generation_config.json'}: {shown(strange[0])} is not a setting")
-    return GenerationConfig(**{"is_multilingual": True, "return_timestamps": False, **values})
+    usual = {"is_multilingual": True, "return_timestamps": False}
+    if (previous := settings.tokens.id_of(PREVIOUS)) is not None:
+        usual["prev_sot_token_id"] = previous  # older files lack it
+    return GenerationConfig(**{**usual, **values})
 
 
 def _tokenizer(settings: BaseModelSettings, folder: Path) -> Any:

@@ -22,25 +22,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from adapter_hub.errors import InvalidInputError, MissingExtraError
-from adapter_hub.escaping import shown
+from adapter_hub.errors import InvalidInputError
 from adapter_hub.files.reading import open_regular
 from adapter_hub.speech.counting import Counted, count_mpeg, count_ogg
+from adapter_hub.speech.flaws import AGAIN, TOLERANCE, ends_early, no_end, reason_of
 from adapter_hub.speech.limits import UNKNOWN_FRAMES, check_header
-
-Block = NDArray[np.float32]
+from adapter_hub.speech.media import Block, Media, audio_of, open_media, opened_by, pyav
 
 UNKNOWN_SIZE = 0x7FFF_F000  # programs that write to a pipe put this size or more into a header
 DECLARED = re.compile(r":\s*(\d+) \(should be (\d+)\)")  # what libsndfile says of a header and the file
-TOLERANCE = 0.3  # seconds by which a header may be wrong: encoders pad, and headers are rounded
 STEP = 1_000  # frames that are read at a time where a larger read has failed
 MAGIC = 4  # bytes by which a format is recognised
 HEADER = 2_000  # bytes; what is longer than that holds more than a header
-AGAIN = "get it again"
 
 
 class Decoder(Protocol):
@@ -66,17 +61,6 @@ class Decoder(Protocol):
             start: frames that are passed over.
         """
         ...
-
-
-def _ends_early(done: float, stated: float) -> str:
-    return (
-        f"ends after {done:.1f} s of the {stated:.1f} s that its header states; "
-        f"the file is truncated or damaged, {AGAIN}"
-    )
-
-
-def _no_end(done: float) -> str:
-    return f"its end is missing after {done:.1f} s; the file is truncated, {AGAIN}"
 
 
 @dataclass
@@ -128,9 +112,9 @@ class _Sndfile:
 
     def _rest(self, size: int, done: int) -> Iterator[Block]:
         """Yield what can be had where libsndfile stopped: by PyAV, else in small steps up to the damage."""
-        if (av := _pyav()) is not None:
-            with suppress(av.error.FFmpegError, InvalidInputError), _opened_by(av, self.source) as container:
-                media = _Media(av, container, _audio_of(container, "it"), self.counted)
+        if (av := pyav()) is not None:
+            with suppress(av.error.FFmpegError, InvalidInputError), opened_by(av, self.source) as container:
+                media = Media(av, container, audio_of(container, "it"), self.counted)
                 yield from media.blocks(size, done)
                 self.flaw = media.flaw
             return
@@ -144,101 +128,11 @@ class _Sndfile:
         if self.counted is not None:  # libsndfile only guesses the length of these
             stated = self.counted.stated if self.counted.stated is not None else self.counted.seconds
             if not self.counted.ended and stated - done <= TOLERANCE:
-                return _no_end(done)
+                return no_end(done)
         guessed = self.counted is not None or self.file.subtype.startswith("MPEG")
         if broken or stated - done > (TOLERANCE if guessed else 0):
-            return _ends_early(done, stated)
+            return ends_early(done, stated)
         return ""
-
-
-@dataclass
-class _Media:
-    """PyAV: the first audio stream of any container that ffmpeg reads."""
-
-    av: Any
-    container: Any
-    stream: Any
-    counted: Counted | None
-    flaw: str = ""
-    bad: int = 0
-    rate: int = field(init=False)
-    channels: int = field(init=False)
-    seconds: float | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rate, self.channels = self.stream.codec_context.sample_rate, self.stream.codec_context.channels
-        lengths = [
-            self.counted.seconds if self.counted else None,
-            float(self.stream.duration * self.stream.time_base) if self.stream.duration else None,
-            self.container.duration / self.av.time_base if self.container.duration else None,
-        ]
-        self.seconds = next((length for length in lengths if length), None)
-
-    def blocks(self, size: int, start: int = 0) -> Iterator[Block]:
-        """Yield all samples, see `Decoder`; frames that cannot be decoded are left out, and counted."""
-        waiting: list[Block] = []
-        held, done, skip = 0, 0, start
-        for block in self._frames():
-            done += len(block)
-            kept = block[skip:]
-            skip = max(0, skip - len(block))
-            waiting.append(kept)
-            held += len(kept)
-            while held >= size:
-                together = np.concatenate(waiting)
-                yield together[:size]
-                waiting, held = [together[size:]], held - size
-        if held:
-            yield np.concatenate(waiting)
-        self.flaw = self._flaw(done / self.rate)
-
-    def _flaw(self, done: float) -> str:
-        stated = (self.counted.stated if self.counted and not self.counted.joined else None) or self.seconds
-        if stated and stated - done > 2 * TOLERANCE:
-            return _ends_early(done, stated)
-        if self.counted and not self.counted.ended:
-            return _no_end(done)
-        if self.bad or (self.counted and self.counted.damaged):
-            return f"parts of it cannot be decoded and are left out; the file is damaged, {AGAIN}"
-        return ""
-
-    def _frames(self) -> Iterator[Block]:
-        """Yield what each packet holds, at the rate and channels of the first one."""
-        resampler, made_for, bad = None, None, 0
-        for frame in self._decoded():
-            if frame is None:
-                bad += 1
-                continue
-            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if resampler is None or kind != made_for:  # joined streams may differ
-                layout = resampler.layout if resampler else frame.layout
-                resampler = self.av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
-                made_for, self.channels = kind, len(layout.channels)
-            frame.pts = None
-            try:
-                found = resampler.resample(frame)
-            except (self.av.error.FFmpegError, ValueError):
-                bad += 1
-                continue
-            yield from map(_block, found)
-        if resampler is not None:
-            with suppress(self.av.error.FFmpegError, ValueError):
-                yield from map(_block, resampler.resample(None))
-        self.bad = bad
-
-    def _decoded(self) -> Iterator[Any]:
-        """Yield decoded frames, and None for a packet that cannot be decoded."""
-        packets = self.container.demux(self.stream)
-        while True:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    return
-                yield from packet.decode()
-            except self.av.error.EOFError:
-                return
-            except self.av.error.FFmpegError:
-                yield None
 
 
 @contextmanager
@@ -271,18 +165,8 @@ def open_decoder(path: Path, data: bytes | None = None) -> Iterator[Decoder]:
                         check_header(str(path), file.samplerate, file.channels, file.frames)
                         yield _Sndfile(file, source, counted, _missing(file))
                         return
-        with _open_media(path, source, reason, counted) as media:
+        with open_media(path, source, reason, counted) as media:
             yield media
-
-
-def reason_of(error: Exception) -> str:
-    """Return a decoder's reason, without the way in which it was given the file.
-
-    Args:
-        error: of soundfile or PyAV.
-    """
-    said = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
-    return shown(" ".join(str(said).split()).rstrip("."))
 
 
 class _Bytes(io.BytesIO):
@@ -355,26 +239,6 @@ def _missing(file: Any) -> str:
     return ""
 
 
-def _block(frame: Any) -> Block:
-    """Return a resampled frame of PyAV as `[n, channels]`."""
-    return np.ascontiguousarray(frame.to_ndarray().T, dtype=np.float32)
-
-
-def _opened_by(av: Any, source: Any) -> Any:
-    """Open a file with PyAV from its beginning."""
-    source.seek(0)
-    return av.open(source)
-
-
-def _pyav() -> Any:
-    """Return PyAV, or None without the extra."""
-    try:
-        import av  # noqa: PLC0415 - an extra
-    except ImportError:
-        return None
-    return av
-
-
 @contextmanager
 def _without_notes() -> Iterator[None]:
     """Keep what a C library writes to the terminal from it, for the moment of a call."""
@@ -391,54 +255,3 @@ def _without_notes() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(nowhere)
         os.close(kept)
-
-
-@contextmanager
-def _open_media(path: Path, source: Any, reason: str, counted: Counted | None) -> Iterator[Decoder]:
-    """Open a file that libsndfile does not read, or not all of.
-
-    Args:
-        path: its name in errors.
-        source: the file, from wherever it was read to.
-        reason: why libsndfile does not do.
-        counted: what is there, where it could be counted.
-    """
-    if (av := _pyav()) is None:
-        raise MissingExtraError(
-            f"{path}: cannot be read as audio ({reason}) without PyAV",
-            "media",
-            "or convert it to WAV or FLAC",
-        )
-    try:
-        container = _opened_by(av, source)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise InvalidInputError(
-            f"{path}: cannot be read as audio ({reason_of(error)}); expected WAV, FLAC, MP3 or OGG, or "
-            "another format that ffmpeg reads"
-        ) from None
-    with container:
-        media = _Media(av, container, _audio_of(container, str(path)), counted)
-        check_header(str(path), media.rate, media.channels, 0)
-        yield media
-
-
-def _audio_of(container: Any, where: str) -> Any:
-    """Return the first audio stream of a container, which has to have a decoder, a rate and channels.
-
-    Args:
-        container: of PyAV.
-        where: its name in errors.
-
-    Raises:
-        InvalidInputError: there is none.
-    """
-    if not container.streams.audio:
-        raise InvalidInputError(f"{where}: holds no audio")
-    stream = container.streams.audio[0]
-    context = stream.codec_context
-    if context is None or context.sample_rate < 1 or context.channels < 1:
-        raise InvalidInputError(
-            f"{where}: cannot be read as audio (an unknown codec, or no rate or channels); expected WAV, "
-            "FLAC, MP3 or OGG, or another format that ffmpeg reads"
-        )
-    return stream

@@ -27,7 +27,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("generation_config.json", "no_timestamps_token_id", -1),
     ("generation_config.json", "max_length", "x"),
     ("generation_config.json", "decoder_start_token_id", -1),
-    ("generation_config.json", "alignment_heads", [[99, 0]]),
+    ("generation_config.json", "alignment_heads", [[-1, 0]]),
     ("config.json", "d_model", 10**9),
     ("config.json", "vocab_size", 10**10),
     ("config.json", "decoder_layers", 10**6),

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adapter_hub.base_model.digest import WEIGHTS
 from adapter_hub.base_model.families import settings_record
+from adapter_hub.base_model.tensors import WEIGHTS
 from adapter_hub.errors import ConflictError, IntegrityError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
 from adapter_hub.reporting import Progress

@@ -19,6 +19,7 @@ from adapter_hub.data.dataset import SPLITS, Dataset, Utterance, read_dataset, s
 from adapter_hub.errors import AdapterHubError, IntegrityError
 from adapter_hub.model.base_model import BaseModelSketch, sketch_base_model
 from adapter_hub.trainers.data.examples import DroppedRow, ProcessorAndModel, speakers_in_both
+from adapter_hub.trainers.data.input_lengths import input_lengths
 from adapter_hub.trainers.data.preparing import map_in_order
 from adapter_hub.trainers.data.rows import RowProcessor, RowRules, row_processor
 from adapter_hub.trainers.data.sources import Source, read_sources
@@ -39,6 +40,7 @@ class SplitReport:
         median_seconds: of the usable rows.
         longest_seconds: of the usable rows.
         longest_tokens: the longest target sequence, prompt included.
+        input_seconds: that the encoder is given for a clip, by `audio_length`; empty where it has no chunk.
         speakers: the number of different ones that rows name.
         domains: how many rows name each domain; empty if none does.
         dropped: rows that cannot be used, with reasons.
@@ -53,6 +55,7 @@ class SplitReport:
     median_seconds: float
     longest_seconds: float
     longest_tokens: int
+    input_seconds: dict[str, float]
     speakers: int
     domains: dict[str, int]
     dropped: tuple[DroppedRow, ...]
@@ -185,6 +188,7 @@ def _split(name: str, source: Source, reader: RowProcessor) -> SplitReport:
         median_seconds=round(median(seconds), 2) if seconds else 0.0,
         longest_seconds=round(max(seconds, default=0.0), 2),
         longest_tokens=longest,
+        input_seconds=input_lengths(seconds, reader.rules.batch_size, reader.chunk) if reader.chunk else {},
         speakers=len({row.speaker for row in source.dataset.rows} - {None}),
         domains=dict(sorted(Counter(row.domain for row in source.dataset.rows if row.domain).items())),
         dropped=tuple(dropped),

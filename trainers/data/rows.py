@@ -36,6 +36,7 @@ class RowRules:
         shortest_seconds: shorter rows are dropped.
         longest_seconds: longer rows are dropped; None for the base model's chunk.
         random_seed: decides which rows of a source with `hours` are used.
+        batch_size: rows that are padded to one length.
     """
 
     language: str | None = None
@@ -44,6 +45,7 @@ class RowRules:
     shortest_seconds: float = 0.0
     longest_seconds: float | None = None
     random_seed: int = 1
+    batch_size: int = 16
 
     @classmethod
     def of(cls, recipe: Recipe) -> RowRules:
@@ -55,6 +57,7 @@ class RowRules:
             shortest_seconds=recipe.data.shortest_seconds,
             longest_seconds=recipe.data.longest_seconds,
             random_seed=recipe.training.random_seed,
+            batch_size=recipe.training.batch_size,
         )
 
 
@@ -81,10 +84,16 @@ class RowProcessor:
     Args:
         base: the base model.
         rules: of the recipe.
+
+    Attributes:
+        chunk: seconds to which clips may be padded; None where padding is masked.
     """
+
+    chunk: float | None
 
     def __init__(self, base: ProcessorAndModel, rules: RowRules) -> None:
         self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
+        self.chunk = chunk_seconds(self.extractor)
         self.multilingual = bool(getattr(base.model.generation_config, "is_multilingual", True))
         self.positions = int(base.model.config.max_target_positions)  # of the decoder, one per token
         self.rules = rules
@@ -173,6 +182,7 @@ class CtcRowProcessor(RowProcessor):
 
     def __init__(self, base: ProcessorAndModel, rules: RowRules) -> None:
         self.tokenizer, self.extractor = base.processor.tokenizer, base.processor.feature_extractor
+        self.chunk = None
         self.factor = int(base.model.config.encoder_config.subsampling_factor)
         self.rules = rules
 
