@@ -1,6 +1,6 @@
 """What a base model's folder lacks, and the lines of Python that bring it: one line for the user.
 
-    raise NotFoundError(no_weights(folder))
+    raise NotFoundError(no_weights(folder, "WhisperForConditionalGeneration"))
     raise NotFoundError(no_tokenizer(folder, read_config(folder)))
 
 A pickle is never read here: whoever trusts a folder can let transformers read it, and write safetensors.

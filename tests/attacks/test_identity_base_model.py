@@ -119,7 +119,7 @@ IMPOSSIBLE: dict[str, tuple[str, Edit, str]] = {
     "suppressed beyond": (GENERATION, put(suppress_tokens=[845]), "suppress_tokens is 845; .* 0 to 844"),
     "suppressed below": (GENERATION, put(begin_suppress_tokens=[-1]), "begin_suppress_tokens is -1"),
     "no list": (GENERATION, put(suppress_tokens="all"), "suppress_tokens is all; expected a list"),
-    "an end of two": (GENERATION, put(eos_token_id=[336, 7]), "eos_token_id is .*; expected a whole number"),
+    "an end of two": (GENERATION, put(eos_token_id=[336, 7]), "eos_token_id is .*; expected the one token"),
     "a language beyond": (
         GENERATION,
         put(lang_to_id={"<|da|>": 10**9}),
@@ -128,7 +128,7 @@ IMPOSSIBLE: dict[str, tuple[str, Edit, str]] = {
     "a length below": (GENERATION, put(max_length=-1), "max_length is -1"),
     "a length of text": (GENERATION, put(max_length="9"), "max_length is 9"),
     "true as a number": (GENERATION, put(max_length=True), "max_length is True"),
-    "a head beyond": (GENERATION, put(alignment_heads=[[2, 0]]), "alignment_heads is 2; .* from 0 to 1"),
+    "a head below": (GENERATION, put(alignment_heads=[[-1, 0]]), "alignment_heads is -1; .* from 0"),
     "a head of one": (GENERATION, put(alignment_heads=[[2]]), r"expected \[\[layer, head\]"),
     "a wide model": (CONFIG, put(d_model=10**9), "d_model is 1000000000"),
     "a model of text": (CONFIG, put(encoder_layers="four"), "encoder_layers is four"),
