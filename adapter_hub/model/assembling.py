@@ -94,7 +94,7 @@ def _generation(settings: BaseModelSettings, folder: Path) -> Any:
         raise InvalidInputError(lacking_settings(folder, settings.config, ", ".join(missing)))
     if strange := [name for name in values if callable(getattr(GenerationConfig, name, None))]:
         raise InvalidInputError(f"{folder / 'generation_config.json'}: {shown(strange[0])} is not a setting")
-    usual = {"is_multilingual": True, "return_timestamps": False}
+    usual: dict[str, Any] = {"is_multilingual": True, "return_timestamps": False}
     if (previous := settings.tokens.id_of(PREVIOUS)) is not None:
         usual["prev_sot_token_id"] = previous  # older files lack it
     return GenerationConfig(**{**usual, **values})

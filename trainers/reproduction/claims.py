@@ -62,10 +62,11 @@ def claims_text(claims: Sequence[Ordering]) -> str:
     rows = [[str(c.table), c.claim, f"**{c.verdict}**", c.evidence or GAP] for c in claims]
     return (
         f"Of {len(claims)}: {said}. Differences in percentage points with 95 % intervals: speakers "
-        "resampled, random seeds by Student's t, both paired. `held` and `not held` only where the interval "
-        "excludes 0; where a claim is decided by one of several comparisons, at 5 % divided by their "
-        "number. Where a system was trained once, its interval does not cover random seeds. No correction is "
-        "made for the number of claims: of 20 without any difference, one may look decided.\n\n"
+        "resampled (utterances of a test set with fewer than three), random seeds by Student's t, both "
+        "paired. `held` and `not held` only where the interval excludes 0; where a claim is decided by one "
+        "of several comparisons, at 5 % divided by their number. Where a system was trained once, its "
+        "interval does not cover random seeds. No correction is made for the number of claims: of 20 "
+        "without any difference, one may look decided.\n\n"
     ) + markdown(["Table", "Claim", "Verdict", "Difference"], rows)
 
 

@@ -4,12 +4,12 @@
     difference(sampler, a, b, ("da", "el"))        # Difference(value=-0.012, low=-0.02, high=-0.004, …)
 
 A draw takes speakers with replacement, the same ones for both systems and all their seeds, and for all
-languages that have the same speakers. Rates are pooled over a test set, averaged over seeds, then over
-languages, as the paper's averages are. To each draw the spread of the mean over random seeds is added: a
-handful of seeds, drawn again and again, would look too much alike, so it comes from Student's t with
-their degrees of freedom (Welch and Satterthwaite's over several languages). Seeds are paired: one seed gives
-all systems of a language the same order of utterances and the same masks, and some orders are better than
-others for every system.
+languages that have the same speakers; of a test set with fewer than three speakers it takes utterances. Rates
+are pooled over a test set, averaged over seeds, then over languages, as the paper's averages are. To each
+draw the spread of the mean over random seeds is added: a handful of seeds, drawn again and again, would look
+too much alike, so it comes from Student's t with their degrees of freedom (Welch and Satterthwaite's over
+several languages). Seeds are paired: one seed gives all systems of a language the same order of utterances
+and the same masks, and some orders are better than others for every system.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.evaluation.intervals import Array, summed
+from adapter_hub.evaluation.intervals import Array, blocks_of, summed
 from adapter_hub.formats.claims import EvaluationReport
 
 Verdict = Literal["held", "not held", "cannot tell", "not measured"]
@@ -31,7 +31,7 @@ Verdict = Literal["held", "not held", "cannot tell", "not measured"]
 
 @dataclass(frozen=True, eq=False)
 class TestScore:
-    """The errors of one model on one test set, by block: a speaker, or an utterance if unknown.
+    """The errors of one model on one test set, by block: a speaker, or an utterance where there are few.
 
     Attributes:
         value: the pooled rate, a fraction.
@@ -51,9 +51,9 @@ class TestScore:
 
     @classmethod
     def of(cls, report: EvaluationReport) -> TestScore:
-        """Sum a report's rows by speaker."""
-        named = all(row.speaker for row in report.rows)
-        names = [str(row.speaker) if named else row.id for row in report.rows]
+        """Sum a report's rows by speaker, or leave them apart where there are too few to be resampled."""
+        unit, _ = blocks_of([row.speaker for row in report.rows])
+        names = [str(row.speaker) if unit == "speaker" else row.id for row in report.rows]
         blocks, place = np.unique(np.asarray(names), return_inverse=True)
         sums = summed(
             place,

@@ -76,14 +76,15 @@ def render(run: Run, findings: Findings, claims: Sequence[Ordering], plots: Sequ
         plots: that were drawn.
     """
     settings = findings.settings
+    seeds = len(settings.training.random_seeds)
+    spread = f"mean over {seeds} random seeds ± standard deviation" if seeds > 1 else "of one random seed"
     text = (
         f"# Parameter averaging, reproduced ({settings.name})\n\n"
         f"Base model {base_model_name(settings.base_model)}, "
-        f"language {settings.language}; word error rates in per cent, mean "
-        f"over {len(settings.training.random_seeds)} random seeds ± standard deviation; the paper's number "
+        f"language {settings.language}; word error rates in per cent, {spread}; the paper's number "
         "below each, in italics. Our domains stand for the paper's, which are in brackets. Forgetting: "
         "relative increase of the summed error rates of the two sets of the original domain, with its 95 % "
-        "interval over speakers and random seeds.\n"
+        "interval over speakers (utterances of a test set with fewer than three) and random seeds.\n"
     )
     if findings.gaps:
         text += f"\n**{len(findings.gaps)} cells are not finished; what they would show is marked {GAP}.**\n"
