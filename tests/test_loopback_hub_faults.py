@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
-from huggingface_hub.utils import httpx
 from loopback_hub import ALL, ENDPOINTS, Entry, LoopbackHub
 from loopback_hub.dispatch import HANDLERS
+
+from adapter_hub.hub.session import http_library
+
+httpx = http_library()
 
 SOME = bytes(range(256)) * 400
 

@@ -25,7 +25,7 @@ from adapter_hub.errors import (
 )
 from adapter_hub.escaping import shown
 from adapter_hub.hub.proxies import proxy_for
-from adapter_hub.hub.session import public
+from adapter_hub.hub.session import http_library, public
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 DISK = frozenset(
@@ -70,8 +70,7 @@ def _is_offline(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether another attempt could succeed."""
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
-
+    httpx = http_library()
     if isinstance(error, UnreachableError):
         return True
     if (
@@ -94,8 +93,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_no_connection(error: BaseException) -> bool:
     """Tell whether there was no answer at all: no network, no such host, no server or no proxy there."""
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
-
+    httpx = http_library()
     return any(isinstance(item, httpx.ConnectError | httpx.ProxyError) for item in _chain(error))
 
 
@@ -115,8 +113,7 @@ def _is_no_host(error: BaseException) -> bool:
 
 def _is_about_a_proxy(error: BaseException) -> bool:
     """Tell whether the client could not use a proxy's address, or lacks a package for its kind."""
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
-
+    httpx = http_library()
     named = isinstance(error, ImportError | ValueError) and "proxy" in str(error).lower()
     return named or isinstance(error, httpx.InvalidURL)  # the Hub's own address was looked at before
 

@@ -10,6 +10,7 @@ block goes through here, the client's own and ours; those of the rest of the pro
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import logging
 import os
@@ -278,8 +279,7 @@ def _bound(response: Any, limits: Limits) -> None:
     Raises:
         IntegrityError: it announces more than may come, or is packed in an unknown way.
     """
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # noqa: PLC0415
-
+    httpx = http_library()
     packing = [word.strip().lower() for word in response.headers.get("content-encoding", "").split(",")]
     packing = [word for word in packing if word and word != "identity"]
     if packing not in ([], ["gzip"], ["x-gzip"], ["deflate"]):
@@ -364,3 +364,10 @@ class _IntendedFilter(logging.Filter):
                 "Could not set the permissions",  # the folder of a request that was given up
             )
         )
+
+
+def http_library() -> Any:
+    """Return the library that the Hub's client makes its requests with; early versions do not name it."""
+    import huggingface_hub.utils  # noqa: PLC0415 - slow to import
+
+    return getattr(huggingface_hub.utils, "httpx", None) or importlib.import_module("httpx")
