@@ -75,7 +75,14 @@ def make_small_model(folder: Path) -> Path:
     }
     ids = dict.fromkeys(("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id"), 1)
     config = {"model_type": "whisper", **sizes, **ids, "encoder_ffn_dim": 4, "decoder_ffn_dim": 4}
-    for name, values in (("config.json", config), ("generation_config.json", {}), ("tokenizer.json", {})):
+    languages = {
+        "lang_to_id": {f"<|{code}|>": 2 + i for i, code in enumerate(("da", "en", "es", "pl", "sw"))}
+    }
+    for name, values in (
+        ("config.json", config),
+        ("generation_config.json", languages),
+        ("tokenizer.json", {}),
+    ):
         (folder / name).write_text(json.dumps(values), encoding="utf-8")
     shapes = whisper_shapes(read_settings(folder).config)
     tensors = {name: (shape, [0.5] * math.prod(shape)) for name, shape in shapes.items()}

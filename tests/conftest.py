@@ -18,6 +18,7 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     for name in ("ADAPTER_HUB_REGISTRY", "ADAPTER_HUB_STORE", "ADAPTER_HUB_DEVICE", "ADAPTER_HUB_DTYPE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # xdist sets it, and tables would fit into that
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there: no test reaches the real Hub

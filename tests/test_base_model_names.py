@@ -196,8 +196,12 @@ def test_checking_data_reads_no_weights(run: Run, data: Path, copy: Path, tmp_pa
     assert named.err == ""
     assert named.json["splits"][0]["usable"] == 12
     path = recipe(tmp_path, copy)
-    assert run("data", "check", path, "--json").json["splits"] == [
-        split | {"place": str(tmp_path / "data" / split["split"])} for split in named.json["splits"]
+    found = run("data", "check", path, "--json").json[
+        "splits"
+    ]  # whose inputs are as its batch size makes them
+    assert found == [
+        split | {"place": str(tmp_path / "data" / split["split"]), "input_seconds": own["input_seconds"]}
+        for split, own in zip(named.json["splits"], found, strict=True)
     ]
 
 

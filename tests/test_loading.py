@@ -268,7 +268,7 @@ def test_a_folder_that_is_no_whisper_is_refused(base_folder: Path, tmp_path: Pat
     with pytest.raises(InvalidInputError, match="model_type is 'bert' in config.json; expected 'whisper'"):
         load_base_model(tmp_path / "other")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NotFoundError, match="no model.safetensors"):
+    with pytest.raises(NotFoundError, match="no config.json; expected a Whisper model"):
         load_base_model(tmp_path / "empty")
 
 

@@ -282,8 +282,8 @@ def test_a_training_that_was_killed_ends_like_that_too(parakeet: Path, tmp_path:
             "nearest: a Parakeet CTC has no language identification",
         ),
         (
-            {"method": "expert-pair", "tables": '[expert]\nadapter = "a/b"'},
-            "expert-pair: a Parakeet CTC has no expert pairs",
+            {"method": "expert-pair", "tables": '[expert]\nadapter = "nearest"'},
+            "nearest, expert-pair: a Parakeet CTC has no language identification, expert pairs",
         ),
     ],
 )

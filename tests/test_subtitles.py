@@ -61,7 +61,8 @@ def test_auto_transcribes_a_file_that_switches_between_two_languages(
     out, err = capsys.readouterr()
     # the adapters mishear a word now and then; another language's would mishear most
     assert jiwer.wer(f"{DANISH} {POLISH} {POLISH} {DANISH}", out.strip()) < 0.1
-    lines = err.splitlines()
+    first, *lines = err.splitlines()
+    assert first.startswith("base model: ")
     assert [line.rsplit(", ", 1)[1] for line in lines] == ["mini/da@1.0.0", "mini/pl@1.0.0", "mini/da@1.0.0"]
     assert lines[0].startswith(f"{switching}: 0.0 - 1.7 s: da 0.9")
 

@@ -129,9 +129,12 @@ def test_the_whole_life_of_a_pair(
     assert again.digest == artifact.digest
     found = audit(["small/da"], Places([registry], cache=places(tmp_path)["cache"]))
     assert {item.code for item in found if item.severity != "info"} <= {"base-model-absent"}
-    said = run("--device", "cpu", "transcribe", "small/da", data / "dev/0.wav", "--json")
+    cache = ("--cache", places(tmp_path)["cache"].folder)  # where training remembered the base model's folder
+    said = run(*cache, "--device", "cpu", "transcribe", "small/da", data / "dev/0.wav", "--json")
     assert said.code == 0, said.err
-    report = run("--device", "cpu", "evaluate", "small/da", "--data", data, "--split", "dev", "--attach")
+    report = run(
+        *cache, "--device", "cpu", "evaluate", "small/da", "--data", data, "--split", "dev", "--attach"
+    )
     assert report.code == 0, report.err
     shown = run("show", "small/da")
     assert "expert" in shown.out

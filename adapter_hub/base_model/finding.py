@@ -17,7 +17,9 @@ never names a folder, and its digest alone decides which copy is the one.
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -264,13 +266,23 @@ def _copies(repo: RepoId, cache: Path) -> Iterator[Copy]:
 
 def client_copies(repo: RepoId) -> Iterator[Copy]:
     """Yield the whole copies in the cache of the Hub's own client, newest first."""
-    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415 - only for models of the Hub
-
-    place = Path(HF_HUB_CACHE) / f"models--{repo.id.replace('/', '--')}"
+    place = _client_cache() / f"models--{repo.id.replace('/', '--')}"
     refs: dict[str, str] = {}
     with suppress(AdapterHubError, OSError, ValueError):
         refs["main"] = check_commit(read_bounded(place / "refs" / "main", 100).decode("ascii").strip())
     yield from _below(place / "snapshots", refs, fetched=False)
+
+
+def _client_cache() -> Path:
+    """Return the cache of the Hub's own client, as the environment says: its import takes long."""
+    if (constants := sys.modules.get("huggingface_hub.constants")) is not None:
+        return Path(constants.HF_HUB_CACHE)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if folder := os.environ.get(name):
+            return Path(os.path.expandvars(folder)).expanduser()
+    home = os.environ.get("HF_HOME")
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expandvars(home or f"{caches}/huggingface")).expanduser() / "hub"
 
 
 def _below(place: Path, refs: dict[str, str], *, fetched: bool) -> Iterator[Copy]:

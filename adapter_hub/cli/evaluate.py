@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     metavar="NAME",
     default="basic/2",
     show_default=True,
-    help="How texts are compared: basic/2 ignores case, punctuation and widths, none/1 ignores nothing, "
+    help="How texts are compared: basic/2 ignores case, punctuation and widths (basic/1 in older reports not "
+    "widths), none/1 ignores nothing, "
     "whisper/1 is that of Whisper's paper, for comparison with published rates.",
 )
 @click.option(

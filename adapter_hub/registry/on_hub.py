@@ -141,7 +141,7 @@ class HubRegistry(Listing):
 
     def mend(self) -> None:
         """From now on, let what cannot be read or written any more start over, with all that is readable."""
-        self._mending, self._loaded = True, None
+        self._mending, self._loaded, self._is_newest = True, None, False
 
     def settle_for_copy(self) -> None:
         """Use an existing copy, however old, without a request: enough for what never changes."""

@@ -121,7 +121,7 @@ def test_an_adapter_that_names_a_folder_as_its_base_model_is_not_believed(
 @pytest.mark.parametrize("words", ["~nosuchuser/x", "a\0b", "x" * 5000, "./nothing", ""])
 def test_a_user_s_word_that_is_no_folder_is_one_line(words: str, tmp_path: Path) -> None:
     with pytest.raises(
-        NotFoundError, match="no such folder; expected a base model as transformers saves it"
+        NotFoundError, match="no such folder; expected the folder of a base model as transformers saves it"
     ) as caught:
         find_base_model(words, cache=tmp_path)
     assert "\n" not in str(caught.value)

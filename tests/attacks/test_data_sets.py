@@ -11,8 +11,8 @@ import pytest
 from hub_speech import parquet, rows_of_speech
 from small_whisper import write_speech
 
+from adapter_hub.cards.front_matter import read_front_matter
 from adapter_hub.data.dataset import read_dataset
-from adapter_hub.data.hub_dataset import _card
 from adapter_hub.data.hub_layout import find_shards
 from adapter_hub.data.parquet_shard import read_rows, unpack
 from adapter_hub.errors import AdapterHubError, InvalidInputError
@@ -112,7 +112,7 @@ def test_damaged_parquet_is_one_line_and_never_ends_the_process(tmp_path: Path) 
     "matter", ["a: " + "[" * 200_000, "a: 2024-99-99", "? {a: b}\n: c", "a: " + "1" * 5000, "- &a b\n" * 9000]
 )
 def test_a_hostile_card_is_no_card(matter: str) -> None:
-    assert _card(f"---\n{matter}\n---\n") == {}
+    assert read_front_matter(f"---\n{matter}\n---\n") == {}
 
 
 def test_patterns_of_a_card_stay_quick() -> None:

@@ -151,9 +151,7 @@ def test_a_moved_adapter_transcribes(hub: LoopbackHub, run: Run, tmp_path: Path)
     assert outcome.code == 0, outcome.err
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"{", b"[]", b"\xff", b'{"schema": "known-repo/2"}', b" " * 3_000_000]
-)
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"schema": "another/1"}', b" " * 3_000_000])
 def test_a_damaged_memory_is_told_and_not_forgotten(
     hub: LoopbackHub, published: Artifact, run: Run, tmp_path: Path, damage: bytes
 ) -> None:
