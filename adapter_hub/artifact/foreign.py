@@ -18,14 +18,13 @@ from pathlib import Path
 
 from adapter_hub.artifact.contents import PICKLES
 from adapter_hub.artifact.foreign_config import read_foreign_config
-from adapter_hub.artifact.peft import DTYPES, WEIGHTS_FILE, PeftAdapter, assembled
+from adapter_hub.artifact.peft import DTYPES, PREFIX, WEIGHTS_FILE, PeftAdapter, assembled
 from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.artifact.safetensors_file import TensorEntry, copy_without_notes, read_header
 from adapter_hub.artifact.tensor_conversion import CONVERTED, float32_digests, write_converted
 from adapter_hub.errors import IntegrityError, InvalidInputError, NotFoundError, few
 from adapter_hub.escaping import shown
 
-PREFIX = "base_model.model."
 # what wrappers put between the parts of a name
 WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _KEY = re.compile(r"(?P<path>[A-Za-z0-9_.]+)\.lora_(?P<half>[AB])(?:\.(?P<name>[A-Za-z0-9_-]+))?\.weight")
