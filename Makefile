@@ -66,7 +66,7 @@ clean:
 .venv-lowest/.installed: pyproject.toml constraints-lowest.txt build_hooks.py
 	@$(PYTHON) -m venv --clear .venv-lowest
 	@.venv-lowest/bin/python -m pip install --quiet --upgrade pip
-	@.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[data,demo,dev,media,plots,train,vad]'
+	@.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[ctranslate2,data,demo,dev,media,plots,ray,serve,train,vad]'
 	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt build_hooks.py
@@ -74,5 +74,5 @@ $(INSTALLED): pyproject.toml constraints.txt build_hooks.py
 	    || { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv (the first time downloads torch)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[data,demo,dev,media,plots,train,vad]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ctranslate2,data,demo,dev,media,plots,ray,serve,train,vad]'
 	@touch $@

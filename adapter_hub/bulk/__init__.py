@@ -1,0 +1,1 @@
+"""Transcribing thousands of hours, in one process or on a cluster."""

@@ -1,0 +1,1 @@
+"""Adapters behind OpenAI's audio API: one server, whose batches hold the windows of all requests."""
