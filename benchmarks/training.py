@@ -48,7 +48,7 @@ from adapter_hub.trainers.loop.fitting import TrainingData, make_trainer, speed_
 from adapter_hub.trainers.loop.process_group import ProcessGroup
 from adapter_hub.trainers.loop.trainer import Arguments
 from adapter_hub.trainers.methods.trainable import trainable_lora
-from adapter_hub.trainers.recipe import PAPER_MODULES, TrainingTable
+from adapter_hub.trainers.recipe_tables import PAPER_MODULES, TrainingTable
 
 WARM_UP = 3  # steps before the clock starts
 BATCH, SEED = 16, 1

@@ -1,4 +1,4 @@
-"""The tables of docs/recipe.md, rendered from `adapter_hub.trainers.recipe`.
+"""The tables of docs/recipe.md, rendered from `adapter_hub.trainers.recipe_tables`.
 
 Type, limits and default are the JSON schema's; the meaning of a key is the comment on its line, and what a
 table is for is its docstring.
@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from adapter_hub.formats.canonical import Record
-from adapter_hub.trainers import recipe as recipe_tables
-from adapter_hub.trainers.recipe import TABLES, SourceTable
+from adapter_hub.trainers import recipe_tables
+from adapter_hub.trainers.recipe_tables import TABLES, SourceTable
 
 HEADINGS = ("key", "type", "default", "meaning")
 BEGIN, END = "<!-- recipe: begin -->", "<!-- recipe: end -->"

@@ -15,7 +15,8 @@ from adapter_hub.embedded import base_model_path
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.formats.reference import is_local, parse_source
 from adapter_hub.speech.normalisers import normalise
-from adapter_hub.trainers.recipe import new_recipe, read_recipe
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_template import new_recipe
 
 CLIP = ROOT / "tests/clips/da.flac"
 HEADER = "client_id\tpath\tsentence_id\tsentence\tup_votes\tlocale"

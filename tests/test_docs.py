@@ -14,7 +14,7 @@ import recipe_page
 from readme import BLOCK, PAGES, README, ROOT
 
 from adapter_hub.cli import COMMANDS, cli, main
-from adapter_hub.trainers.recipe import TABLES, SourceTable
+from adapter_hub.trainers.recipe_tables import TABLES, SourceTable
 
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 every_document = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.name))

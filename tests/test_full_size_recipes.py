@@ -15,7 +15,8 @@ import pytest
 
 from adapter_hub.base_model.families import PARAKEET, refuse_lacking
 from adapter_hub.hub import check_commit
-from adapter_hub.trainers.recipe import PAPER_MODULES, Recipe, SourceTable, read_recipe
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_tables import PAPER_MODULES, Recipe, SourceTable
 from adapter_hub.trainers.reproduction.lora_whisper.shapes import lora_parameters
 
 TRAINERS = Path(__file__).parents[1] / "trainers"

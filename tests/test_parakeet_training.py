@@ -35,7 +35,8 @@ from adapter_hub.trainers.loop.ctc import CtcCollator, CtcObjective
 from adapter_hub.trainers.loop.learning_rates import layer_factor
 from adapter_hub.trainers.methods.freezing import is_frozen
 from adapter_hub.trainers.methods.table import make_trainable
-from adapter_hub.trainers.recipe import PARAKEET_MODULES, read_recipe
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_tables import PARAKEET_MODULES
 from adapter_hub.trainers.training import train
 
 TEXTS = ["ab ca", "cab", "bad", "dab ab"]

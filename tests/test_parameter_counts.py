@@ -16,7 +16,7 @@ from adapter_hub.artifact.folder import Artifact, seal
 from adapter_hub.formats.manifest import BaseModelPin
 from adapter_hub.trainers.methods.injection import export_config, inject_lora
 from adapter_hub.trainers.methods.table import make_trainable
-from adapter_hub.trainers.recipe import Recipe
+from adapter_hub.trainers.recipe_tables import Recipe
 
 
 def whisper_small() -> Any:

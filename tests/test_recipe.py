@@ -10,7 +10,9 @@ from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.cli.recipe import METHODS as OFFERED
 from adapter_hub.errors import InvalidInputError, NotFoundError
 from adapter_hub.trainers.methods.table import METHODS
-from adapter_hub.trainers.recipe import PAPER_MODULES, new_recipe, read_recipe
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_tables import PAPER_MODULES
+from adapter_hub.trainers.recipe_template import new_recipe
 
 GOOD = new_recipe("warm-start", language="da", namespace="mini", base_model=EMBEDDED_ID, license="MIT")
 BAD = {

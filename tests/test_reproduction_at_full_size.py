@@ -11,7 +11,8 @@ import pytest
 import torch
 from reproductions import PAPER, read
 
-from adapter_hub.trainers.recipe import Recipe, read_recipe
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_tables import Recipe
 from adapter_hub.trainers.reproduction.lora_whisper.plan import Known, cells_of
 from adapter_hub.trainers.reproduction.lora_whisper.recipes import RECIPES, recipe_text
 from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings

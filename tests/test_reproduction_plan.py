@@ -12,7 +12,8 @@ from reproductions import MINI as TEXT
 from reproductions import PAPER, read
 
 from adapter_hub.errors import InvalidInputError, NotFoundError
-from adapter_hub.trainers.recipe import SourceTable, read_recipe
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_tables import SourceTable
 from adapter_hub.trainers.reproduction.cells import CHOICE, Cell, Outcome
 from adapter_hub.trainers.reproduction.choices import choose
 from adapter_hub.trainers.reproduction.lora_whisper import LoraWhisper

@@ -26,7 +26,8 @@ from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 from adapter_hub.trainers.loop.checkpoints import last_checkpoint
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe import NEAREST, read_recipe
+from adapter_hub.trainers.recipe import read_recipe
+from adapter_hub.trainers.recipe_tables import NEAREST
 from adapter_hub.trainers.training import train
 
 

@@ -25,7 +25,8 @@ from adapter_hub.errors import InvalidInputError, NotFoundError, few
 from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.reference import check_name, is_local
 from adapter_hub.speech.languages import WHISPER_CODES, language_tag, nearest_languages, whisper_code
-from adapter_hub.trainers.recipe import KnownKeys, RecipeFile, new_recipe, parse_recipe
+from adapter_hub.trainers.recipe import RecipeFile, parse_recipe
+from adapter_hub.trainers.recipe_template import KnownKeys, new_recipe
 
 DEV = ("dev", "validation", "valid")  # what people call it
 CARD_BYTES = 2**20

@@ -20,7 +20,8 @@ from adapter_hub.registry.contract import Registry
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.languages import whisper_code
 from adapter_hub.stores.cache import Cache
-from adapter_hub.trainers.recipe import EXPERT, NEAREST, ParentTable, RecipeFile
+from adapter_hub.trainers.recipe import RecipeFile
+from adapter_hub.trainers.recipe_tables import EXPERT, NEAREST, ParentTable
 from adapter_hub.trainers.similarity import base_languages, candidates, measure_similarity, ranked
 
 EXPERT_METHODS = ("lora", "warm-start")

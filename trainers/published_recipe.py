@@ -20,7 +20,8 @@ from adapter_hub.base_model.naming import id_in, split_claim
 from adapter_hub.data.dataset import SPLITS
 from adapter_hub.errors import AdapterHubError
 from adapter_hub.formats.reference import is_local
-from adapter_hub.trainers.recipe import TABLES, RecipeFile
+from adapter_hub.trainers.recipe import RecipeFile
+from adapter_hub.trainers.recipe_tables import TABLES
 
 
 def published_recipe(file: RecipeFile, cache: Path | None = None) -> str:

@@ -29,7 +29,7 @@ from adapter_hub.trainers.methods.injection import export_config
 from adapter_hub.trainers.methods.trainable import State, TrainableModel
 from adapter_hub.trainers.provenance import code_revision
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe import AdapterTable, GateTable
+from adapter_hub.trainers.recipe_tables import AdapterTable, GateTable
 
 PAIR_ROLES: tuple[Role, Role] = ("parent", "child")
 

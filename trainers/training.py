@@ -36,7 +36,9 @@ from adapter_hub.trainers.loop.fitting import fit
 from adapter_hub.trainers.loop.process_group import ProcessGroup
 from adapter_hub.trainers.loop.resource_errors import SMALLER_MODEL, explain_full_disk, explain_out_of_memory
 from adapter_hub.trainers.published_recipe import published_recipe
-from adapter_hub.trainers.recipe import FULL_FINE_TUNING, RecipeFile, read_recipe, refuse_placeholders
+from adapter_hub.trainers.recipe import RecipeFile, read_recipe
+from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
+from adapter_hub.trainers.recipe_template import refuse_placeholders
 from adapter_hub.trainers.sealing import write_adapter
 
 

@@ -54,7 +54,7 @@ def recipe_new(options: GlobalOptions, /, method: str, out: Path | None, **wishe
     """
     from adapter_hub.files.writing import write_atomically
     from adapter_hub.trainers.drafting import Wishes, draft
-    from adapter_hub.trainers.recipe import placeholders
+    from adapter_hub.trainers.recipe_template import placeholders
 
     if out is not None and out.exists():
         raise InvalidInputError(f"{out}: already exists; choose another --out or remove it")

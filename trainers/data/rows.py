@@ -22,7 +22,7 @@ from adapter_hub.speech.features import chunk_seconds
 from adapter_hub.speech.languages import whisper_code
 from adapter_hub.trainers.data.examples import ProcessorAndModel, check_tokens, encode_text, prompt_ids
 from adapter_hub.trainers.data.sources import Source
-from adapter_hub.trainers.recipe import Recipe
+from adapter_hub.trainers.recipe_tables import Recipe
 
 
 @dataclass(frozen=True)

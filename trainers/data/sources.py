@@ -19,7 +19,8 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import DataSource
 from adapter_hub.hub import RepoId
 from adapter_hub.reporting import Tell
-from adapter_hub.trainers.recipe import RecipeFile, SourceTable
+from adapter_hub.trainers.recipe import RecipeFile
+from adapter_hub.trainers.recipe_tables import SourceTable
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from adapter_hub.trainers.loop.trainer import AdapterTrainer, Arguments
 from adapter_hub.trainers.methods.low_rank import cast_frozen_linears, use_fast_lora
 from adapter_hub.trainers.methods.table import make_trainable
 from adapter_hub.trainers.methods.trainable import TrainableModel
-from adapter_hub.trainers.recipe import TrainingTable
+from adapter_hub.trainers.recipe_tables import TrainingTable
 
 LOGS_PER_EPOCH = 10
 

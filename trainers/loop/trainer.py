@@ -38,7 +38,7 @@ from adapter_hub.trainers.loop.learning_rates import slanted_triangle, slow_down
 from adapter_hub.trainers.loop.objective import Objective, text_tokens
 from adapter_hub.trainers.loop.process_group import ProcessGroup
 from adapter_hub.trainers.methods.trainable import TrainableModel
-from adapter_hub.trainers.recipe import TrainingTable
+from adapter_hub.trainers.recipe_tables import TrainingTable
 
 CHECKPOINT_WEIGHTS = "adapter_model.safetensors"
 

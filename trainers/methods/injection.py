@@ -24,7 +24,7 @@ from adapter_hub.formats.manifest import BaseModelPin, LoraSection
 from adapter_hub.model.base_model import is_positionwise
 from adapter_hub.trainers.methods.freezing import frozen_modules
 from adapter_hub.trainers.methods.trainable import State, lora_state
-from adapter_hub.trainers.recipe import PAPER_MODULES, PARAKEET_MODULES, Recipe
+from adapter_hub.trainers.recipe_tables import PAPER_MODULES, PARAKEET_MODULES, Recipe
 
 # what a LoRA adapts where the recipe does not say
 MODULES: Mapping[str, Sequence[str]] = {WHISPER: PAPER_MODULES, PARAKEET: PARAKEET_MODULES}

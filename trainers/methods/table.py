@@ -23,7 +23,7 @@ from adapter_hub.trainers.methods.trainable import (
     trainable_whisper,
     without_lora,
 )
-from adapter_hub.trainers.recipe import FULL_FINE_TUNING, GateTable, Recipe
+from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING, GateTable, Recipe
 
 Parents = Mapping[str, Artifact]  # by role: seed, expert
 # what every method is: a function of base model, recipe and parents, as in `make_trainable`

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_hub.errors import NotFoundError
-from adapter_hub.trainers.recipe import EXPERT
+from adapter_hub.trainers.recipe_tables import EXPERT
 from adapter_hub.trainers.reproduction.cells import Cell, adapter_ref, slug_of
 from adapter_hub.trainers.reproduction.lora_whisper.settings import Settings, Split
 from adapter_hub.trainers.reproduction.lora_whisper.systems import SYSTEMS, Work

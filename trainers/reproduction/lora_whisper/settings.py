@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from adapter_hub.formats.canonical import Record, Text
-from adapter_hub.trainers.recipe import RandomSeed
+from adapter_hub.trainers.recipe_tables import RandomSeed
 from adapter_hub.trainers.reproduction.lora_whisper.systems import EXPANSION, SYSTEMS, TABLES
 from adapter_hub.trainers.reproduction.paper import PaperSettings
 

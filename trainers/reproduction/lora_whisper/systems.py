@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapter_hub.trainers.recipe import FULL_FINE_TUNING
+from adapter_hub.trainers.recipe_tables import FULL_FINE_TUNING
 
 
 @dataclass(frozen=True)
