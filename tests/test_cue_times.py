@@ -41,7 +41,7 @@ def background(kind: str, seconds: float, seed: int) -> np.ndarray:
 
 
 def window_of(samples: np.ndarray, start: float = 0.0) -> Window:
-    recording = Recording(0, "made", "pl", iter(()), 30.0)
+    recording = Recording(0, "made", "pl", iter(()), 30.0, router=None)
     return Window(recording, 0, [RoutedPhrase(Phrase(round(start * RATE), samples), None)])
 
 

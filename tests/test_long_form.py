@@ -13,7 +13,7 @@ from small_whisper import make_adapter, speech
 from step_tape import Tape
 
 from adapter_hub.artifact.folder import Artifact
-from adapter_hub.decoding.decode import decode
+from adapter_hub.decoding.decode import condition_tokens, decode
 from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import InvalidInputError, OutOfMemoryError
 from adapter_hub.formats.manifest import DataSource
@@ -185,6 +185,40 @@ def test_the_text_before_is_the_condition_of_the_next_window(base: BaseModel) ->
     (without,) = plain.transcribe(samples, **options)
     assert [s.tokens for s in found.segments] != [s.tokens for s in without.segments]
     assert found.segments[0].tokens == without.segments[0].tokens
+
+
+def test_a_prompt_comes_before_the_first_window_and_before_others_only_with_previous_text(
+    base: BaseModel,
+) -> None:
+    zeros = np.zeros(RATE, np.float32)
+    samples = np.concatenate([speech(1.0, 1), zeros, speech(1.5, 2), zeros])
+    plain = Transcriber(base, FixedRoute(base, None, "pl"))
+    options = {"beams": 1, "window_seconds": 0.5, "no_speech": None, "temperatures": ALONE}
+    tokens = condition_tokens(base, " Łódź ")
+    assert tokens == condition_tokens(base, "Łódź")
+    features = [
+        torch.from_numpy(log_mel(base.processor.feature_extractor, [item])) for item in _windows(samples)
+    ]
+
+    def texts(*previous: list[int]) -> list[tuple[int, ...]]:
+        how: dict = {"rows": [None], "languages": ["pl"], "options": DecodingOptions(beams=1)}
+        pairs = zip(features, previous, strict=True)
+        return [decode(Session(base), item, previous=[text], **how)[0].tokens for item, text in pairs]
+
+    (first,) = plain.transcribe(samples, prompt="Łódź", **options)
+    assert [s.tokens for s in first.segments] == texts(tokens, [])
+    (both,) = plain.transcribe(samples, prompt="Łódź", previous_text=True, **options)
+    assert [s.tokens for s in both.segments] == texts(tokens, [*tokens, *both.segments[0].tokens])
+    (none,) = plain.transcribe(samples, prompt=" ", **options)
+    assert [s.tokens for s in none.segments] == texts([], [])
+    assert first.segments[0].tokens != none.segments[0].tokens
+
+
+def test_a_prompt_with_a_special_token_is_refused(danish: Transcriber) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"prompt: <\|endoftext\|> is a special token; expected plain"
+    ):
+        danish.transcribe(speech(1.0, 1), prompt="so <|endoftext|>")
 
 
 def _windows(samples: np.ndarray) -> list:

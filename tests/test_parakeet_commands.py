@@ -156,6 +156,8 @@ REFUSED: dict[str, list[str]] = {
     "beams: a Parakeet CTC has no beam search": ["--beams", "5"],
     "temperatures: a Parakeet CTC has no sampling": ["--temperatures", "0,0.4"],
     "previous_text: a Parakeet CTC has no prompts": ["--previous-text"],
+    "prompt: a Parakeet CTC has no prompts": ["--prompt", "Rødgrød"],
+    "previous_text, prompt: a Parakeet CTC has no prompts": ["--prompt", "Rødgrød", "--previous-text"],
     "translate: a Parakeet CTC has no translation": ["--task", "translate"],
     "decode_language: a Parakeet CTC has no language tokens": ["--decode-language", "en"],
     "languages: a Parakeet CTC has no language identification": ["--languages", "en,da"],

@@ -17,8 +17,8 @@ from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.speech.audio import audio_from_samples
 from adapter_hub.speech.features import log_mel
-from adapter_hub.transcription.pipeline import adapts_encoder
 from adapter_hub.transcription.routing import Candidate, FixedRoute, LanguageRouter, Route
+from adapter_hub.transcription.stages import adapts_encoder
 from adapter_hub.transcription.transcriber import Transcriber
 
 

@@ -89,6 +89,7 @@ FAMILIES = {
             "nearest": "language identification",
             "no_speech": "a token for no speech",
             "previous_text": "prompts",
+            "prompt": "prompts",
             "temperatures": "sampling",
             "timestamp tokens": "timestamp tokens",
             "translate": "translation",
@@ -131,7 +132,7 @@ def refuse_lacking(family: str, asked: Iterable[str]) -> None:
     """
     about = FAMILIES[family]
     if lacking := [word for word in asked if word in about.lacks]:
-        without = ", ".join(about.lacks[word] for word in lacking)
+        without = ", ".join(dict.fromkeys(about.lacks[word] for word in lacking))
         raise InvalidInputError(
             f"{', '.join(lacking)}: a {about.title} has no {without}; leave that out, or use a base model of "
             "another family"

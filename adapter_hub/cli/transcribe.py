@@ -83,6 +83,7 @@ LONG = 60.0  # seconds of audio; the speed is reported from there on
     "window_seconds",
     "skip_silence",
     "previous_text",
+    "prompt",
 )
 @click.option(
     "--format",

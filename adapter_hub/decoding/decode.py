@@ -23,6 +23,7 @@ from adapter_hub.decoding.search import Hypothesis, SearchLimits, beam_search, t
 from adapter_hub.decoding.static_steps import decoder_steps
 from adapter_hub.decoding.token_rules import TokenRules, first_timestamp
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.escaping import shown
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.session import RowAdapters, Session
 
@@ -196,6 +197,27 @@ def prompt_tokens(
     if base.multilingual:
         prompt += [config.lang_to_id[f"<|{language}|>"], config.task_to_id[options.task]]
     return prompt if options.timestamps else [*prompt, config.no_timestamps_token_id]
+
+
+def condition_tokens(base: BaseModel, text: str) -> list[int]:
+    """Return the tokens of a text that is put before the first window, as Whisper's initial prompt.
+
+    Args:
+        base: whose tokens they are.
+        text: as the caller wrote it; there are none for white space.
+
+    Raises:
+        InvalidInputError: it holds a special token.
+    """
+    if not text.strip():
+        return []
+    tokenizer: Any = base.processor.tokenizer
+    tokens = [int(token) for token in tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids]
+    end = int(base.model.config.eos_token_id)
+    if special := [token for token in tokens if token >= end]:
+        named = shown(tokenizer.convert_ids_to_tokens(special[0]), 40)
+        raise InvalidInputError(f"prompt: {named} is a special token; expected plain text")
+    return tokens
 
 
 def text_limit(base: BaseModel, prompt: int, most: int | None = None) -> int:

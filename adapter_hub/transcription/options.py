@@ -25,6 +25,7 @@ class OptionWords(TypedDict, total=False):
     window_seconds: float | None
     skip_silence: bool
     previous_text: bool
+    prompt: str | None
     temperatures: tuple[float, ...]
     no_speech: float | None
 
@@ -65,6 +66,11 @@ class TranscriptionOptions:
     previous_text: bool = _option(
         False, "Condition each window on the text before it; a batch then has one window of each recording."
     )
+    prompt: str | None = _option(
+        None,
+        "Text before the first window, like names and spellings to expect; with previous text also before "
+        "the next ones, as long as there is room.",
+    )
     no_speech: float | None = _option(
         NO_SPEECH, "An improbable text is dropped where silence is more probable than this; None keeps it."
     )
@@ -93,6 +99,7 @@ class TranscriptionOptions:
             "beams": self.beams is not None and self.beams > 1,
             "no_speech": self.no_speech not in (None, NO_SPEECH),
             "previous_text": self.previous_text,
+            "prompt": bool(self.prompt),
             "temperatures": self.temperatures not in (TEMPERATURES, DecodingOptions.temperatures),
             "translate": self.task == "translate",
         }

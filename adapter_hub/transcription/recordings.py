@@ -1,5 +1,6 @@
 """Opening the recordings that a transcriber is given, and reading them phrase by phrase as they are needed.
 
+recordings = open_recordings(base, [Request("a.wav", router, options)])
 reader = Reader(recordings, most_open=8, in_turn=False)
 reader.read(8)                                          # [(recording, phrase), ...]
 """
@@ -7,80 +8,117 @@ reader.read(8)                                          # [(recording, phrase), 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapter_hub.base_model.families import refuse_lacking
+from adapter_hub.decoding.decode import condition_tokens
+from adapter_hub.errors import InvalidInputError
+from adapter_hub.model.base_model import BaseModel
 from adapter_hub.speech.audio import BLOCK_SECONDS, SAMPLE_RATE, audio_blocks, check_seconds
 from adapter_hub.speech.inputs import AudioInput, check_input, opened_input
 from adapter_hub.speech.phrases import Phrase, Samples, phrases
 from adapter_hub.transcription.options import TranscriptionOptions
-from adapter_hub.transcription.routing import Router
+from adapter_hub.transcription.routing import LanguageRouter, Router
 from adapter_hub.transcription.voice_activity import Detectors
-from adapter_hub.transcription.windows import Recording
+from adapter_hub.transcription.windows import Recording, longest_window
+
+SWITCHING = 6.0  # seconds: a longer phrase may hold two languages
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A recording to transcribe, and what is known of it.
+    """A recording to transcribe, and how.
 
     Attributes:
         audio: see `adapter_hub.speech.inputs`.
+        router: chooses its adapters.
+        options: how to transcribe it.
         tag: BCP 47 tag of its language; None where it is not known.
-        router: for this recording alone; None is that of all.
+        sample_rate: of an array that brings none, in samples per second; None is 16 000.
     """
 
     audio: AudioInput
+    router: Router
+    options: TranscriptionOptions
     tag: str | None = None
-    router: Router | None = None
+    sample_rate: int | None = None
 
 
-def open_recordings(
-    requests: Iterable[Request],
-    options: TranscriptionOptions,
-    chunk: float,
-    usual: Callable[[Request], float],
-    whole: Callable[[Request], bool],
-    sample_rate: int | None = None,
-) -> Iterator[Recording]:
+def check_options(base: BaseModel, options: TranscriptionOptions) -> None:
+    """Refuse options that no recording can be transcribed with, with this base model.
+
+    Args:
+        base: the base model.
+        options: how to transcribe.
+
+    Raises:
+        InvalidInputError: one line.
+    """
+    options.check()
+    if options.task == "translate" and not base.multilingual:
+        raise InvalidInputError(f"{base.id} is English-only: it has no task to translate")
+    refuse_lacking(base.family, options.asked())
+    condition_tokens(base, options.prompt or "")
+
+
+def open_recordings(base: BaseModel, requests: Iterable[Request]) -> Iterator[Recording]:
     """Yield a recording for every request, opened when it is asked for.
 
     Args:
+        base: the base model.
         requests: in any number.
-        options: how to transcribe.
-        chunk: seconds of audio that the base model takes at once.
-        usual: seconds above which a phrase is cut at its short pauses, too.
-        whole: whether a recording is not cut at all up to `usual` seconds.
-        sample_rate: of arrays that bring none; None is 16 kHz.
 
     Raises:
         InvalidInputError: something that is no recording.
     """
-    detectors = Detectors() if options.skip_silence else None
-    wanted = None if options.window_seconds is None else min(options.window_seconds, chunk)
+    detectors = None
     for index, request in enumerate(requests):
-        item = request.audio
-        check_input(item)
-        source = str(item) if isinstance(item, str | os.PathLike) else f"audio {index + 1}"
-        recording = Recording(
-            index, source, request.tag, iter(()), chunk, wanted, options.task, request.router
-        )
-        blocks, most = _counted(recording, _blocks(item, sample_rate, recording)), usual(request)
-        recording.phrases = _phrases(recording, blocks, most, detectors, most if whole(request) else 0.0)
-        yield recording
+        if request.options.skip_silence:
+            detectors = detectors or Detectors()
+        yield open_recording(base, request, index, detectors)
 
 
-def _phrases(
-    recording: Recording,
-    blocks: Iterator[Samples],
-    usual: float,
-    detectors: Detectors | None,
-    whole: float,
-) -> Iterator[Phrase]:
-    if detectors is None:
-        yield from phrases(blocks, recording.chunk, usual, whole=whole)
-    else:
-        yield from detectors.speech(blocks, recording.chunk)
+def open_recording(
+    base: BaseModel, request: Request, index: int = 0, detectors: Detectors | None = None
+) -> Recording:
+    """Open a recording; what the adapter takes at once is transcribed uncut, as in evaluation.
+
+    Timestamps, and routing by language, need cuts at pauses.
+
+    Args:
+        base: the base model.
+        request: what to open.
+        index: its number among all.
+        detectors: of speech, where there are some already.
+
+    Raises:
+        InvalidInputError: something that is no recording.
+        MissingExtraError: `skip_silence` without the extra `vad`.
+    """
+    item, router, options = request.audio, request.router, request.options
+    check_input(item)
+    source = str(item) if isinstance(item, str | os.PathLike) else f"audio {index + 1}"
+    prompt = condition_tokens(base, options.prompt or "")
+    recording = Recording(index, source, request.tag, iter(()), base.chunk_seconds, router, options, prompt)
+    blocks = _counted(recording, _blocks(item, request.sample_rate, recording))
+    if options.skip_silence:
+        recording.phrases = (detectors or Detectors()).speech(blocks, base.chunk_seconds)
+        return recording
+    usual = _usual(base, router, options)
+    whole = not options.timestamps and not router.identifies(request.tag)
+    recording.phrases = phrases(blocks, base.chunk_seconds, usual, whole=usual if whole else 0.0)
+    return recording
+
+
+def _usual(base: BaseModel, router: Router, options: TranscriptionOptions) -> float:
+    """Return the seconds above which phrases are cut at short pauses, too."""
+    if options.window_seconds is not None:
+        return options.window_seconds
+    if isinstance(router, LanguageRouter):
+        return SWITCHING if router.candidates else base.chunk_seconds
+    return longest_window(router.adapter, base.chunk_seconds)
 
 
 def _counted(recording: Recording, blocks: Iterator[Samples]) -> Iterator[Samples]:

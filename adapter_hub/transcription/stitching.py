@@ -20,18 +20,15 @@ LEAD = 0.1  # seconds of quiet that may belong to a word
 FRAME_SECONDS = 0.01  # of the features, in which `seek` counts
 
 
-def segments_of(
-    window: Window, decoded: DecodingResult, timestamps: bool, options: TranscriptionOptions
-) -> list[Segment]:
+def segments_of(window: Window, decoded: DecodingResult, timestamps: bool) -> list[Segment]:
     """Return the segments of a window; none where it holds no speech.
 
     Args:
         window: that was decoded.
         decoded: its text.
         timestamps: the text is cut by timestamp tokens; otherwise it is one segment.
-        options: what counts as no speech.
     """
-    if not decoded.text or is_silence(decoded, options):
+    if not decoded.text or is_silence(decoded, window.recording.options):
         return []
     route, end = window.route, window.start + window.seconds
     about = Segment(

@@ -21,7 +21,6 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Unpack, cast
 
-from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.reference import BASE_MODEL
@@ -33,12 +32,10 @@ from adapter_hub.speech.inputs import AudioInput, check_input, is_input
 from adapter_hub.speech.languages import language_tag
 from adapter_hub.transcription.options import OptionWords, TranscriptionOptions
 from adapter_hub.transcription.pipeline import Pipeline
-from adapter_hub.transcription.recordings import Request, open_recordings
+from adapter_hub.transcription.recordings import Request, check_options, open_recordings
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter, Router
 from adapter_hub.transcription.transcript import Segment, Transcript
-from adapter_hub.transcription.windows import Recording, longest_window
 
-SWITCHING = 6.0  # seconds: a longer phrase may hold two languages
 # called after every batch with the number of recordings that it finished and the seconds of audio in it
 BatchProgress = Callable[[int, float], None]
 
@@ -144,7 +141,11 @@ class Transcriber:
         """
         chosen = self._chosen(options)
         alone = is_input(audio)
-        recordings = self._opened(self._requests(audio, languages, adapters), chosen, sample_rate)
+        asked = self._requests(audio, languages, adapters)
+        recordings = open_recordings(
+            self.base,
+            (Request(item, router, chosen, tag, sample_rate) for item, tag, router in asked),
+        )
         waiting: dict[int, Transcript] = {}
         index = 0
         for result in Pipeline(self._session_pool, self.router, chosen, self.tell).run(recordings):
@@ -182,8 +183,9 @@ class Transcriber:
             InvalidInputError: the recording cannot be read, or not to its end; or as `transcribe`.
         """
         chosen = self._chosen(options)
-        request = Request(audio, language and language_tag(language), self._router_of(adapter))
-        recordings = self._opened([request], chosen, sample_rate)
+        tag = language and language_tag(language)
+        request = Request(audio, self._router_of(adapter), chosen, tag, sample_rate)
+        recordings = open_recordings(self.base, [request])
         pipeline = Pipeline(self._session_pool, self.router, chosen, self.tell, low_latency=True)
         for result in pipeline.run(recordings):
             for _, segment in result.segments:
@@ -202,52 +204,21 @@ class Transcriber:
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
             raise InvalidInputError(f"no option {unknown[0]!r}; {hint}")
         chosen = TranscriptionOptions(**options)
-        chosen.check()
-        if chosen.task == "translate" and not self.base.multilingual:
-            raise InvalidInputError(f"{self.base.id} is English-only: it has no task to translate")
-        refuse_lacking(self.base.family, chosen.asked())
+        check_options(self.base, chosen)
         return chosen
-
-    def _opened(
-        self,
-        requests: Iterable[Request],
-        options: TranscriptionOptions,
-        sample_rate: int | None,
-    ) -> Iterator[Recording]:
-        """Open the recordings; what the adapter takes at once is transcribed uncut, as in evaluation.
-
-        Timestamps, and routing by language, need cuts at pauses.
-        """
-        plain = not options.timestamps and not options.skip_silence
-
-        def whole(request: Request) -> bool:
-            return plain and not (request.router or self.router).identifies(request.tag)
-
-        def usual(request: Request) -> float:
-            return self._usual(request.router or self.router, options)
-
-        return open_recordings(requests, options, self.base.chunk_seconds, usual, whole, sample_rate)
-
-    def _usual(self, router: Router, options: TranscriptionOptions) -> float:
-        """Return the seconds above which phrases are cut at short pauses, too."""
-        if options.window_seconds is not None:
-            return options.window_seconds
-        if isinstance(router, LanguageRouter):
-            return SWITCHING if router.candidates else self.base.chunk_seconds
-        return longest_window(router.adapter, self.base.chunk_seconds)
 
     def _requests(
         self,
         audio: AudioInput | Iterable[AudioInput],
         languages: Sequence[str | None] | None,
         adapters: Sequence[str | None] | None,
-    ) -> Iterator[Request]:
+    ) -> Iterator[tuple[AudioInput, str | None, Router]]:
         """Pair every recording with its language and its adapter."""
         items = cast("Iterable[AudioInput]", [audio] if is_input(audio) else audio)
         if not isinstance(items, Iterable):
             check_input(items)
         if languages is None and adapters is None:
-            return map(Request, items)
+            return ((item, None, self.router) for item in items)
         items = list(items)
         for name, given in (("languages", languages), ("adapters", adapters)):
             if given is not None and (isinstance(given, str) or len(given) != len(items)):
@@ -255,13 +226,13 @@ class Transcriber:
                 raise InvalidInputError(f"{count} {name} for {len(items)} recordings; expected one each")
         tags = [tag and language_tag(tag) for tag in languages or [None] * len(items)]
         routers = {ref: self._router_of(ref) for ref in adapters or ()}
-        chosen = [routers[ref] for ref in adapters or ()] or [None] * len(items)
-        return map(Request, items, tags, chosen)
+        chosen = [routers[ref] for ref in adapters or ()] or [self.router] * len(items)
+        return zip(items, tags, chosen, strict=True)
 
-    def _router_of(self, ref: str | None) -> Router | None:
-        """Return the router of a recording whose adapter is named, loaded now; None for the others."""
+    def _router_of(self, ref: str | None) -> Router:
+        """Return the router of a recording; an adapter that is named is loaded now."""
         if ref is None:
-            return None
+            return self.router
         if isinstance(self.router, FixedRoute):
             raise InvalidInputError(
                 f"adapter {ref} for one recording: this transcriber is for {self.router.name} alone; "

@@ -1,6 +1,6 @@
 """Windows in, segments out, by the family of the base model: a Whisper or a Parakeet CTC.
 
-    decoder = DECODERS[base.family](base, options)
+    decoder = DECODERS[base.family](base)
     for window, found in zip(windows, decoder.decode(session, windows)):     # windows of one kind
         found.segments, found.error, found.resume
 
@@ -23,7 +23,7 @@ from adapter_hub.decoding.alignment import align, alignment_heads
 from adapter_hub.decoding.ctc import decode_ctc, parakeet_features
 from adapter_hub.decoding.decode import DecodingResult, TextSpan, decode, prompt_tokens, without_padding
 from adapter_hub.decoding.language import encode, language_probabilities
-from adapter_hub.decoding.options import Task
+from adapter_hub.decoding.options import DecodingOptions, Task
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.session import Session
@@ -79,8 +79,12 @@ class Identified:
 class WindowDecoder(Protocol):
     """Decodes windows with a base model of one family."""
 
-    def warnings(self) -> Iterator[str]:
-        """Yield what the user should know before anything is decoded."""
+    def warnings(self, options: TranscriptionOptions) -> Iterator[str]:
+        """Yield what the user should know before anything is decoded.
+
+        Args:
+            options: how to transcribe.
+        """
         ...
 
     def identify(self, samples: Sequence[Samples]) -> Identified:
@@ -99,7 +103,7 @@ class WindowDecoder(Protocol):
         ...
 
     def decode(self, session: Session, windows: Sequence[Window]) -> list[DecodedWindow]:
-        """Decode windows of one kind together, each with its own adapter.
+        """Decode windows of one kind together, each with its own adapter and the options of its recording.
 
         Args:
             session: of the base model.
@@ -114,15 +118,13 @@ class WhisperWindows:
 
     Attributes:
         base: the base model.
-        options: how to transcribe.
     """
 
     base: BaseModel
-    options: TranscriptionOptions
 
-    def warnings(self) -> Iterator[str]:
+    def warnings(self, options: TranscriptionOptions) -> Iterator[str]:
         """Yield that word times are less exact where the base model names no alignment heads."""
-        if self.options.words and not alignment_heads(self.base)[1]:
+        if options.words and not alignment_heads(self.base)[1]:
             yield (
                 f"{self.base.id} names no alignment heads: word times come from all heads of the later half "
                 "of its layers, and are less exact"
@@ -135,39 +137,46 @@ class WhisperWindows:
         probabilities = language_probabilities(self.base, encoder_output=encoder_output)
         return Identified(features, encoder_output, probabilities)
 
-    def kind(self, window: Window) -> tuple[bool, Task]:
-        """Return whether a window is decoded with timestamps, and its task."""
-        return self._with_timestamps(window), self.options.task or window.route.task
+    def kind(self, window: Window) -> tuple[DecodingOptions, bool]:
+        """Return how a window is decoded, and whether text conditions it: without, a text has more room."""
+        options = window.recording.options
+        task: Task = options.task or window.route.task
+        conditioned = options.previous_text or bool(window.recording.condition_of(window))
+        return options.decoding(timestamps=_with_timestamps(window), task=task), conditioned
 
     def decode(self, session: Session, windows: Sequence[Window]) -> list[DecodedWindow]:
         """Decode windows of one kind together; one whose last segment is cut off is to be resumed."""
-        timestamps, task = self.kind(windows[0])
+        options, _ = self.kind(windows[0])
         known = any(phrase.encoder_output is not None for window in windows for phrase in window.phrases[:1])
-        aligned = self.options.words or (timestamps and alignment_heads(self.base)[1])
+        stamped = options.timestamps and alignment_heads(self.base)[1]
+        aligned = [i for i, window in enumerate(windows) if stamped or window.recording.options.words]
         # where nothing is encoded yet, `decode` sets the adapters once for encoder and decoder
         encoder_output = self._encoder_output(session, windows) if known or aligned else None
-        previous = [window.recording.previous_to(window) for window in windows]
+        previous = [window.recording.condition_of(window) for window in windows]
         decoded = decode(
             session,
             self._features_of(windows) if encoder_output is None else encoder_output,
             rows=[window.route.adapter for window in windows],
             languages=[window.route.decode_language for window in windows],
-            options=self.options.decoding(timestamps=timestamps, task=task),
-            previous=previous if self.options.previous_text else None,
+            options=options,
+            previous=previous if any(previous) else None,
             encoder_output=encoder_output,
         )
-        if timestamps:
+        if options.timestamps:
             decoded = [
                 without_padding(self.base, text, window.seconds)
                 for window, text in zip(windows, decoded, strict=True)
             ]
         found = [
-            [] if text.overflowed else segments_of(window, text, timestamps, self.options)
+            [] if text.overflowed else segments_of(window, text, options.timestamps)
             for window, text in zip(windows, decoded, strict=True)
         ]
-        words: Sequence[Sequence[Sequence[Word]] | None] = [None] * len(windows)
+        words: list[Sequence[Sequence[Word]] | None] = [None] * len(windows)
         if encoder_output is not None and aligned:
-            words = self._words(session, windows, encoder_output, found)
+            rows = encoder_output if len(aligned) == len(windows) else encoder_output[aligned]
+            times = self._words(session, [windows[i] for i in aligned], rows, [found[i] for i in aligned])
+            for i, own in zip(aligned, times, strict=True):
+                words[i] = own
         return [self._decoded(*row) for row in zip(windows, decoded, found, words, strict=True)]
 
     def _decoded(
@@ -178,10 +187,10 @@ class WhisperWindows:
         words: Sequence[Sequence[Word]] | None,
     ) -> DecodedWindow:
         """Return what was found in a window, its segments placed by their words and by where it sounds."""
-        asked, error = self.options.words, None
+        asked, error = window.recording.options.words, None
         if text.overflowed or (asked and words is None):
             error = overflow(self.base, window.route.name, window.start)
-        stamped = self.options.timestamps and not text.overflowed
+        stamped = window.recording.options.timestamps and not text.overflowed
         resume = resume_at(self.base, text.tokens, window.seconds) if stamped else None
         if asked and words is not None:
             segments = [replace(item, words=tuple(own)) for item, own in zip(segments, words, strict=True)]
@@ -207,7 +216,7 @@ class WhisperWindows:
             text_tokens(self.base, [token for segment in segments for token in segment.tokens])
             for segments in found
         ]
-        plain = self.options.decoding()
+        plain = DecodingOptions()
         times = align(
             session,
             encoder_output,
@@ -250,12 +259,6 @@ class WhisperWindows:
                 known[i] = made[place]
         return torch.stack([rows for rows in known if rows is not None])
 
-    def _with_timestamps(self, window: Window) -> bool:
-        if self.options.timestamps != "trained":
-            return self.options.timestamps
-        adapter = window.route.adapter
-        return adapter is None or (adapter.manifest is not None and adapter.manifest.timestamps)
-
 
 @dataclass(frozen=True)
 class CtcWindows:
@@ -263,13 +266,11 @@ class CtcWindows:
 
     Attributes:
         base: the base model.
-        options: how to transcribe.
     """
 
     base: BaseModel
-    options: TranscriptionOptions
 
-    def warnings(self) -> Iterator[str]:
+    def warnings(self, options: TranscriptionOptions) -> Iterator[str]:
         """Yield nothing."""
         yield from ()
 
@@ -293,11 +294,12 @@ class CtcWindows:
     def _decoded(self, window: Window, text: DecodingResult) -> DecodedWindow:
         if text.overflowed:
             return DecodedWindow((), error=overflow(self.base, window.route.name, window.start))
-        cut = bool(self.options.timestamps)
+        options = window.recording.options
+        cut = bool(options.timestamps)
         groups = sentences(text.segments) if cut else [list(text.segments)]
         whole = replace(text, segments=tuple(_joined(self.base, words) for words in groups if words))
-        segments = segments_of(window, whole, cut, self.options)
-        if self.options.words:
+        segments = segments_of(window, whole, cut)
+        if options.words:
             segments = [
                 replace(segment, words=tuple(_word(window, word) for word in words))
                 for segment, words in zip(segments, groups, strict=True)
@@ -331,6 +333,14 @@ def sentences(words: Sequence[TextSpan]) -> list[list[TextSpan]]:
             groups.append([])
         groups[-1].append(word)
     return groups
+
+
+def _with_timestamps(window: Window) -> bool:
+    asked = window.recording.options.timestamps
+    if asked != "trained":
+        return asked
+    adapter = window.route.adapter
+    return adapter is None or (adapter.manifest is not None and adapter.manifest.timestamps)
 
 
 def _joined(base: BaseModel, words: Sequence[TextSpan]) -> TextSpan:

@@ -21,6 +21,7 @@ from adapter_hub.model.loading import ResidentAdapter
 from adapter_hub.speech.audio import SAMPLE_RATE
 from adapter_hub.speech.phrases import Phrase, Samples
 from adapter_hub.transcription.evidence import Evidence
+from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.routing import Route, Router
 from adapter_hub.transcription.transcript import Segment, Transcript, joined_text
 
@@ -55,6 +56,7 @@ class Window:
         phrases: one after another, all of one route.
         segments: of the part that is decoded already, before the part that this window still holds.
         tokens: of those segments.
+        resumed: whether it is the rest of a window.
     """
 
     recording: Recording
@@ -62,6 +64,7 @@ class Window:
     phrases: list[RoutedPhrase]
     segments: list[Segment] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    resumed: bool = False
 
     @property
     def route(self) -> Route:
@@ -94,7 +97,8 @@ class Window:
         samples, first = self.samples, round(seconds * SAMPLE_RATE)
         route = replace(self.route, probability=self.probability)
         rest = Phrase(self.phrases[0].phrase.start + first, samples[first:])
-        return Window(self.recording, self.number, [RoutedPhrase(rest, route)], self.segments, self.tokens)
+        phrases = [RoutedPhrase(rest, route)]
+        return Window(self.recording, self.number, phrases, self.segments, self.tokens, resumed=True)
 
     @property
     def probability(self) -> float | None:
@@ -129,9 +133,9 @@ class Recording:
         tag: BCP 47 tag of its language, where that is known.
         phrases: read as they are asked for.
         chunk: seconds of a window, at most.
-        wanted: seconds of a window that the caller asked for; None is what the adapter takes.
-        task: that the caller asked for; None is the adapter's.
-        router: of this recording alone; None is that of all.
+        router: chooses its adapters.
+        options: how to transcribe it.
+        prompt: tokens of the text that the caller put before it.
         seconds: that were read so far.
         error: why it could not be read, or not to its end.
         truncated: why what was read is not all of it, where the file itself is not whole.
@@ -146,9 +150,9 @@ class Recording:
     tag: str | None
     phrases: Iterator[Phrase]
     chunk: float
-    wanted: float | None = None
-    task: str | None = None
-    router: Router | None = None
+    router: Router
+    options: TranscriptionOptions = TranscriptionOptions()
+    prompt: Sequence[int] = ()
     seconds: float = 0.0
     error: str | None = None
     truncated: str | None = None
@@ -184,7 +188,7 @@ class Recording:
             phrase = next(self.phrases, None)
         except (AdapterHubError, OSError) as error:
             self.error, phrase = " ".join(str(error).split()), None
-        self.ended = phrase is None
+        self.ended = self.ended or phrase is None  # it may have failed meanwhile
         return phrase
 
     def fail(self, why: str) -> None:
@@ -210,7 +214,8 @@ class Recording:
 
     def _fits(self, routed: RoutedPhrase) -> bool:
         first, last = self._open[0], self._open[-1]
-        longest = self.wanted or longest_window(routed.route.adapter, self.chunk)
+        wanted = self.options.window_seconds
+        longest = min(wanted, self.chunk) if wanted else longest_window(routed.route.adapter, self.chunk)
         return (
             last.route.same(routed.route)
             and routed.phrase.start - last.phrase.end <= GAP * SAMPLE_RATE
@@ -245,10 +250,16 @@ class Recording:
         self._segments += new
         return new
 
-    def previous_to(self, window: Window) -> list[int]:
-        """Return the tokens of the text before a window, if it has the same route."""
-        follows = self._last is not None and self._last.same(window.route)
-        return list(self._previous) if follows else []
+    def condition_of(self, window: Window) -> list[int]:
+        """Return the tokens of the text that a window is decoded after: the prompt, or what was said before.
+
+        Without `previous_text` only the first window has one. With it, text of another route is left out.
+        """
+        if not self.options.previous_text:
+            return list(self.prompt) if window.number == 0 and not window.resumed else []
+        if self._last is None:
+            return list(self.prompt)
+        return list(self._previous) if self._last.same(window.route) else []
 
     def remember(self, window: Window, tokens: Sequence[int], *, doubtful: bool) -> None:
         """Keep the text of a window as a condition for the next; after a doubtful one there is none.
@@ -258,7 +269,9 @@ class Recording:
             tokens: of its text.
             doubtful: whether the text looks wrong, or was sampled too randomly.
         """
-        if doubtful or self._last is None or not self._last.same(window.route):
+        if self._last is None:
+            self._previous.extend(self.prompt)
+        if doubtful or not (self._last is None or self._last.same(window.route)):
             self._previous.clear()
         if not doubtful:
             self._previous.extend(tokens)
@@ -267,7 +280,7 @@ class Recording:
     def transcript(self) -> Transcript:
         """Return the transcript of all that is decoded."""
         segments = tuple(self._segments)
-        task = self.task or (self.before.task if self.before else "transcribe")
+        task = self.options.task or (self.before.task if self.before else "transcribe")
         result = Transcript(self.source, self.seconds, task=task, error=self.error, truncated=self.truncated)
         if not segments:
             if self.before is None or self.error is not None:

@@ -44,6 +44,7 @@ def _option(field: dataclasses.Field[Any], default: Any) -> Callable[[Command], 
         "int | None": {"type": click.IntRange(limits["at_least"]), "metavar": "N"},
         "float | None": {"type": Number(limits["above"], min_open=True), "metavar": "SECONDS"},
         "tuple[float, ...]": {"type": NumberList(), "metavar": "LIST"},
+        "str | None": {"metavar": "TEXT"},
         "Task | None": {"type": click.Choice(get_args(Task))},
     }
     how = kinds.get(str(field.type), {"is_flag": True})
