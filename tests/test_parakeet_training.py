@@ -25,10 +25,11 @@ from adapter_hub.data.dataset import read_dataset
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.model.base_model import BaseModel, load_base_model
-from adapter_hub.speech.audio import SAMPLE_RATE
+from adapter_hub.speech.audio import SAMPLE_RATE, Audio
+from adapter_hub.speech.features import normalised_log_mel
 from adapter_hub.trainers.data.examples import IGNORED, Example
 from adapter_hub.trainers.data.preparing import prepare
-from adapter_hub.trainers.data.rows import RowRules
+from adapter_hub.trainers.data.rows import CtcRowProcessor, RowRules, row_processor
 from adapter_hub.trainers.data.sources import Source
 from adapter_hub.trainers.loop.batches import BatchRow
 from adapter_hub.trainers.loop.ctc import CtcCollator, CtcObjective
@@ -312,6 +313,18 @@ def test_texts_that_it_cannot_write_or_align_are_dropped_with_the_reason(parakee
     reasons = {row.id: row.reason for row in prepared.dropped}
     assert "text with 'A', 'C'" in reasons["0.wav"]
     assert "frames of audio; is it the right text?" in reasons["1.wav"]
+
+
+def test_the_frames_that_a_text_has_are_those_that_the_encoder_makes(parakeet: Path) -> None:
+    base = load_base_model(parakeet, device="cpu")
+    rules, extractor = row_processor(base, RowRules(language="en")), base.processor.feature_extractor
+    assert isinstance(rules, CtcRowProcessor)
+    for samples in (1, 1599, 12_800, 12_801, 12_959, 12_960, 14_100, 15_999):
+        features, mask = normalised_log_mel(
+            extractor, [Audio(np.zeros(samples, np.float32), SAMPLE_RATE, "")]
+        )
+        encoded = base.model.encoder(torch.from_numpy(features), torch.from_numpy(mask))
+        assert rules.frames(samples / SAMPLE_RATE) == int(encoded.attention_mask.sum()), samples
 
 
 def test_its_features_end_with_the_clip_and_its_labels_have_no_prompt(parakeet: Path) -> None:

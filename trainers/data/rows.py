@@ -18,7 +18,7 @@ from adapter_hub.base_model.families import PARAKEET, WHISPER
 from adapter_hub.data.dataset import Utterance
 from adapter_hub.errors import InvalidInputError, few
 from adapter_hub.speech.audio import ROUNDING, Audio, check_seconds
-from adapter_hub.speech.features import chunk_seconds
+from adapter_hub.speech.features import SHORTEST, chunk_seconds
 from adapter_hub.speech.languages import whisper_code
 from adapter_hub.trainers.data.examples import ProcessorAndModel, check_tokens, encode_text, prompt_ids
 from adapter_hub.trainers.data.sources import Source
@@ -225,11 +225,19 @@ class CtcRowProcessor(RowProcessor):
             seconds: of its audio.
         """
         needed = len(item.tokens) + sum(a == b for a, b in pairwise(item.tokens))
-        hop = self.extractor.hop_length / self.extractor.sampling_rate
-        frames = math.ceil(seconds / (hop * self.factor))
+        frames = self.frames(seconds)
         if needed <= frames:
             return None
         return f"text of {needed} tokens for {frames} frames of audio; is it the right text?"
+
+    def frames(self, seconds: float) -> int:
+        """Return the frames that the encoder makes of audio: whole ones of features, each halving rounded up.
+
+        Args:
+            seconds: of the audio.
+        """
+        samples = max(SHORTEST, round(seconds * self.extractor.sampling_rate))
+        return math.ceil(samples // self.extractor.hop_length / self.factor)
 
     def _can_write(self, character: str) -> bool:
         """Tell whether a character is one again after it was tokens; its case may be the tokenizer's."""

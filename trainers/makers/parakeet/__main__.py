@@ -1,4 +1,6 @@
-"""Make the tests' Parakeet CTC: `python -m adapter_hub.trainers.makers.parakeet --work runs/parakeet --out FOLDER`.
+"""Make the tests' Parakeet CTC.
+
+    python -m adapter_hub.trainers.makers.parakeet --work runs/parakeet --out tests/data/parakeet
 
 The same command resumes what was interrupted. The same settings give the same speech everywhere; the weights
 depend on the machine's floating-point kernels, so they are kept in `tests/data`, with `training.json` as the
@@ -17,6 +19,7 @@ import click
 import torch
 
 from adapter_hub.data.dataset import read_dataset
+from adapter_hub.errors import AdapterHubError
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.packages import PACKAGES, package_versions
@@ -96,7 +99,10 @@ def main(work: Path, out: Path) -> None:
         torch.manual_seed(SETTINGS["training"]["random_seed"])
         save(build_model(SETTINGS["encoder"]), work / "untrained")
     recipe = Path(shutil.copyfile(RECIPE, work / RECIPE.name))
-    trained = train(recipe, work / "trained", cache=Cache(work / "cache"), device="cpu", tell=tell)
+    try:
+        trained = train(recipe, work / "trained", cache=Cache(work / "cache"), device="cpu", tell=tell)
+    except AdapterHubError as error:  # such as Ctrl-C: the same command resumes
+        raise click.ClickException(str(error)) from None
     assert isinstance(trained, FullFineTune)  # the method of the recipe
     halve(work / "trained", out)
     record = record_of(trained, error_rates(out, work / "speech"))
