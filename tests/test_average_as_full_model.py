@@ -18,10 +18,11 @@ from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.formats.full_fine_tune import FullFineTune
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel, load_base_model
-from adapter_hub.trainers.averaging.adapters import AverageOptions, average, whole_updates
+from adapter_hub.trainers.averaging.adapters import average
 from adapter_hub.trainers.averaging.factors import Factors
 from adapter_hub.trainers.averaging.methods import MethodOptions
 from adapter_hub.trainers.averaging.model_record import average_as_full_model
+from adapter_hub.trainers.averaging.updates import AverageOptions, whole_updates
 
 __all__ = ["base", "places"]  # fixtures
 

@@ -19,7 +19,8 @@ from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.model.session import Session
-from adapter_hub.trainers.averaging.adapters import AverageOptions, Component, average
+from adapter_hub.trainers.averaging.adapters import average
+from adapter_hub.trainers.averaging.updates import AverageOptions, Component
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {"rank": 4, "alpha": 8, "targets": ALL},

@@ -23,14 +23,10 @@ from adapter_hub.errors import ConflictError, InvalidInputError
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
-from adapter_hub.trainers.averaging.adapters import (
-    AverageOptions,
-    Component,
-    average,
-    differences,
-    factors_of,
-)
+from adapter_hub.trainers.averaging.adapters import average
 from adapter_hub.trainers.averaging.methods import METHODS, MethodOptions
+from adapter_hub.trainers.averaging.recomputing import differences
+from adapter_hub.trainers.averaging.updates import AverageOptions, Component, factors_of
 
 REF = AdapterRef.parse("test/average@1.0.0")
 

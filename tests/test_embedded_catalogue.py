@@ -27,7 +27,8 @@ from adapter_hub.speech.audio import Audio, audio_from_samples
 from adapter_hub.speech.features import log_mel
 from adapter_hub.stores.cache import Cache
 from adapter_hub.stores.folder import FolderStore
-from adapter_hub.trainers.averaging.adapters import Component, differences
+from adapter_hub.trainers.averaging.recomputing import differences
+from adapter_hub.trainers.averaging.updates import Component
 from adapter_hub.trainers.similarity import candidates
 from adapter_hub.transcription.candidates import find_candidates
 

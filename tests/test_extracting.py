@@ -27,8 +27,8 @@ from adapter_hub.formats.manifest import Language, Manifest
 from adapter_hub.hub import RepoId
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
-from adapter_hub.trainers.averaging.adapters import factors_of
 from adapter_hub.trainers.averaging.extracting import ExtractionOptions, extract
+from adapter_hub.trainers.averaging.updates import factors_of
 
 BASE = embedded.base_model_path()
 CHANGED = "model.decoder.layers.0.fc1"

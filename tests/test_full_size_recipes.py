@@ -179,3 +179,22 @@ def test_the_recipes_of_parameter_averaging_say_what_the_paper_says(path: Path) 
         if parakeet:
             refuse_lacking(PARAKEET, recipe.asked())
             assert "modules" not in recipe.lora.model_fields_set
+
+
+CHAINED = {"average-1": ("ft-spgi", "ft-coraal", "ft-dipco")}  # what an average of experts holds
+
+
+def licences_behind(name: str) -> set[str]:
+    """Return the licences of all data that a recipe's model has seen, its start's included."""
+    recipe = read_recipe(AVERAGING[0].with_name(f"{name}.toml")).recipe
+    start = recipe.base_model.id.removeprefix("./out/")
+    before = CHAINED.get(start, (start,)) if recipe.base_model.id != start else ()
+    seen = {source.license for source in sources(recipe) if source.license}
+    return seen.union(*(licences_behind(earlier) for earlier in before))
+
+
+@pytest.mark.parametrize("path", AVERAGING, ids=lambda path: path.stem)
+def test_a_model_has_the_licences_of_all_data_behind_it(path: Path) -> None:
+    found = sorted(licences_behind(path.stem))
+    joined = found[0] if len(found) == 1 else " AND ".join(f"({licence})" for licence in found)
+    assert read_recipe(path).recipe.adapter.license == joined

@@ -17,9 +17,10 @@ from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.formats.manifest import Selection
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
-from adapter_hub.trainers.averaging.adapters import AverageOptions, average
+from adapter_hub.trainers.averaging.adapters import average
 from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent, average_models
 from adapter_hub.trainers.averaging.greedy import choose
+from adapter_hub.trainers.averaging.updates import AverageOptions
 from adapter_hub.transcription.routing import FixedRoute
 from adapter_hub.transcription.transcriber import Transcriber
 

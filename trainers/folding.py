@@ -20,7 +20,8 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.formats.manifest import MAXIMUM_RANK
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel
-from adapter_hub.trainers.averaging.adapters import Component, average
+from adapter_hub.trainers.averaging.adapters import average
+from adapter_hub.trainers.averaging.updates import Component
 
 
 def fold(base: BaseModel, pair: Artifact, out: Path, ref: AdapterRef | None = None) -> Artifact:

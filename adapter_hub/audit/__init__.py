@@ -78,7 +78,7 @@ def audit(
         probe: runs the model, see `adapter_hub.decoding.probe`; None leaves that check out.
         recount: recounts a report's errors, see `adapter_hub.evaluation.scoring`; None leaves that out.
         recompute: computes an average from its components' bytes, or an extracted adapter's errors from the
-            full model, see `adapter_hub.trainers.averaging.adapters.differences` and
+            full model, see `adapter_hub.trainers.averaging.recomputing.differences` and
             `adapter_hub.trainers.averaging.extracting.extraction_differences`; None leaves that out.
 
     Raises:

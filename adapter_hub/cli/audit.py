@@ -194,8 +194,9 @@ def _recomputed(load: Load, artifact: Artifact, sources: Sequence[Artifact | Pat
     """Compute an average from its components, or measure an extracted adapter's errors; yield differences."""
     from adapter_hub.errors import AdapterHubError, OutOfMemoryError
     from adapter_hub.model.memory import memory_guard
-    from adapter_hub.trainers.averaging.adapters import Component, differences
     from adapter_hub.trainers.averaging.extracting import extraction_differences
+    from adapter_hub.trainers.averaging.recomputing import differences
+    from adapter_hub.trainers.averaging.updates import Component
 
     parents = [source for source in sources if not isinstance(source, Path)]
     weights = [parent.weight or 0.0 for parent in artifact.manifest.parents]

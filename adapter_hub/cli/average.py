@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from adapter_hub.formats.manifest import AverageSection, Selection
     from adapter_hub.formats.reference import AdapterRef
     from adapter_hub.model.base_model import BaseModel
-    from adapter_hub.trainers.averaging.adapters import CombinedUpdate, Component
+    from adapter_hub.trainers.averaging.updates import CombinedUpdate, Component
 
 METHODS = (  # written out, so that --help starts without torch; a test compares them with the table
     "mean",
@@ -211,10 +211,10 @@ def _average_adapters(
 ) -> None:
     from adapter_hub.exchange import pull
     from adapter_hub.model.base_model import load_base_model, load_pinned_base_model
-    from adapter_hub.trainers.averaging.adapters import AverageOptions, Component
     from adapter_hub.trainers.averaging.adapters import average as run
     from adapter_hub.trainers.averaging.methods import MethodOptions, shares
     from adapter_hub.trainers.averaging.model_record import average_as_full_model
+    from adapter_hub.trainers.averaging.updates import AverageOptions, Component
 
     if given["as_full_model"]:
         _refuse_truncation(given)

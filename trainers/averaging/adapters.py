@@ -11,16 +11,12 @@ the base model.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from adapter_hub.artifact.folder import Artifact, seal, write_ancestors
 from adapter_hub.artifact.peft import PREFIX, WEIGHTS_FILE, canonical_config
@@ -28,110 +24,19 @@ from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import ConflictError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
-from adapter_hub.formats.manifest import (
-    MAXIMUM_RANK,
-    AverageSection,
-    BaseModelPin,
-    LoraModule,
-    Parent,
-    Selection,
-)
+from adapter_hub.formats.manifest import BaseModelPin, LoraModule, Parent
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel, PositionwiseLinear
-from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.reporting import Progress
-from adapter_hub.trainers.averaging.factors import (
-    Factors,
-    check_truncation,
-    nearest,
-    truncate,
-    weighted_sum,
+from adapter_hub.trainers.averaging.methods import check_weights
+from adapter_hub.trainers.averaging.recomputing import average_section
+from adapter_hub.trainers.averaging.updates import (
+    AverageOptions,
+    CombinedUpdate,
+    Component,
+    DType,
+    combined_update,
 )
-from adapter_hub.trainers.averaging.methods import MethodOptions, check_weights, method_named
-
-DType = Literal["float32", "float16", "bfloat16"]
-
-
-@dataclass(frozen=True)
-class Component:
-    """An adapter and its weight in an average."""
-
-    artifact: Artifact
-    weight: float
-
-
-@dataclass(frozen=True)
-class AverageOptions:
-    """How components are combined and how far the result is truncated.
-
-    Attributes:
-        method: one of `adapter_hub.trainers.averaging.methods`.
-        parameters: what that method can be told.
-        rank: of every module at most; None keeps the sum of the components' ranks.
-        energy: the share of each module's squared singular values to keep; None does not look.
-        dtype: of the weights that are written.
-        selection: of the components, by method `greedy` and no other.
-    """
-
-    method: str = "mean"
-    parameters: MethodOptions = field(default_factory=MethodOptions)
-    rank: int | None = None
-    energy: float | None = None
-    dtype: DType = "float32"
-    selection: Selection | None = None
-
-    def check(self) -> None:
-        """Refuse what cannot be averaged by.
-
-        Raises:
-            InvalidInputError: one line.
-        """
-        method_named(self.method)
-        self.parameters.check()
-        if (self.method == "greedy") != (self.selection is not None):
-            raise InvalidInputError(
-                f"method {self.method}: components are chosen on dev data by method greedy, and by no other"
-            )
-        if self.rank is not None or self.energy is not None:
-            check_truncation(self.rank, self.energy)
-        if self.rank is not None and self.rank > MAXIMUM_RANK:
-            raise InvalidInputError(f"rank {self.rank}: expected at most {MAXIMUM_RANK}")
-
-
-@dataclass(frozen=True)
-class CombinedModule:
-    """The combined update of one linear, and what truncation cost.
-
-    Attributes:
-        path: of the linear.
-        factors: its update, float32.
-        error: the relative Frobenius error of the truncation, 0.0 where nothing was cut.
-        norm: of the update before truncation.
-    """
-
-    path: str
-    factors: Factors
-    error: float
-    norm: float
-
-
-@dataclass(frozen=True)
-class CombinedUpdate:
-    """The combined updates of all linears, in the order of their paths."""
-
-    modules: tuple[CombinedModule, ...]
-
-    @property
-    def largest_error(self) -> float:
-        """The largest relative error of any module."""
-        return max((module.error for module in self.modules), default=0.0)
-
-    @cached_property
-    def error(self) -> float:
-        """The relative Frobenius error of all modules together."""
-        whole = math.fsum(module.norm**2 for module in self.modules)
-        lost = math.fsum((module.error * module.norm) ** 2 for module in self.modules)
-        return math.sqrt(lost / whole) if whole else 0.0
 
 
 def average(
@@ -176,122 +81,6 @@ def average(
     except FileExistsError:
         raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
     return Artifact.open(out), update
-
-
-def combined_update(
-    base: BaseModel,
-    components: Sequence[Component],
-    options: AverageOptions,
-    progress: Progress | None = None,
-) -> CombinedUpdate:
-    """Return the combined update of every linear that any component adapts.
-
-    Args:
-        base: the components' base model, in float32.
-        components: with their weights.
-        options: how.
-        progress: called with the modules that are done and their number.
-
-    Raises:
-        InvalidInputError: a module's rank is more than can be loaded. IntegrityError: as `load_adapter`.
-    """
-    wholes = whole_updates(base, components, options, progress)
-    return CombinedUpdate(tuple(_truncated(path, whole, ranks, options) for path, whole, ranks in wholes))
-
-
-def whole_updates(
-    base: BaseModel,
-    components: Sequence[Component],
-    options: AverageOptions,
-    progress: Progress | None = None,
-) -> Iterator[tuple[str, Factors | Tensor, int]]:
-    """Yield the combined update of every linear before any truncation.
-
-    Args:
-        base: the components' base model, in float32.
-        components: with their weights.
-        options: how.
-        progress: called with the modules that are done and their number.
-
-    Yields:
-        The path, in sorted order; factors where the method has them, else a matrix `[outputs, inputs]`; and
-        the sum of the components' ranks.
-
-    Raises:
-        IntegrityError: as `load_adapter`.
-    """
-    adapters = [load_adapter(base, component.artifact) for component in components]
-    weights = [component.weight for component in components]
-    paths = sorted({path for adapter in adapters for path in adapter.layout})
-    generator = torch.Generator().manual_seed(options.parameters.random_seed)
-    for number, path in enumerate(paths, start=1):
-        having = [
-            (w, factors_of(a, path)) for w, a in zip(weights, adapters, strict=True) if path in a.layout
-        ]
-        whole = _whole(base, path, having, len(adapters), options, generator)
-        yield path, whole, sum(factors.rank for _, factors in having)
-        if progress:
-            progress(number, len(paths))
-
-
-def factors_of(adapter: ResidentAdapter, path: str) -> Factors:
-    """Return an adapter's update of one linear in float32, its scaling and static shares in B."""
-    module = adapter.layout[path]
-    return Factors(
-        a=module.lora_a(adapter.buffer).float().cpu(),
-        b=module.lora_b(adapter.buffer).float().cpu(),
-    )
-
-
-def _whole(
-    base: BaseModel,
-    path: str,
-    having: Sequence[tuple[float, Factors]],
-    components: int,
-    options: AverageOptions,
-    generator: torch.Generator,
-) -> Factors | Tensor:
-    """Combine the updates of one linear; a component that does not adapt it adds an update of 0."""
-    method = method_named(options.method)
-    weights, updates = [weight for weight, _ in having], [factors for _, factors in having]
-    if method.combine_factors is not None:
-        return method.combine_factors(updates, weights, options.parameters)
-    weight = base.linears[path].weight.float().cpu()
-    dense = [factors.dense() for factors in updates]
-    dense += [torch.zeros_like(weight)] * (components - len(dense))
-    shares = torch.tensor([*weights, *[1.0] * (components - len(weights))])
-    return method.combine(torch.stack(dense), shares, options.parameters, weight, generator)
-
-
-def _truncated(path: str, whole: Factors | Tensor, ranks: int, options: AverageOptions) -> CombinedModule:
-    """Return a combined update as factors that can be loaded; a matrix keeps at most the ranks together."""
-    if isinstance(whole, Factors):
-        norm = float(torch.linalg.matrix_norm(_core(whole)))
-        if options.rank is None and options.energy is None:
-            return CombinedModule(path, _loadable(path, whole), 0.0, norm)
-        factors, error = truncate(whole, rank=options.rank, energy=options.energy)
-        return CombinedModule(path, _loadable(path, factors), error, norm)
-    rank = options.rank if options.energy is None else None
-    if rank is None and options.energy is None:
-        rank = min(ranks, MAXIMUM_RANK)
-    factors, error = nearest(whole, rank=rank, energy=options.energy)
-    return CombinedModule(path, _loadable(path, factors), error, float(torch.linalg.matrix_norm(whole)))
-
-
-def _core(factors: Factors) -> torch.Tensor:
-    """Return a small matrix with the singular values of B·A."""
-    _, r_b = torch.linalg.qr(factors.b.double())
-    _, r_a = torch.linalg.qr(factors.a.double().T)
-    return r_b @ r_a.T
-
-
-def _loadable(path: str, factors: Factors) -> Factors:
-    if factors.rank > MAXIMUM_RANK:
-        raise InvalidInputError(
-            f"{path}: the average has rank {factors.rank}, and at most {MAXIMUM_RANK} can be loaded; "
-            "truncate it with --rank or --energy"
-        )
-    return factors
 
 
 def write_lora(
@@ -420,76 +209,3 @@ def _fields(
         "parents": parents,
         "average": average_section(options, update),
     }
-
-
-def average_section(options: AverageOptions, update: CombinedUpdate) -> AverageSection:
-    """Return the record of how an average was computed, from which an audit computes it again."""
-    wanted = method_named(options.method).options
-    given = {name: getattr(options.parameters, name) for name in wanted}
-    return AverageSection(
-        method=options.method,
-        density=given.get("density"),
-        scale=given.get("scale"),
-        random_seed=given.get("random_seed"),
-        rank=options.rank,
-        energy=options.energy,
-        error=update.error,
-        largest_error=update.largest_error,
-        errors={module.path: module.error for module in update.modules if module.error > 0.0} or None,
-        selection=options.selection,
-    )
-
-
-def differences(base: BaseModel, published: Artifact, components: Sequence[Component]) -> Iterator[str]:
-    """Yield how an average's weights differ from what its components give.
-
-    The update of every linear is computed again from the components' bytes and compared with the published
-    one: no farther from it than the recorded truncation and the rounding of the published dtype allow.
-
-    Args:
-        base: their base model, in float32.
-        published: an adapter of method `average`.
-        components: its parents' artifacts with the recorded weights.
-    """
-    section = published.manifest.average
-    options = AverageOptions() if section is None else options_of(section)
-    exact = (
-        replace(options, rank=None, energy=None) if method_named(options.method).combine_factors else options
-    )
-    again = {module.path: module for module in combined_update(base, components, exact).modules}
-    adapter = load_adapter(base, published)
-    allowed = (section.errors if section else None) or {}
-    rounding = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}[published.manifest.lora[0].dtype]
-    for path in sorted(again.keys() ^ set(adapter.layout)):
-        yield f"{path}: adapted by {'the components' if path in again else 'the average'} only"
-    for path in sorted(again.keys() & set(adapter.layout)):
-        error = distance(again[path].factors, factors_of(adapter, path))
-        if error > allowed.get(path, 0.0) + rounding:
-            yield (
-                f"{path}: the update is {error:.3g} from what the components give, relative to it; "
-                f"{allowed.get(path, 0.0):.3g} is recorded"
-            )
-
-
-def distance(first: Factors, second: Factors) -> float:
-    """Return ‖ΔW₁ - ΔW₂‖ / ‖ΔW₁‖ in the Frobenius norm, from the factors."""
-    gap = weighted_sum([(1.0, first), (-1.0, second)])
-    whole = float(torch.linalg.matrix_norm(_core(first)))
-    rest = float(torch.linalg.matrix_norm(_core(gap)))
-    return rest / whole if whole else (0.0 if rest == 0.0 else math.inf)
-
-
-def options_of(section: AverageSection) -> AverageOptions:
-    """Return the options that a manifest records."""
-    defaults = MethodOptions()
-    return AverageOptions(
-        method=section.method,
-        parameters=MethodOptions(
-            density=defaults.density if section.density is None else section.density,
-            scale=defaults.scale if section.scale is None else section.scale,
-            random_seed=defaults.random_seed if section.random_seed is None else section.random_seed,
-        ),
-        rank=section.rank,
-        energy=section.energy,
-        selection=section.selection,
-    )

@@ -32,11 +32,12 @@ from adapter_hub.formats.manifest import MAXIMUM_RANK, ExtractionSection, Probe
 from adapter_hub.model.base_model import BaseModel, load_base_model
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.reporting import Progress
-from adapter_hub.trainers.averaging.adapters import CombinedModule, CombinedUpdate, factors_of, write_lora
+from adapter_hub.trainers.averaging.adapters import write_lora
 from adapter_hub.trainers.averaging.factors import check_truncation, nearest
 from adapter_hub.trainers.averaging.full_models import GENERATION, differing_settings
 from adapter_hub.trainers.averaging.model_record import record_of
 from adapter_hub.trainers.averaging.tensor_streams import TensorSource
+from adapter_hub.trainers.averaging.updates import CombinedModule, CombinedUpdate, factors_of
 
 LARGEST_RATIO = 1e15  # that is recorded; a base model's tensor of zeros makes any change infinite
 NOTHING = 1e-6  # of the logits' norm: less is rounding

@@ -58,6 +58,19 @@ def weighted_sum(parts: Sequence[tuple[float, Factors]]) -> Factors:
     )
 
 
+def norm(factors: Factors) -> float:
+    """Return ‖ΔW‖ in the Frobenius norm, without forming ΔW."""
+    _, r_b = torch.linalg.qr(factors.b.double())
+    _, r_a = torch.linalg.qr(factors.a.double().T)
+    return float(torch.linalg.matrix_norm(r_b @ r_a.T))
+
+
+def distance(first: Factors, second: Factors) -> float:
+    """Return ‖ΔW₁ - ΔW₂‖ / ‖ΔW₁‖ in the Frobenius norm, from the factors."""
+    whole, rest = norm(first), norm(weighted_sum([(1.0, first), (-1.0, second)]))
+    return rest / whole if whole else (0.0 if rest == 0.0 else math.inf)
+
+
 def singular_factors(factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
     """Return the singular value decomposition of B·A: `[outputs, k]`, `[k]`, `[k, inputs]`, in float64.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,24 +97,14 @@ def average_models(
     rest = 1.0 - math.fsum(component.weight for component in components)
     if base_model is None and (rest > 1e-9 or options.method != "mean"):
         raise InvalidInputError("average: the base model is needed for its share; name it with --base-model")
-    if out.exists():
-        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     folders = [*(component.folder for component in components), *([base_model] if base_model else [])]
     sources = [TensorSource(folder) for folder in folders]
     if problems := [*_setting_problems(folders), *_tensor_problems(sources)]:
         raise InvalidInputError(f"average: {few(problems)}")
     weights = torch.tensor([component.weight for component in components], dtype=torch.float64)
     blend = _Blend(chosen, weights, options.parameters, base_model is not None)
-    try:
-        with folder_in_the_making(out) as folder:
-            _copy_settings(folders[0], folder)
-            _write_weights(folder / WEIGHTS, sources, blend, options.dtype, progress)
-            for path in folder.iterdir():
-                path.chmod(0o644)
-            if describe:
-                describe(folder)
-    except FileExistsError:
-        raise ConflictError(f"{out}: appeared meanwhile; choose another --out") from None
+    with _model_in_the_making(out, folders[0], describe) as path:
+        _write_weights(path, sources, blend, options.dtype, progress)
 
 
 def write_changed(
@@ -138,30 +129,36 @@ def write_changed(
     Raises:
         ConflictError: `out` exists. IntegrityError: a weight that is changed is not there.
     """
-    if out.exists():
-        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     source = TensorSource(base_model)
     names = sorted(source.tensors)
     plan = {name: (_written(source, name, dtype), source.tensors[name].shape) for name in names}
+    with _model_in_the_making(out, base_model, describe) as path, TensorWriter(path, plan) as writer:
+        changed, change = next(changes, ("", None))
+        for number, name in enumerate(names, start=1):
+            if name != changed or change is None:
+                for values in source.slices(name):
+                    writer.write(name, values)
+            else:
+                (whole,) = source.whole(name)
+                writer.write(name, whole.double().reshape(-1) + change.double().reshape(-1))
+                changed, change = next(changes, ("", None))
+            if progress:
+                progress(number, len(names))
+        if change is not None:
+            raise IntegrityError(f"{base_model}: no weight {changed}; expected the adapters' base model")
+
+
+@contextmanager
+def _model_in_the_making(
+    out: Path, settings: Path, describe: Callable[[Path], object] | None
+) -> Iterator[Path]:
+    """Yield the file for a model's weights; its folder appears when it is whole, settings and all."""
+    if out.exists():
+        raise ConflictError(f"{out}: already exists; choose another --out or remove it")
     try:
         with folder_in_the_making(out) as folder:
-            _copy_settings(base_model, folder)
-            with TensorWriter(folder / WEIGHTS, plan) as writer:
-                changed, change = next(changes, ("", None))
-                for number, name in enumerate(names, start=1):
-                    if name != changed or change is None:
-                        for values in source.slices(name):
-                            writer.write(name, values)
-                    else:
-                        (whole,) = source.whole(name)
-                        writer.write(name, whole.double().reshape(-1) + change.double().reshape(-1))
-                        changed, change = next(changes, ("", None))
-                    if progress:
-                        progress(number, len(names))
-                if change is not None:
-                    raise IntegrityError(
-                        f"{base_model}: no weight {changed}; expected the adapters' base model"
-                    )
+            _copy_settings(settings, folder)
+            yield folder / WEIGHTS
             for path in folder.iterdir():
                 path.chmod(0o644)
             if describe:

@@ -25,7 +25,8 @@ from adapter_hub.model.blending import blended
 from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.reporting import Tell
 from adapter_hub.speech.languages import primary_metric
-from adapter_hub.trainers.averaging.adapters import Component, check_components
+from adapter_hub.trainers.averaging.adapters import check_components
+from adapter_hub.trainers.averaging.updates import Component
 from adapter_hub.transcription.routing import FixedRoute
 from adapter_hub.transcription.transcriber import Transcriber
 

@@ -24,14 +24,7 @@ from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import utc_now
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.reporting import Progress
-from adapter_hub.trainers.averaging.adapters import (
-    AverageOptions,
-    CombinedUpdate,
-    Component,
-    average_section,
-    check_components,
-    whole_updates,
-)
+from adapter_hub.trainers.averaging.adapters import check_components
 from adapter_hub.trainers.averaging.factors import Factors
 from adapter_hub.trainers.averaging.full_models import (
     ModelAverageOptions,
@@ -40,6 +33,8 @@ from adapter_hub.trainers.averaging.full_models import (
     write_changed,
 )
 from adapter_hub.trainers.averaging.methods import check_weights, method_named
+from adapter_hub.trainers.averaging.recomputing import average_section
+from adapter_hub.trainers.averaging.updates import AverageOptions, CombinedUpdate, Component, whole_updates
 
 UNKNOWN_LICENSE = "NOASSERTION"  # SPDX's word where a component has no record
 

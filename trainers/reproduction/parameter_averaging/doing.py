@@ -14,9 +14,10 @@ from adapter_hub.data.dataset import read_dataset
 from adapter_hub.evaluation.evaluating import EvaluationOptions
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import load_base_model
-from adapter_hub.trainers.averaging.adapters import Component, average
+from adapter_hub.trainers.averaging.adapters import average
 from adapter_hub.trainers.averaging.full_models import ModelAverageOptions, ModelComponent
 from adapter_hub.trainers.averaging.model_record import average_full_models
+from adapter_hub.trainers.averaging.updates import Component
 from adapter_hub.trainers.makers.shorter_input import shorten_input
 from adapter_hub.trainers.reproduction.cells import Cell, Outcome, adapter_ref
 from adapter_hub.trainers.reproduction.paper import Workplace
