@@ -111,16 +111,16 @@ def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[lis
         with reader.ParquetFile(parquet) as file:
             schema = file.schema_arrow
             names = list(schema.names)
-            holds = names.count(audio_column) == 1 and _holds_audio(schema.field(audio_column).type)
+            holds = names.count(audio_column) == 1 and holds_audio(schema.field(audio_column).type)
             if not holds:
                 what = "does not hold audio as {bytes, path}" if audio_column in names else "does not exist"
                 raise InvalidInputError(
-                    f"{where}: column {shown(audio_column)!r} {what}; there are {_columns(schema)}: "
+                    f"{where}: column {shown(audio_column)!r} {what}; there are {columns_text(schema)}: "
                     'name the right one with audio_column = "…"'
                 )
-            plain = [name for name in names if names.count(name) == 1 and _is_plain(schema.field(name).type)]
+            plain = [name for name in names if names.count(name) == 1 and is_plain(schema.field(name).type)]
             sound = [f"{audio_column}.bytes", *_path_leaf(schema.field(audio_column))]
-            _check_stated(file.metadata, where, room_for(parquet.stat().st_size))
+            check_stated(file.metadata, where, room_for(parquet.stat().st_size))
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(BATCH, row_groups=[group], columns=[*plain, *sound]):
                     for place in range(batch.num_rows):
@@ -132,8 +132,13 @@ def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[lis
         raise InvalidInputError(f"{where}: cannot be read as parquet ({reason})") from None
 
 
-def _check_stated(metadata: Any, where: str, room: int) -> None:
+def check_stated(metadata: Any, where: str, room: int) -> None:
     """Refuse what the footer alone shows to be too large.
+
+    Args:
+        metadata: pyarrow's, of the file.
+        where: the name of the file in errors.
+        room: bytes that it may unpack to.
 
     Raises:
         InvalidInputError: too many rows, columns or bytes.
@@ -150,13 +155,17 @@ def _check_stated(metadata: Any, where: str, room: int) -> None:
 
 
 def _row(batch: Any, place: int, plain: Sequence[str], audio_column: str) -> dict[str, Any]:
-    values = {name: _value(batch.column(name)[place]) for name in plain}
+    values = {name: plain_value(batch.column(name)[place]) for name in plain}
     kept = {name: value for name, value in values.items() if value is not None}
     return kept | {audio_column: _sound(batch.column(audio_column)[place])}
 
 
-def _value(scalar: Any) -> Any:
-    """Return a text or number of a row; None for any other value, which is left out."""
+def plain_value(scalar: Any) -> Any:
+    """Return a text or number of a row; None for any other value, which is left out.
+
+    Args:
+        scalar: pyarrow's.
+    """
     try:
         value = scalar.as_py()
     except ODD:
@@ -175,7 +184,12 @@ def _sound(scalar: Any) -> tuple[bytes, str]:
     return data if isinstance(data, bytes) else b"", path if isinstance(path, str) else ""
 
 
-def _holds_audio(kind: Any) -> bool:
+def holds_audio(kind: Any) -> bool:
+    """Tell whether a column holds structs {bytes, path}, as audio data sets on the Hub do.
+
+    Args:
+        kind: pyarrow's type of it.
+    """
     from pyarrow import types  # noqa: PLC0415
 
     if not types.is_struct(kind):
@@ -187,26 +201,40 @@ def _holds_audio(kind: Any) -> bool:
 def _path_leaf(field: Any) -> list[str]:
     """Return the column of the audio's names, if it exists and holds texts."""
     index = field.type.get_field_index("path")
-    return [f"{field.name}.path"] if index >= 0 and _is_text(field.type[index].type) else []
+    return [f"{field.name}.path"] if index >= 0 and is_text(field.type[index].type) else []
 
 
-def _is_text(kind: Any) -> bool:
+def is_text(kind: Any) -> bool:
+    """Tell whether a column holds texts.
+
+    Args:
+        kind: pyarrow's type of it.
+    """
     from pyarrow import types  # noqa: PLC0415
 
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def _is_plain(kind: Any) -> bool:
-    """Tell whether a column is kept beside the audio: texts and numbers."""
+def is_plain(kind: Any) -> bool:
+    """Tell whether a column is kept beside the audio: texts and numbers.
+
+    Args:
+        kind: pyarrow's type of it.
+    """
     from pyarrow import types  # noqa: PLC0415
 
     if types.is_dictionary(kind):
         kind = kind.value_type
     number = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-    return bool(number or _is_text(kind))
+    return bool(number or is_text(kind))
 
 
-def _columns(schema: Any) -> str:
+def columns_text(schema: Any) -> str:
+    """Return names and types of the first columns, for a message.
+
+    Args:
+        schema: pyarrow's, of a file.
+    """
     shortened = [f"{field.name} ({str(field.type).partition('<')[0]})" for field in list(schema)[:SHOWN]]
     more = f" and {len(schema) - SHOWN} more" if len(schema) > SHOWN else ""
     return shown(", ".join(shortened)) + more

@@ -86,7 +86,7 @@ class Teller:
             line: as `adapter_hub.reporting.Tell` takes it.
         """
         if not isinstance(line, PassingLine):
-            self._clear()
+            self.close()
             echo_note(line)
         elif self.shown:
             echo_progress(f"{_drawn(line.share)} {100 * line.share:.0f} %  {line}")
@@ -95,7 +95,8 @@ class Teller:
             self._told = time.monotonic()
             echo_note(line)
 
-    def _clear(self) -> None:
+    def close(self) -> None:
+        """Clear a passing line."""
         if self._open:
             echo_progress("")
         self._open = False
