@@ -1,5 +1,6 @@
-# Two commands on a fresh machine with Python 3.11+ and make:
+# Three commands on a fresh machine with Python 3.11+ and make:
 #   make demo    from synthesised speech to a published, audited adapter
+#   make serve   a page on this machine that transcribes with the embedded catalogue
 #   make test    every check that a change must pass
 # The first run makes .venv and installs, which downloads PyTorch; later runs reuse it until pyproject.toml or constraints.txt change.
 
@@ -9,7 +10,7 @@ INSTALLED := .venv/.installed
 # one thread a test and one worker a core: threads of several tests on one core only wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow test-real test-lowest reproduce format readme schemas constraints clean
+.PHONY: demo serve test test-slow test-real test-lowest reproduce format readme schemas constraints clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,9 @@ help:
 
 demo: $(INSTALLED)
 	@$(BIN)/adapter-hub demo
+
+serve: $(INSTALLED)
+	@$(BIN)/adapter-hub serve auto --alias whisper-1=auto
 
 test: $(INSTALLED)
 	$(BIN)/ruff format --check .

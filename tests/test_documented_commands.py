@@ -132,6 +132,7 @@ def test_the_example_of_every_command_works_as_it_is_typed(
         "extract",
         "demo",
         "fold",
+        "serve",
     }  # typed above and in tests of their own, or too long
     type_in(
         [line for name, line in commands_page.EXAMPLES.items() if name not in elsewhere], run, monkeypatch

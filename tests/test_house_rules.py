@@ -117,6 +117,7 @@ def test_commands_print_through_the_one_module_that_escapes() -> None:
 READ_FREELY = {
     "adapter_hub/cli/reproduce.py": "results that this very command has just written",
     "adapter_hub/formats/schemas/__init__.py": "part of this package",
+    "adapter_hub/serving/api.py": "part of this package",
 }
 ELSEWHERE = (
     "speech",

@@ -41,6 +41,7 @@ SECTIONS = {
     },
     "Use": {
         "transcribe": "Turn speech into text.",
+        "serve": "Serve adapters behind OpenAI's audio API.",
         "bulk": "Transcribe thousands of hours of recordings.",
         "pull": "Fetch adapters and verify every byte.",
         "lock": "Pin the adapters that an application uses.",

@@ -72,6 +72,12 @@ class Residents(Generic[Key]):
             raise
         return adapter
 
+    def held(self) -> list[ResidentAdapter]:
+        """Return the adapters that are in memory, the one used longest ago first."""
+        with self._lock:
+            done = [future for future in self._found.values() if future.done()]
+        return [future.result() for future in done if future.exception() is None]
+
     def _make_room(self, newest: Key) -> None:
         with self._lock:
             total = sum(item.result().bytes for item in self._found.values() if item.done())

@@ -7,7 +7,7 @@ model, processor = load_model("mini/da")
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -103,18 +103,21 @@ def load(  # noqa: PLR0913 - the options of the public face
         _check_family(base, languages=languages)
         return Transcriber(base, replace(router, threshold=threshold, languages=languages), places.warn)
     if ref == BASE_MODEL:
-        base = _named_base_model(base_model, places) if base_model else default_base_model(places)
-        if language is None and decode_language is None and base.needs_language and base.multilingual:
-            listener = LanguageRouter(base, {}, _no_adapter, threshold, languages)
-            return Transcriber(base, listener, places.warn)
+        base = usual_base_model(base_model, places)
+        if language is None and decode_language is None:
+            found = route_without_adapters(base, threshold, languages)
+            if isinstance(found, LanguageRouter):
+                return Transcriber(base, found, places.warn)
         route = FixedRoute(base, None, language, decode_language)
     elif isinstance(source, str) and (blend := parse_blend(source)) is not None:
-        base, adapter, spoken = _blended(places, base_model, blend)
+        artifacts = [pull(part, places) for part, _ in blend]
+        base = base_model_of(artifacts[0], base_model, places)
+        adapter, spoken = blended_adapter(base, artifacts, [weight for _, weight in blend], places)
         route = FixedRoute(base, adapter, language, decode_language, spoken)
     else:
         artifact = pull(source, places, allow_quarantined=allow_quarantined)
-        base = _base_model_of(artifact, base_model, places)
-        route = FixedRoute(base, _resident(base, artifact, places), language, decode_language)
+        base = base_model_of(artifact, base_model, places)
+        route = FixedRoute(base, proven_adapter(base, artifact, places), language, decode_language)
     _check_family(base, languages=languages, decode_language=decode_language)
     if languages:
         raise InvalidInputError(f"{ref}: its language is known; the languages to choose among are for auto")
@@ -158,11 +161,30 @@ def load_model(
     return transcriber.base.model, transcriber.base.processor
 
 
-def _named_base_model(name: str, places: Places) -> BaseModel:
-    return load_base_model(name, device=places.device, dtype=places.dtype, cache=places.cache_folder)
+def usual_base_model(named: str | None, places: Places) -> BaseModel:
+    """Load the base model that was named, or the one of the user's adapters.
+
+    Args:
+        named: id or folder.
+        places: registries, device and cache.
+
+    Raises:
+        NotFoundError, InvalidInputError: as `load`.
+    """
+    return _named_base_model(named, places) if named else default_base_model(places)
 
 
-def _base_model_of(artifact: Artifact, named: str | None, places: Places) -> BaseModel:
+def base_model_of(artifact: Artifact, named: str | None, places: Places) -> BaseModel:
+    """Load the base model that was named, or the one that an adapter names.
+
+    Args:
+        artifact: of the adapter.
+        named: id or folder.
+        places: device and cache.
+
+    Raises:
+        NotFoundError: it is not here; the message names the next step.
+    """
     pin = artifact.manifest.base_model
     if named is not None:
         return _named_base_model(named, places)
@@ -176,11 +198,35 @@ def _base_model_of(artifact: Artifact, named: str | None, places: Places) -> Bas
         ) from None
 
 
-def _blended(
-    places: Places, base_model: str | None, blend: Sequence[tuple[str, float]]
-) -> tuple[BaseModel, ResidentAdapter, Sequence[Language]]:
-    """Return the base model, the weighted sum of several adapters, and the languages that they are for."""
-    artifacts = [pull(ref, places) for ref, _ in blend]
+def route_without_adapters(
+    base: BaseModel, threshold: float = THRESHOLD, languages: Sequence[str] = ()
+) -> FixedRoute | LanguageRouter:
+    """Return the route of the base model alone, which identifies the language where it has to be told one.
+
+    Args:
+        base: the base model.
+        threshold: least probability of a language.
+        languages: BCP 47 tags of the only ones to choose among.
+    """
+    if base.needs_language and base.multilingual:
+        return LanguageRouter(base, {}, _no_adapter, threshold, languages)
+    return FixedRoute(base, None)
+
+
+def blended_adapter(
+    base: BaseModel, artifacts: Sequence[Artifact], weights: Sequence[float], places: Places
+) -> tuple[ResidentAdapter, Sequence[Language]]:
+    """Return the weighted sum of several adapters, and the languages that they are for.
+
+    Args:
+        base: that they are composed with.
+        artifacts: of the adapters.
+        weights: one for each.
+        places: the cache, which remembers what was proven.
+
+    Raises:
+        InvalidInputError: they are for several tasks, or do not transcribe. IntegrityError: as `load`.
+    """
     first = artifacts[0].manifest
     for artifact in artifacts[1:]:
         if artifact.manifest.task != first.task:
@@ -189,11 +235,26 @@ def _blended(
             )
     if first.task != "transcribe":
         raise InvalidInputError(f"{first.ref} is for {first.task}; only adapters that transcribe are summed")
-    base = _base_model_of(artifacts[0], base_model, places)
-    residents = [_resident(base, artifact, places) for artifact in artifacts]
-    adapter = blended([(one, weight) for one, (_, weight) in zip(residents, blend, strict=True)])
+    residents = [proven_adapter(base, artifact, places) for artifact in artifacts]
     spoken = {language.tag: language for artifact in artifacts for language in artifact.manifest.languages}
-    return base, adapter, tuple(spoken.values())
+    return blended(list(zip(residents, weights, strict=True))), tuple(spoken.values())
+
+
+def _named_base_model(name: str, places: Places) -> BaseModel:
+    return load_base_model(name, device=places.device, dtype=places.dtype, cache=places.cache_folder)
+
+
+def candidates_among(artifacts: Mapping[str, Artifact]) -> dict[str, Candidate]:
+    """Return a candidate of `auto` for each language that some adapters are for.
+
+    Args:
+        artifacts: by reference, the best first.
+    """
+    return by_language(
+        Candidate(ref, language.tag, decode_language=language.decode_language)
+        for ref, artifact in artifacts.items()
+        for language in artifact.manifest.languages
+    )
 
 
 def _router(
@@ -202,21 +263,17 @@ def _router(
     """Return the base model and the router of `auto`; adapters that were named are loaded now."""
     named = {ref: pull(ref, places) for ref in [*adapters, *([fallback] if fallback else [])]}
     if named:
-        base = _base_model_of(next(iter(named.values())), base_model, places)
+        base = base_model_of(next(iter(named.values())), base_model, places)
     else:
-        base = _named_base_model(base_model, places) if base_model else default_base_model(places)
+        base = usual_base_model(base_model, places)
 
     def load_one(ref: AdapterRef | str) -> ResidentAdapter:
         artifact = named[ref] if isinstance(ref, str) and ref in named else pull(ref, places)
-        return _resident(base, artifact, places)
+        return proven_adapter(base, artifact, places)
 
     residents = Residents[AdapterRef | str](load_one)
     if adapters:
-        candidates = by_language(
-            Candidate(ref, language.tag, decode_language=language.decode_language)
-            for ref in adapters
-            for language in named[ref].manifest.languages
-        )
+        candidates = candidates_among({ref: named[ref] for ref in adapters})
     else:
         candidates = find_candidates(places.registries(), base, places.open_cache(), places.warn)
     for ref in named:
@@ -242,8 +299,18 @@ def _check_language(route: FixedRoute) -> None:
         route.route(route.language)
 
 
-def _resident(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAdapter:
-    """Load an adapter and check its probe once for every base model (in float32)."""
+def proven_adapter(base: BaseModel, artifact: Artifact, places: Places) -> ResidentAdapter:
+    """Load an adapter and check its probe once for every base model (in float32).
+
+    Args:
+        base: that it is composed with.
+        artifact: of the adapter.
+        places: the cache, which remembers what was proven.
+
+    Raises:
+        IntegrityError: files, weights or probe are not those of the manifest.
+        OutOfMemoryError: the base model's device has no room for it.
+    """
     adapter = load_adapter(base, artifact)
     probe = artifact.manifest.probe
     if probe is None or base.dtype != torch.float32:

@@ -13,6 +13,7 @@ EXAMPLES = {
     "lineage": "adapter-hub lineage mini/it --descendants",
     "diff": "adapter-hub diff mini/da mini/da-scratch",
     "transcribe": "adapter-hub transcribe auto talk.wav --format srt --out talk.srt",
+    "serve": "adapter-hub serve auto --alias whisper-1=auto",
     "bulk": "adapter-hub bulk recordings --model auto --out transcripts",
     "pull": "adapter-hub pull 'mini/da~=1.0' --to da",
     "lock": "adapter-hub lock 'mini/da~=1.0'",
