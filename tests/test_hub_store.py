@@ -188,7 +188,7 @@ def test_versions_travel_through_xet_where_the_hub_speaks_it(
         store.push(artifact)
         store.fetch(NAME, "1.0.0", tmp_path / "new", digest=artifact.digest).verify()
         assert hub.log.count(path="xet-write-token") > 0
-        assert hub.log.count(path="info/lfs") == 0
+        assert hub.log.count(path="lfs-upload") == 0
     assert sum(arrived) > 0
     assert capfd.readouterr().err == ""
 

@@ -129,7 +129,7 @@ def test_hf_uploads_and_downloads_over_xet(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path / "hub", xet=True) as hub:
         run(hub, HF, "upload", "alice/pl", source)
         assert hub.log.count(endpoint="xet-token") > 0
-        assert hub.log.count(endpoint="lfs-batch") == 0
+        assert hub.log.count(endpoint="lfs-upload") == 0
         hub.log.clear()
         run(hub, HF, "download", "alice/pl", "--local-dir", tmp_path / "to", user="bob")
         assert hub.log.count(endpoint="xet-token") > 0

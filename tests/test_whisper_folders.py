@@ -298,6 +298,7 @@ def reshaped(source: Path, target: Path, mels: int, encoder: int, decoder: int) 
     """Write a model of another shape with random weights, as a fine-tune keeps it: without a processor."""
     config = WhisperConfig.from_pretrained(source)
     config.num_mel_bins, config.encoder_layers, config.decoder_layers = mels, encoder, decoder
+    config.num_hidden_layers = encoder  # the same under its other name, which transformers 5.0 keeps apart
     torch.manual_seed(mels + encoder + decoder)
     model = WhisperForConditionalGeneration(config)
     with torch.no_grad():

@@ -155,7 +155,7 @@ def open_decoder(path: Path, data: bytes | None = None) -> Iterator[Decoder]:
         if not reason:
             try:
                 with _without_notes() if counted else nullcontext():
-                    file = soundfile.SoundFile(source.fileno() if data is None else source, closefd=False)
+                    file = soundfile.SoundFile(_own_descriptor(source) if data is None else source)
             except (soundfile.SoundFileError, TypeError) as error:
                 reason = reason_of(error)
             else:
@@ -167,6 +167,11 @@ def open_decoder(path: Path, data: bytes | None = None) -> Iterator[Decoder]:
                         return
         with open_media(path, source, reason, counted) as media:
             yield media
+
+
+def _own_descriptor(source: Any) -> int:
+    """Return a descriptor of libsndfile's own: older ones close it where they refuse a file."""
+    return os.dup(source.fileno())
 
 
 class _Bytes(io.BytesIO):
