@@ -304,6 +304,12 @@ def status_of_other_bytes(home: Home) -> str:
     return "test/pl"
 
 
+def shorter_input_than_its_parent(home: Home) -> str:
+    parent = make_artifact(home.folder / "long", "test/long", base_model=home.pin, input_seconds=30.0)
+    child = home.folder / "short"
+    return str(make_child(child, parent, "test/short", base_model=home.pin, input_seconds=3.0).path)
+
+
 def imported(home: Home) -> str:
     return str(unpublished(home, method="imported"))
 
@@ -349,6 +355,7 @@ DEFECTS: dict[str, Callable[[Home], str]] = {
     "entry-differs": wrong_summary,
     "entry-unreadable": entry_of_a_newer_program,
     "files-differ": flipped_byte,
+    "input-shorter": shorter_input_than_its_parent,
     "layout": tensors_in_a_wrong_place,
     "licence-missing": without_a_licence,
     "lineage": child_older_than_its_parent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -33,6 +34,10 @@ SIZES = {
 
 def save_small_parakeet(folder: Path, *, seed: int = 0) -> Path:
     """Save a random Parakeet whose batch norms have running statistics as a trained one's."""
+    try:
+        extractor = ParakeetFeatureExtractor(feature_size=SIZES["num_mel_bins"])
+    except ImportError:
+        pytest.skip("this version of transformers has no features of a Parakeet without librosa")
     torch.manual_seed(seed)
     vocabulary = {"<unk>": 0, **{letter: number for number, letter in enumerate(LETTERS, start=1)}}
     vocabulary["<pad>"] = blank = len(vocabulary)
@@ -58,7 +63,7 @@ def save_small_parakeet(folder: Path, *, seed: int = 0) -> Path:
                 tensor.normal_(std=0.15)
     model.save_pretrained(folder)
     ParakeetProcessor(
-        ParakeetFeatureExtractor(feature_size=SIZES["num_mel_bins"]),
+        extractor,
         ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"),
     ).save_pretrained(folder)
     return folder

@@ -54,12 +54,9 @@ def test_every_step_has_the_same_rows_masks_and_padding_however_many_processes_s
     material = examples(rows)
     sampler = LengthGroupedSampler(material, 4, random_seed=1)
     sampler.set_epoch(2)
-    alone = steps([ShardedBatchSampler(sampler, accumulation, None)], accumulation)
+    alone = steps([ShardedBatchSampler(sampler, accumulation, 0)], accumulation)
     shared = steps(
-        [
-            ShardedBatchSampler(sampler, accumulation, None, rank=rank, world_size=count)
-            for rank in range(count)
-        ],
+        [ShardedBatchSampler(sampler, accumulation, 0, rank=rank, world_size=count) for rank in range(count)],
         accumulation,
     )
     assert len(shared) == len(alone) == math.ceil(math.ceil(rows / 4) / accumulation)
@@ -72,7 +69,7 @@ def test_every_step_has_the_same_rows_masks_and_padding_however_many_processes_s
 @pytest.mark.parametrize("done", [0, 3, 5, 8, 11])
 def test_a_resumed_epoch_goes_on_with_its_own_rows_whichever_loader_skips_those_before(done: int) -> None:
     material = examples(18)
-    batches = ShardedBatchSampler(LengthGroupedSampler(material, 2, random_seed=1), 2, None)
+    batches = ShardedBatchSampler(LengthGroupedSampler(material, 2, random_seed=1), 2, 0)
     assert batches.steps_per_epoch == 5
     whole = []
     for epoch in range(3):
@@ -91,20 +88,20 @@ def test_a_resumed_epoch_goes_on_with_its_own_rows_whichever_loader_skips_those_
 def test_a_process_without_a_row_of_its_own_gets_a_batch_that_adds_nothing() -> None:
     material = examples(5)
     sampler = LengthGroupedSampler(material, 4, random_seed=1)
-    last = list(ShardedBatchSampler(sampler, 1, None, rank=1, world_size=2))[-1]
+    last = list(ShardedBatchSampler(sampler, 1, 0, rank=1, world_size=2))[-1]
     assert [row.counts for row in last] == [False]
     rows = ExampleDataset(material)
     batch = Collator(0, masked=True)([rows[row] for row in last])
     assert bool((batch["labels"] == IGNORED).all())
 
 
-def test_batches_are_as_long_as_their_longest_row_or_as_the_chunk_and_even() -> None:
+def test_batches_are_as_long_as_their_longest_row_or_as_is_asked_for_and_even() -> None:
     material = examples(9)
     sampler = LengthGroupedSampler(material, 4, random_seed=1)
-    for chunk in (None, 800):
-        for batch in ShardedBatchSampler(sampler, 1, chunk):
+    for shortest in (0, 250, 800):
+        for batch in ShardedBatchSampler(sampler, 1, shortest):
             longest = max(material[row.example].features.shape[1] for row in batch)
-            assert {row.frames for row in batch} == {chunk or longest + longest % 2}
+            assert {row.frames for row in batch} == {max(longest + longest % 2, shortest)}
             features = Collator(0, masked=False)([ExampleDataset(material)[row] for row in batch])[
                 "input_features"
             ]
@@ -127,8 +124,6 @@ def test_masks_follow_from_seed_epoch_and_position_and_differ_for_a_row_that_is_
 def test_dev_rows_are_evaluated_once_by_some_process_and_never_masked(count: int) -> None:
     material = examples(11)
     batches = [
-        batch
-        for rank in range(count)
-        for batch in dev_batches(material, 4, None, rank=rank, world_size=count)
+        batch for rank in range(count) for batch in dev_batches(material, 4, 0, rank=rank, world_size=count)
     ]
     assert sorted(row.example for batch in batches for row in batch) == list(range(11))

@@ -152,8 +152,9 @@ def _prepare(
         tell(f"{split}: {record.utterances} utterances, {record.hours:.2f} h, {source.dataset.folder}")
     if split == "train" and base.family == WHISPER and prepared.examples:
         seconds = [example.seconds for example in prepared.examples]
-        lengths = input_lengths(seconds, rules.batch_size, base.chunk_seconds)
-        tell(f"{split}: {said(lengths)}; the recipe has {file.recipe.training.audio_length!r}")
+        training = file.recipe.training
+        lengths = input_lengths(seconds, rules.batch_size, base.chunk_seconds, training.input_seconds)
+        tell(f"{split}: {said(lengths)}; the recipe has {training.audio_length!r}")
     for row in prepared.dropped:
         tell(f"{split}: dropped {row.id}: {row.reason}")
     return prepared

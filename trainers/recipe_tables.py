@@ -217,6 +217,7 @@ class TrainingTable(Record):
     save_minutes: Annotated[float, Field(ge=0)] = 30.0  # between checkpoints within an epoch; 0 for none
     spec_augment: bool = False  # mask bands of time and of mel channels (arXiv 1904.08779)
     audio_length: Literal["batch", "chunk"] = "chunk"  # pad to the longest clip of a batch, or to the chunk
+    input_seconds: Annotated[float, Field(ge=0)] = 0.0  # that "batch" pads to at least
     random_seed: RandomSeed = 1  # of initialisation, order, masks and dropout
 
 

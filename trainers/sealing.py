@@ -18,11 +18,13 @@ from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.artifact.weights import GATE_FILE, ROLE_FOLDERS, Role, lora_section
 from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import DivergedError
-from adapter_hub.formats.manifest import MANIFEST_FILE, GateSection, Parent, Training
+from adapter_hub.formats.manifest import MANIFEST_FILE, GateSection, Parent, Training, longest_input
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.packages import package_versions
 from adapter_hub.speech.languages import whisper_code
 from adapter_hub.trainers.inputs import Inputs
+from adapter_hub.trainers.loop.families import FAMILIES
+from adapter_hub.trainers.loop.fitting import longest_batch
 from adapter_hub.trainers.loop.result import TrainingResult
 from adapter_hub.trainers.methods.expert_pairs import split_state
 from adapter_hub.trainers.methods.injection import export_config
@@ -105,6 +107,7 @@ def _fields(inputs: Inputs, result: TrainingResult) -> dict[str, Any]:
         "method": adapter.method,
         "task": adapter.task,
         "timestamps": adapter.timestamps,
+        "input_seconds": _input_seconds(inputs),
         "languages": [
             {"tag": adapter.language, "decode_language": adapter.decode_language or _code(adapter)}
         ],
@@ -115,6 +118,13 @@ def _fields(inputs: Inputs, result: TrainingResult) -> dict[str, Any]:
         "recipe": published_recipe(inputs.file, inputs.cache),
         "training": training_record(inputs, result),
     }
+
+
+def _input_seconds(inputs: Inputs) -> float | None:
+    """Return the longest input that the adapter or one of its parents was trained on."""
+    chunk = FAMILIES[inputs.base.family].chunk_frames(inputs.base.model.config)
+    own = longest_batch(inputs.file.recipe.training, chunk, inputs.train.examples)
+    return longest_input([own, *(parent.manifest.input_seconds for parent in inputs.parents.values())])
 
 
 def _code(adapter: AdapterTable) -> str:

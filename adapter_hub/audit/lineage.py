@@ -31,6 +31,26 @@ def lineage(subject: Subject) -> Iterator[str]:
 
 
 @check(
+    "input-shorter",
+    "warning",
+    needs="bytes",
+    hint="do not decode it on shorter inputs than its parents know; ask its maker to seal it again",
+)
+def input_shorter(subject: Subject) -> Iterator[str]:
+    """The adapter claims a shorter encoder input than a parent was trained on, or none at all.
+
+    `input_seconds` is the length below which an adapter may fail, so what is made from several has the
+    longest of them.
+    """
+    own, (ancestors, _) = subject.manifest.input_seconds, subject.ancestors
+    for parent in subject.manifest.parents:
+        theirs = ancestors[parent.digest].input_seconds if parent.digest in ancestors else None
+        if theirs is not None and (own is None or own < theirs):
+            claimed = "no input length" if own is None else f"{own:g} s"
+            yield f"{claimed}, and its {parent.role} {parent.name}@{parent.version} {theirs:g} s"
+
+
+@check(
     "ancestor-quarantined",
     "error",
     needs="bytes",

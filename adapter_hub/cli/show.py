@@ -57,6 +57,8 @@ def _facts(found: FoundVersion) -> Iterator[tuple[str, str]]:
     for language in manifest.languages:
         yield "language", f"{language.tag} (decoded as {language.decode_language})"
     yield "task", manifest.task + (", with timestamps" if manifest.timestamps else "")
+    if manifest.input_seconds:
+        yield "input", f"{manifest.input_seconds:g} s of audio at a time while training"
     base = manifest.base_model
     yield "base model", base.id + (f" at {base.revision}" if base.revision else "")
     for section in manifest.lora:

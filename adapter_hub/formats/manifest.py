@@ -7,7 +7,7 @@ pins the base model and the parents by digest, and carries the recipe verbatim.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints, model_validator
@@ -38,6 +38,7 @@ _ID_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 BASE_MODEL_PATTERN = rf"{_ID_PART}(?:/{_ID_PART})?"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Ratio = Annotated[float, Field(ge=0.0, le=1e15)]  # of two norms
+Seconds = Annotated[float, Field(gt=0.0, le=3600.0)]  # of an encoder's input
 
 MAXIMUM_RANK = 512  # of a module that can be loaded: one that approaches the width is not an adapter any more
 MAXIMUM_SCALING = 1e6
@@ -450,6 +451,8 @@ class Draft(Record):
         base_model: that it belongs to.
         lora: its weights.
         gate: of an expert pair.
+        input_seconds: of audio that the encoder was given for a clip while training, padding included, the
+            most of any batch, and no less than any parent's; absent where it is not known or not fixed.
         files: every file but `adapter.json`, sorted by path, each once.
         weights_digest: of all tensors, see weights digest.
         parents: that it was made from.
@@ -478,6 +481,7 @@ class Draft(Record):
     base_model: BaseModelPin
     lora: Annotated[tuple[LoraSection, ...], Field(min_length=1, max_length=2)]
     gate: GateSection | None = None
+    input_seconds: Seconds | None = None
     files: Annotated[tuple[FileEntry, ...], Field(min_length=1, max_length=MAXIMUM_FILES), FailFast()]
     weights_digest: Digest
     parents: Annotated[tuple[Parent, ...], Field(max_length=1000), FailFast()] = ()
@@ -586,6 +590,18 @@ def function_digest(manifest: Draft) -> str:
         "timestamps": manifest.timestamps,
     }
     return digest_of(canonical_bytes(record))
+
+
+def longest_input(seconds: Iterable[float | None]) -> float | None:
+    """Return the `input_seconds` of what was made from several: the longest that is known.
+
+    >>> longest_input([3.2, None, 30.0])
+    30.0
+
+    Args:
+        seconds: of each, None where it is not known.
+    """
+    return max((item for item in seconds if item is not None), default=None)
 
 
 def is_safe_path(path: str) -> bool:

@@ -69,7 +69,13 @@ def describe_parakeet(folder: Path) -> tuple[Any, Any]:
     """
     settings = read_parakeet_settings(folder)
     empty = SimpleNamespace(config=_config(settings), generation_config=None)
-    extractor = ParakeetFeatureExtractor(**settings.features)
+    try:
+        extractor = ParakeetFeatureExtractor(**settings.features)
+    except ImportError:  # older versions of transformers compute the mel filters with it
+        raise InvalidInputError(
+            f"{folder}: a Parakeet, which this version of transformers reads with librosa only; "
+            "`pip install --upgrade transformers`, or `pip install librosa`"
+        ) from None
     return empty, ParakeetProcessor(extractor, _tokenizer(settings, folder))
 
 

@@ -24,7 +24,7 @@ from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import ConflictError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
-from adapter_hub.formats.manifest import BaseModelPin, LoraModule, Parent
+from adapter_hub.formats.manifest import BaseModelPin, LoraModule, Parent, longest_input
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel, PositionwiseLinear
 from adapter_hub.reporting import Progress
@@ -204,6 +204,7 @@ def _fields(
         "method": "average",
         "task": manifests[0].task,
         "timestamps": manifests[0].timestamps,
+        "input_seconds": longest_input(manifest.input_seconds for manifest in manifests),
         "languages": [languages[tag] for tag in sorted(languages)],
         "base_model": manifests[0].base_model,
         "parents": parents,

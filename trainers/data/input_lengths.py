@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 
-def input_lengths(seconds: Sequence[float], batch_size: int, chunk: float) -> dict[str, float]:
+def input_lengths(
+    seconds: Sequence[float], batch_size: int, chunk: float, shortest: float = 0.0
+) -> dict[str, float]:
     """Return the mean seconds that the encoder is given for a clip, for each `audio_length`.
 
     >>> input_lengths([2.0, 4.0, 6.0, 8.0], batch_size=2, chunk=30.0)
@@ -19,12 +21,13 @@ def input_lengths(seconds: Sequence[float], batch_size: int, chunk: float) -> di
         seconds: of the clips; none gives nothing.
         batch_size: clips of a batch, which are of similar length.
         chunk: seconds that the base model takes at once.
+        shortest: seconds that a batch is padded to at least.
     """
     if not seconds:
         return {}
     ordered = sorted(seconds)
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-    padded = sum(batch[-1] * len(batch) for batch in batches)
+    padded = sum(max(batch[-1], min(shortest, chunk)) * len(batch) for batch in batches)
     return {"chunk": chunk, "batch": round(padded / len(ordered), 2)}
 
 

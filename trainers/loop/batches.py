@@ -1,8 +1,8 @@
 """Batches of clips of similar length, and each process's share of every optimiser step.
 
     sampler = LengthGroupedSampler(examples, batch_size=16, random_seed=1)
-    batches = ShardedBatchSampler(sampler, accumulation=2, chunk=None)       # of the only process
-    batches = ShardedBatchSampler(sampler, accumulation=2, chunk=None, rank=1, world_size=2)
+    batches = ShardedBatchSampler(sampler, accumulation=2, shortest=0)       # of the only process
+    batches = ShardedBatchSampler(sampler, accumulation=2, shortest=0, rank=1, world_size=2)
 
 The recipe decides which rows a step of the optimiser sees, `batch_size * accumulation` of them, whatever
 the number of processes: they share first the accumulated batches, then the rows of each batch. Everything
@@ -24,6 +24,7 @@ from adapter_hub.trainers.data.examples import IGNORED, Example, pad, targets
 from adapter_hub.trainers.data.mixture import epoch_length, epoch_rows
 from adapter_hub.trainers.data.spec_augment import mask
 
+FRAMES_PER_SECOND = 100  # of Whisper's features
 BLUR = 0.05  # of the lengths that are sorted by: a twentieth of a batch is padding, no batch recurs
 
 
@@ -88,7 +89,7 @@ class ShardedBatchSampler(Sampler[list[BatchRow]]):
     Args:
         sampler: groups the rows into batches.
         accumulation: batches whose gradients make one optimiser step, of all processes together.
-        chunk: frames of every batch; None for as many as its longest example has.
+        shortest: frames that every batch has at least; more where its longest example has more.
         rank: of this process, from 0.
         world_size: number of processes.
 
@@ -100,12 +101,12 @@ class ShardedBatchSampler(Sampler[list[BatchRow]]):
         self,
         sampler: LengthGroupedSampler,
         accumulation: int,
-        chunk: int | None,
+        shortest: int,
         *,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.sampler, self.chunk = sampler, chunk
+        self.sampler, self.shortest = sampler, shortest
         # so many processes take different batches of a step; the others share the rows of each batch
         self.parallel = math.gcd(accumulation, world_size)
         self.accumulation = accumulation // self.parallel
@@ -147,19 +148,31 @@ class ShardedBatchSampler(Sampler[list[BatchRow]]):
         return [BatchRow(row, self._frames(np.array([row])), (0,), counts=False)]
 
     def _frames(self, group: NDArray[np.int64]) -> int:
-        longest = int(self.sampler.lengths[group].max())
-        return self.chunk or longest + longest % 2
+        return frames_of(int(self.sampler.lengths[group].max()), self.shortest)
+
+
+def frames_of(longest: int, shortest: int) -> int:
+    """Return the frames of a batch, an even number, as Whisper's encoder halves them.
+
+    >>> frames_of(301, 0), frames_of(301, 1500)
+    (302, 1500)
+
+    Args:
+        longest: frames of its longest example.
+        shortest: frames that every batch has at least.
+    """
+    return max(longest + longest % 2, shortest)
 
 
 def dev_batches(
-    examples: Sequence[Example], batch_size: int, chunk: int | None, *, rank: int = 0, world_size: int = 1
+    examples: Sequence[Example], batch_size: int, shortest: int, *, rank: int = 0, world_size: int = 1
 ) -> list[list[BatchRow]]:
     """Return this process's batches of the dev examples, shortest first; they are never masked.
 
     Args:
         examples: of the dev split.
         batch_size: rows of a batch.
-        chunk: frames of every batch; None for as many as its longest example has.
+        shortest: frames that every batch has at least.
         rank: of this process, from 0.
         world_size: number of processes.
     """
@@ -168,8 +181,8 @@ def dev_batches(
     batches = []
     for first in range(0, len(order), batch_size):
         group = order[first : first + batch_size]
-        longest = int(lengths[group].max())
-        batches.append([BatchRow(int(row), chunk or longest + longest % 2, (0,)) for row in group])
+        frames = frames_of(int(lengths[group].max()), shortest)
+        batches.append([BatchRow(int(row), frames, (0,)) for row in group])
     return batches[rank::world_size]
 
 

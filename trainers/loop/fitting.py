@@ -16,10 +16,12 @@ from adapter_hub.reporting import Tell
 from adapter_hub.trainers.data.examples import Example
 from adapter_hub.trainers.inputs import Inputs
 from adapter_hub.trainers.loop.batches import (
+    FRAMES_PER_SECOND,
     ExampleDataset,
     LengthGroupedSampler,
     ShardedBatchSampler,
     dev_batches,
+    frames_of,
 )
 from adapter_hub.trainers.loop.callbacks import (
     ChooseEpoch,
@@ -187,10 +189,10 @@ def make_trainer(
     """
     config = trainable.whisper.config
     family = FAMILIES[config.model_type]
-    chunk = family.chunk_frames(config) if settings.audio_length == "chunk" else None
+    shortest = shortest_batch(settings, family.chunk_frames(config))
     shard: dict[str, Any] = {"rank": processes.rank, "world_size": processes.world_size}
     sampler = LengthGroupedSampler(data.train, settings.batch_size, settings.random_seed)
-    train_batches = ShardedBatchSampler(sampler, settings.gradient_accumulation, chunk, **shard)
+    train_batches = ShardedBatchSampler(sampler, settings.gradient_accumulation, shortest, **shard)
     device = trainable.whisper.device
     arguments = _arguments(settings, work, train_batches, has_dev=bool(data.dev), device=device)
     trainer = AdapterTrainer(
@@ -200,7 +202,7 @@ def make_trainer(
         train_dataset=ExampleDataset(data.train),
         train_batches=train_batches,
         eval_dataset=ExampleDataset(data.dev) if data.dev else None,
-        dev=dev_batches(data.dev, settings.batch_size, chunk, **shard),
+        dev=dev_batches(data.dev, settings.batch_size, shortest, **shard),
         collator=family.collator(data.end, masked=settings.spec_augment),
         processes=processes,
         stop=stop,
@@ -208,6 +210,37 @@ def make_trainer(
     trainer.add_callback(ChooseEpoch(train_batches))
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for data
     return trainer
+
+
+def shortest_batch(settings: TrainingTable, chunk: int | None) -> int:
+    """Return how many frames every batch has at least.
+
+    >>> shortest_batch(TrainingTable(audio_length="batch", input_seconds=15.0), chunk=3000)
+    1500
+
+    Args:
+        settings: the recipe's.
+        chunk: frames of the base model's chunk; None where inputs have no fixed length.
+    """
+    if chunk is None:
+        return 0
+    if settings.audio_length == "chunk":
+        return chunk
+    return min(2 * round(settings.input_seconds * FRAMES_PER_SECOND / 2), chunk)
+
+
+def longest_batch(settings: TrainingTable, chunk: int | None, examples: Sequence[Example]) -> float | None:
+    """Return the most seconds that the encoder is given for a clip; None where inputs have no fixed length.
+
+    Args:
+        settings: the recipe's.
+        chunk: frames of the base model's chunk; None where inputs have no fixed length.
+        examples: to train on, at least one.
+    """
+    if chunk is None:
+        return None
+    longest = max(example.features.shape[1] for example in examples)
+    return frames_of(longest, shortest_batch(settings, chunk)) / FRAMES_PER_SECOND
 
 
 def _arguments(

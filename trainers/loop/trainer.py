@@ -208,7 +208,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         """
         weights = (weight for weight in self.model.parameters() if weight.requires_grad)
         whole = all(bool(torch.isfinite(weight).all()) for weight in weights)
-        (rows,) = dev_batches(self.train_dataset.examples[:1], 1, self.train_batches.chunk)
+        (rows,) = dev_batches(self.train_dataset.examples[:1], 1, self.train_batches.shortest)
         if not (whole and torch.isfinite(self._summed_loss(self.train_dataset, rows)).all()):
             raise _diverged(f"the model is not finite after step {self.state.global_step}")
 

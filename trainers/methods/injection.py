@@ -59,7 +59,7 @@ def inject_lora(whisper: Any, recipe: Recipe) -> Any:
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
             warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
             # a tied layer is the embedding, which is refused below
-            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+            warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
             model = get_peft_model(whisper, config)
     except ValueError as error:
         if config.exclude_modules and "No modules were targeted" in str(error):
