@@ -23,10 +23,10 @@ COMMAND = (
     "python benchmarks/input_length.py --base-model FOLDER --data it-prompts it --data english-digits en"
 )
 ABOUT = """
-LoRAs of the real Whisper base from the same {steps} steps of {batch} clips (rank 16, rate 1e-3, one random seed, one
-thread), which differ in the length that the encoder is given in training. CPU seconds and GB (peak of the
-process) are of `adapter-hub train`, start-up included; WER is on {clips} clips of the test split, greedy, decoded as
-always with 30 seconds, with its 95 % interval. Italian telephone prompts are of one speaker, digits of six.
+LoRAs of the real Whisper base from the same {steps} steps of {batch} clips (rank 16, rate 1e-3, one random seed,
+one thread), which differ in the length that the encoder is given in training. CPU seconds and GB (peak of the
+process) are of `adapter-hub train`, start-up included; WER is on {clips} clips of the test split, greedy, decoded
+as always with 30 seconds, with its 95 % interval. Italian telephone prompts are of one speaker, digits of six.
 """
 STEPS, BATCH, TRAIN_CLIPS, TEST_CLIPS = 12, 4, 48, 30
 LENGTHS = {
@@ -116,7 +116,7 @@ def main(base_model: Path, data: Sequence[tuple[Path, str]], work: Path, out: Pa
         rows += rows_of(base_model.resolve(), folder, language, work / folder.name)
         print(rows[-4:], flush=True)
     out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-    heads = "data, padded to, longest input s, CPU s, GB, WER %, interval".split(", ")
+    heads = ["data", "padded to", "longest input s", "CPU s", "GB", "WER %", "interval"]
     table = "\n".join([f"| {' | '.join(heads)} |", f"|---|---|{'--:|' * (len(heads) - 2)}", *map(line, rows)])
     about = ABOUT.format(steps=STEPS, batch=BATCH, clips=TEST_CLIPS)
     text = page("Length of the encoder's input in training", about, COMMAND, table, machine(about="float32"))
