@@ -25,9 +25,9 @@ COMMAND = (
 ABOUT = """
 LoRAs of the real Whisper base from the same {steps} steps of {batch} clips (rank 16, rate 1e-3, one random
 seed, one thread), which differ in the length that the encoder is given in training. CPU seconds and GB (peak
-of the process) are of `adapter-hub train`, start-up included; WER is on {clips} clips of the test split, greedy,
-decoded as always with 30 seconds, with its 95 % interval. Italian telephone prompts are of one speaker,
-digits of six.
+of the process) are of `adapter-hub train`, start-up included; WER is on {clips} clips of the test split,
+greedy, decoded as always with 30 seconds, with its 95 % interval. Italian telephone prompts are of one
+speaker, digits of six.
 """
 STEPS, BATCH, TRAIN_CLIPS, TEST_CLIPS = 12, 4, 48, 30
 LENGTHS = {
