@@ -30,7 +30,7 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST)
-	$(PYTEST) -m slow -n 0 tests/test_wheel.py tests/test_demo.py
+	$(PYTEST) -m slow tests/test_wheel.py tests/test_demo.py
 
 test-slow: $(INSTALLED)
 	$(PYTEST) -m slow --timeout=1800 # those that say so have longer
