@@ -136,7 +136,7 @@ def test_words_are_whole_characters_with_their_punctuation(
         assert words[-1].end == len(tokens)
 
 
-@pytest.mark.parametrize("language", ["da", "pl"])
+@pytest.mark.parametrize("language", ["da", pytest.param("pl", marks=pytest.mark.slow)])
 def test_words_are_where_they_were_spoken(language: str) -> None:
     pytest.importorskip("espeakng_loader")
     from adapter_hub.trainers.makers.corpus.plan import plan

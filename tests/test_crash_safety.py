@@ -18,7 +18,7 @@ from adapter_hub.files.writing import write_atomically
 KILLING = Path(__file__).with_name("killing.py")
 
 
-@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("operation", "least"),
     [

@@ -72,6 +72,7 @@ def test_a_full_fine_tune_on_several_languages_records_them(
     assert [source.utterances for source in record.data] == [12, 4]
 
 
+@pytest.mark.slow
 def test_a_full_fine_tune_goes_on_from_its_checkpoint(tmp_path: Path, data: Path, base_folder: Path) -> None:
     path = full_recipe(tmp_path, base_folder)
     whole = train(path, tmp_path / "whole", **places(tmp_path))

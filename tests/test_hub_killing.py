@@ -1,6 +1,6 @@
 """A publisher or a puller killed at any request, write or moment: nothing half done, and a retry finishes.
 
-Here twenty kills each; in the slow suite 200, and one at every request and every write that there is.
+Here six kills each; in the slow suite 200, and one at every request and every write that there is.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def kills(operation: str, wanted: int, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("operation", ["publish", "pull"])
-def test_killed_at_twenty_points_nothing_is_half_done_and_a_retry_finishes(
+def test_killed_at_six_points_nothing_is_half_done_and_a_retry_finishes(
     tmp_path: Path, operation: str
 ) -> None:
-    assert kills(operation, 20, tmp_path) == 20
+    assert kills(operation, 6, tmp_path) == 6
 
 
 @pytest.mark.slow

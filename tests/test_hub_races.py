@@ -58,7 +58,7 @@ def test_different_names_all_land_in_one_registry(tmp_path: Path, publishers: in
 
 
 @pytest.mark.parametrize("publishers", SIZES)
-@pytest.mark.parametrize("scenario", ["same", "older same"])
+@pytest.mark.parametrize("scenario", ["same", pytest.param("older same", marks=pytest.mark.slow)])
 def test_the_same_bytes_of_one_version_all_succeed_and_are_there_once(
     tmp_path: Path, scenario: str, publishers: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_the_same_bytes_of_one_version_all_succeed_and_are_there_once(
 
 
 @pytest.mark.parametrize("publishers", SIZES)
-@pytest.mark.parametrize("scenario", ["other", "older other"])
+@pytest.mark.parametrize("scenario", ["other", pytest.param("older other", marks=pytest.mark.slow)])
 def test_of_those_with_other_bytes_of_one_version_exactly_one_wins(
     tmp_path: Path, scenario: str, publishers: int
 ) -> None:

@@ -53,7 +53,7 @@ def answers(outcome: Any, out: Path, base: BaseModel) -> torch.Tensor:
     return logits_of(session.model, base, features_of(base, 2))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_takes_every_option(
     method: str, precision: str, tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
@@ -70,7 +70,13 @@ def test_a_method_takes_every_option(
     assert float((found - logits_of(base.model, base, features_of(base, 2))).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "expert-pair",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != "expert-pair"),
+    ],
+)
 def test_gradient_checkpointing_changes_no_number(
     method: str, tmp_path: Path, data: Path, base_folder: Path, base: BaseModel
 ) -> None:

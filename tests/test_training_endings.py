@@ -59,7 +59,7 @@ def ended_alike(one: Artifact, other: Artifact) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "rate"),
-    [(STOPPING, 0.1), ({"epochs": None, "steps": "5"}, 5e-3)],
+    [pytest.param(STOPPING, 0.1, marks=pytest.mark.slow), ({"epochs": None, "steps": "5"}, 5e-3)],
     ids=["early stopping", "steps that end within an epoch"],
 )
 def test_what_only_has_to_be_written_is_not_trained_further(
@@ -85,7 +85,7 @@ def test_what_only_has_to_be_written_is_not_trained_further(
     written.verify()
 
 
-@pytest.mark.parametrize("steps", ["4", "5"])
+@pytest.mark.parametrize("steps", [pytest.param("4", marks=pytest.mark.slow), "5"])
 def test_an_interrupt_at_or_before_the_last_step_leaves_out_no_dev_loss(
     steps: str, tmp_path: Path, data: Path, base_folder: Path
 ) -> None:
@@ -162,7 +162,10 @@ def changed_language(data: Path) -> None:
     rows.write_text(rows.read_text().replace('{"file_name"', '{"language": "pl", "file_name"', 1))
 
 
-@pytest.mark.parametrize("change", [changed_text, changed_order, changed_language])
+@pytest.mark.parametrize(
+    "change",
+    [changed_text, *(pytest.param(one, marks=pytest.mark.slow) for one in (changed_order, changed_language))],
+)
 def test_checkpoints_of_other_rows_are_not_gone_on_from(
     change: Callable[[Path], None], tmp_path: Path, data: Path, base_folder: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_steps_say_how_long_instead_of_epochs(tmp_path: Path, data: Path, base_f
         read_recipe(path)
 
 
+@pytest.mark.slow
 def test_accumulated_parts_weigh_every_token_alike_as_one_large_batch_does(
     tmp_path: Path, data: Path, base_folder: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_accumulated_parts_weigh_every_token_alike_as_one_large_batch_does(
     assert difference(whole, other) > 1e-4  # the comparison can tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", ["batch", "chunk"])
 def test_gradient_checkpointing_changes_memory_not_weights(
     length: str, tmp_path: Path, data: Path, base_folder: Path
@@ -86,6 +88,7 @@ def test_bfloat16_trains_nearly_the_same_and_other_precisions_are_refused_where_
         trained(tmp_path, base_folder, "none", {"precision": '"float8"'})
 
 
+@pytest.mark.slow
 def test_the_recipe_decides_the_precision_whatever_accelerate_launch_was_told(
     tmp_path: Path, data: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +126,7 @@ def test_early_stopping_keeps_the_weights_of_the_epoch_with_the_lowest_dev_loss(
         read_recipe(path)
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_best_epoch_are_those_that_had_its_dev_loss(
     tmp_path: Path, data: Path, base_folder: Path
 ) -> None:

@@ -77,7 +77,12 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+QUICK = ("other weights", "a deep state")
+
+
+@pytest.mark.parametrize(
+    "damage", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in DAMAGES]
+)
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_goes_on(
     damage: str, interrupted: tuple[Path, Path, Path], run: Run, tmp_path: Path
 ) -> None:
@@ -93,9 +98,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_goes_on(
     ("name", "form"),
     [
         ("optimizer.pt", "pickle"),
-        ("scheduler.pt", "zip"),
+        pytest.param("scheduler.pt", "zip", marks=pytest.mark.slow),
         ("rng_state.pth", "zip"),
-        ("optimizer.pt", "garbage"),
+        pytest.param("optimizer.pt", "garbage", marks=pytest.mark.slow),
     ],
 )
 def test_nothing_of_a_trusted_checkpoint_is_run_and_what_cannot_be_read_is_named(
