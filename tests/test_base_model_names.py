@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import Run
+from safetensors.torch import load_file, save_file
 from small_training import places, recipe
-from small_whisper import write_peft
+from small_whisper import make_adapter, make_pair, write_peft
 
 from adapter_hub import embedded
 from adapter_hub.artifact.folder import Artifact
@@ -82,6 +85,60 @@ def test_the_user_may_say_which_model_a_folder_holds(
     assert str(tmp_path) not in everything(Path("out"))
     assert run("publish", "out").code == 0
     assert "test/own" in run("card", "me/da").out
+
+
+@pytest.mark.parametrize("command", ["average", "average of models", "extract", "fold", "train"])
+def test_what_is_made_of_a_folder_that_the_user_named_has_its_name(
+    run: Run, copy: Path, data: Path, base: BaseModel, tmp_path: Path, command: str
+) -> None:
+    named = f"test/own={copy}"
+    words = made_of(command, named, copy, base, tmp_path)
+
+    done = run(*command.split()[:1], *words, "--out", "out")
+
+    assert done.code == 0, done.err
+    if command == "average of models":
+        assert json.loads(Path("out/full_fine_tuning.json").read_text())["base_model"]["id"] == "test/own"
+        return
+    made = Artifact.open("out")
+    made.verify()
+    assert (made.manifest.base_model.id, made.manifest.base_model.digest) == ("test/own", base.digest)
+    assert json.loads(Path("out/adapter_config.json").read_text())["base_model_name_or_path"] == "test/own"
+    assert str(tmp_path) not in everything(Path("out"))
+    assert run("publish", "out").code == 0
+    heard = run("transcribe", made.ref, data / "dev" / "0.wav", "--base-model", named, "--beams", "1")
+    assert heard.code == 0, heard.err
+
+
+def made_of(command: str, named: str, copy: Path, base: BaseModel, folder: Path) -> list[str | Path]:
+    """Return the words of a command that makes an adapter with a base model that is named `ID=FOLDER`."""
+    own = replace(base, public=("test/own", None))
+    if command == "train":
+        path = recipe(folder, copy, training={"epochs": None, "steps": "1"})
+        path.write_text(path.read_text().replace(f'id = "{copy}"', f'id = "{named}"'))
+        return [path]
+    if command == "fold":
+        parent = make_adapter(folder / "parent", own, seed=1)
+        return [make_pair(folder / "pair", own, parent, kind="static", seed=2).path, "--base-model", named]
+    if command == "average":
+        both = [make_adapter(folder / f"a{seed}", own, seed=seed).path for seed in (1, 2)]
+        return [*both, "--as", "me/average@1.0.0", "--base-model", named]
+    tuned = save_tuned(folder, copy)
+    if command == "extract":
+        options = ("--language", "da", "--license", "MIT", "--as", "me/taken@1.0.0", "--rank", "4")
+        return [tuned, "--base-model", named, *options]
+    return [tuned, copy, "--as", "me/average@1.0.0", "--base-model", named]
+
+
+def save_tuned(folder: Path, copy: Path) -> Path:
+    """Save a copy of a base model whose linears have changed a little."""
+    tuned = shutil.copytree(copy, folder / "tuned")
+    weights = load_file(tuned / "model.safetensors")
+    for name, tensor in weights.items():
+        if name.endswith("fc1.weight"):
+            tensor += 0.01 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1))
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    return tuned
 
 
 def test_a_recipe_names_a_folder_by_id_and_path(

@@ -11,7 +11,8 @@ from loopback_hub import LoopbackHub
 from making import make_artifact, make_places
 
 from adapter_hub.errors import ConflictError, InvalidInputError, NotFoundError
-from adapter_hub.exchange import Places, lock, publish, retire
+from adapter_hub.exchange import Places, lock, mirror, publish, retire
+from adapter_hub.exchange.rebuilding import check, rebuild
 from adapter_hub.formats.canonical import digest_of
 from adapter_hub.formats.lock_file import read_lock
 from adapter_hub.formats.reference import AdapterRef, check_name
@@ -109,6 +110,51 @@ def test_a_second_spelling_of_a_name_is_refused_before_anything_is_written(
         registry.update(lambda adapters: adapters.update({"ALICE/DA": adapters["Alice/Da"]}))
     with pytest.raises(ConflictError, match="has Alice/Da, and many disks"):
         store.push(other)
+
+
+def test_a_mirror_copies_no_second_spelling_and_the_rest(
+    places: tuple[FileRegistry, FolderStore], tmp_path: Path
+) -> None:
+    _, store = places
+    theirs, source = make_places(tmp_path / "theirs")
+    for name, seed in (("alice/da", 2.0), ("bob/pl", 3.0)):
+        publish(make_artifact(tmp_path / name, name, seed=seed).path, Places(theirs, source))
+    found = {item.ref: item for item in mirror(source=source, target=store)}
+    assert found["bob/pl@1.0.0"].outcome == "copied"
+    assert found["alice/da@1.0.0"].outcome == "failed"
+    assert "has Alice/Da, and many disks" in str(found["alice/da@1.0.0"].problem)
+    assert sorted(store.names()) == ["Alice/Da", "bob/pl"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_rebuild_takes_in_no_second_spelling_and_says_which(
+    listed: bool, places: tuple[FileRegistry, FolderStore], tmp_path: Path
+) -> None:
+    registry, store = places
+    if not listed:
+        registry = FileRegistry(tmp_path / "new.json")
+    theirs, other = make_places(tmp_path / "theirs")
+    for name, seed in (("alice/da", 2.0), ("bob/pl", 3.0)):
+        publish(make_artifact(tmp_path / name, name, seed=seed).path, Places(theirs, other))
+    found = rebuild(registry, [store, other])
+    doubtful = ["alice/da@1.0.0"] if listed else ["Alice/Da@1.0.0", "alice/da@1.0.0"]
+    assert [(item.code, item.ref) for item in found.findings] == [
+        ("registry-spelling", ref) for ref in doubtful
+    ]
+    assert sorted(registry.adapters) == (["Alice/Da", "bob/pl"] if listed else ["bob/pl"])
+    assert [(item.code, item.ref) for item in check(registry, [store, other])] == [
+        ("registry-spelling", ref) for ref in doubtful
+    ]
+
+
+def test_two_new_spellings_at_once_are_refused(places: tuple[FileRegistry, FolderStore]) -> None:
+    registry, _ = places
+    (block,) = registry.adapters["Alice/Da"].values()
+    before = registry.path.read_bytes()
+    both = {name: {"2.0.0": block} for name in ("Bob/pl", "bob/PL")}
+    with pytest.raises(ConflictError, match="names that differ by case alone are one name"):
+        registry.update(lambda adapters: adapters.update(both))
+    assert registry.path.read_bytes() == before
 
 
 def test_two_spellings_in_a_file_are_neither_used(places: tuple[FileRegistry, FolderStore]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.files.reading import open_regular
+from adapter_hub.files.reading import check_content, open_regular
 
 METADATA_BYTES = 2**30  # of a file: some millions of rows
 MOST_ROWS = 5_000_000  # about 3 GB of memory
@@ -44,7 +44,8 @@ def records(metadata: Path) -> Iterator[tuple[int, Record | str]]:
         metadata: a file of CSV or tab-separated values with a header, or of JSON objects, one per line.
 
     Raises:
-        InvalidInputError: not an ordinary file, not UTF-8, or larger than `METADATA_BYTES`.
+        InvalidInputError: not an ordinary file, a pointer of Git LFS, not UTF-8, or larger than
+            `METADATA_BYTES`.
         OSError: it cannot be read.
     """
     with open_regular(metadata) as raw, io.BufferedReader(raw) as file:
@@ -60,6 +61,8 @@ def _lines(metadata: Path, file: BinaryIO) -> Iterator[str | None]:
     place = count = 0
     while raw := file.readline(LINE_BYTES + 1):
         start = place
+        if not start:
+            check_content(raw, str(metadata))
         place += len(raw)
         whole = len(raw) <= LINE_BYTES or raw.endswith(b"\n")
         while len(raw) > LINE_BYTES and not raw.endswith(b"\n") and (raw := file.readline(LINE_BYTES + 1)):

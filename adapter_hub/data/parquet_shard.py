@@ -23,6 +23,7 @@ import soundfile
 from adapter_hub.data.metadata import COLUMNS, LINE_BYTES
 from adapter_hub.errors import AdapterHubError, IntegrityError, InvalidInputError, MissingExtraError
 from adapter_hub.escaping import shown
+from adapter_hub.files.reading import LFS_POINTER, check_content, open_regular
 from adapter_hub.formats.canonical import sha256_hex
 
 AUDIO, ROWS = "audio", "rows.jsonl"
@@ -107,6 +108,8 @@ def _records(parquet: Path, audio_column: str, where: str) -> Iterator[tuple[lis
         from pyarrow import parquet as reader  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError("data sets on the Hub need pyarrow", "data") from None
+    with open_regular(parquet) as raw:
+        check_content(raw.read(len(LFS_POINTER)), where)
     try:
         with reader.ParquetFile(parquet) as file:
             schema = file.schema_arrow

@@ -10,6 +10,7 @@ from adapter_hub.exchange.holdings import StoreContents, contents_of
 from adapter_hub.exchange.places import check_pair
 from adapter_hub.exchange.statuses import keep_statuses
 from adapter_hub.formats.claims import Finding
+from adapter_hub.formats.reference import other_spelling
 from adapter_hub.formats.registry_file import Adapters, VersionBlock
 from adapter_hub.registry.contract import Registry, WritableRegistry
 from adapter_hub.registry.standing import Standings
@@ -57,7 +58,9 @@ def rebuild(registry: WritableRegistry, stores: Sequence[Store], tell: Tell | No
         contents = contents_of(stores, registry)  # in here, so that it knows what others listed meanwhile
         kept.update(keep_statuses(contents.adapters, registry))
         findings[:] = _content_findings(contents, registry)
-        for name, versions in contents.adapters.items():
+        doubtful = _spellings(contents, registry)
+        for name in contents.adapters.keys() - doubtful.keys():
+            versions = contents.adapters[name]
             listed = adapters.setdefault(name, {})
             listed.update({v: block for v, block in versions.items() if _may_replace(listed.get(v), block)})
 
@@ -129,6 +132,13 @@ def _content_findings(contents: StoreContents, registry: Registry) -> list[Findi
         findings.append(
             Finding(code="registry-unasked", severity="info", ref=name, message=message, hint=hint)
         )
+    for name, other in sorted(_spellings(contents, registry).items()):
+        message = f"a store has {other}, too, and names that differ by case alone are one name"
+        hint = "publish one of the two as the other, with --as NAME@VERSION, and move its folder away"
+        findings += [
+            _error("registry-spelling", f"{name}@{version}", message, hint)
+            for version in sorted(contents.adapters[name])
+        ]
     for name, version in sorted(_versions(registry.adapters) | contents.lost.keys()):
         if name in contents.unasked:
             continue
@@ -146,6 +156,14 @@ def _content_findings(contents: StoreContents, registry: Registry) -> list[Findi
         elif listed.status != "withdrawn":
             findings.append(_lost(ref, reasons))
     return findings
+
+
+def _spellings(contents: StoreContents, registry: Registry) -> dict[str, str]:
+    """Return new names that differ by case alone from a listed one or from another new one, and that one."""
+    there = {*registry.adapters, *contents.adapters}
+    new = contents.adapters.keys() - registry.adapters.keys()
+    found = {name: other_spelling(name, there) for name in new}
+    return {name: other for name, other in found.items() if other}
 
 
 def _lost(ref: str, reasons: str) -> Finding:

@@ -25,6 +25,20 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 IS_POINTER = "a Git LFS pointer in the file's place; run `git lfs pull` in that folder"
 
 
+def check_content(start: bytes, where: str) -> None:
+    """Refuse what git left in the place of a large file, before somebody calls it damaged.
+
+    Args:
+        start: the first bytes of a file.
+        where: its name in errors.
+
+    Raises:
+        InvalidInputError: with the command that gets the file.
+    """
+    if start.startswith(LFS_POINTER):
+        raise InvalidInputError(f"{where}: {IS_POINTER}")
+
+
 def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     """Open an ordinary file for reading, unbuffered.
 

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from adapter_hub.errors import InvalidInputError, NewerFormatError, few
 from adapter_hub.escaping import shown
-from adapter_hub.files.reading import IS_POINTER, LFS_POINTER
+from adapter_hub.files.reading import check_content
 from adapter_hub.formats.reference import DIGEST_PATTERN
 from adapter_hub.formats.times import TIME_PATTERN, check_time
 
@@ -145,8 +145,7 @@ def _parsed(
     hook: Callable[[list[tuple[str, Any]]], Any],
     half_pairs: bool = False,
 ) -> Any:
-    if raw.startswith(LFS_POINTER):
-        raise InvalidInputError(f"{where}: {IS_POINTER}")
+    check_content(raw, where)
     if problem := _structure_problem(raw, values):
         raise InvalidInputError(f"{where}: {problem}")
     try:

@@ -100,7 +100,7 @@ def next_state(
     adapters = {name: versions for name, versions in adapters.items() if versions}
     if adapters == before.file.adapters and not anyway:
         return None
-    refuse_other_spellings(adapters.keys() - before.file.adapters.keys(), before.file.adapters, where)
+    refuse_other_spellings(adapters.keys() - before.file.adapters.keys(), adapters, where)
     if broken := _broken_promises(before.file.adapters, adapters):
         raise IntegrityError(f"registry {where}: published versions never change", broken)
     after = with_adapters(before, adapters, where)

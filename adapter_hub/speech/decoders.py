@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import soundfile
 
 from adapter_hub.errors import InvalidInputError
-from adapter_hub.files.reading import open_regular
+from adapter_hub.files.reading import LFS_POINTER, check_content, open_regular
 from adapter_hub.speech.counting import Counted, count_mpeg, count_ogg
 from adapter_hub.speech.flaws import AGAIN, TOLERANCE, ends_early, no_end, reason_of
 from adapter_hub.speech.limits import UNKNOWN_FRAMES, check_header
@@ -150,6 +150,7 @@ def open_decoder(path: Path, data: bytes | None = None) -> Iterator[Decoder]:
         MissingExtraError: PyAV may read it, and is not installed.
     """
     with open_regular(path) if data is None else _Bytes(data) as source:
+        check_content(_start(source), str(path))
         counted = _count(source)
         reason = _uneven(counted)  # before libsndfile, which would talk about it
         if not reason:
@@ -186,6 +187,13 @@ class _Bytes(io.BytesIO):
 
 def _size(source: Any) -> int:
     return len(source.getbuffer()) if isinstance(source, io.BytesIO) else os.fstat(source.fileno()).st_size
+
+
+def _start(source: Any) -> bytes:
+    """Return its first bytes, and leave its place in it alone."""
+    if isinstance(source, io.BytesIO):
+        return bytes(source.getbuffer()[: len(LFS_POINTER)])
+    return os.pread(source.fileno(), len(LFS_POINTER), 0)
 
 
 def _count(source: Any) -> Counted | None:
