@@ -7,21 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    ParakeetCTCConfig,
-    ParakeetFeatureExtractor,
-    ParakeetForCTC,
-    ParakeetProcessor,
-    ParakeetTokenizer,
-)
+from transformers import ParakeetForCTC
+
+from adapter_hub.trainers.makers.parakeet.architecture import build_model, build_processor, save
 
 # what a LoRA adapts in a Parakeet: attention, feed-forward, pointwise convolutions
 TARGETS = [
     *("q_proj", "k_proj", "v_proj", "o_proj", "relative_k_proj"),
     *("linear1", "linear2", "pointwise_conv1", "pointwise_conv2"),
 ]
-LETTERS = "▁abcdefghijklmnopqrstuvwxyz'"
 SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -32,25 +26,22 @@ SIZES = {
 }
 
 
+def skip_without_features() -> None:
+    """Skip what computes features, with a transformers that needs librosa for them."""
+    try:
+        build_processor(SIZES["num_mel_bins"])
+    except ImportError:
+        pytest.skip(
+            "this version of transformers has no features of a Parakeet without librosa",
+            allow_module_level=True,
+        )
+
+
 def save_small_parakeet(folder: Path, *, seed: int = 0) -> Path:
     """Save a random Parakeet whose batch norms have running statistics as a trained one's."""
-    try:
-        extractor = ParakeetFeatureExtractor(feature_size=SIZES["num_mel_bins"])
-    except ImportError:
-        pytest.skip("this version of transformers has no features of a Parakeet without librosa")
+    skip_without_features()
     torch.manual_seed(seed)
-    vocabulary = {"<unk>": 0, **{letter: number for number, letter in enumerate(LETTERS, start=1)}}
-    vocabulary["<pad>"] = blank = len(vocabulary)
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    config = ParakeetCTCConfig(
-        vocab_size=len(vocabulary),
-        pad_token_id=blank,
-        encoder_config=dict(SIZES),
-        architectures=["ParakeetForCTC"],
-    )
-    model = ParakeetForCTC(config)
+    model = build_model(SIZES)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if name.endswith("running_mean"):
@@ -61,12 +52,7 @@ def save_small_parakeet(folder: Path, *, seed: int = 0) -> Path:
                 tensor.fill_(10 + seed)
             elif tensor.ndim > 1:
                 tensor.normal_(std=0.15)
-    model.save_pretrained(folder)
-    ParakeetProcessor(
-        extractor,
-        ParakeetTokenizer(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"),
-    ).save_pretrained(folder)
-    return folder
+    return save(model, folder)
 
 
 def save_lora(

@@ -186,6 +186,8 @@ def _tensor_changes(base: BaseModel, folder: Path, progress: Progress | None = N
         if norm:
             path = name.removesuffix(".weight")
             linear = path if path != name and path in base.linears else None
+            if linear:  # a Parakeet's pointwise convolutions have one more dimension
+                change = change.flatten(1)
             yield _Change(name, linear, change, norm, float(torch.linalg.vector_norm(before)))
         if progress:
             progress(number, len(mine.tensors))

@@ -65,6 +65,7 @@ def save(model: ParakeetForCTC, folder: Path) -> Path:
         folder: to write to.
     """
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     build_processor(model.config.encoder_config.num_mel_bins).save_pretrained(folder)
     return folder
 
