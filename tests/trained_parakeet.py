@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
+from small_parakeet import skip_without_features
 
 from adapter_hub.speech.audio import SAMPLE_RATE
 from adapter_hub.trainers.makers.corpus.render import Words, render, write_folder
 from adapter_hub.trainers.makers.parakeet.speech import SETTINGS, plan_digits
 
+skip_without_features()
 PARAKEET = Path(__file__).parent / "data" / "parakeet"
 STYLE: dict[str, Any] = {**SETTINGS["speech"], "clean": 1.0}
 
