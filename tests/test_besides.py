@@ -40,6 +40,13 @@ def test_a_report_keeps_the_others_sums_and_the_paired_interval_of_the_differenc
     assert with_others(own, []) == own
 
 
+def test_a_newer_report_on_a_model_takes_its_place_and_keeps_the_order() -> None:
+    own, base, other = one([2, 6, 3], subject=ADAPTER), one([1, 5, 4]), one([0, 0, 3], subject=OTHER)
+    again = with_others(with_others(own, [base, other]), [one([1, 1, 1])])
+    assert [item.subject.name for item in again.beside or ()] == [None, "test/it"]
+    assert [item.rate("wer") for item in again.beside or ()] == pytest.approx([0.1, 0.1])
+
+
 @pytest.mark.parametrize(
     ("others", "message"),
     [

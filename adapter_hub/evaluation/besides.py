@@ -21,7 +21,8 @@ def with_others(report: EvaluationReport, others: Sequence[EvaluationReport]) ->
     Args:
         report: on the model that it is about.
         others: reports on others, on the same data and decoded in the same way; in the order in which
-            they will be shown, after those that are beside it already.
+            they will be shown, after those that are beside it already; a new report on one of those takes
+            its place.
 
     Raises:
         InvalidInputError: a model twice, the report's own among the others, or reports that differ in more
@@ -30,25 +31,23 @@ def with_others(report: EvaluationReport, others: Sequence[EvaluationReport]) ->
     if not others:
         return report
     seen = {_model(report)}
-    found = []
+    found = dict[str, Beside]()
     for other in others:
         if (key := _model(other)) in seen:
             raise InvalidInputError(f"two reports on {_named(other.subject)}; name each model once")
         seen.add(key)
         pair = side_by_side(other, report)
         full = other.subject.name is None and other.base_model_digest != report.base_model_digest
-        found.append(
-            Beside(
-                subject=other.subject,
-                model_digest=other.base_model_digest if full else None,
-                words=other.words,
-                characters=other.characters,
-                low=pair.low,
-                high=pair.high,
-            )
+        found[key] = Beside(
+            subject=other.subject,
+            model_digest=other.base_model_digest if full else None,
+            words=other.words,
+            characters=other.characters,
+            low=pair.low,
+            high=pair.high,
         )
-    kept = (item for item in report.beside or () if _shown(item, report) not in seen)
-    return report.model_copy(update={"beside": (*kept, *found)})
+    before = {_shown(item, report): item for item in report.beside or ()}
+    return report.model_copy(update={"beside": tuple((before | found).values())})
 
 
 def _model(report: EvaluationReport) -> str:
