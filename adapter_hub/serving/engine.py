@@ -1,133 +1,52 @@
-"""Transcribes the recordings of many callers in common batches, on one thread.
+"""Transcribes the recordings of many callers in common batches, whatever their adapters, on one thread.
 
-engine = Engine(base, batch_size=8)
-job = engine.submit(Path("clip.flac"), router=router, tag=None, options=TranscriptionOptions())
-job.result(timeout=60).text
-engine.close(drain=True)
+    engine = Engine(base, batch_size=8)
+    job = engine.submit(Path("clip.flac"), router=router, tag=None, options=TranscriptionOptions())
+    job.result(timeout=60).text
+    engine.close(drain=True)
+
+Each recording has a thread that reads it (`preparing`), the windows of all wait in one queue (`queue`), and
+the decoding thread takes batches of them (`batching`) through the same stages as `Transcriber.transcribe`. So
+an answer is the one that a recording gets alone.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
+from adapter_hub.escaping import shown
 from adapter_hub.isolation import isolated
 from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.session_pool import SessionPool
+from adapter_hub.serving.accepted import BusyError, CancelledError, Job, OnSegment, Statistics, Work
+from adapter_hub.serving.preparing import prepare
+from adapter_hub.serving.queue import WorkQueue
 from adapter_hub.speech.inputs import AudioInput, check_input
+from adapter_hub.speech.languages import language_tag
+from adapter_hub.speech.phrases import Phrase
 from adapter_hub.transcription.options import TranscriptionOptions
+from adapter_hub.transcription.pipeline import IDENTIFIED_AHEAD
+from adapter_hub.transcription.recordings import check_options
 from adapter_hub.transcription.routing import Router
-from adapter_hub.transcription.transcriber import Transcriber
-from adapter_hub.transcription.transcript import Segment, Transcript
+from adapter_hub.transcription.stages import Heard, Stages
+from adapter_hub.transcription.transcript import Segment
+from adapter_hub.transcription.windows import Window
 
-OnSegment = Callable[[Segment], object]
+__all__ = ["BusyError", "CancelledError", "Engine", "Job", "OnSegment", "Statistics"]
 
-
-class BusyError(AdapterHubError):
-    """More requests wait than the engine takes, or it is closed; `seconds` is when to try again."""
-
-    def __init__(self, message: str, seconds: float) -> None:
-        """Write the message.
-
-        Args:
-            message: one line.
-            seconds: after which there is probably room.
-        """
-        super().__init__(message)
-        self.seconds = seconds
-
-
-class CancelledError(AdapterHubError):
-    """The caller went away before the transcript was complete."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What an engine is doing, and what it has done since it was made.
-
-    Attributes:
-        jobs: that are accepted and not done.
-        windows: that wait to be decoded.
-        batches: that were decoded.
-        batch_fill: mean share of a batch's places that were taken.
-        audio_seconds: of recordings that were transcribed, by the name of the adapter of their route.
-        compute_seconds: of the decoding thread, by the name of the adapter; windows share those of a batch.
-        finished: how many jobs ended with a transcript.
-        failed: how many ended with an error.
-        cancelled: how many were cancelled.
-    """
-
-    jobs: int = 0
-    windows: int = 0
-    batches: int = 0
-    batch_fill: float = 0.0
-    audio_seconds: Mapping[str, float] = field(default_factory=dict)
-    compute_seconds: Mapping[str, float] = field(default_factory=dict)
-    finished: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
-
-@dataclass(eq=False)
-class Job:
-    """A recording that an engine transcribes.
-
-    Attributes:
-        audio: the recording.
-        router: chooses its adapters.
-        tag: BCP 47 tag of its language, where that is known.
-        options: how to transcribe it.
-        on_segment: called with every segment in order, on a thread of the engine.
-        on_done: called once with the job, when it has a transcript or an error, on a thread of the engine.
-        client: whose it is; clients take turns.
-        transcript: the result; one that was cut short has its `error` set.
-        error: why there is no transcript.
-    """
-
-    audio: AudioInput
-    router: Router
-    tag: str | None
-    options: TranscriptionOptions
-    on_segment: OnSegment | None = None
-    on_done: Callable[[Job], object] | None = None
-    client: Hashable = None
-    transcript: Transcript | None = None
-    error: AdapterHubError | None = None
-    _cancelled: bool = False
-    _done: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def done(self) -> bool:
-        """Whether there is a transcript or an error."""
-        return self._done.is_set()
-
-    def cancel(self) -> None:
-        """Give it up: its windows leave the queue and its file is closed."""
-        self._cancelled = True
-
-    def result(self, timeout: float | None = None) -> Transcript:
-        """Wait for the transcript.
-
-        Args:
-            timeout: seconds; None waits as long as it takes.
-
-        Raises:
-            TimeoutError: it is not done by then.
-            AdapterHubError: why there is no transcript.
-        """
-        if not self._done.wait(timeout):
-            raise TimeoutError(f"no transcript after {timeout} s")
-        if self.error is not None:
-            raise self.error
-        assert self.transcript is not None
-        return self.transcript
+LOGGER = logging.getLogger(__name__)
+READERS = 2  # recordings that are read at the same time
+AHEAD = 2  # batches of windows of one recording that are kept ready
 
 
 class Engine:
-    """The one thread that computes with a base model, and the jobs that wait for it."""
+    """The one thread that computes with a base model, and the recordings that wait for it."""
 
     def __init__(
         self, base: BaseModel, *, batch_size: int = 8, max_wait: float = 0.02, most_waiting: int = 128
@@ -140,20 +59,14 @@ class Engine:
             max_wait: seconds that a window may wait for others to fill its batch.
             most_waiting: jobs that are accepted and not done, at most.
         """
-        self.base, self.batch_size, self.max_wait, self.most_waiting = (
-            base,
-            batch_size,
-            max_wait,
-            most_waiting,
-        )
-        self._waiting: deque[Job] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._current: Job | None = None
+        self.base, self.batch_size = base, batch_size
+        self._queue = WorkQueue(max_wait, most_waiting)
+        self._stages = Stages(SessionPool(base), batch_size, LOGGER.warning)
+        self._reading = threading.Semaphore(READERS)
         self._counts: Counter[str] = Counter()
         self._audio: Counter[str] = Counter()
         self._compute: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
         self._thread.start()
 
     def submit(
@@ -173,25 +86,22 @@ class Engine:
             audio: as in `Transcriber.transcribe`; errors call a path by its `str`.
             router: chooses its adapters, which are of the engine's base model.
             tag: BCP 47 tag of its language, where that is known.
-            options: how to transcribe it; `batch_size` is the engine's own.
+            options: how to transcribe it; windows share batches of the engine's size, whatever `batch_size`.
             on_segment: called with every segment in order, on a thread of the engine.
             on_done: called once with the job, when it has a transcript or an error.
-            client: whose it is; clients take turns.
+            client: whose it is; clients take turns. None takes turns with all others.
 
         Raises:
             BusyError: too many wait, or the engine is closed.
             InvalidInputError: something that is no recording, or options that no recording can have.
         """
         check_input(audio)
-        job = Job(audio, router, tag, options or TranscriptionOptions(), on_segment, on_done, client)
-        job.options.check()
-        with self._changed:
-            if self._closed:
-                raise BusyError("this server is stopping; try again when it is up again", 5.0)
-            if len(self._waiting) >= self.most_waiting:
-                raise BusyError(f"{len(self._waiting)} requests wait already; try again", 1.0)
-            self._waiting.append(job)
-            self._changed.notify_all()
+        options = options or TranscriptionOptions()
+        check_options(self.base, options)
+        job = Job(audio, router, tag and language_tag(tag), options, on_segment, on_done, client)
+        work = self._queue.accept(job)
+        job._wake = lambda: self._queue.wake(work)
+        threading.Thread(target=self._prepare, args=[work], name="reading", daemon=True).start()
         return job
 
     def close(self, drain: bool = True) -> None:
@@ -200,56 +110,125 @@ class Engine:
         Args:
             drain: finish what was accepted; otherwise it is cancelled.
         """
-        with self._changed:
-            self._closed = True
-            for job in [] if drain else self._waiting:
+        for job in self._queue.close():
+            if not drain:
                 job.cancel()
-            self._changed.notify_all()
         self._thread.join()
 
     def statistics(self) -> Statistics:
         """Return what the engine is doing and has done."""
-        with self._changed:
-            return Statistics(
-                jobs=len(self._waiting) + (self._current is not None),
-                audio_seconds=dict(self._audio),
-                compute_seconds=dict(self._compute),
-                finished=self._counts["finished"],
-                failed=self._counts["failed"],
-                cancelled=self._counts["cancelled"],
-            )
+        jobs, windows = self._queue.counts()
+        batches = self._counts["batches"]
+        return Statistics(
+            jobs=jobs,
+            windows=windows,
+            batches=batches,
+            batch_fill=self._counts["windows"] / (batches * self.batch_size) if batches else 0.0,
+            audio_seconds=dict(self._audio),
+            compute_seconds=dict(self._compute),
+            finished=self._counts["finished"],
+            failed=self._counts["failed"],
+            cancelled=self._counts["cancelled"],
+        )
+
+    def _prepare(self, work: Work) -> None:
+        errors: list[AdapterHubError] = []
+        with isolated(_name(work), errors.append):
+            prepare(self.base, work, self._queue, AHEAD * self.batch_size, self._reading)
+        if self._queue.prepared(work, errors[0] if errors else None):
+            self._finish(work)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting:
-                    if self._closed:
-                        return
-                    self._changed.wait()
-                job = self._current = self._waiting.popleft()
-            self._transcribe(job)
-            self._current = None
+        self._stages.open()
+        while (turn := self._queue.take(self._stages.size, self._kind)) is not None:
+            if turn.phrases:
+                self._identify(turn.phrases)
+            else:
+                self._decode(turn.windows)
+        self._stages.close()
 
-    def _transcribe(self, job: Job) -> None:
-        def failed(error: AdapterHubError) -> None:
-            job.error = error
+    def _kind(self, window: Window) -> Hashable:
+        """Return what windows of a batch have in common; the longest condition leaves the least room."""
+        return self._stages.kind(window), len(window.recording.condition_of(window))
 
+    def _identify(self, phrases: Sequence[tuple[Work, Phrase]]) -> None:
+        """Identify phrases together; if that fails, each for itself."""
         started = time.monotonic()
-        with isolated(str(job.audio), failed):
-            if job._cancelled:
-                raise CancelledError("cancelled")
-            words = asdict(job.options) | {"batch_size": self.batch_size}
-            (found,) = Transcriber(self.base, job.router).transcribe(job.audio, languages=[job.tag], **words)
-            if found.error is not None and not found.segments:
-                raise InvalidInputError(found.error)
-            for segment in found.segments if job.on_segment else ():
-                job.on_segment(segment)  # type: ignore[misc]
-            job.transcript = found
-            self._audio[found.adapter] += found.seconds
-            self._compute[found.adapter] += time.monotonic() - started
-        outcome = "finished" if job.error is None else "failed"
-        self._counts["cancelled" if job._cancelled and job.error else outcome] += 1
+        errors: list[AdapterHubError] = []
+        found: Sequence[Heard] = ()
+        with isolated(_name(phrases[0][0]), errors.append):
+            pairs = [(work.recording, phrase) for work, phrase in phrases if work.recording is not None]
+            found = self._stages.identify(pairs)
+        if not errors:
+            self._forget(found)
+            self._queue.heard(
+                [(work, item) for (work, _), item in zip(phrases, found, strict=True)],
+                (time.monotonic() - started) / len(phrases),
+            )
+            return
+        self._stages.reopen()
+        if len(phrases) == 1:
+            self._queue.fail(phrases[0][0], errors[0])
+        else:
+            for one in phrases:
+                self._identify([one])
+
+    def _forget(self, found: Sequence[Heard]) -> None:
+        """Let go of what is only kept to save computing, where much of it waits already."""
+        if self._queue.kept() + len(found) > IDENTIFIED_AHEAD * self.batch_size:
+            for item in found:
+                item.features = item.encoder_output = None
+
+    def _decode(self, windows: Sequence[tuple[Work, Window]]) -> None:
+        """Decode windows together; if that fails, each for itself."""
+        started = time.monotonic()
+        owners = {id(window.recording): work for work, window in windows}
+        errors: list[AdapterHubError] = []
+        with isolated(_name(windows[0][0]), errors.append):
+            segments, rest = self._stages.decode([window for _, window in windows])
+        if errors:
+            self._stages.reopen()
+            if len(windows) > 1:
+                for one in windows:
+                    self._decode([one])
+                return
+            segments, rest = [], []
+            self._queue.fail(windows[0][0], errors[0])
+        seconds = (time.monotonic() - started) / len(windows)
+        self._counts["batches"] += 1
+        self._counts["windows"] += len(windows)
+        for _, window in windows:
+            self._compute[window.route.name] += seconds
+        for recording, segment in segments:
+            self._tell(owners[id(recording)], segment)
+        for window in rest:
+            self._queue.put_back(owners[id(window.recording)], [window])
+        for work in self._queue.decoded([work for work, _ in windows], seconds):
+            self._finish(work)
+
+    def _tell(self, work: Work, segment: Segment) -> None:
+        if work.job.on_segment is not None and not work.over:
+            with isolated(_name(work), lambda error: self._queue.fail(work, error)):
+                work.job.on_segment(segment)
+
+    def _finish(self, work: Work) -> None:
+        """Give a job its transcript or its error, and tell its caller."""
+        job, recording = work.job, work.recording
+        job.error = CancelledError(f"{_name(work)}: cancelled") if job.cancelled else work.failed
+        if job.error is None and recording is not None:
+            transcript = recording.transcript()
+            if transcript.error is not None and not transcript.segments:
+                job.error = InvalidInputError(transcript.error)
+            else:
+                job.transcript = transcript
+                self._audio[transcript.adapter] += transcript.seconds
+        self._counts["cancelled" if job.cancelled else "finished" if job.error is None else "failed"] += 1
         job._done.set()
-        if job.on_done:
-            with isolated("on_done", lambda error: None):
+        if job.on_done is not None:
+            with isolated(_name(work), lambda error: LOGGER.warning("%s", error)):
                 job.on_done(job)
+
+
+def _name(work: Work) -> str:
+    audio = work.job.audio
+    return shown(audio, 200) if isinstance(audio, str | os.PathLike) else "audio 1"
