@@ -1,0 +1,268 @@
+"""Serving: how near common batches of many callers come to one offline call, and what a caller waits.
+
+    OMP_NUM_THREADS=1 python benchmarks/serving.py
+
+The speech is the two clips of the tests at several speeds, the adapters are those of the embedded catalogue,
+and every answer has to be the offline one. Both sides of a ratio take turns in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import soundfile
+from pages import page
+from timing import machine
+
+import adapter_hub
+from adapter_hub.exchange import Places, pull
+from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.quiet import quiet
+from adapter_hub.serving.engine import Engine
+from adapter_hub.transcription.options import TranscriptionOptions
+from adapter_hub.transcription.routing import FixedRoute
+from adapter_hub.transcription.transcriber import Transcriber
+from adapter_hub.transcription.transcript import Transcript
+
+RATE = 16_000
+CLIPS = [Path(__file__).parents[1] / f"tests/clips/{language}.flac" for language in ("da", "pl")]
+ADAPTERS = ("mini/cy", "mini/da", "mini/el", "mini/it", "mini/ja", "mini/pl", "mini/pt", "mini/zh")
+CLIENTS = 8
+ALONE = {"temperatures": (0.0,)}  # an adapter of another language would try each text six times
+TITLE = "Serving: common batches of many callers"
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/serving.py"
+ABOUT = """
+The engine of `adapter-hub serve` beside the offline `transcribe` of the same clips, in turns in one process,
+on the embedded base model with beams of 5: clips of about two seconds, eight adapters. Callers are threads
+that ask again as soon as they are answered. `texts` counts the answers that are the offline ones.
+"""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """What is asked for: a clip, with an adapter."""
+
+    samples: np.ndarray
+    ref: str
+    route: FixedRoute
+
+
+def at_speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Return samples that last `factor` times as long."""
+    places = np.arange(0, len(samples) - 1, 1 / factor)
+    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def speech(routes: Sequence[tuple[str, FixedRoute]], number: int) -> list[Speech]:
+    """Return clips at many speeds, each with one of the routes, by their refs."""
+    random = np.random.default_rng(3)
+    clips = [soundfile.read(path, dtype="float32")[0] for path in CLIPS]
+    return [
+        Speech(at_speed(clips[i % 2], random.uniform(0.7, 1.3)), *routes[i % len(routes)])
+        for i in range(number)
+    ]
+
+
+def offline(auto: Transcriber, asked: Sequence[Speech]) -> list[str]:
+    """Return the texts of one call."""
+    refs = [item.ref for item in asked]
+    found = auto.transcribe([(item.samples, RATE) for item in asked], adapters=refs, **ALONE)
+    return [item.text for item in found]
+
+
+def served(
+    ask: Callable[[Speech, int], Transcript], asked: Sequence[Speech], clients: int
+) -> tuple[list[str], list[float]]:
+    """Return texts and seconds of waiting, where clients ask for one clip after another."""
+    texts, waited = [""] * len(asked), [0.0] * len(asked)
+    turn = count()
+
+    def client(number: int) -> None:
+        while (i := next(turn)) < len(asked):
+            started = time.perf_counter()
+            texts[i] = ask(asked[i], number).text
+            waited[i] = time.perf_counter() - started
+
+    threads = [threading.Thread(target=client, args=[number]) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return texts, waited
+
+
+def asking(engine: Engine) -> Callable[[Speech, int], Transcript]:
+    options = TranscriptionOptions(**ALONE)
+
+    def ask(item: Speech, client: int) -> Transcript:
+        job = engine.submit((item.samples, RATE), router=item.route, options=options, client=client)
+        return job.result(600)
+
+    return ask
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    found = run()
+    return time.perf_counter() - started, found
+
+
+def throughput(auto: Transcriber, asked: Sequence[Speech], repeats: int) -> Row:
+    """Eight clients, eight adapters, beside one offline call."""
+    engine = Engine(auto.base)
+    wanted = offline(auto, asked)
+    ours, theirs = [], []
+    for _ in range(repeats):
+        theirs.append(timed(lambda: offline(auto, asked))[0])
+        seconds, (texts, _) = timed(lambda: served(asking(engine), asked, CLIENTS))
+        ours.append(seconds)
+    fill = engine.statistics().batch_fill
+    engine.close()
+    turns = [a / b for a, b in zip(theirs, ours, strict=True)]
+    return {
+        "what": f"{CLIENTS} clients, {len(ADAPTERS)} adapters: throughput of one offline call",
+        "goal": "0.9 or more",
+        "found": f"{statistics.median(turns):.2f} ({min(turns):.2f} - {max(turns):.2f})",
+        "about": f"{statistics.median(ours):.2f} s and {statistics.median(theirs):.2f} s, fill {fill:.2f}",
+        "texts": same(texts, wanted),
+    }
+
+
+def latency(auto: Transcriber, asked: Sequence[Speech], repeats: int) -> Row:
+    """One client and one clip, beside a call of `transcribe`."""
+    engine, wanted, texts = Engine(auto.base), [], []
+    more, calls = [], []
+    for item in [*asked] * repeats:
+        theirs, (text,) = timed(lambda item=item: offline(auto, [item]))
+        ours, found = timed(lambda item=item: asking(engine)(item, 0))
+        wanted.append(text)
+        texts.append(found.text)
+        more.append(1000 * (ours - theirs))
+        calls.append(1000 * theirs)
+    engine.close()
+    low, middle, high = np.quantile(more, (0.25, 0.5, 0.75))
+    return {
+        "what": "one client, one clip: more than a call in a warm process",
+        "goal": "30 ms or less",
+        "found": f"{middle:.0f} ms ({low:.0f} - {high:.0f})",
+        "about": f"a call takes {statistics.median(calls):.0f} ms",
+        "texts": same(texts, wanted),
+    }
+
+
+def beside_a_long_one(auto: Transcriber, asked: Sequence[Speech], clients: int) -> Row:
+    """Short clips beside a long recording, and without it."""
+    engine, wanted = Engine(auto.base), offline(auto, asked)
+    clip = np.concatenate([asked[0].samples, asked[1].samples])
+    long = np.concatenate([clip, np.full(RATE // 2, 1e-4, np.float32)] * 400)
+    texts, alone = served(asking(engine), asked, clients)
+    options = TranscriptionOptions(**ALONE)
+    job = engine.submit(
+        (long, RATE), router=FixedRoute(auto.base, None, "da"), options=options, client="long"
+    )
+    while not engine.statistics().windows:
+        time.sleep(0.01)
+    before = engine.statistics().compute_seconds.get("base-model", 0.0)
+    _, (beside_texts, beside) = timed(lambda: served(asking(engine), asked, clients))
+    assert not job.done
+    share = engine.statistics().compute_seconds.get("base-model", 0.0) - before
+    total = sum(beside) / clients
+    job.cancel()
+    engine.close()
+    first, second = (float(np.quantile(waited, 0.95)) for waited in (alone, beside))
+    return {
+        "what": f"clips of {clients} clients beside a recording of {len(long) / RATE / 60:.0f} minutes: p95",
+        "goal": "2 times or less",
+        "found": f"{second / first:.2f} times",
+        "about": f"{1000 * second:.0f} ms and {1000 * first:.0f} ms; the long one has {share / total:.0%}",
+        "texts": same([*texts, *beside_texts], [*wanted, *wanted]),
+    }
+
+
+def same(texts: Sequence[str], wanted: Sequence[str]) -> str:
+    return f"{sum(a == b for a, b in zip(texts, wanted, strict=True))} of {len(texts)}"
+
+
+def resident() -> float:
+    """Return the process's memory in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def memory_with(adapters: int) -> Row:
+    """Return the memory of an engine that has answered with every one of some adapters, in MB."""
+    base = adapter_hub.load("base-model").base
+    artifacts = [pull(ref, Places()) for ref in ADAPTERS]
+    loaded = [load_adapter(base, artifacts[i % len(artifacts)]) for i in range(adapters)]
+    engine = Engine(base)
+    routes = [FixedRoute(base, adapter) for adapter in loaded] or [FixedRoute(base, None, "da")]
+    asked = speech([("", route) for route in routes], 64)
+    served(asking(engine), asked, CLIENTS)
+    engine.close()
+    return {"adapters": adapters, "mb": resident(), "bytes": sum(item.bytes for item in loaded) / 2**20}
+
+
+def memory() -> Row:
+    """Measure the memory with some adapters, each in a process of its own."""
+    rows = []
+    for adapters in (0, 1, 8, 64):
+        command = [sys.executable, __file__, "--memory-of", str(adapters)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    more = [row["mb"] - rows[0]["mb"] - row["bytes"] for row in rows[1:]]
+    sizes = ", ".join(f"{row['adapters']}: {row['mb']:.0f} MB" for row in rows)
+    return {
+        "what": "memory with 1, 8, 64 adapters, less that of the base model and of the adapters' bytes",
+        "goal": "a constant",
+        "found": ", ".join(f"{value:.0f} MB" for value in more),
+        "about": f"{sizes}; the adapters alone {rows[-1]['bytes']:.0f} MB",
+        "texts": "",
+    }
+
+
+@click.command()
+@click.option("--clips", default=64, help="Short clips in a turn.")
+@click.option("--repeats", default=3, help="Turns that are timed.")
+@click.option("--part", "parts", multiple=True, default=("throughput", "latency", "long", "memory"))
+@click.option("--memory-of", type=int, default=None, hidden=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/serving"))
+def main(clips: int, repeats: int, parts: tuple[str, ...], memory_of: int | None, out: Path) -> None:
+    if memory_of is not None:
+        with quiet():
+            print(json.dumps(memory_with(memory_of)))
+        return
+    with quiet():
+        auto = adapter_hub.load("auto", adapters=ADAPTERS)
+        routes = [(ref, FixedRoute(auto.base, auto.router.load(ref))) for ref in ADAPTERS]
+        asked = speech(routes, clips)
+        runs: dict[str, Callable[[], list[Row]]] = {
+            "throughput": lambda: [throughput(auto, asked, repeats)],
+            "latency": lambda: [latency(auto, asked[:8], repeats)],
+            "long": lambda: [beside_a_long_one(auto, asked, clients) for clients in (1, CLIENTS)],
+            "memory": lambda: [memory()],
+        }
+        rows = [row for part in parts for row in runs[part]()]
+    lines = ["| what | goal | found | about | texts |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(row.values())} |" for row in rows]
+    note = f"{clips} clips, {repeats} turns; {machine('float32')}"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps({"rows": rows, "about": note}, indent=2) + "\n")
+    out.with_suffix(".md").write_text(page(TITLE, ABOUT, COMMAND, "\n".join(lines), note))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
