@@ -8,19 +8,22 @@ and every answer has to be the offline one. Both sides of a ratio take turns in 
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import click
+import httpx
 import numpy as np
 import soundfile
 from pages import page
@@ -76,10 +79,10 @@ def speech(routes: Sequence[tuple[str, FixedRoute]], number: int) -> list[Speech
     ]
 
 
-def offline(auto: Transcriber, asked: Sequence[Speech]) -> list[str]:
+def offline(auto: Transcriber, asked: Sequence[Speech], **options: Any) -> list[str]:
     """Return the texts of one call."""
     refs = [item.ref for item in asked]
-    found = auto.transcribe([(item.samples, RATE) for item in asked], adapters=refs, **ALONE)
+    found = auto.transcribe([(item.samples, RATE) for item in asked], adapters=refs, **options)
     return [item.text for item in found]
 
 
@@ -120,42 +123,88 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, found
 
 
-def throughput(auto: Transcriber, asked: Sequence[Speech], repeats: int) -> Row:
-    """Eight clients, eight adapters, beside one offline call."""
+@contextmanager
+def server() -> Iterator[Callable[[Speech, int], Transcript]]:
+    """Run `adapter-hub serve` in a process of its own; yields what asks it, through connections that stay."""
+    command = [sys.executable, "-m", "adapter_hub", "--device", "cpu", "serve", "--port", "0", "--json"]
+    process = subprocess.Popen(
+        [*command, *ADAPTERS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    lines = ""
+    while not lines.endswith("}\n}\n") and (line := process.stdout.readline()):
+        lines += line
+    url = json.loads(lines)["url"]
+    clients = [httpx.Client(base_url=url, timeout=600) for _ in range(CLIENTS)]
+
+    def ask(item: Speech, client: int) -> Transcript:
+        file = io.BytesIO()
+        soundfile.write(file, item.samples, RATE, format="WAV", subtype="FLOAT")
+        answer = clients[client].post(
+            "/v1/audio/transcriptions",
+            data={"model": item.ref},
+            files={"file": ("clip.wav", file.getvalue())},
+        )
+        return Transcript("", text=answer.raise_for_status().json()["text"])
+
+    try:
+        yield ask
+    finally:
+        for client in clients:
+            client.close()
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def engine_alone(auto: Transcriber) -> Iterator[Callable[[Speech, int], Transcript]]:
     engine = Engine(auto.base)
-    wanted = offline(auto, asked)
-    ours, theirs = [], []
-    for _ in range(repeats):
-        theirs.append(timed(lambda: offline(auto, asked))[0])
-        seconds, (texts, _) = timed(lambda: served(asking(engine), asked, CLIENTS))
-        ours.append(seconds)
-    fill = engine.statistics().batch_fill
+    yield asking(engine)
     engine.close()
+
+
+def throughput(auto: Transcriber, asked: Sequence[Speech], repeats: int, *, http: bool) -> Row:
+    """Eight clients, eight adapters, beside one offline call."""
+    options = {} if http else ALONE
+    with server() if http else engine_alone(auto) as ask:
+        wanted = offline(auto, asked, **options)
+        served(ask, asked[:CLIENTS], CLIENTS)
+        ours, theirs = [], []
+        for _ in range(repeats):
+            theirs.append(timed(lambda: offline(auto, asked, **options))[0])
+            seconds, (texts, _) = timed(lambda: served(ask, asked, CLIENTS))
+            ours.append(seconds)
     turns = [a / b for a, b in zip(theirs, ours, strict=True)]
     return {
-        "what": f"{CLIENTS} clients, {len(ADAPTERS)} adapters: throughput of one offline call",
+        "what": f"{CLIENTS} clients, {len(ADAPTERS)} adapters{by(http)}: share of the throughput of one call",
         "goal": "0.9 or more",
         "found": f"{statistics.median(turns):.2f} ({min(turns):.2f} - {max(turns):.2f})",
-        "about": f"{statistics.median(ours):.2f} s and {statistics.median(theirs):.2f} s, fill {fill:.2f}",
+        "about": f"{statistics.median(ours):.2f} s and {statistics.median(theirs):.2f} s",
         "texts": same(texts, wanted),
     }
 
 
-def latency(auto: Transcriber, asked: Sequence[Speech], repeats: int) -> Row:
+def by(http: bool) -> str:
+    return ", over HTTP" if http else ""
+
+
+def latency(auto: Transcriber, asked: Sequence[Speech], repeats: int, *, http: bool) -> Row:
     """One client and one clip, beside a call of `transcribe`."""
-    engine, wanted, texts = Engine(auto.base), [], []
-    more, calls = [], []
-    for item in [*asked] * repeats:
-        theirs, (text,) = timed(lambda item=item: offline(auto, [item]))
-        ours, found = timed(lambda item=item: asking(engine)(item, 0))
-        wanted.append(text)
-        texts.append(found.text)
-        more.append(1000 * (ours - theirs))
-        calls.append(1000 * theirs)
-    engine.close()
+    options = {} if http else ALONE
+    wanted, texts, more, calls = [], [], [], []
+    with server() if http else engine_alone(auto) as ask:
+        for item in asked:
+            ask(item, 0)
+        for item in [*asked] * repeats:
+            theirs, (text,) = timed(lambda item=item: offline(auto, [item], **options))
+            ours, found = timed(lambda item=item: ask(item, 0))
+            wanted.append(text)
+            texts.append(found.text)
+            more.append(1000 * (ours - theirs))
+            calls.append(1000 * theirs)
     low, middle, high = np.quantile(more, (0.25, 0.5, 0.75))
     return {
-        "what": "one client, one clip: more than a call in a warm process",
+        "what": f"one client, one clip{by(http)}: more than a call in a warm process",
         "goal": "30 ms or less",
         "found": f"{middle:.0f} ms ({low:.0f} - {high:.0f})",
         "about": f"a call takes {statistics.median(calls):.0f} ms",
@@ -165,7 +214,7 @@ def latency(auto: Transcriber, asked: Sequence[Speech], repeats: int) -> Row:
 
 def beside_a_long_one(auto: Transcriber, asked: Sequence[Speech], clients: int) -> Row:
     """Short clips beside a long recording, and without it."""
-    engine, wanted = Engine(auto.base), offline(auto, asked)
+    engine, wanted = Engine(auto.base), offline(auto, asked, **ALONE)
     clip = np.concatenate([asked[0].samples, asked[1].samples])
     long = np.concatenate([clip, np.full(RATE // 2, 1e-4, np.float32)] * 400)
     texts, alone = served(asking(engine), asked, clients)
@@ -249,8 +298,8 @@ def main(clips: int, repeats: int, parts: tuple[str, ...], memory_of: int | None
         routes = [(ref, FixedRoute(auto.base, auto.router.load(ref))) for ref in ADAPTERS]
         asked = speech(routes, clips)
         runs: dict[str, Callable[[], list[Row]]] = {
-            "throughput": lambda: [throughput(auto, asked, repeats)],
-            "latency": lambda: [latency(auto, asked[:8], repeats)],
+            "throughput": lambda: [throughput(auto, asked, repeats, http=http) for http in (False, True)],
+            "latency": lambda: [latency(auto, asked[:8], repeats, http=http) for http in (False, True)],
             "long": lambda: [beside_a_long_one(auto, asked, clients) for clients in (1, CLIENTS)],
             "memory": lambda: [memory()],
         }

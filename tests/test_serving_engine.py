@@ -119,12 +119,12 @@ def test_sixty_mixed_requests_get_the_answers_that_each_gets_alone() -> None:
     routers = [auto.router, *map(auto._router_of, ("mini/da", "mini/pl", "base-model"))]
     clips = [soundfile.read(Path(__file__).parent / f"clips/{name}.flac")[0] for name in ("da", "pl")]
     both = np.concatenate([clips[0], np.full(RATE, 1e-4), clips[1]])
-    recordings = [*clips, clips[0][: 2 * RATE], both]
+    recordings = [clips[0][: 3 * RATE // 2], clips[1], clips[0], both]
     random = np.random.default_rng(5)
     asked = [
         (
             routers[random.integers(4)],
-            recordings[number % 4 if number % 3 else 2],
+            recordings[0 if number % 3 else number // 3 % 4],
             replace(GREEDY, **OPTIONS[number % 4 and random.integers(10)]),
         )
         for number in range(60)
@@ -176,6 +176,22 @@ def test_a_short_recording_overtakes_a_long_one_that_is_read_as_it_is_needed(
         engine.submit(speech(1.0, seed), router=routers[1], options=GREEDY, client="b").result(LONG)
         assert not slow.done
     slow.cancel()
+
+
+def test_a_short_recording_is_decoded_between_the_steps_of_a_long_batch(
+    base: BaseModel, routers: list[Router]
+) -> None:
+    engine, may, done = Engine(base), threading.Event(), list[Job]()
+    short = engine.submit(Held(speech(1.0, 1), may), router=routers[0], options=GREEDY, on_done=done.append)
+    wide = TranscriptionOptions(temperatures=(0.0,))
+    long = engine.submit(speech(3.8, 2), router=routers[0], options=wide, on_done=done.append)
+    while not any(work.in_batch for work in engine._queue._works):
+        time.sleep(0.001)
+    may.set()
+    assert long.result(LONG).tokens == alone(base, routers[0], speech(3.8, 2), wide).tokens
+    assert done == [short, long]
+    assert short.result(LONG).tokens == alone(base, routers[0], speech(1.0, 1)).tokens
+    engine.close()
 
 
 def test_a_caller_that_goes_away_frees_its_windows_and_its_file(

@@ -125,6 +125,7 @@ class DecoderSteps:
         Returns:
             `[rows, beams, vocabulary]` float32 logits of what comes next.
         """
+        self._pause()
         x = self._embed(tokens) + self._places[self._positions]
         stop = self.filled + self.beams
         self._mask[:, :, self.filled : stop] = self._diagonal
@@ -132,6 +133,10 @@ class DecoderSteps:
         self._positions += 1
         self.filled = stop
         return logits
+
+    def _pause(self) -> None:
+        if self.session.between_steps is not None:
+            self.session.between_steps()
 
     def reorder(self, parents: Tensor) -> None:
         """Let every beam go on from the history of another.

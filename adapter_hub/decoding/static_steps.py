@@ -64,6 +64,7 @@ class StaticSteps(DecoderSteps):
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Append a token to every beam; as `DecoderSteps.advance`."""
+        self._pause()
         self._tokens[: self.rows].copy_(tokens)
         self._reach = padded_slots(self.filled + self.beams, self._mask.shape[2])
         self._recorded = True

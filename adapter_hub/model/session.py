@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -148,12 +148,14 @@ class Session:
         base: the base model.
         recorder: how decoder steps are recorded; None asks `recorder_for` about the base model's device.
         model: a `WhisperForConditionalGeneration` over the base model's weights, with its own adapters.
+        between_steps: called before every decoder step; it may compute with another session.
         recorded_steps: the steps that were recorded; None where none are.
     """
 
     base: BaseModel
     recorder: Recorder | None = None
     model: Any = field(init=False)
+    between_steps: Callable[[], object] | None = field(init=False, default=None)
     recorded_steps: RecordedSteps | None = field(init=False)
     _batch: BatchRows = field(init=False, default_factory=BatchRows)
     _linears: dict[str, AdaptedLinear] = field(init=False, default_factory=dict)

@@ -1,10 +1,10 @@
-"""Which windows are decoded together: whose turn it is, and from others what is not much longer.
+"""Which windows are decoded together: whose turn it is, and from others what is about as long.
 
     batch = next_batch(in_turn(works, served), size=8, most=2, kind=stages.kind)
 
 The window that gives a batch its kind and its length is that of whose turn it is: of the client, and of its
 recording, that has had the least of the decoding thread. A batch is as slow as its longest text, so windows
-that are much longer than the first wait for a batch of their own.
+of very different lengths wait for batches of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from adapter_hub.serving.accepted import Work
 from adapter_hub.transcription.windows import Window
 
 LONGER = 2.0  # times the first window's seconds, and
-SLACK = 2.0  # seconds more, that another window of its batch may have
+SLACK = 2.0  # seconds more, that another window of its batch may have; or the other way round
 
 
 def in_turn(works: Sequence[Work], served: Mapping[Hashable, float]) -> list[Work]:
@@ -42,10 +42,12 @@ def next_batch(
     """
     first = works[0].windows[0]
     wanted = kind(first)
-    longest = LONGER * first.seconds + SLACK if len(works) > 1 else float("inf")
+    shortest, longest = (first.seconds - SLACK) / LONGER, LONGER * first.seconds + SLACK
     columns: list[list[tuple[Work, Window]]] = []
     for work in works:
-        fitting = [window for window in work.windows if window.seconds <= longest]
+        fitting = [
+            window for window in work.windows if shortest <= window.seconds <= longest or len(works) == 1
+        ]
         # the first of all stays; the others of a recording come by how near they are in length
         fitting.sort(key=lambda window: (window is not first, abs(window.seconds - first.seconds)))
         columns.append([(work, item) for item in islice((w for w in fitting if kind(w) == wanted), most)])

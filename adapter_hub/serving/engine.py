@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.escaping import shown
@@ -26,7 +27,7 @@ from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.session_pool import SessionPool
 from adapter_hub.serving.accepted import BusyError, CancelledError, Job, OnSegment, Statistics, Work
 from adapter_hub.serving.preparing import prepare
-from adapter_hub.serving.queue import WorkQueue
+from adapter_hub.serving.queue import Turn, WorkQueue
 from adapter_hub.speech.inputs import AudioInput, check_input
 from adapter_hub.speech.languages import language_tag
 from adapter_hub.speech.phrases import Phrase
@@ -42,7 +43,28 @@ __all__ = ["BusyError", "CancelledError", "Engine", "Job", "OnSegment", "Statist
 
 LOGGER = logging.getLogger(__name__)
 READERS = 2  # recordings that are read at the same time
+LONG = 3.0  # seconds of the windows of a batch that shorter recordings need not wait for
+LENT = 2.0  # seconds that a batch lends to shorter recordings for each of its own
 AHEAD = 2  # batches of windows of one recording that are kept ready
+
+
+@dataclass
+class LongBatch:
+    """A batch that is decoded, and lets shorter recordings by.
+
+    Attributes:
+        works: of each window.
+        seconds: of the shortest window.
+        started: when, in seconds of the monotonic clock.
+        lent: seconds that shorter recordings have had since.
+        seen: arrivals among which there was no shorter recording.
+    """
+
+    works: Sequence[Work]
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+    lent: float = 0.0
+    seen: int = -1
 
 
 class Engine:
@@ -61,7 +83,9 @@ class Engine:
         """
         self.base, self.batch_size = base, batch_size
         self._queue = WorkQueue(max_wait, most_waiting)
-        self._stages = Stages(SessionPool(base), batch_size, LOGGER.warning)
+        pool = SessionPool(base)
+        self._stages = Stages(pool, batch_size, LOGGER.warning)
+        self._between = Stages(pool, batch_size, LOGGER.warning)  # for short recordings between its steps
         self._reading = threading.Semaphore(READERS)
         self._counts: Counter[str] = Counter()
         self._audio: Counter[str] = Counter()
@@ -139,26 +163,44 @@ class Engine:
             self._finish(work)
 
     def _run(self) -> None:
-        self._stages.open()
+        for stages in (self._stages, self._between):
+            stages.open()
         while (turn := self._queue.take(self._stages.size, self._kind)) is not None:
-            if turn.phrases:
-                self._identify(turn.phrases)
-            else:
-                self._decode(turn.windows)
-        self._stages.close()
+            self._do(turn, self._stages)
+        for stages in (self._stages, self._between):
+            stages.close()
+
+    def _do(self, turn: Turn, stages: Stages) -> None:
+        if turn.phrases:
+            self._identify(turn.phrases, stages)
+        else:
+            self._decode(turn.windows, stages)
+
+    def _let_short_ones_by(self, batch: LongBatch) -> None:
+        """Between the steps of a batch, serve shorter recordings, as long as the batch gets on as well."""
+        own = time.monotonic() - batch.started - batch.lent
+        if batch.seen == self._queue.arrivals or batch.lent > LENT * own:
+            return
+        seen, started = self._queue.arrivals, time.monotonic()
+        turn = self._queue.take_short(self._between.size, self._kind, batch.works, batch.seconds / 2)
+        if turn is None:
+            batch.seen = seen
+            return
+        self._do(turn, self._between)
+        batch.lent += time.monotonic() - started
 
     def _kind(self, window: Window) -> Hashable:
         """Return what windows of a batch have in common; the longest condition leaves the least room."""
         return self._stages.kind(window), len(window.recording.condition_of(window))
 
-    def _identify(self, phrases: Sequence[tuple[Work, Phrase]]) -> None:
+    def _identify(self, phrases: Sequence[tuple[Work, Phrase]], stages: Stages) -> None:
         """Identify phrases together; if that fails, each for itself."""
         started = time.monotonic()
         errors: list[AdapterHubError] = []
         found: Sequence[Heard] = ()
         with isolated(_name(phrases[0][0]), errors.append):
             pairs = [(work.recording, phrase) for work, phrase in phrases if work.recording is not None]
-            found = self._stages.identify(pairs)
+            found = stages.identify(pairs)
         if not errors:
             self._forget(found)
             self._queue.heard(
@@ -166,12 +208,12 @@ class Engine:
                 (time.monotonic() - started) / len(phrases),
             )
             return
-        self._stages.reopen()
+        stages.reopen()
         if len(phrases) == 1:
             self._queue.fail(phrases[0][0], errors[0])
         else:
             for one in phrases:
-                self._identify([one])
+                self._identify([one], stages)
 
     def _forget(self, found: Sequence[Heard]) -> None:
         """Let go of what is only kept to save computing, where much of it waits already."""
@@ -179,22 +221,25 @@ class Engine:
             for item in found:
                 item.features = item.encoder_output = None
 
-    def _decode(self, windows: Sequence[tuple[Work, Window]]) -> None:
+    def _decode(self, windows: Sequence[tuple[Work, Window]], stages: Stages) -> None:
         """Decode windows together; if that fails, each for itself."""
-        started = time.monotonic()
+        batch = LongBatch([work for work, _ in windows], min(window.seconds for _, window in windows))
+        if stages is self._stages:
+            lends = batch.seconds >= LONG
+            stages.between_steps = (lambda: self._let_short_ones_by(batch)) if lends else None
         owners = {id(window.recording): work for work, window in windows}
         errors: list[AdapterHubError] = []
         with isolated(_name(windows[0][0]), errors.append):
-            segments, rest = self._stages.decode([window for _, window in windows])
+            segments, rest = stages.decode([window for _, window in windows])
         if errors:
-            self._stages.reopen()
+            stages.reopen()
             if len(windows) > 1:
                 for one in windows:
-                    self._decode([one])
+                    self._decode([one], stages)
                 return
             segments, rest = [], []
             self._queue.fail(windows[0][0], errors[0])
-        seconds = (time.monotonic() - started) / len(windows)
+        seconds = (time.monotonic() - batch.started - batch.lent) / len(windows)
         self._counts["batches"] += 1
         self._counts["windows"] += len(windows)
         for _, window in windows:
@@ -203,7 +248,7 @@ class Engine:
             self._tell(owners[id(recording)], segment)
         for window in rest:
             self._queue.put_back(owners[id(window.recording)], [window])
-        for work in self._queue.decoded([work for work, _ in windows], seconds):
+        for work in self._queue.decoded(batch.works, seconds):
             self._finish(work)
 
     def _tell(self, work: Work, segment: Segment) -> None:

@@ -2,7 +2,8 @@
 
 The threads that read recordings put phrases and windows here; the decoding thread takes batches of them. A
 window waits for others to share its batch only while some may come: recordings that are still being read, and
-callers whose last answer went out a moment ago and who may ask again.
+callers whose last answer went out a moment ago and who may ask again. Short recordings need not wait for the
+batch of a long one: they are taken between its steps.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class WorkQueue:
         self.max_wait, self.most_waiting = max_wait, most_waiting
         self.lock = threading.Lock()
         self.closed = False
+        self.arrivals = 0  # of phrases and windows
         self._came = threading.Condition(self.lock)
         self._works: list[Work] = []
         self._served: dict[Hashable, float] = {}
@@ -121,6 +123,7 @@ class WorkQueue:
                     work.since = time.monotonic()
                 work.windows.append(window)
                 work.count += 1
+            self.arrivals += 1
             self._came.notify_all()
 
     def hear(self, work: Work, phrases: Sequence[Phrase]) -> list[Heard] | None:
@@ -128,6 +131,7 @@ class WorkQueue:
         with self.lock:
             work.heard, work.since = [], time.monotonic()
             work.unheard.extend(phrases)
+            self.arrivals += 1
             self._came.notify_all()
             while len(work.heard) < len(phrases):
                 if work.over:
@@ -161,21 +165,42 @@ class WorkQueue:
                     if self._waits(unheard, sum(len(work.unheard) for work in unheard), size):
                         continue
                     self._decoded_last, self._returning = False, 0
-                    chosen = next_phrases(in_turn(unheard, self._served), size)
-                    return Turn(phrases=[(work, work.unheard.popleft()) for work in chosen])
+                    return self._phrases(unheard, size)
                 if ready:
                     if self._waits(ready, sum(len(work.windows) for work in ready), size):
                         continue
                     self._decoded_last, self._returning = True, 0
-                    most = FEW if time.monotonic() < self._short_until else size
-                    batch = next_batch(in_turn(ready, self._served), size, most, kind)
-                    for work, window in batch:
-                        work.windows.remove(window)
-                        work.in_batch += 1
-                    return Turn(windows=batch)
+                    return self._batch(ready, size, kind)
                 if self.closed and not self._works:
                     return None
                 self._came.wait()
+
+    def take_short(
+        self, size: int, kind: Callable[[Window], Hashable], works: Sequence[Work], seconds: float
+    ) -> Turn | None:
+        """Return what short recordings have to do, without waiting; None if there is nothing.
+
+        Args:
+            size: of a batch.
+            kind: of a window.
+            works: of a batch that is decoded now; others of their clients wait for its end.
+            seconds: of what counts as short.
+        """
+        clients = {work.client for work in works}
+        with self.lock:
+            ready, unheard = (
+                [
+                    work
+                    for work in some
+                    if work.client not in clients
+                    and work.count <= FEW
+                    and all(item.seconds <= seconds for item in (*work.windows, *work.unheard))
+                ]
+                for some in self._ready()
+            )
+            if unheard:
+                return self._phrases(unheard, size)
+            return self._batch(ready, size, kind) if ready else None
 
     def kept(self) -> int:
         """Return how many phrases there are whose encoder output waits to be used again."""
@@ -237,6 +262,18 @@ class WorkQueue:
         if self._works and work.count <= FEW:
             self._short_until = time.monotonic() + BRISK
         return True
+
+    def _phrases(self, works: Sequence[Work], size: int) -> Turn:
+        chosen = next_phrases(in_turn(works, self._served), size)
+        return Turn(phrases=[(work, work.unheard.popleft()) for work in chosen])
+
+    def _batch(self, works: Sequence[Work], size: int, kind: Callable[[Window], Hashable]) -> Turn:
+        most = FEW if time.monotonic() < self._short_until else size
+        batch = next_batch(in_turn(works, self._served), size, most, kind)
+        for work, window in batch:
+            work.windows.remove(window)
+            work.in_batch += 1
+        return Turn(windows=batch)
 
     def _count(self, work: Work, seconds: float) -> None:
         work.served += seconds

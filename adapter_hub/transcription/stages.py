@@ -14,7 +14,7 @@ the engine of `adapter_hub.serving`.
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -61,11 +61,13 @@ class Stages:
         session_pool: of the base model.
         size: windows at once, at most; it shrinks when memory runs out.
         tell: called with what the user should know.
+        between_steps: called before every decoder step; it may run other stages.
     """
 
     session_pool: SessionPool
     size: int
     tell: Tell
+    between_steps: Callable[[], object] | None = None
     base: BaseModel = field(init=False)
     _decoder: WindowDecoder = field(init=False)
     _session: Session = field(init=False)
@@ -80,6 +82,7 @@ class Stages:
 
     def close(self) -> None:
         """Give the session back; not after an error, as its state is unknown then."""
+        self._session.between_steps = None
         self.session_pool.release(self._session)
 
     def reopen(self) -> None:
@@ -157,6 +160,7 @@ class Stages:
     def _decode(self, windows: Sequence[Window]) -> tuple[list[tuple[Recording, Segment]], list[Window]]:
         result: list[tuple[Recording, Segment]] = []
         rest = []
+        self._session.between_steps = self.between_steps
         for window, found in zip(windows, self._decoder.decode(self._session, windows), strict=True):
             if found.error is not None:
                 window.recording.fail(found.error)
