@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Serving:
     url: str
     service: Service
     told: list[str]
+    server: Server
 
     def client(self, key: str = "none", **more: object) -> openai.OpenAI:
         """Return the official client; it does not try again, so that every answer is seen."""
@@ -45,15 +46,14 @@ def serving(folder: Path, **options: object) -> Iterator[Serving]:
         }
     )
     server = Server.bound("127.0.0.1", 0)
-    service = Service.open(chosen, told.append)
-    begun = threading.Event()
-    thread = threading.Thread(target=server.run, args=(service, begun.set))
-    thread.start()
-    assert begun.wait(30)
-    try:
-        yield Serving(server.url, service, told)
-    finally:
-        server.stop()
-        thread.join(30)
-        service.close()
-        assert not thread.is_alive()
+    with closing(server), closing(Service.open(chosen, told.append)) as service:
+        begun = threading.Event()
+        thread = threading.Thread(target=server.run, args=(service, begun.set))
+        thread.start()
+        assert begun.wait(30)
+        try:
+            yield Serving(server.url, service, told, server)
+        finally:
+            server.stop()
+            thread.join(30)
+            assert not thread.is_alive()

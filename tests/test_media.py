@@ -224,3 +224,20 @@ def test_counting_survives_anything(data: bytes) -> None:
     for count in (count_mpeg, count_ogg):
         found = count(data)
         assert found is None or found.seconds >= 0
+
+
+ELSEWHERE = {
+    "a playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n#EXT-X-ENDLIST\n",
+    "a list of files": "ffconcat version 1.0\nfile '{other}'\n",
+    "a session": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 50505 RTP/AVP 0\n",
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_a_file_that_only_says_where_audio_is_opens_nothing_there(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "other.wav").write_bytes(written("WAV", "PCM_16"))
+    (tmp_path / "list").write_text(ELSEWHERE[kind].format(other=tmp_path / "other.wav"))
+    with pytest.raises(AdapterHubError, match="cannot be read as audio"):
+        read_audio(tmp_path / "list")

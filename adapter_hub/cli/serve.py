@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -167,12 +168,9 @@ def serve(
         **how,
     )
     _log_to_stderr()
-    service = Service.open(chosen, options.warn)
-    facts = _facts(server.url, service)
-    try:
+    with closing(server), closing(Service.open(chosen, options.warn)) as service:
+        facts = _facts(server.url, service)
         server.run(service, lambda: echo_json(facts) if as_json else echo_note(_line(facts)))
-    finally:
-        service.close()
 
 
 def _facts(url: str, service: Service) -> dict[str, Any]:

@@ -38,7 +38,7 @@ LOGGER = logging.getLogger("adapter_hub.serving")
 PAGE = {"": "index.html", "page.css": "page.css", "page.js": "page.js"}
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 PAGE_HEADERS = {
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "content-security-policy": "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }

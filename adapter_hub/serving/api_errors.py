@@ -120,7 +120,8 @@ def api_error_of(
     if isinstance(error, UnexpectedError):
         return ApiError(500, SERVER_FAULT, code="server_fault")
     if isinstance(error, StatusError):
-        return ApiError(404, message, code="model_retired", param=param)
+        told = message.partition("; to use it anyway")[0]  # which is not for clients to decide
+        return ApiError(404, told, code="model_retired", param=param)
     if isinstance(error, NotFoundError):
         return ApiError(404, message, code="model_not_found", param=param)
     if isinstance(error, OutOfMemoryError):

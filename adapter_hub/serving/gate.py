@@ -31,6 +31,7 @@ ROUTES = {
     "/v1/audio/translations": "translations",
 }
 LINGERING = (2**24, 2.0)  # bytes and seconds that are still received of a request that is refused
+GONE = (ClientDisconnect, TimeoutError)  # a client that went away, or does not read
 STOPPING = "this server is stopping; try again when it is up again"
 
 
@@ -58,7 +59,7 @@ class Gate:
         answer = _Answer(record, receive, send, self.service.options.timeout)
         failures: list[AdapterHubError] = []
         try:
-            with suppress(ClientDisconnect, TimeoutError), isolated(f"request {record.id}", failures.append):
+            with suppress(*GONE), isolated(f"request {record.id}", failures.append, through=GONE):
                 try:
                     self._let_in(scope, record)
                     await self.app(scope, answer.receive, answer.send)
@@ -70,7 +71,7 @@ class Gate:
                     )
             for failure in failures:
                 LOGGER.warning("%s: %s", record.id, failure)
-                with suppress(ClientDisconnect, TimeoutError, OSError):
+                with suppress(*GONE, OSError):
                     await answer.refuse(api_error_of(failure, self.service.redacted), scope)
         finally:
             self.service.metrics.answered(record.route, record.status, record.seconds)

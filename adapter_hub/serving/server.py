@@ -90,6 +90,10 @@ class Server:
         self._running = _Uvicorn(config, service, begun)
         self._running.run([self.listener])
 
+    def close(self) -> None:
+        """Give the port back."""
+        self.listener.close()
+
     def stop(self) -> None:
         """Begin to stop, from any thread."""
         if self._running is not None:

@@ -197,12 +197,14 @@ def pyav() -> Any:
 def opened_by(av: Any, source: Any) -> Any:
     """Open a file with PyAV from its beginning.
 
+    A playlist or a description of a session would have ffmpeg open other files, and wait for the network.
+
     Args:
         av: the module PyAV.
         source: the file, from wherever it was read to.
     """
     source.seek(0)
-    return av.open(source)
+    return av.open(source, options={"protocol_whitelist": "none"})
 
 
 def _block(frame: Any) -> Block:
