@@ -16,7 +16,6 @@ from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from adapter_hub.base_model.families import refuse_lacking
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.isolation import UnexpectedError
 from adapter_hub.serving.access_log import AccessRecord
@@ -27,7 +26,6 @@ from adapter_hub.serving.forms import SpeechRequest, Task, speech_request
 from adapter_hub.serving.jobs import RunningJob
 from adapter_hub.serving.service import Service
 from adapter_hub.speech.audio import audio_seconds
-from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.routing import Router
 from adapter_hub.transcription.transcript import Transcript
 
@@ -67,31 +65,26 @@ class SpeechApi:
                     router = await to_thread.run_sync(
                         self.service.models.router, asked.model, limiter=self._loading
                     )
-                with self._explained("language", asked):
-                    options = await to_thread.run_sync(self._options, asked, router, limiter=self._loading)
-                await self._run(asked, router, options, request, send)
+                if asked.language is not None:
+                    with self._explained("language", asked):  # whose adapter `auto` loads now
+                        await to_thread.run_sync(router.route, asked.language, limiter=self._loading)
+                await self._run(asked, router, request, send)
 
-    async def _run(
-        self,
-        asked: SpeechRequest,
-        router: Router,
-        options: TranscriptionOptions,
-        request: Request,
-        send: Send,
-    ) -> None:
+    async def _run(self, asked: SpeechRequest, router: Router, request: Request, send: Send) -> None:
         """Let the engine transcribe, and answer."""
         record: AccessRecord = request.scope["adapter_hub"]
         job, started = RunningJob(request), monotonic()
         try:
-            with self._explained("file", asked):
+            with self._explained(None, asked):
                 job.submit(
                     self.service.engine.submit,
                     asked.file.path,
                     router=router,
                     tag=asked.language,
-                    options=options,
+                    options=asked.options(),
                     client=record.client,
                 )
+            with self._explained("file", asked):
                 if asked.stream:
                     transcript = await self._stream(job, asked, send)
                 else:
@@ -137,19 +130,8 @@ class SpeechApi:
                 param="file",
             )
 
-    def _options(self, asked: SpeechRequest, router: Router) -> TranscriptionOptions:
-        """Return how to transcribe, after refusing what the base model cannot do."""
-        options, base = asked.options(), self.service.models.base
-        options.check()
-        if self.task == "translate" and not base.multilingual:
-            raise InvalidInputError(f"{base.id} is English-only: it has no task to translate")
-        refuse_lacking(base.family, options.asked())
-        if asked.language is not None:
-            router.route(asked.language)
-        return options
-
     @contextmanager
-    def _explained(self, param: str, asked: SpeechRequest) -> Iterator[None]:
+    def _explained(self, param: str | None, asked: SpeechRequest) -> Iterator[None]:
         """Answer errors of this library with the client's own words for its recording."""
         try:
             yield
