@@ -125,6 +125,14 @@ def test_a_low_temperature_is_heard(client: openai.OpenAI) -> None:
     assert {segment.temperature for segment in answer.segments or ()} == {0.2}
 
 
+def test_a_prompt_is_heard(client: openai.OpenAI) -> None:
+    said = client.audio.transcriptions.create(
+        model="base-model", file=POLISH, language="pl", prompt="sto dwadzieścia"
+    )
+    offline = adapter_hub.load("base-model", language="pl").transcribe(POLISH, prompt="sto dwadzieścia")
+    assert said.text == offline[0].text
+
+
 def test_models_are_listed_and_described(client: openai.OpenAI) -> None:
     listed = {model.id: model for model in client.models.list()}
     assert {"whisper-1", "danish", "auto", "base-model", "mini/da", "mini/pl"} <= listed.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -492,6 +493,30 @@ def test_options_come_from_variables_too(monkeypatch: pytest.MonkeyPatch) -> Non
     for text in ("x", "=auto", "x=", "auto=mini/da", "a b=auto"):
         with pytest.raises(InvalidInputError, match="alias"):
             parse_aliases([text])
+
+
+def test_the_application_runs_in_any_server_that_speaks_asgi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTER_HUB_SERVE_MODELS", "base-model")
+    monkeypatch.setenv("ADAPTER_HUB_SERVE_CACHE", str(tmp_path))
+    from adapter_hub.serving import app
+
+    async def ready() -> list[Any]:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/ready", "headers": [], "query_string": b""}
+        async with app.router.lifespan_context(app):
+            await app(scope, receive, send)
+        return sent
+
+    assert [message.get("status") for message in asyncio.run(ready())] == [200, None]
 
 
 def test_what_a_killed_server_had_received_is_removed_by_the_next_one() -> None:

@@ -207,7 +207,7 @@ class Models:
             return self._named[target]
         if self.options.only and not known:
             raise NotFoundError(
-                f"the model {shown(name, 100)!r} is not served here; expected one that GET /v1/models lists"
+                f"the model {shown(name, 100)!r} is not served here; expected one of the list of models"
             )
         if target in CHOOSING:
             return target

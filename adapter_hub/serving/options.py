@@ -70,6 +70,14 @@ class ServingOptions:
     stop_timeout: float = 300.0
     api_key_file: Path | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_queue", "max_per_key"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} {getattr(self, name)}: expected 1 or more")
+        for name in ("refresh", "resident", "max_upload", "max_seconds", "timeout"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"{name} {getattr(self, name)}: expected more than 0")
+
     @property
     def upload_bytes(self) -> int:
         """The bytes of a request, at most."""
