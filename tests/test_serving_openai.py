@@ -157,7 +157,11 @@ def test_bytes_with_any_name_are_a_file(client: openai.OpenAI, danish: Transcrib
 
 WRONG = {
     "no such model": ({"model": "whisper-9"}, openai.NotFoundError, "whisper-9.*does not exist"),
-    "no such adapter": ({"model": "mini/dx"}, openai.NotFoundError, "no such adapter"),
+    "no such adapter": (
+        {"model": "mini/dx"},
+        openai.NotFoundError,
+        r"mini/dx: no such adapter in the registry; did you mean",
+    ),
     "no such version": ({"model": "mini/da@9.9.9"}, openai.NotFoundError, "no such version"),
     "a folder": ({"model": "./out"}, openai.NotFoundError, "does not exist"),
     "a path": ({"model": "/etc/passwd"}, openai.NotFoundError, "does not exist"),

@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -61,7 +62,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         max_per_key=2,
         max_upload=2.0,
         max_seconds=60.0,
-        timeout=2.0,
+        timeout=20.0,
         refresh=0.3,
     ) as running:
         yield running
@@ -234,7 +235,10 @@ def test_more_requests_than_one_may_have_and_than_all_may_have_are_told_to_wait(
     eventually(lambda: nothing_is_left(keyed))
 
 
-def test_a_client_that_sends_nothing_any_more_is_given_up(keyed: Serving) -> None:
+def test_a_client_that_sends_nothing_any_more_is_given_up(
+    keyed: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyed.service, "options", replace(keyed.service.options, timeout=0.5))
     raw = Raw(keyed)
     raw.begin(10**6)
     raw.send(recording()[:1000])
@@ -570,14 +574,16 @@ def test_a_signal_under_load_loses_no_request_that_was_accepted() -> None:
 
 @pytest.mark.slow
 def test_a_server_that_is_killed_starts_again_where_it_was() -> None:
+    before = set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
     with process("mini/da") as (running, server):
         raw = Raw(server, None)
         raw.begin(10**6)
         raw.send(recording()[:5000])
         time.sleep(0.5)
-        left = set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+        left = set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")) - before
         running.kill()
         running.wait()
+        raw.close()
     assert left
     with process("mini/da") as (running, server):
         assert ask(server, recording(), None)[0] == 200

@@ -129,6 +129,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def serve(
     options: GlobalOptions,
+    /,
     refs: tuple[str, ...],
     host: str,
     port: int,

@@ -116,6 +116,10 @@ class _Answer:
         async with asyncio.timeout(self._timeout):
             await self._send(message)
 
+    def _is_coming(self, method: str) -> bool:
+        """Tell whether the client may still be sending."""
+        return not self._whole and method not in ("GET", "HEAD")
+
     async def refuse(self, error: ApiError, scope: Scope) -> None:
         """Answer with an error; a body that is still coming is received for a moment, so that it is read.
 
@@ -126,7 +130,7 @@ class _Answer:
         if self._begun:  # too late for another status
             return
         response = error.response()
-        if self._whole or scope["method"] in ("GET", "HEAD"):
+        if not self._is_coming(scope["method"]):
             await response(scope, self.receive, self.send)
             return
         response.headers["connection"] = "close"
@@ -140,6 +144,6 @@ class _Answer:
         left, seconds = LINGERING
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self._whole and left > 0:
+                while self._is_coming(scope["method"]) and left > 0:
                     left -= len((await self.receive()).get("body", b""))
         await self.send({"type": "http.response.body", "body": b""})
