@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +25,22 @@ from pathlib import Path
 from typing import Any
 
 import click
-import httpx
 import numpy as np
+import openai
 import soundfile
+import torch
 from pages import page
+from peer import faster_whisper_model, heard
+from random_whisper import merged, peft_model, random_adapter
 from timing import machine
 
 import adapter_hub
 from adapter_hub.exchange import Places, pull
-from adapter_hub.model.loading import load_adapter
+from adapter_hub.model.base_model import BaseModel, load_base_model
+from adapter_hub.model.loading import ResidentAdapter, load_adapter
 from adapter_hub.model.quiet import quiet
 from adapter_hub.serving.engine import Engine
+from adapter_hub.speech.audio import read_audio
 from adapter_hub.transcription.options import TranscriptionOptions
 from adapter_hub.transcription.routing import FixedRoute
 from adapter_hub.transcription.transcriber import Transcriber
@@ -49,7 +56,10 @@ COMMAND = "OMP_NUM_THREADS=1 python benchmarks/serving.py"
 ABOUT = """
 The engine of `adapter-hub serve` beside the offline `transcribe` of the same clips, in turns in one process,
 on the embedded base model with beams of 5: clips of about two seconds, eight adapters. Callers are threads
-that ask again as soon as they are answered. `texts` counts the answers that are the offline ones.
+that ask again as soon as they are answered; over HTTP the server is a process of its own, and texts that look
+wrong are searched again at higher temperatures, on both sides. `texts` counts equal answers. The
+peers run OpenAI's whisper-base with eight random adapters on English clips, and are measured by seconds of
+the CPU, as they would use more cores.
 """
 Row = dict[str, Any]
 
@@ -117,10 +127,10 @@ def asking(engine: Engine) -> Callable[[Speech, int], Transcript]:
     return ask
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
+def timed(run: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> tuple[float, Any]:
+    started = clock()
     found = run()
-    return time.perf_counter() - started, found
+    return clock() - started, found
 
 
 @contextmanager
@@ -131,21 +141,17 @@ def server() -> Iterator[Callable[[Speech, int], Transcript]]:
         [*command, *ADAPTERS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdout is not None
-    lines = ""
-    while not lines.endswith("}\n}\n") and (line := process.stdout.readline()):
-        lines += line
-    url = json.loads(lines)["url"]
-    clients = [httpx.Client(base_url=url, timeout=600) for _ in range(CLIENTS)]
+    facts = "".join(iter(process.stdout.readline, "}\n")) + "}"
+    url = json.loads(facts)["url"]
+    clients = [openai.OpenAI(base_url=f"{url}/v1", api_key="none") for _ in range(CLIENTS)]
 
     def ask(item: Speech, client: int) -> Transcript:
         file = io.BytesIO()
         soundfile.write(file, item.samples, RATE, format="WAV", subtype="FLOAT")
-        answer = clients[client].post(
-            "/v1/audio/transcriptions",
-            data={"model": item.ref},
-            files={"file": ("clip.wav", file.getvalue())},
+        answer = clients[client].audio.transcriptions.create(
+            model=item.ref, file=("clip.wav", file.getvalue())
         )
-        return Transcript("", text=answer.raise_for_status().json()["text"])
+        return Transcript("", text=answer.text)
 
     try:
         yield ask
@@ -241,6 +247,83 @@ def beside_a_long_one(auto: Transcriber, asked: Sequence[Speech], clients: int) 
     }
 
 
+def peers(folder: Path, speech_folder: Path, clips: int) -> list[Row]:
+    """Eight merged models of faster-whisper, and PEFT that switches, on a real Whisper: CPU seconds."""
+    base = load_base_model(str(folder), device="cpu")
+    adapters = [random_adapter(base, seed) for seed in range(CLIENTS)]
+    for adapter in adapters:
+        adapter.buffer.mul_(0.5)  # texts stay those of speech
+    samples = [read_audio(path).samples for path in sorted(speech_folder.rglob("*.*")) if is_audio(path)][
+        :clips
+    ]
+    asked = [
+        Speech(item, "", FixedRoute(base, adapters[i % CLIENTS], "en")) for i, item in enumerate(samples)
+    ]
+    engine = Engine(base)
+    served(asking(engine), asked[:1], 1)
+    ours, (wanted, _) = timed(lambda: served(asking(engine), asked, CLIENTS), time.process_time)
+    engine.close()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for peer, goal, run in (
+            ("faster-whisper (float32) with 8 merged models", "2", merged_models(base, adapters, Path(name))),
+            ("PEFT, which switches adapters", "4", switching(base, adapters)),
+        ):
+            run(0, samples[0])
+            theirs, texts = timed(
+                lambda run=run: [run(i % CLIENTS, item) for i, item in enumerate(samples)], time.process_time
+            )
+            rows.append(
+                {
+                    "what": f"8 adapters on {folder.name}: throughput, beside {peer}",
+                    "goal": f"{goal} times",
+                    "found": f"{theirs / ours:.2f} times",
+                    "about": f"{ours:.1f} s and {theirs:.1f} s of the CPU",
+                    "texts": same(texts, wanted),
+                }
+            )
+    return rows
+
+
+def is_audio(path: Path) -> bool:
+    return path.suffix in (".wav", ".flac", ".ogg", ".mp3")
+
+
+def merged_models(
+    base: BaseModel, adapters: Sequence[ResidentAdapter], folder: Path
+) -> Callable[[int, np.ndarray], str]:
+    """Return faster-whisper, with a model for each adapter."""
+    models = []
+    for number, adapter in enumerate(adapters):
+        place = folder / str(number)
+        merged(base, adapter).save_pretrained(place)
+        base.processor.save_pretrained(place)
+        models.append(faster_whisper_model(place, folder / f"converted-{number}"))
+        shutil.rmtree(place)
+    limits = ("no_speech_threshold", "log_prob_threshold", "compression_ratio_threshold")
+    options = {"temperature": 0.0, "condition_on_previous_text": False, "without_timestamps": True}
+
+    def run(number: int, samples: np.ndarray) -> str:
+        found = heard(models[number], samples, "en", **options, **dict.fromkeys(limits))
+        return " ".join(text for _, _, text in found)
+
+    return run
+
+
+def switching(base: BaseModel, adapters: Sequence[ResidentAdapter]) -> Callable[[int, np.ndarray], str]:
+    """Return transformers' `generate` on PEFT's model of all adapters."""
+    model, processor = peft_model(base, list(adapters)), base.processor
+
+    def run(number: int, samples: np.ndarray) -> str:
+        model.set_adapter(f"a{number}")
+        features = processor(samples, sampling_rate=RATE, return_tensors="pt").input_features
+        with torch.inference_mode():
+            found = model.generate(input_features=features, language="en", task="transcribe", num_beams=5)
+        return str(processor.batch_decode(found, skip_special_tokens=True)[0]).strip()
+
+    return run
+
+
 def same(texts: Sequence[str], wanted: Sequence[str]) -> str:
     return f"{sum(a == b for a, b in zip(texts, wanted, strict=True))} of {len(texts)}"
 
@@ -286,9 +369,21 @@ def memory() -> Row:
 @click.option("--clips", default=64, help="Short clips in a turn.")
 @click.option("--repeats", default=3, help="Turns that are timed.")
 @click.option("--part", "parts", multiple=True, default=("throughput", "latency", "long", "memory"))
+@click.option("--real", type=click.Path(path_type=Path), help="For the part peers: a real Whisper's folder.")
+@click.option(
+    "--speech", "voices", type=click.Path(path_type=Path), help="For the part peers: English clips."
+)
 @click.option("--memory-of", type=int, default=None, hidden=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/serving"))
-def main(clips: int, repeats: int, parts: tuple[str, ...], memory_of: int | None, out: Path) -> None:
+def main(
+    clips: int,
+    repeats: int,
+    parts: tuple[str, ...],
+    real: Path | None,
+    voices: Path | None,
+    memory_of: int | None,
+    out: Path,
+) -> None:
     if memory_of is not None:
         with quiet():
             print(json.dumps(memory_with(memory_of)))
@@ -302,15 +397,25 @@ def main(clips: int, repeats: int, parts: tuple[str, ...], memory_of: int | None
             "latency": lambda: [latency(auto, asked[:8], repeats, http=http) for http in (False, True)],
             "long": lambda: [beside_a_long_one(auto, asked, clients) for clients in (1, CLIENTS)],
             "memory": lambda: [memory()],
+            "peers": lambda: peers(real or Path(), voices or Path(), clips),
         }
-        rows = [row for part in parts for row in runs[part]()]
-    lines = ["| what | goal | found | about | texts |", "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(row.values())} |" for row in rows]
-    note = f"{clips} clips, {repeats} turns; {machine('float32')}"
+        for part in parts:
+            rows = runs[part]()
+            print(*rows, sep="\n", flush=True)
+            write(out, part, rows, f"{clips} clips, {repeats} turns; {machine('float32')}")
+
+
+def write(out: Path, part: str, rows: Sequence[Row], note: str) -> None:
+    """Write the rows of a part into the results, beside those of the others."""
+    file = out.with_suffix(".json")
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    found[part] = {"rows": rows, "about": note}
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps({"rows": rows, "about": note}, indent=2) + "\n")
-    out.with_suffix(".md").write_text(page(TITLE, ABOUT, COMMAND, "\n".join(lines), note))
-    print("\n".join(lines))
+    file.write_text(json.dumps(found, indent=2) + "\n")
+    lines = ["| what | goal | found | about | texts |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(row.values())} |" for item in found.values() for row in item["rows"]]
+    notes = "\n".join(f"- {part}: {item['about']}" for part, item in found.items())
+    out.with_suffix(".md").write_text(page(TITLE, ABOUT, COMMAND, "\n".join(lines), notes))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -88,8 +88,8 @@ class Engine:
         self._between = Stages(pool, batch_size, LOGGER.warning)  # for short recordings between its steps
         self._reading = threading.Semaphore(READERS)
         self._counts: Counter[str] = Counter()
-        self._audio: Counter[str] = Counter()
-        self._compute: Counter[str] = Counter()
+        self._audio: defaultdict[str, float] = defaultdict(float)
+        self._compute: defaultdict[str, float] = defaultdict(float)
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
         self._thread.start()
 
@@ -259,15 +259,20 @@ class Engine:
     def _finish(self, work: Work) -> None:
         """Give a job its transcript or its error, and tell its caller."""
         job, recording = work.job, work.recording
-        job.error = CancelledError(f"{_name(work)}: cancelled") if job.cancelled else work.failed
-        if job.error is None and recording is not None:
-            transcript = recording.transcript()
-            if transcript.error is not None and not transcript.segments:
-                job.error = InvalidInputError(transcript.error)
+        error: AdapterHubError | None = work.failed
+        if job.cancelled:
+            error = CancelledError(f"{_name(work)}: cancelled")
+        elif error is None and recording is not None:
+            found = recording.transcript()
+            if found.error is None or found.segments:
+                job.transcript = found
             else:
-                job.transcript = transcript
-                self._audio[transcript.adapter] += transcript.seconds
-        self._counts["cancelled" if job.cancelled else "finished" if job.error is None else "failed"] += 1
+                error = InvalidInputError(found.error)
+        job.error = error
+        with self._queue.lock:  # several threads finish jobs
+            self._counts["cancelled" if job.cancelled else "failed" if error else "finished"] += 1
+            if job.transcript is not None:
+                self._audio[job.transcript.adapter] += job.transcript.seconds
         job._done.set()
         if job.on_done is not None:
             with isolated(_name(work), lambda error: LOGGER.warning("%s", error)):

@@ -188,7 +188,8 @@ class Recording:
             phrase = next(self.phrases, None)
         except (AdapterHubError, OSError) as error:
             self.error, phrase = " ".join(str(error).split()), None
-        self.ended = self.ended or phrase is None  # it may have failed meanwhile
+        if phrase is None:
+            self.ended = True
         return phrase
 
     def fail(self, why: str) -> None:
