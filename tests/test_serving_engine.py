@@ -127,13 +127,13 @@ def test_sixty_mixed_requests_get_the_answers_that_each_gets_alone() -> None:
             recordings[0 if number % 3 else number // 3 % 4],
             replace(GREEDY, **OPTIONS[number % 4 and random.integers(10)]),
         )
-        for number in range(60)
+        for number in range(20)
     ]
     wanted = [alone(auto.base, router, audio, options) for router, audio, options in asked]
     engine = Engine(auto.base)
 
     def ask(number: int) -> Transcript:
-        router, audio, options = asked[number]
+        router, audio, options = asked[number % 20]
         segments: list = []
         job = engine.submit(audio, router=router, options=options, on_segment=segments.append)
         found = job.result(LONG)
@@ -141,7 +141,7 @@ def test_sixty_mixed_requests_get_the_answers_that_each_gets_alone() -> None:
         return found
 
     found = together(60, ask)
-    assert [facts(item) for item in found] == [facts(item) for item in wanted]
+    assert [facts(item) for item in found] == [facts(item) for item in wanted] * 3
     statistics = engine.statistics()
     assert (statistics.finished, statistics.jobs, statistics.windows) == (60, 0, 0)
     assert {"mini/da@1.0.0", "mini/pl@1.0.0", "base-model"} <= set(statistics.compute_seconds)
