@@ -66,8 +66,13 @@ class Home:
     def run(self, *words: str) -> str:
         """Run a command there, which must succeed; return its stdout."""
         out = io.StringIO()
-        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out):
-            assert main(["--registry", "registry.json", "--cache", "cache", "--device", "cpu", *words]) == 0
+        with (
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setenv("ADAPTER_HUB_REGISTRY", "registry.json")  # `--registry` has to be there
+            assert main(["--cache", "cache", "--device", "cpu", *words]) == 0
         return out.getvalue()
 
     def json(self, *words: str) -> Any:

@@ -71,6 +71,22 @@ def test_a_hub_user_with_capitals_publishes_and_others_pull(tmp_path: Path) -> N
         assert other.versions(name) == ["1.0.0"]
 
 
+def test_a_second_spelling_is_refused_by_a_repository_of_the_hub_whatever_the_registry_knows(
+    tmp_path: Path,
+) -> None:
+    with LoopbackHub(tmp_path / "hub") as hub:
+        for number, name in enumerate(("alice/Da", "alice/dA", "alice/Da")):
+            store = hub_store(hub, "alice", tmp_path / str(number))
+            made = make_artifact(tmp_path / f"made{number}", name, f"1.{number}.0", seed=number + 1.0)
+            places = Places(FileRegistry(tmp_path / f"registry{number}.json"), store)
+            if name == "alice/dA":
+                with pytest.raises(ConflictError, match="hf://alice has alice/Da, .* publish it as alice/Da"):
+                    publish(made.path, places)
+            else:
+                publish(made.path, places)
+        assert store.versions("alice/da") == ["1.0.0", "1.2.0"]
+
+
 @pytest.fixture
 def places(tmp_path: Path) -> tuple[FileRegistry, FolderStore]:
     registry, store = make_places(tmp_path)

@@ -14,12 +14,13 @@ from the Hub is hashed here and compared with the manifest, and tags with what t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from adapter_hub.artifact.contents import check_size
 from adapter_hub.artifact.folder import MAXIMUM_MANIFEST, Artifact
 from adapter_hub.errors import (
+    ConflictError,
     IntegrityError,
     InvalidInputError,
     NotFoundError,
@@ -30,7 +31,7 @@ from adapter_hub.formats.claims import StatusEntry
 from adapter_hub.formats.manifest import MANIFEST_FILE, Manifest
 from adapter_hub.formats.reference import check_name, check_version, name_key
 from adapter_hub.formats.registry_file import Location
-from adapter_hub.formats.versions import sort_versions
+from adapter_hub.formats.versions import preferred, sort_versions
 from adapter_hub.hub import HubClient, Refs, RepoId, scratch_folder
 from adapter_hub.paths import cache_folder
 from adapter_hub.reporting import ReceivedBytes
@@ -165,6 +166,7 @@ class HubStore:
         if not refs.branches:  # there is no repository, and none is made for a card that the Hub refuses
             self.client.check_card(repo, card or PLAIN_CARD)
             self.client.create_repo(repo, self.private)
+        self._refuse_other_spelling(name, refs)
         repository = Repository(self.client, repo, self._read_back)
         is_written = publish_version(repository, artifact, card, restore)
         self.known.check_tag(repo, f"v{version}", self._commit(name, version), artifact.digest)
@@ -274,6 +276,21 @@ class HubStore:
             return self.client.refs(self._repo(name))
         except NotFoundError:
             return Refs({}, {})
+
+    def _refuse_other_spelling(self, name: str, refs: Refs) -> None:
+        """Refuse another spelling of what the repository holds; to the Hub case makes no difference."""
+        newest = preferred(versions_of(refs))
+        if newest is None:
+            return
+        with suppress(
+            IntegrityError, InvalidInputError, NotFoundError
+        ):  # damaged; whoever fetches it is told
+            held = self._manifest(name, newest, refs.tags[f"v{newest}"])[0].name
+            if held != name and name_key(held) == name_key(name):
+                raise ConflictError(
+                    f"{name}: store hf://{self.namespace} has {held}, and names that differ by case alone "
+                    f"are one name; publish it as {held}, with --as NAME@VERSION"
+                )
 
     def _commit(self, name: str, version: str, refs: Refs | None = None) -> str:
         check_version(version)
