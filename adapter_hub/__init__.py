@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapter_hub.errors import AdapterHubError
     from adapter_hub.exchange import Places, publish, pull
+    from adapter_hub.export.exporting import export_model
     from adapter_hub.trainers.training import train
     from adapter_hub.transcription.opening import load, load_model
     from adapter_hub.transcription.transcriber import Transcriber
@@ -34,6 +35,7 @@ __all__ = [
     "Transcriber",
     "Transcript",
     "Word",
+    "export_model",
     "load",
     "load_model",
     "publish",
@@ -44,6 +46,7 @@ __all__ = [
 _HOMES = {
     "AdapterHubError": "adapter_hub.errors",
     "Places": "adapter_hub.exchange",
+    "export_model": "adapter_hub.export.exporting",
     "list": "adapter_hub.exchange",
     "publish": "adapter_hub.exchange",
     "pull": "adapter_hub.exchange",

@@ -60,13 +60,11 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
         manifest: of the version.
         reports: evaluations of it, in the order of the card.
     """
-    licence = HUB_LICENCES.get(manifest.license.lower())
     family = family_of_architecture(manifest.base_model.architecture)
     base = manifest.base_model.id
     fields: dict[str, Any] = {
-        **_languages([language.tag for language in manifest.languages]),
-        "license": licence or "other",
-        **({} if licence else {"license_name": Foreign(manifest.license)}),
+        **language_fields([language.tag for language in manifest.languages]),
+        **licence_fields(manifest.license),
         **({"base_model": Foreign(base)} if is_model_id(base) else {}),
         "base_model_relation": "adapter",
         "library_name": "adapter-hub" if manifest.method == "expert-pair" else "peft",
@@ -78,8 +76,22 @@ def front_matter(manifest: Manifest, reports: Sequence[EvaluationReport]) -> str
     return as_yaml(fields)
 
 
-def _languages(tags: Sequence[str]) -> dict[str, list[Foreign]]:
-    """Return the languages as the Hub takes them: codes of ISO 639, and beside them what tags say more."""
+def licence_fields(licence: str) -> dict[str, str]:
+    """Return a licence as the Hub takes it: one that it knows, or `other` with a name.
+
+    Args:
+        licence: SPDX expression.
+    """
+    known = HUB_LICENCES.get(licence.lower())
+    return {"license": known} if known else {"license": "other", "license_name": Foreign(licence)}
+
+
+def language_fields(tags: Sequence[str]) -> dict[str, list[Foreign]]:
+    """Return the languages as the Hub takes them: codes of ISO 639, and beside them what tags say more.
+
+    Args:
+        tags: BCP 47.
+    """
     codes = [Foreign(code) for code in dict.fromkeys(map(iso_639, tags)) if code]
     more = [Foreign(tag) for tag in tags if iso_639(tag) != tag and re.fullmatch(_BCP_47, tag)]
     return {**({"language": codes} if codes else {}), **({"language_bcp47": more} if more else {})}

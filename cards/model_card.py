@@ -64,7 +64,7 @@ def render_card(
     """
     own = _latest(report for report in reports if report.subject.function_digest == manifest.function_digest)
     own.sort(key=lambda report: (report.data, report.split, report.decoding.beams, report.created))
-    template = _environment().get_template("card.md.j2")
+    template = card_environment().get_template("card.md.j2")
     return template.render(
         manifest=manifest,
         reports=own,
@@ -156,7 +156,8 @@ def _base_argument(manifest: Manifest) -> str:
     return name.replace("\x7f", "\\x7f") + revision
 
 
-def _environment() -> jinja2.Environment:
+def card_environment() -> jinja2.Environment:
+    """Return what renders the templates of cards."""
     import jinja2  # noqa: PLC0415  # 0.05 s that `list` need not pay
 
     environment = jinja2.Environment(

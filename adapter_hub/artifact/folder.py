@@ -46,6 +46,7 @@ from adapter_hub.files.writing import (
     write_atomically,
 )
 from adapter_hub.formats.canonical import Record, canonical_bytes, digest_of, hex_of
+from adapter_hub.formats.export_record import EXPORT_FILE
 from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE
 from adapter_hub.formats.manifest import MANIFEST_FILE, SCHEMA, Draft, Manifest, Parent, function_digest
 from adapter_hub.formats.times import utc_now
@@ -145,6 +146,11 @@ def _manifest_bytes(path: Path) -> bytes:
             raise InvalidInputError(
                 f"{path.parent}: a full fine-tune, not an adapter, and never published; "
                 f"`adapter-hub evaluate base-model --base-model {path.parent}` scores it"
+            ) from None
+        if (path.parent / EXPORT_FILE).is_file():
+            raise InvalidInputError(
+                f"{path.parent}: an export for other tools, not an adapter; use the one that its "
+                f"{EXPORT_FILE} names, or a model that was written for transformers as --base-model"
             ) from None
         raise NotFoundError(
             f"{path.parent}: no {MANIFEST_FILE}; expected an artifact's folder, as train or pull writes it"

@@ -43,6 +43,7 @@ SECTIONS = {
         "transcribe": "Turn speech into text.",
         "serve": "Serve adapters behind OpenAI's audio API.",
         "bulk": "Transcribe thousands of hours of recordings.",
+        "export": "Write an adapter for other tools.",
         "pull": "Fetch adapters and verify every byte.",
         "lock": "Pin the adapters that an application uses.",
         "sync": "Install what a lock file pins.",

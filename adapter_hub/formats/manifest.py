@@ -564,6 +564,19 @@ class Manifest(Draft):
         return digest_of(self.to_bytes())
 
 
+def joint_license(licenses: Iterable[str]) -> str:
+    """Return the licence of what is made of several things: all of theirs hold.
+
+    Args:
+        licenses: SPDX expressions.
+
+    >>> joint_license(["MIT", "Apache-2.0", "MIT"])
+    '(Apache-2.0) AND (MIT)'
+    """
+    known = sorted(set(licenses))
+    return known[0] if len(known) == 1 else " AND ".join(f"({text})" for text in known)
+
+
 def function_digest(manifest: Draft) -> str:
     """Return the digest of all that decides what an adapter does to its base model.
 

@@ -8,12 +8,14 @@ answers need the composition instead (`adapter_hub.model.session`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from adapter_hub.errors import InvalidInputError
+from adapter_hub.formats.manifest import Language
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import ResidentAdapter
 
@@ -31,7 +33,8 @@ def merge_into(base: BaseModel, adapter: ResidentAdapter) -> None:
     if any(module.gated for module in adapter.layout.values()):
         raise InvalidInputError(
             f"{adapter.name} weighs its two experts for every token, so no plain model is equal to it; "
-            "transcribe with load(), or merge its parent or a static pair"
+            "`transcribe` and `serve` run it, and a pair with a static gate can be merged, or made a LoRA by "
+            "`fold`"
         )
     for path, module in adapter.layout.items():
         linear: Any = base.model.get_submodule(path)
@@ -40,12 +43,23 @@ def merge_into(base: BaseModel, adapter: ResidentAdapter) -> None:
         weight = linear.weight
         with torch.no_grad():
             weight.copy_((weight.float() + (b @ a).reshape(weight.shape)).to(weight.dtype))
-    manifest, generation = adapter.manifest, base.model.generation_config
-    if manifest is None or not base.multilingual or not base.decode_languages:
+    if adapter.manifest is not None:
+        name_speech(base, adapter.manifest.task, adapter.manifest.languages)
+
+
+def name_speech(base: BaseModel, task: str, languages: Sequence[Language]) -> None:
+    """Write into the generation settings what speech a merged model is for, where these can hold it.
+
+    Args:
+        base: that an adapter was merged into.
+        task: of the adapter.
+        languages: of the adapter; of several none is written, and `generate` identifies it.
+    """
+    if not base.multilingual or not base.decode_languages:
         return
-    generation.task = manifest.task
-    if len(manifest.languages) == 1:
-        generation.language = manifest.languages[0].decode_language
+    generation, codes = base.model.generation_config, {language.decode_language for language in languages}
+    generation.task = task
+    generation.language = codes.pop() if len(codes) == 1 else None
 
 
 def _untie(model: Any, linear: Any) -> None:

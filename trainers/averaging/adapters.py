@@ -24,7 +24,13 @@ from adapter_hub.artifact.peft_config import CONFIG_FILE
 from adapter_hub.decoding.probe import measure_probe
 from adapter_hub.errors import ConflictError, InvalidInputError, few
 from adapter_hub.files.writing import folder_in_the_making
-from adapter_hub.formats.manifest import BaseModelPin, LoraModule, Parent, longest_input
+from adapter_hub.formats.manifest import (
+    BaseModelPin,
+    LoraModule,
+    Parent,
+    joint_license,
+    longest_input,
+)
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.model.base_model import BaseModel, PositionwiseLinear
 from adapter_hub.reporting import Progress
@@ -195,12 +201,11 @@ def _fields(
         for component in components
     ]
     languages = {language.tag: language for manifest in manifests for language in manifest.languages}
-    licences = sorted({manifest.license for manifest in manifests})
     return {
         "name": ref.name,
         "version": ref.version,
         "authors": list(dict.fromkeys(author for manifest in manifests for author in manifest.authors)),
-        "license": licences[0] if len(licences) == 1 else " AND ".join(f"({text})" for text in licences),
+        "license": joint_license(manifest.license for manifest in manifests),
         "method": "average",
         "task": manifests[0].task,
         "timestamps": manifests[0].timestamps,

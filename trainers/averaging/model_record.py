@@ -19,7 +19,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange.importing import base_model_pin
 from adapter_hub.formats.canonical import canonical_bytes
 from adapter_hub.formats.full_fine_tune import FULL_FINE_TUNE_FILE, SCHEMA, FullFineTune, ModelParent
-from adapter_hub.formats.manifest import AverageSection, BaseModelPin, Manifest
+from adapter_hub.formats.manifest import AverageSection, BaseModelPin, Manifest, joint_license
 from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.formats.times import utc_now
 from adapter_hub.model.base_model import BaseModel
@@ -209,7 +209,7 @@ def _parent(component: ModelComponent, record: FullFineTune | None) -> dict[str,
 
 def _fields(records: Sequence[FullFineTune | Manifest], *, complete: bool) -> dict[str, Any]:
     """Return what an average has of its components' records."""
-    licenses = sorted({record.license for record in records} | (set() if complete else {UNKNOWN_LICENSE}))
+    licenses = {record.license for record in records} | (set() if complete else {UNKNOWN_LICENSE})
     tasks = {(record.task, record.timestamps) for record in records} or {("transcribe", False)}
     if len(tasks) > 1:
         raise InvalidInputError("average: components of different tasks; average those of one task")
@@ -217,7 +217,7 @@ def _fields(records: Sequence[FullFineTune | Manifest], *, complete: bool) -> di
     sources = {canonical_bytes(source.to_json()): source for record in records for source in record.data}
     return {
         "authors": list(dict.fromkeys(author for record in records for author in record.authors)),
-        "license": licenses[0] if len(licenses) == 1 else " AND ".join(f"({text})" for text in licenses),
+        "license": joint_license(licenses),
         "task": task,
         "timestamps": timestamps,
         "decode_languages": sorted({code for record in records for code in _decoded(record)}),

@@ -29,14 +29,16 @@ def _checked(_: click.Context, __: click.Parameter, folder: Path) -> Path:
     return folder
 
 
-out_artifact_option = click.option(
-    "--out",
-    metavar="FOLDER",
-    type=PATH,
-    required=True,
-    callback=_checked,
-    help="Folder of the new artifact; must not exist.",
-)
+def out_folder_option(meaning: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return an option for a folder that is made, refused early where it could not be.
+
+    Args:
+        meaning: its help.
+    """
+    return click.option("--out", metavar="FOLDER", type=PATH, required=True, callback=_checked, help=meaning)
+
+
+out_artifact_option = out_folder_option("Folder of the new artifact; must not exist.")
 
 
 def trained_for_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,6 +38,7 @@ def render_schemas() -> dict[str, str]:
 def records() -> dict[str, type[Record]]:
     """Return the record of every schema file by its name."""
     from adapter_hub.formats.claims import EvaluationReport, Finding, StatusEntry
+    from adapter_hub.formats.export_record import ExportRecord
     from adapter_hub.formats.full_fine_tune import FullFineTune
     from adapter_hub.formats.lock_file import LockFile
     from adapter_hub.formats.manifest import Manifest
@@ -46,6 +47,7 @@ def records() -> dict[str, type[Record]]:
     return {
         "adapter.json": Manifest,
         "evaluation.json": EvaluationReport,
+        "export.json": ExportRecord,
         "finding.json": Finding,
         "full-fine-tune.json": FullFineTune,
         "lock.json": LockFile,
@@ -85,12 +87,12 @@ def described(record: type[Record]) -> tuple[str, dict[str, str]]:
 
 def records_by_name() -> dict[str, type[Record]]:
     """Return every record, by the name that JSON Schema gives it."""
-    from adapter_hub.formats import claims, full_fine_tune, lock_file, manifest, registry_file
+    from adapter_hub.formats import claims, export_record, full_fine_tune, lock_file, manifest, registry_file
     from adapter_hub.formats.canonical import Record
 
     return {
         name: kind
-        for module in (claims, full_fine_tune, lock_file, manifest, registry_file)
+        for module in (claims, export_record, full_fine_tune, lock_file, manifest, registry_file)
         for name, kind in vars(module).items()
         if isinstance(kind, type) and issubclass(kind, Record)
     }

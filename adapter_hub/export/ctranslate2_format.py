@@ -1,0 +1,81 @@
+"""A merged Whisper as CTranslate2 reads it, by its own converter, with what faster-whisper wants beside it.
+
+write_ctranslate2(base, folder, "int8_float16")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adapter_hub.errors import MissingExtraError
+from adapter_hub.model.base_model import BaseModel
+from adapter_hub.model.quiet import quiet
+
+LISTS = ("suppress_tokens", "begin_suppress_tokens")  # the converter asks for both, empty or not
+# what faster-whisper and CTranslate2 take for granted
+MULTILINGUAL = 51_865  # tokens; a smaller vocabulary is English-only
+WINDOW = 30.0  # seconds
+
+
+def check_converter() -> None:
+    """Say how to install CTranslate2 where it is missing.
+
+    Raises:
+        MissingExtraError: it is.
+    """
+    _converters()
+
+
+def write_ctranslate2(base: BaseModel, folder: Path, quantization: str) -> None:
+    """Convert a model and write it.
+
+    Args:
+        base: a Whisper with an adapter merged into it, in float32.
+        folder: an empty one.
+        quantization: one of CTranslate2's names.
+    """
+    converter, loader = _converters()
+    model, processor = base.model, base.processor
+    for name in LISTS:
+        if getattr(model.generation_config, name, None) is None:
+            setattr(model.generation_config, name, [])
+
+    class InMemory(converter):  # type: ignore[misc] # an extra: it comes as Any
+        """Converts the model that is here; its own way begins with files."""
+
+        def _load(self) -> Any:
+            return loader()(model, processor.tokenizer)
+
+    with quiet():
+        InMemory().convert(str(folder), quantization=quantization, force=True)
+        processor.tokenizer.save_pretrained(str(folder))
+        processor.feature_extractor.save_pretrained(str(folder))
+
+
+def unsuited(base: BaseModel) -> list[str]:
+    """Return why faster-whisper cannot run a model, though CTranslate2 can; nothing of OpenAI's models.
+
+    Args:
+        base: a Whisper.
+    """
+    reasons, size = [], base.model.config.vocab_size
+    if base.multilingual and size < MULTILINGUAL:
+        reasons.append(f"takes a vocabulary of {size} tokens for English-only")
+    if base.chunk_seconds != WINDOW:
+        reasons.append(f"gives every model {WINDOW:g} s of audio at once, not {base.chunk_seconds:g}")
+    return reasons
+
+
+def _converters() -> tuple[Any, Any]:
+    """Return CTranslate2's class of converters, and its reader of a Whisper in memory."""
+    try:
+        from ctranslate2.converters.converter import Converter  # noqa: PLC0415 - an extra
+        from ctranslate2.converters.transformers import WhisperLoader  # noqa: PLC0415
+    except ImportError:
+        raise MissingExtraError(
+            "exporting for CTranslate2 needs ctranslate2",
+            "ctranslate2",
+            "or export with --format transformers",
+        ) from None
+    return Converter, WhisperLoader
