@@ -34,6 +34,7 @@ PUBLIC: Mapping[str, Sequence[str]] = {
     "adapter_hub.artifact.folder": ("Artifact",),
     "adapter_hub.formats.reference": ("AdapterRef",),
     "adapter_hub.formats.manifest": ("Manifest",),
+    "adapter_hub.formats.export_record": ("ExportRecord",),
     "adapter_hub.audit": ("audit",),
     "adapter_hub.data.dataset": ("read_dataset",),
     "adapter_hub.evaluation.evaluating": ("EvaluationOptions", "evaluate"),

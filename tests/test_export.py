@@ -50,6 +50,7 @@ from adapter_hub.trainers.folding import fold
 CLIPS = Path(__file__).parent / "clips"
 BLEND = "mini/pl*0.5+mini/it*0.5"
 TOKEN_PAIR = "mini/da-pair"
+MANY = 53_000  # tokens: more than the 51865 below which CTranslate2 takes a model for English-only
 
 
 def quietly(_: str) -> None:
@@ -62,23 +63,39 @@ def recordings(language: str) -> list[np.ndarray]:
     return [whole, whole[: len(whole) // 2]]
 
 
-def ours(ref: str, language: str, beams: int, **options: Any) -> list[list[int]]:
+Search = Callable[[np.ndarray, int], list[int]]  # the tokens of text in some speech, with so many beams
+SEARCHES = ((0, 1), (0, 5), (1, 1))  # which recording, and beams
+
+
+def ours(ref: str, language: str, **options: Any) -> Search:
+    """Return a search with this library."""
     transcriber = adapter_hub.load(ref, device="cpu", language=language, **options)
     end = transcriber.base.model.config.eos_token_id
-    found = [transcriber.transcribe(speech, beams=beams)[0].tokens for speech in recordings(language)]
-    return [[token for token in tokens if token < end] for tokens in found]
+
+    def search(speech: np.ndarray, beams: int) -> list[int]:
+        return [token for token in transcriber.transcribe(speech, beams=beams)[0].tokens if token < end]
+
+    return search
+
+
+def check_equal(language: str, one: Search, other: Search) -> None:
+    """Compare two searches on some recordings."""
+    speech = recordings(language)
+    for number, beams in SEARCHES:
+        tokens = one(speech[number], beams)
+        assert len(tokens) > 5
+        assert tokens == other(speech[number], beams), (number, beams)
 
 
 @pytest.mark.parametrize(
     ("ref", "language"),
     [
-        ("mini/da", "da"),
-        ("mini/da-scratch", "da"),
+        ("mini/da", "da"),  # warm-started
         ("mini/average", "pl"),
         (BLEND, "pl"),
-        ("base-model", "pl"),
+        pytest.param("mini/da-scratch", "da", marks=pytest.mark.slow),
+        pytest.param("base-model", "pl", marks=pytest.mark.slow),
     ],
-    ids=["warm start", "from scratch", "average", "blend", "base model"],
 )
 def test_generate_finds_our_tokens_in_an_export(ref: str, language: str, tmp_path: Path) -> None:
     record = adapter_hub.export_model(ref, tmp_path / "out", tell=quietly)
@@ -86,14 +103,13 @@ def test_generate_finds_our_tokens_in_an_export(ref: str, language: str, tmp_pat
     processor = WhisperProcessor.from_pretrained(tmp_path / "out")
     spoken = {item.decode_language for item in record.languages}
     named = {} if spoken == {language} else {"language": language}
-    for beams in (1, 5):
-        theirs = []
-        for speech in recordings(language):
-            inputs = processor(speech, sampling_rate=16_000, return_tensors="pt")
-            tokens = model.generate(inputs.input_features, num_beams=beams, **named)[0].tolist()
-            theirs.append([token for token in tokens if token < model.config.eos_token_id])
-        assert theirs == ours(ref, language, beams)
-    assert all(theirs)
+
+    def generate(speech: np.ndarray, beams: int) -> list[int]:
+        inputs = processor(speech, sampling_rate=16_000, return_tensors="pt")
+        tokens = model.generate(inputs.input_features, num_beams=beams, **named)[0].tolist()
+        return [token for token in tokens if token < model.config.eos_token_id]
+
+    check_equal(language, generate, ours(ref, language))
 
 
 def test_an_export_for_transformers_is_a_base_model_and_a_pipeline(run: Run) -> None:
@@ -101,7 +117,7 @@ def test_an_export_for_transformers_is_a_base_model_and_a_pipeline(run: Run) -> 
     assert (done.code, done.json["format"], done.json["precision"]) == (0, "transformers", "float32")
     assert done.json["digest"] == base_model_digest(Path("out"))
     assert "merging mini/da@1.0.0 into" in done.err
-    assert ours("base-model", "da", 5, base_model="./out") == ours("mini/da", "da", 5)
+    check_equal("da", ours("base-model", "da", base_model="./out"), ours("mini/da", "da"))
     speech = {"raw": recordings("da")[0], "sampling_rate": 16_000}
     text = pipeline("automatic-speech-recognition", model="out")(speech)["text"]
     assert text.strip() == adapter_hub.load("mini/da").transcribe(CLIPS / "da.flac", beams=1)[0].text
@@ -138,21 +154,19 @@ def test_pairs_and_output_matrices_answer_in_an_export_as_here(
         assert record.digest == base_model_digest(out)
 
 
-@pytest.mark.parametrize(("ref", "language"), [("mini/da", "da"), (BLEND, "pl")])
-def test_ctranslate2_finds_our_tokens_in_an_export(ref: str, language: str, tmp_path: Path) -> None:
+def test_ctranslate2_finds_our_tokens_in_an_export(tmp_path: Path) -> None:
     told: list[str] = []
     out = tmp_path / "out"
-    record = adapter_hub.export_model(ref, out, format="ctranslate2", tell=told.append)
+    record = adapter_hub.export_model(BLEND, out, format="ctranslate2", tell=told.append)
     assert (record.format, record.precision, record.digest) == ("ctranslate2", "float32", None)
     assert [line.partition(": ")[2].partition(" faster")[0] for line in told] == [
         "run it with ctranslate2.models.Whisper:"
     ]
-    for beams in (1, 5):
-        assert ctranslate2_tokens(out, language, beams) == ours(ref, language, beams)
+    check_equal("pl", by_ctranslate2(out, "pl"), ours(BLEND, "pl"))
 
 
-def ctranslate2_tokens(folder: Path, language: str, beams: int, kind: str = "float32") -> list[list[int]]:
-    """Return what CTranslate2 finds where it is given the prompt."""
+def by_ctranslate2(folder: Path, language: str, kind: str = "float32") -> Search:
+    """Return a search with CTranslate2, which is given the prompt."""
     engine = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type=kind, intra_threads=1)
     base = adapter_hub.load("base-model", device="cpu").base
     generation = base.model.generation_config
@@ -162,13 +176,14 @@ def ctranslate2_tokens(folder: Path, language: str, beams: int, kind: str = "flo
         generation.task_to_id["transcribe"],
         generation.no_timestamps_token_id,
     ]
-    found = []
-    for speech in recordings(language):
+
+    def search(speech: np.ndarray, beams: int) -> list[int]:
         features = base.processor(speech, sampling_rate=16_000, return_tensors="np").input_features
         view = ctranslate2.StorageView.from_array(np.ascontiguousarray(features))
         (result,) = engine.generate(view, [prompt], beam_size=beams)
-        found.append([token for token in result.sequences_ids[0] if token < generation.eos_token_id])
-    return found
+        return [token for token in result.sequences_ids[0] if token < generation.eos_token_id]
+
+    return search
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +193,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(find_base_model(EMBEDDED_ID)[0], folder)
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     old = model.model.decoder.embed_tokens.weight
-    model.config.max_source_positions, model.config.vocab_size = 1500, 51_865
+    model.config.max_source_positions, model.config.vocab_size = 1500, MANY
     new = WhisperForConditionalGeneration(model.config)
     state, more = model.state_dict(), new.state_dict()
     for name in ("model.decoder.embed_tokens.weight", "proj_out.weight"):
@@ -188,7 +203,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state["model.encoder.embed_positions.weight"] = sinusoids(1500, model.config.d_model)
     new.load_state_dict(state)
     generation = model.generation_config
-    generation.suppress_tokens += range(generation.no_timestamps_token_id, 51_865)
+    generation.suppress_tokens += range(generation.no_timestamps_token_id, MANY)
     new.generation_config = generation
     new.save_pretrained(folder)
     settings = json.loads((folder / "processor_config.json").read_text())
@@ -197,8 +212,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("beams", [1, 5])
-def test_faster_whisper_hears_in_an_export_what_we_hear(wide: Path, beams: int, tmp_path: Path) -> None:
+def test_faster_whisper_hears_in_an_export_what_we_hear(wide: Path, tmp_path: Path) -> None:
     language = Language(tag="da", decode_language="da")
     identity = Identity("wide/da", "1.0.0", (language,), license="Apache-2.0")
     pin = base_model_pin(wide, "./wide")
@@ -207,16 +221,20 @@ def test_faster_whisper_hears_in_an_export_what_we_hear(wide: Path, beams: int, 
     adapter_hub.export_model(artifact.path, out, format="ctranslate2", **where)
     model = WhisperModel(str(out), device="cpu", compute_type="float32", cpu_threads=1)
     transcriber = adapter_hub.load(artifact.path, device="cpu", **where)
-    for speech in recordings("da"):
-        text = heard(model, out, speech, "da", beams)
-        assert text == transcriber.transcribe(speech, beams=beams)[0].text
+    speech = recordings("da")
+    for number, beams in SEARCHES:
+        text = heard(model, out, speech[number], "da", beams)
+        assert text == transcriber.transcribe(speech[number], beams=beams)[0].text
         assert text
 
 
 def heard(model: WhisperModel, folder: Path, speech: np.ndarray, language: str, beams: int) -> str:
-    """Return what faster-whisper hears, told to search as this library does, and never to fall back."""
+    """Return what faster-whisper hears, told to search as this library does, and never to fall back.
+
+    It would fill up the features of short speech with zeros, where Whisper was trained with silence.
+    """
     segments, _ = model.transcribe(
-        speech,
+        np.pad(speech, (0, 30 * 16_000 - len(speech))),
         language=language,
         beam_size=beams,
         temperature=0.0,
@@ -238,7 +256,7 @@ def test_ctranslate2_quantizes_by_its_own_names(run: Run) -> None:
     small = run(*words, "small", "--quantization", "int8", "--json").json
     assert small["precision"] == "int8"
     assert Path("small/model.bin").stat().st_size < Path("whole/model.bin").stat().st_size / 3
-    assert len(ctranslate2_tokens(Path("small"), "da", 5, "int8")[0]) > 5
+    assert len(by_ctranslate2(Path("small"), "da", "int8")(recordings("da")[0], 5)) > 5
 
 
 @pytest.mark.parametrize("patterns", [False, True], ids=["one rank", "ranks and alphas by module"])
@@ -382,6 +400,8 @@ def test_words_that_no_format_has_are_refused_in_python_too(tmp_path: Path) -> N
     ):
         with pytest.raises(InvalidInputError, match=message):
             adapter_hub.export_model("mini/da", tmp_path / "out", **options)
+    with pytest.raises(InvalidInputError, match="list as an adapter; expected one reference"):
+        adapter_hub.export_model(["mini/da"], tmp_path / "out")  # type: ignore[arg-type]
 
 
 def test_only_an_empty_folder_gives_way(run: Run) -> None:

@@ -75,7 +75,7 @@ def export_model(  # noqa: PLR0913 - the options of the public face
             and several adapters; options of another format. ConflictError: `out` exists.
         MissingExtraError: CTranslate2 is not installed. And as `load`.
     """
-    _check_options(str(ref), format, dtype, quantization)
+    _check_options(ref, format, dtype, quantization)
     target = Path(out).absolute()  # `.` has no name
     _check_target(target)
     if format == "ctranslate2":
@@ -195,10 +195,14 @@ def _lone_adapter(ref: str | os.PathLike[str], places: Places) -> Artifact:
     return artifact
 
 
-def _check_options(ref: str, format: str, dtype: str | None, quantization: str | None) -> None:
+def _check_options(
+    ref: str | os.PathLike[str], format: str, dtype: str | None, quantization: str | None
+) -> None:
     """Refuse what cannot be, before anything is loaded."""
     if format not in FORMATS:
         raise InvalidInputError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
+    if not isinstance(ref, str | os.PathLike):
+        raise InvalidInputError(f"{type(ref).__name__} as an adapter; expected one reference, like 'mini/da'")
     if ref == AUTO:
         raise InvalidInputError(
             "auto: chooses an adapter for every stretch of speech, so no single model is equal to it; "

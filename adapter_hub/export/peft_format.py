@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adapter_hub.artifact.folder import Artifact
@@ -25,6 +25,7 @@ from adapter_hub.errors import InvalidInputError
 from adapter_hub.exchange.importing import base_model_pin
 from adapter_hub.formats.manifest import LoraModule
 from adapter_hub.model.base_model import DTYPES
+from adapter_hub.model.lora_file import ExpectedFile, named_values, open_weights, read_values
 
 
 def loadable_base_model(artifact: Artifact, named: str | None, cache: Path) -> tuple[str, str | None]:
@@ -71,7 +72,7 @@ def write_peft(
     (section,) = artifact.manifest.lora
     one_scaling = len({module.scaling for module in section.modules}) == 1
     kept = dtype or (section.dtype if one_scaling else "float32")  # a product would be rounded
-    modules, tensors = _of_one_rank(section.modules, load_file(artifact.path / WEIGHTS_FILE))
+    modules, tensors = _of_one_rank(section.modules, _tensors(artifact))
     config = canonical_config(modules, section.dropout, *base_model)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     cast = {name: tensors[name].to(DTYPES[kept]).contiguous() for name in sorted(tensors)}
@@ -79,6 +80,14 @@ def write_peft(
         raise InvalidInputError(f"{artifact.ref}: values of {odd[0]} are too large for {kept}; use float32")
     save_file(cast, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     return kept
+
+
+def _tensors(artifact: Artifact) -> dict[str, Tensor]:
+    """Return an adapter's tensors, of the bytes that its manifest lists."""
+    (entry,) = (entry for entry in artifact.manifest.files if entry.path == WEIGHTS_FILE)
+    with open_weights(artifact.path / WEIGHTS_FILE, artifact.ref) as weights:
+        expected = ExpectedFile(entry.sha256, artifact.stamps.get(WEIGHTS_FILE))
+        return named_values(weights.header, read_values(weights, expected))
 
 
 def _of_one_rank(

@@ -17,7 +17,7 @@ import logging
 import math
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -191,6 +191,21 @@ def read_values(weights: WeightsFile, expected: ExpectedFile | None) -> Tensor:
             weights.name, [f"{place}: sha256 {found[:12]}…, expected {expected.sha256[:12]}…"]
         )
     return data.view(TORCH_DTYPES[next(iter(header.values())).dtype])
+
+
+def named_values(header: Mapping[str, TensorEntry], data: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of a file by name, views of its values.
+
+    Args:
+        header: of the file.
+        data: `[n]`, of `read_values`.
+    """
+    start, size = min(item.start for item in header.values()), data.element_size()
+    found = {}
+    for name, item in header.items():
+        first = (item.start - start) // size
+        found[name] = data[first : first + (item.stop - item.start) // size].view(item.shape)
+    return found
 
 
 def fresh_memory(size: int) -> Tensor:

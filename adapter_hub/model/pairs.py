@@ -29,6 +29,7 @@ from adapter_hub.model.lora_file import (
     TORCH_DTYPES,
     ExpectedFile,
     all_finite,
+    named_values,
     open_weights,
     read_lora,
     read_values,
@@ -82,15 +83,9 @@ def _read_gate(base: BaseModel, artifact: Artifact, paths: Sequence[str]) -> dic
         if differences := _gate_differences(base, manifest, paths, header):
             raise IntegrityError(manifest.ref, differences)
         data = read_values(weights, expected)
-    start = min(item.start for item in header.values())
     if not all_finite(data):
         raise IntegrityError(manifest.ref, [f"{GATE_FILE}: holds NaN or infinite values"])
-    values = {}
-    for key, item in header.items():
-        first = (item.start - start) // data.element_size()
-        count = (item.stop - item.start) // data.element_size()
-        values[key] = data[first : first + count].view(item.shape).float()
-    return values
+    return {key: values.float() for key, values in named_values(header, data).items()}
 
 
 def _gate_differences(

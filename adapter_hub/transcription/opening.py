@@ -147,7 +147,7 @@ def load_model(
     Returns:
         `WhisperForConditionalGeneration` or `ParakeetForCTC`, in eval mode, and its processor. Save it,
         convert it, halve it: the adapter's updates are in its weights, its language and task in the
-        generation settings.
+        generation settings. `adapter_hub.export_model` writes it for other programs, with its provenance.
 
     Raises:
         InvalidInputError: for `auto`; for a token-gated pair, to which no plain model is equal. And as
