@@ -14,7 +14,7 @@ from adapter_hub.model.quiet import quiet
 
 LISTS = ("suppress_tokens", "begin_suppress_tokens")  # the converter asks for both, empty or not
 # what faster-whisper and CTranslate2 take for granted
-MULTILINGUAL = 51_865  # tokens; a smaller vocabulary is English-only
+MULTILINGUAL = (51_865, 51_866)  # tokens; any other vocabulary is English-only
 WINDOW = 30.0  # seconds
 
 
@@ -60,7 +60,7 @@ def unsuited(base: BaseModel) -> list[str]:
         base: a Whisper.
     """
     reasons, size = [], base.model.config.vocab_size
-    if base.multilingual and size < MULTILINGUAL:
+    if base.multilingual and size not in MULTILINGUAL:
         reasons.append(f"takes a vocabulary of {size} tokens for English-only")
     if base.chunk_seconds != WINDOW:
         reasons.append(f"gives every model {WINDOW:g} s of audio at once, not {base.chunk_seconds:g}")
