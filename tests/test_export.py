@@ -94,7 +94,7 @@ def check_equal(language: str, one: Search, other: Search) -> None:
     [
         ("mini/da", "da"),  # warm-started
         ("mini/average", "pl"),
-        (BLEND, "pl"),
+        pytest.param(BLEND, "pl", marks=pytest.mark.slow),
         pytest.param("mini/da-scratch", "da", marks=pytest.mark.slow),
         pytest.param("base-model", "pl", marks=pytest.mark.slow),
     ],
@@ -105,6 +105,7 @@ def test_generate_finds_our_tokens_in_an_export(ref: str, language: str, tmp_pat
     processor = WhisperProcessor.from_pretrained(tmp_path / "out")
     spoken = {item.decode_language for item in record.languages}
     named = {} if spoken == {language} else {"language": language}
+    assert getattr(model.generation_config, "language", None) == (None if named else language)
 
     def generate(speech: np.ndarray, beams: int) -> list[int]:
         inputs = processor(speech, sampling_rate=16_000, return_tensors="pt")
@@ -127,7 +128,7 @@ def test_an_export_for_transformers_is_a_base_model_and_a_pipeline(run: Run) -> 
     assert "an export for other tools, not an adapter" in told
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_weights_are_merged_in_float32_and_cast_then(dtype: str, tmp_path: Path) -> None:
     exact = adapter_hub.export_model("mini/da", tmp_path / "exact")
     record = adapter_hub.export_model("mini/da", tmp_path / "half", dtype=dtype)
@@ -161,6 +162,9 @@ def test_ctranslate2_finds_our_tokens_in_an_export(tmp_path: Path) -> None:
     out = tmp_path / "out"
     record = adapter_hub.export_model(BLEND, out, format="ctranslate2", tell=told.append)
     assert (record.format, record.precision, record.digest) == ("ctranslate2", "float32", None)
+    assert record.ref == "mini/pl@1.0.0*0.5+mini/it@1.0.0*0.5"
+    assert [adapter.digest for adapter in record.adapters] == [pull("mini/pl").digest, pull("mini/it").digest]
+    assert {language.tag for language in record.languages} == {"pl", "it"}
     assert [line.partition(": ")[2].partition(" faster")[0] for line in told] == [
         "run it with ctranslate2.models.Whisper:"
     ]
@@ -305,7 +309,10 @@ def test_a_peft_export_names_the_repository_of_a_base_model_that_is_not_here(
         )
 
 
-@pytest.mark.parametrize("form", ["transformers", "ctranslate2", "peft"])
+@pytest.mark.parametrize(
+    "form",
+    ["ctranslate2", *(pytest.param(form, marks=pytest.mark.slow) for form in ("transformers", "peft"))],
+)
 def test_card_and_record_name_adapter_and_base_model_by_digest(form: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     made = adapter_hub.export_model("mini/da", out, format=form, tell=quietly)
@@ -328,15 +335,6 @@ def test_card_and_record_name_adapter_and_base_model_by_digest(form: str, tmp_pa
     (out / "more.txt").write_text("more")
     with pytest.raises(IntegrityError, match=r"more\.txt: not listed; README\.md: other bytes"):
         check_export(out)
-
-
-def test_a_blend_names_every_adapter_with_its_weight(tmp_path: Path) -> None:
-    record = adapter_hub.export_model(BLEND, tmp_path / "out")
-    assert record.ref == "mini/pl@1.0.0*0.5+mini/it@1.0.0*0.5"
-    assert [adapter.digest for adapter in record.adapters] == [pull("mini/pl").digest, pull("mini/it").digest]
-    assert {language.tag for language in record.languages} == {"pl", "it"}
-    generation = json.loads((tmp_path / "out" / "generation_config.json").read_text())
-    assert (generation.get("language"), generation["task"]) == (None, "transcribe")
 
 
 def test_a_parakeet_is_exported_for_transformers_and_peft_and_refused_for_ctranslate2(tmp_path: Path) -> None:
