@@ -24,7 +24,7 @@ def check_converter() -> None:
     Raises:
         MissingExtraError: it is.
     """
-    _converters()
+    _loader()
 
 
 def write_ctranslate2(base: BaseModel, folder: Path, quantization: str) -> None:
@@ -35,20 +35,17 @@ def write_ctranslate2(base: BaseModel, folder: Path, quantization: str) -> None:
         folder: an empty one.
         quantization: one of CTranslate2's names.
     """
-    converter, loader = _converters()
+    loader = _loader()
     model, processor = base.model, base.processor
     for name in LISTS:
         if getattr(model.generation_config, name, None) is None:
             setattr(model.generation_config, name, [])
-
-    class InMemory(converter):  # type: ignore[misc] # an extra: it comes as Any
-        """Converts the model that is here; its own way begins with files."""
-
-        def _load(self) -> Any:
-            return loader()(model, processor.tokenizer)
-
     with quiet():
-        InMemory().convert(str(folder), quantization=quantization, force=True)
+        # as its `Converter.convert` does, which would read the model from files
+        spec = loader(model, processor.tokenizer)
+        spec.validate()
+        spec.optimize(quantization=quantization)
+        spec.save(str(folder))
         processor.tokenizer.save_pretrained(str(folder))
         processor.feature_extractor.save_pretrained(str(folder))
 
@@ -59,7 +56,8 @@ def unsuited(base: BaseModel) -> list[str]:
     Args:
         base: a Whisper.
     """
-    reasons, size = [], base.model.config.vocab_size
+    reasons: list[str] = []
+    size = base.model.config.vocab_size
     if base.multilingual and size not in MULTILINGUAL:
         reasons.append(f"takes a vocabulary of {size} tokens for English-only")
     if base.chunk_seconds != WINDOW:
@@ -67,15 +65,14 @@ def unsuited(base: BaseModel) -> list[str]:
     return reasons
 
 
-def _converters() -> tuple[Any, Any]:
-    """Return CTranslate2's class of converters, and its reader of a Whisper in memory."""
+def _loader() -> Any:
+    """Return what reads a Whisper in memory into CTranslate2's specification of one."""
     try:
-        from ctranslate2.converters.converter import Converter  # noqa: PLC0415 - an extra
-        from ctranslate2.converters.transformers import WhisperLoader  # noqa: PLC0415
+        from ctranslate2.converters.transformers import WhisperLoader  # noqa: PLC0415 - an extra
     except ImportError:
         raise MissingExtraError(
             "exporting for CTranslate2 needs ctranslate2",
             "ctranslate2",
             "or export with --format transformers",
         ) from None
-    return Converter, WhisperLoader
+    return WhisperLoader()

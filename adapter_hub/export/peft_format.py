@@ -97,7 +97,8 @@ def _of_one_rank(
     rank = max(module.rank for module in modules)
     scalings = {module.scaling for module in modules}
     scaling = scalings.pop() if len(scalings) == 1 else 1.0
-    made, changed = [], {}
+    made: list[LoraModule] = []
+    changed: dict[str, Tensor] = {}
     for module in modules:
         name = f"{PREFIX}{module.path}.lora_{{}}.weight"
         a, b = tensors[name.format("A")], tensors[name.format("B")]
