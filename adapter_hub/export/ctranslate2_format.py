@@ -14,7 +14,7 @@ from adapter_hub.model.quiet import quiet
 
 LISTS = ("suppress_tokens", "begin_suppress_tokens")  # the converter asks for both, empty or not
 # what faster-whisper and CTranslate2 take for granted
-MULTILINGUAL = (51_865, 51_866)  # tokens; any other vocabulary is English-only
+MULTILINGUAL, EMPTY = 51_865, ""  # tokens at least, and one of them: what multilingual models of OpenAI have
 WINDOW = 30.0  # seconds
 
 
@@ -57,9 +57,9 @@ def unsuited(base: BaseModel) -> list[str]:
         base: a Whisper.
     """
     reasons: list[str] = []
-    size = base.model.config.vocab_size
-    if base.multilingual and size not in MULTILINGUAL:
-        reasons.append(f"takes a vocabulary of {size} tokens for English-only")
+    usual = base.model.config.vocab_size >= MULTILINGUAL and EMPTY in base.processor.tokenizer.get_vocab()
+    if base.multilingual and not usual:
+        reasons.append("takes a vocabulary unlike OpenAI's for English-only")
     if base.chunk_seconds != WINDOW:
         reasons.append(f"gives every model {WINDOW:g} s of audio at once, not {base.chunk_seconds:g}")
     return reasons
