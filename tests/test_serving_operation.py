@@ -137,7 +137,8 @@ def get(server: Serving, path: str, key: str | None = SECRET) -> tuple[int, byte
         with urllib.request.urlopen(urllib.request.Request(f"{server.url}{path}", headers=headers)) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
-        return error.code, error.read()
+        with error:
+            return error.code, error.read()
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -178,6 +179,22 @@ def test_a_file_of_keys_is_read_line_by_line(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InvalidInputError, match="key"):
             Keys.read(path)
+
+
+def test_a_page_of_another_server_may_ask_only_if_it_was_named(tmp_path: Path) -> None:
+    def asked(server: Serving, origin: str) -> tuple[int, str | None]:
+        wish = urllib.request.Request(f"{server.url}/v1/models", headers={"Origin": origin})
+        try:
+            with urllib.request.urlopen(wish) as answer:
+                return answer.status, answer.headers["access-control-allow-origin"]
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers["access-control-allow-origin"]
+
+    with serving(tmp_path, models=("base-model",), allow_origins=("https://app.example",)) as server:
+        assert asked(server, server.url)[0] == 200
+        assert asked(server, "https://app.example") == (200, "https://app.example")
+        assert asked(server, "https://evil.example") == (403, None)
 
 
 # --- limits

@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     type=PATH,
     help="Let in only requests with a key of this file: one a line, or NAME KEY.",
 )
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    metavar="ORIGIN",
+    multiple=True,
+    help="Let web pages of https://… ask, too; may be repeated; * is all.",
+)
 @click.option("--insecure", is_flag=True, help="Listen on other addresses than this machine's without keys.")
 @click.option(
     "--batch-size",

@@ -21,12 +21,14 @@ from typing import Any
 
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_hub.errors import AdapterHubError
+from adapter_hub.serving.answers import ADAPTER_HEADER
 from adapter_hub.serving.api_errors import api_error_of
 from adapter_hub.serving.gate import Gate
 from adapter_hub.serving.metrics import CONTENT_TYPE
@@ -77,13 +79,16 @@ class _Application:
     """The routes behind their gate, once there is a service."""
 
     def __init__(self, service: Service | None) -> None:
-        self._gate: Gate | None = None
+        self._gate: ASGIApp | None = None
         if service is not None:
             self.serve(service)
 
     def serve(self, service: Service) -> None:
         """Answer with this service from now on."""
-        self._gate = Gate(Router(_routes(service), redirect_slashes=False), service)
+        gate = Gate(Router(_routes(service), redirect_slashes=False), service)
+        origins = service.options.allow_origins
+        told = ("x-request-id", ADAPTER_HEADER)
+        self._gate = gate if not origins else CORSMiddleware(gate, origins, ["*"], ["*"], expose_headers=told)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -16,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapter_hub.errors import AdapterHubError
+from adapter_hub.escaping import shown
 from adapter_hub.isolation import isolated
 from adapter_hub.serving.access_log import LOGGER, AccessRecord
 from adapter_hub.serving.api_errors import ApiError, api_error_of
@@ -78,8 +80,10 @@ class Gate:
             record.write()
 
     def _let_in(self, scope: Scope, record: AccessRecord) -> None:
-        """Refuse a request without a key, or one that comes too late."""
+        """Refuse a request without a key, of another server's page, or one that comes too late."""
         keys, asks = self.service.keys, scope["path"].startswith(("/v1/", "/metrics"))
+        if keys is None:
+            self._check_origin(Headers(scope=scope))
         if keys is not None and asks:
             owner = keys.owner(Headers(scope=scope).get("authorization"))
             if owner is None:
@@ -91,6 +95,17 @@ class Gate:
             record.client = owner
         if self.service.draining and scope["path"].startswith("/v1/"):
             raise ApiError(503, STOPPING, code="stopping", retry_after=5)
+
+    def _check_origin(self, headers: Headers) -> None:
+        """Refuse what a web page of another server sends: its visitor knows nothing of it."""
+        origin, allowed = headers.get("origin"), self.service.options.allow_origins
+        if origin is None or urlsplit(origin).netloc == headers.get("host") or {"*", origin} & {*allowed}:
+            return
+        raise ApiError(
+            403,
+            f"a page of {shown(origin, 100)} may not ask this server, unless --allow-origin names it",
+            code="other_origin",
+        )
 
 
 class _Answer:

@@ -48,6 +48,7 @@ class ServingOptions:
         timeout: seconds that a client may take to send or read the next piece.
         stop_timeout: seconds that requests have to finish once the server is asked to stop.
         api_key_file: file with the keys that are let in; None lets everybody in.
+        allow_origins: web pages of other servers that may ask, like `https://example.org`; `*` is all.
     """
 
     models: tuple[str, ...] = ()
@@ -69,6 +70,7 @@ class ServingOptions:
     timeout: float = 30.0
     stop_timeout: float = 300.0
     api_key_file: Path | None = None
+    allow_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_queue", "max_per_key"):
