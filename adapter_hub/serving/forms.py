@@ -123,7 +123,7 @@ def _of_transcriptions(fields: _Fields, wanted: str) -> dict[str, Any]:
             code="invalid_value",
             param="stream",
         )
-    fields.one("chunking_strategy", str)  # recordings are always cut at their pauses
+    fields.pass_over("chunking_strategy")  # recordings are always cut at their pauses
     return {
         "language": fields.one("language", _language),
         "granularities": granularities or ("segment",),
@@ -153,12 +153,16 @@ class _Fields:
             raise ApiError(400, f"{name}: there {len(texts)} times; expected it once", param=name)
         return self._read(name, texts[0], read) if texts else None
 
+    def pass_over(self, name: str) -> None:
+        """Take a field, and those inside it, whatever they say."""
+        self.taken.update({name, *(key for key, _ in self.form.fields if key.startswith(f"{name}["))})
+
     def refuse_others(self) -> None:
         """Refuse fields that nobody took."""
         names = [key for key, _ in self.form.fields if key not in self.taken]
         names += [key for key in self.form.files if key != "file"]
         if names:
-            known = ", ".join(sorted({"file", *(name for name in self.taken if not name.endswith("[]"))}))
+            known = ", ".join(sorted({"file", *(name for name in self.taken if "[" not in name)}))
             raise ApiError(
                 400,
                 f"unknown field {shown(names[0], 60)!r}; expected {known}",

@@ -244,7 +244,8 @@ class Models:
         if found.auto is None:
             places = self.places
             if self.options.only and self._named:
-                named = {name: self._artifacts(source)[0] for name, source in self._named.items()}
+                single = {name: source for name, source in self._named.items() if len(source.parts) == 1}
+                named = {name: self._artifacts(source)[0] for name, source in single.items()}
                 candidates = candidates_among(named)
             else:
                 candidates = find_candidates(places.registries(), self.base, places.open_cache(), places.warn)
