@@ -265,6 +265,17 @@ def test_a_client_that_sends_nothing_any_more_is_given_up(
     eventually(lambda: nothing_is_left(keyed))
 
 
+def test_a_connection_on_which_no_request_comes_is_closed(
+    keyed: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyed.service, "options", replace(keyed.service.options, timeout=0.3))
+    silent, slow = Raw(keyed), Raw(keyed)
+    slow.send(b"POST /v1/audio/tra")
+    assert [raw.socket.recv(1) for raw in (silent, slow)] == [b"", b""]
+    silent.close()
+    slow.close()
+
+
 def test_a_client_that_goes_away_takes_its_work_along(keyed: Serving) -> None:
     samples = np.tile(read_audio(DANISH).samples, 30)
     path = keyed.service.uploads.folder.parent / f"{PREFIX}long.flac"

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
+from weakref import WeakKeyDictionary
 
 import uvicorn
 
@@ -107,6 +108,7 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._service, self._begun = service, begun
         self._asked: float | None = None
+        self._seen: WeakKeyDictionary[object, float] = WeakKeyDictionary()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say so."""
@@ -122,11 +124,20 @@ class _Uvicorn(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Stop as soon as everything that was accepted is answered, or has had its time."""
+        self._close_silent()
         if self._asked is not None:
             late = monotonic() - self._asked > self._service.options.stop_timeout
             if late or not self._service.admission.held:
                 return True
         return await super().on_tick(counter)
+
+    def _close_silent(self) -> None:
+        """Close connections on which no request has come for too long: uvicorn would wait for ever."""
+        now = monotonic()
+        for connection in [*self.server_state.connections]:
+            waits = getattr(connection, "cycle", self) is None
+            if waits and now - self._seen.setdefault(connection, now) > self._service.options.timeout:
+                connection.transport.close()
 
 
 def is_loopback(host: str) -> bool:
