@@ -462,23 +462,25 @@ def test_only_what_was_named_is_served_on_request(tmp_path: Path) -> None:
 
 
 def test_a_server_that_stops_finishes_what_it_has_accepted_and_refuses_the_rest(tmp_path: Path) -> None:
-    with serving(tmp_path, models=("mini/da",)) as server, ThreadPoolExecutor(8) as pool:
-        slow, late = Raw(server, None), Raw(server, None)
-        slow.begin(len(recording()))
-        slow.send(recording()[:5000])
-        asked = [pool.submit(ask, server, recording(), None) for _ in range(8)]
-        eventually(lambda: server.service.admission.held == 9)
+    body = recording()
+    with serving(tmp_path, models=("mini/da",)) as server:
+        accepted, late = [Raw(server, None) for _ in range(8)], Raw(server, None)
+        for raw in accepted:
+            raw.begin(len(body))
+            raw.send(body[:5000])
+        eventually(lambda: server.service.admission.held == 8)
         server.server.stop()
-        late.begin(len(recording()))
-        late.send(recording())
+        late.begin(len(body))
+        late.send(body)
         status, headers, answer = late.answer()
         assert (status, answer["error"]["code"], "retry-after" in headers) == (503, "stopping", True)
         assert get(server, "/ready")[0] == 503
-        slow.send(recording()[5000:])
-        texts = {slow.answer()[2]["text"], *(job.result()[2]["text"] for job in asked)}
+        for raw in accepted:
+            raw.send(body[5000:])
+        texts = {raw.answer()[2]["text"] for raw in accepted}
         assert texts == {adapter_hub.load("mini/da").transcribe(DANISH)[0].text}
-        slow.close()
-        late.close()
+        for raw in (*accepted, late):
+            raw.close()
     assert not server.service.uploads.folder.exists()
 
 
