@@ -275,7 +275,7 @@ class Models:
         if digest != self.base.digest:
             raise NotFoundError(
                 f"{ref} is for the base model {wanted} ({digest[:19]}…), and this server has "
-                f"{self.base.id} ({self.base.digest[:19]}…), one for all its models; start another server "
+                f"{_base_name(self.base)} ({self.base.digest[:19]}…), one for all its models; start another server "
                 "for it"
             )
 
@@ -296,6 +296,11 @@ class Models:
 
 def _key(artifacts: Sequence[Artifact], weights: Sequence[float]) -> tuple[tuple[str, float], ...]:
     return tuple((artifact.digest, weight) for artifact, weight in zip(artifacts, weights, strict=True))
+
+
+def _base_name(base: BaseModel) -> str:
+    """Return what clients may know of a base model's id, which may be a folder."""
+    return Path(base.id).name if Path(base.id).is_absolute() else base.id
 
 
 def _seconds(time: str) -> int:
