@@ -275,8 +275,8 @@ class Models:
         if digest != self.base.digest:
             raise NotFoundError(
                 f"{ref} is for the base model {wanted} ({digest[:19]}…), and this server has "
-                f"{_base_name(self.base)} ({self.base.digest[:19]}…), one for all its models; start another server "
-                "for it"
+                f"{_base_name(self.base)} ({self.base.digest[:19]}…), one for all its models; start "
+                "another server for it"
             )
 
     def _offered(self) -> Mapping[str, Resolved]:
