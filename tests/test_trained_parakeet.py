@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
 from adapter_hub.model.base_model import load_base_model
 from adapter_hub.trainers.averaging.extracting import extraction_differences
 from adapter_hub.trainers.makers.parakeet.__main__ import RECIPE
-from adapter_hub.trainers.makers.parakeet.__main__ import __file__ as maker
 from adapter_hub.trainers.training import train
 
 BASE = ["--base-model", PARAKEET]
@@ -72,7 +72,7 @@ def error_rate(folder: Path, ref: str = "base-model", *, base_model: Path = PARA
 
 def test_it_is_what_its_settings_and_recipe_make() -> None:
     record = json.loads((PARAKEET / "training.json").read_text(encoding="utf-8"))
-    assert record["settings"] == Path(maker).with_name("settings.toml").read_text(encoding="utf-8")
+    assert record["settings"] == RECIPE.with_name("settings.toml").read_text(encoding="utf-8")
     assert record["recipe"] == RECIPE.read_text(encoding="utf-8")
     assert (PARAKEET / "model.safetensors").stat().st_size < 2_500_000
 
@@ -143,7 +143,7 @@ def test_what_was_learned_lives_through_publishing_averaging_and_mixed_batches(
     assert error_rate(folder, str(tmp_path / "mean")) < error_rate(folder)
 
     spanish, english = (spoken_digits(tmp_path / tag, tag, 6) for tag in ("es", "en"))
-    adapters = {"adapters": ["small/es-lora"], "base_model": str(PARAKEET), "device": "cpu"}
+    adapters: dict[str, Any] = {"adapters": ["small/es-lora"], "base_model": str(PARAKEET), "device": "cpu"}
     mixed = adapter_hub.load("auto", **adapters).transcribe(
         [str(path) for path, _, _ in spanish + english], languages=["es"] * 6 + ["en"] * 6
     )

@@ -116,7 +116,9 @@ def extract(
         echo_line(f"{made.ref} {made.digest} in {out}")
         _show(found)
     told: dict[str, Any] = {"ref": made.ref, "digest": made.digest, "path": str(made.path)}
-    told |= found.section.to_json() | {"other_generation": found.other_generation}
+    section = found.section.to_json()
+    told["full_model"] = {key: section.pop(key) for key in ("name", "version", "digest") if key in section}
+    told |= section | {"other_generation": found.other_generation}
     if dataset is not None:
         language = languages[0] if len(languages) == 1 else None
         models = {"full-model": (BASE_MODEL, str(folder)), "adapter": (str(out.resolve()), base_model)}

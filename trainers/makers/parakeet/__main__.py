@@ -59,7 +59,8 @@ def error_rates(model: Path, speech: Path) -> dict[str, dict[str, Any]]:
         model: its folder.
         speech: as `write_speech` fills it.
     """
-    transcriber, found = load("base-model", base_model=str(model), device="cpu"), {}
+    transcriber = load("base-model", base_model=str(model), device="cpu")
+    found: dict[str, dict[str, Any]] = {}
     for language in SETTINGS["speech"]["languages"]:
         data = read_dataset(speech / f"{language}-test")
         report = evaluate(transcriber, data, EvaluationOptions(language=language, batch_size=16))
