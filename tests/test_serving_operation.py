@@ -371,6 +371,7 @@ def test_forms_without_an_end_or_a_name_are_malformed(keyed: Serving) -> None:
         form(("model", b"mini/da"), ("model", b"mini/pl"), ("file", b"x", "a")): "2 times",
         form(("model", b"mini/da"), ("file", b"in text")): "no recording",
         form(("file", b"x", "a")): "no model",
+        form(*[("x" * 3000, b"") for _ in range(30)]): "headers",
     }
     for body, expected in bodies.items():
         status, _, answer = ask(keyed, body)

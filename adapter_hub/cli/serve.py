@@ -206,6 +206,7 @@ def _log_to_stderr() -> None:
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the client is told what is malformed
 
 
 class _Notes(logging.Handler):

@@ -35,6 +35,7 @@ from adapter_hub.serving.api_errors import ApiError
 PREFIX = "adapter-hub-uploads-"
 MOST_FIELDS = 64
 LONGEST_FIELD = 2**16  # bytes
+MOST_HEADERS = 2**16  # bytes, of all parts together
 PIECE = 2**20  # bytes that are written to the disk at once
 
 
@@ -117,6 +118,7 @@ class _Receiver:
     ended: bool = False
     _headers: dict[bytes, bytes] = field(default_factory=dict)
     _header: tuple[bytearray, bytearray] = field(default_factory=lambda: (bytearray(), bytearray()))
+    _header_bytes: int = 0
     _name: str = ""
     _value: bytearray | None = None
     _file: BinaryIO | None = None
@@ -127,8 +129,8 @@ class _Receiver:
         """Return what the parser is to call."""
         return {
             "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_field": lambda data, start, end: self._extend(0, data[start:end]),
+            "on_header_value": lambda data, start, end: self._extend(1, data[start:end]),
             "on_header_end": self._keep_header,
             "on_headers_finished": self._open,
             "on_part_data": self._take,
@@ -156,6 +158,12 @@ class _Receiver:
 
     def _begin(self) -> None:
         self._headers, self._name, self._value = {}, "", None
+
+    def _extend(self, part: int, data: bytes) -> None:
+        self._header[part].extend(data)
+        self._header_bytes += len(data)
+        if self._header_bytes > MOST_HEADERS:
+            raise ApiError(400, f"more than {MOST_HEADERS} bytes of headers in the form")
 
     def _keep_header(self) -> None:
         name, value = self._header
