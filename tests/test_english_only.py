@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Run
-from small_whisper import write_speech
+from small_whisper import make_adapter, write_speech
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import load_base_model
@@ -34,6 +34,17 @@ def test_its_language_is_english_whether_named_or_not(english: Path, tmp_path: P
         assert transcript.language == (language or "en")
         texts.add(transcript.text)
     assert len(texts) == 1
+
+
+def test_a_router_takes_the_english_adapter_for_all_speech(english: Path, tmp_path: Path, run: Run) -> None:
+    write_speech(tmp_path / "a.wav")
+    own = make_adapter(tmp_path / "own", load_base_model(english), seed=1, language="en")
+    for more in ((), ("--languages", "en")):
+        words = ("--base-model", english, "--adapter", own.path, *more, "--beams", "1", "--json")
+        heard = run("transcribe", "auto", "a.wav", *words)
+        assert heard.code == 0, heard.err
+        (row,) = heard.json
+        assert (row["adapter"], row["language"]) == (own.ref, "en")
 
 
 @pytest.mark.parametrize(

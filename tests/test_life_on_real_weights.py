@@ -169,7 +169,7 @@ def test_the_adapter_is_evaluated_and_its_card_shows_it(home: Home, plain: Artif
 
 def test_a_router_takes_the_adapter_for_the_language_that_it_hears(home: Home, plain: Artifact) -> None:
     words = ("--base-model", str(home.base_model), "--languages", "en", "--json")
-    heard = json.loads(home.run("transcribe", "auto", home.clip(), "--adapter", "real/plain", *words))
+    (heard,) = json.loads(home.run("transcribe", "auto", home.clip(), "--adapter", "real/plain", *words))
     assert heard["adapter"] == "real/plain@1.0.0"
 
 

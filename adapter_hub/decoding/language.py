@@ -17,7 +17,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adapter_hub.errors import InvalidInputError
 from adapter_hub.model.base_model import BaseModel
 
 
@@ -44,23 +43,18 @@ def language_probabilities(
     """Return the probability of every language token at the first position (Whisper, section 2.3).
 
     Args:
-        base: a multilingual base model.
+        base: the base model; to an English-only one all speech is English.
         features: log-mel features `[rows, mels, frames]`, padded to the chunk.
         encoder_output: returned by `encode` for them, instead of the features.
 
     Returns:
         `[rows, len(base.decode_languages)]` float32 on the CPU, in that order; a row sums to 1.
-
-    Raises:
-        InvalidInputError: the base model is English-only.
     """
-    if not base.multilingual:
-        raise InvalidInputError(
-            f"{base.id} cannot tell languages apart: it is English-only; give the language"
-        )
     if encoder_output is None:
         assert features is not None
         encoder_output = encode(base, features)
+    if not base.multilingual:
+        return torch.ones(encoder_output.shape[0], 1)
     config = base.model.generation_config
     tokens = [config.lang_to_id[f"<|{language}|>"] for language in base.decode_languages]
     start = torch.full((encoder_output.shape[0], 1), config.decoder_start_token_id, device=base.device)
