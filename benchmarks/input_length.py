@@ -1,6 +1,6 @@
 """What the length of encoder input in a training does to a real Whisper: time, and errors decoded as usual.
 
-    python benchmarks/input_length.py --base-model FOLDER --data it-prompts it --data english-digits en
+    python benchmarks/input_length.py --base-model FOLDER --data english-digits en
 
 The same few steps on the same clips, padded to the longest clip of a batch, to 15 seconds at least, and to
 Whisper's 30 seconds; each is `adapter-hub train` in a process of its own, then `adapter-hub evaluate`, which
@@ -19,15 +19,13 @@ from how_much import run, sample, word_error_rate
 from pages import page
 from timing import machine
 
-COMMAND = (
-    "python benchmarks/input_length.py --base-model FOLDER --data it-prompts it --data english-digits en"
-)
+COMMAND = "python benchmarks/input_length.py --base-model FOLDER --data english-digits en"
 ABOUT = """
 LoRAs of the real Whisper base from the same {steps} steps of {batch} clips (rank 16, rate 1e-3, one random
 seed, one thread), which differ in the length that the encoder is given in training. CPU seconds and GB (peak
 of the process) are of `adapter-hub train`, start-up included; WER is on {clips} clips of the test split,
-greedy, decoded as always with 30 seconds, with its 95 % interval. Italian telephone prompts are of one
-speaker, digits of six.
+greedy, decoded as always with 30 seconds, with its 95 % interval. English digits of six people, who are in
+training and test.
 """
 STEPS, BATCH, TRAIN_CLIPS, TEST_CLIPS = 12, 2, 24, 16
 LENGTHS = {
