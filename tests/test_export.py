@@ -212,9 +212,6 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generation.suppress_tokens += range(generation.no_timestamps_token_id, MANY)
     new.generation_config = generation
     new.save_pretrained(folder)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    tokenizer["model"]["vocab"][""] = len(old)
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     settings = json.loads((folder / "processor_config.json").read_text())
     settings["feature_extractor"] |= {"chunk_length": 30, "n_samples": 480_000, "nb_max_frames": 3000}
     (folder / "processor_config.json").write_text(json.dumps(settings))
@@ -227,7 +224,10 @@ def test_faster_whisper_hears_in_an_export_what_we_hear(wide: Path, tmp_path: Pa
     pin = base_model_pin(wide, "./wide")
     artifact = import_peft(pull("mini/da").path, tmp_path / "da", identity, pin, wide)
     out, where = tmp_path / "out", {"base_model": str(wide)}
-    adapter_hub.export_model(artifact.path, out, format="ctranslate2", **where)
+    adapter_hub.export_model(artifact.path, out, format="ctranslate2", tell=quietly, **where)
+    names = json.loads((out / "vocabulary.json").read_text())
+    names[-1] = ""  # OpenAI's have such a token, by which CTranslate2 knows that they are multilingual
+    (out / "vocabulary.json").write_text(json.dumps(names))
     model = WhisperModel(str(out), device="cpu", compute_type="float32", cpu_threads=1)
     transcriber = adapter_hub.load(artifact.path, device="cpu", **where)
     speech = recordings("da")
