@@ -86,15 +86,17 @@ class Job:
         router, candidates = transcriber.router, None
         if self.model == AUTO and isinstance(router, LanguageRouter):
             candidates = tuple(_pinned(router))
-        plan = Plan(
-            schema="bulk/1",
-            rows=len(rows),
-            rows_sha256=rows_sha256(rows),
-            settings=self.settings,
-            base_model_id=transcriber.base.id,
-            base_model_digest=transcriber.base.digest,
-            adapters=tuple(pins.values()),
-            candidates=candidates,
+        plan = Plan.model_validate(
+            {
+                "schema": "bulk/1",
+                "rows": len(rows),
+                "rows_sha256": rows_sha256(rows),
+                "settings": self.settings,
+                "base_model_id": transcriber.base.id,
+                "base_model_digest": transcriber.base.digest,
+                "adapters": tuple(pins.values()),
+                "candidates": candidates,
+            }
         )
         opened = Opened(self, plan, transcriber)
         opened.check(rows)
@@ -148,11 +150,14 @@ class Job:
             version, digest, source = artifact.manifest.version, artifact.digest, parse_source(part)
             if isinstance(source, AdapterRef):
                 source = replace(source, version=version, compatible=None, digest=digest)
+            else:
+                source = source.absolute()  # workers are in other folders
             yield Pin(asked=part, ref=str(source), name=artifact.ref, digest=digest)
 
     def _load(self, refs: Mapping[str, str], named: Iterable[str], tell: Tell) -> Transcriber:
         """Return the transcriber with every reference replaced by the pinned one."""
-        how, places = dict(self.how), {**self.places, "tell": tell}
+        how: dict[str, Any] = dict(self.how)
+        places: dict[str, Any] = {**self.places, "tell": tell}
         if self.mixed and self.model != AUTO:
             every = dict.fromkeys([self.model, *named])
             adapters = [refs[ref] for ref in every if ref in refs]

@@ -170,14 +170,16 @@ def read_plan(out: Path) -> Plan | None:
     return None
 
 
-def write_plan(plan: Plan, out: Path) -> None:
-    """Write a plan; nothing else may be in the folder before.
+def write_plan(plan: Plan, out: Path) -> Plan:
+    """Write a plan, and return it as it will be read again.
 
     Args:
         plan: of the job.
         out: of the output.
     """
-    write_atomically(out / PLAN_FILE, plan.to_bytes())
+    raw = plan.to_bytes()
+    write_atomically(out / PLAN_FILE, raw)
+    return Plan.parse(raw, str(out / PLAN_FILE))
 
 
 def _brief(value: object) -> str:

@@ -53,13 +53,15 @@ class Work:
     """What is to do.
 
     Attributes:
-        plan: of the job.
-        opened: gives the job with its transcriber, which takes a while the first time.
+        job: that is asked for.
+        plan: of it.
+        opened: gives it with its transcriber, which takes a while the first time.
         columns: of the input that are carried through.
         blocks: that are not done.
         heard: called within a block with recordings that are done, and their seconds of audio.
     """
 
+    job: Job
     plan: Plan
     opened: Callable[[], Opened]
     columns: Mapping[str, Column]
@@ -199,6 +201,7 @@ def run(
     *,
     tell: Tell,
     progress: Callable[[Progress], None],
+    elsewhere: bool = False,
 ) -> Summary:
     """Run a job, or what is left of it.
 
@@ -209,6 +212,8 @@ def run(
         engine: transcribes blocks.
         tell: called with warnings.
         progress: called now and then.
+        elsewhere: whether the engine works in other processes, so that this one checks the job on the CPU and
+            keeps no base model.
 
     Raises:
         ConflictError: the output is another job's, or another process is writing to it.
@@ -218,13 +223,15 @@ def run(
     check_form(job.form)
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"{out}: is a file; expected a folder for the shards")
-    begun = None if read_plan(out) else job.begin(rows, tell)  # nothing is made for what cannot be
+    here = replace(job, places={**job.places, "device": "cpu"}) if elsewhere else job
+    begun = None if read_plan(out) else here.begin(rows, tell)  # nothing is made for what cannot be
     with _alone(out):
         plan = read_plan(out)
         if plan is None:
-            begun = begun or job.begin(rows, tell)
-            plan = begun.plan
-            write_plan(plan, out)
+            begun = begun or here.begin(rows, tell)
+            plan = write_plan(begun.plan, out)
+        if elsewhere:
+            begun = None
         plan.check_same(rows, job.settings, out)
         blocks = list(plan.blocks(rows))
         missing = [block for block in blocks if not (out / block.name).is_file()]
@@ -233,7 +240,7 @@ def run(
             done = len(rows) - sum(len(block.rows) for block in missing)
             meter = _Meter(Progress(done, len(rows)), progress)
             opening = _Opening(job, plan, tell, begun)
-            for shard in engine(Work(plan, opening, carried_columns(rows), missing, meter.heard)):
+            for shard in engine(Work(job, plan, opening, carried_columns(rows), missing, meter.heard)):
                 write_atomically(out / shard.block.name, shard.data)
                 meter.done(shard)
         summary = _summed(plan, blocks, out)

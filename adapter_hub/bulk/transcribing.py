@@ -61,8 +61,11 @@ def _opened(opened: Opened, rows: Sequence[Row]) -> tuple[dict[int, AudioInput],
         if number in cells:
             audio[number] = cells[number]
         elif row.part is not None:
-            with isolated(row.audio, lambda error, at=number: errors.setdefault(at, str(error))):
+            failed: list[AdapterHubError] = []
+            with isolated(row.audio, failed.append):
                 audio[number] = SegmentClip(row.file, *row.part).read()
+            for error in failed:
+                errors[number] = str(error)
         else:
             audio[number] = row.file
     return audio, errors

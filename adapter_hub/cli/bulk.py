@@ -158,7 +158,7 @@ def bulk(
     """
     from adapter_hub.bulk.job import Job
     from adapter_hub.bulk.rows import read_rows
-    from adapter_hub.bulk.running import run
+    from adapter_hub.bulk.running import in_this_process, run
     from adapter_hub.speech.languages import language_tag
 
     rows = read_rows(place, audio_column)
@@ -177,7 +177,7 @@ def bulk(
         },
         options=decoding,
         places={
-            "registry": options.named_registry,
+            "registry": _everywhere(options.named_registry),
             "cache": str(options.cache_folder),
             "device": options.device,
             "dtype": options.dtype,
@@ -188,21 +188,36 @@ def bulk(
         audio_column=audio_column,
     )
     shown = _Shown()
-    summary = run(job, rows, out, _engine(workers, address), tell=shown.warn, progress=shown.progress)
+    engine = _engine(workers, address)
+    summary = run(
+        job,
+        rows,
+        out,
+        engine or in_this_process,
+        tell=shown.warn,
+        progress=shown.progress,
+        elsewhere=engine is not None,
+    )
     shown.close()
     _tell(summary, out, shown.speed, as_json=as_json)
     return _failures(summary, out)
 
 
-def _engine(workers: int, address: str | None) -> Engine:
-    """Return what transcribes: this process, or a cluster of Ray."""
-    from adapter_hub.bulk.running import in_this_process
-
+def _engine(workers: int, address: str | None) -> Engine | None:
+    """Return the cluster of Ray that transcribes; None for this process."""
     if workers == 1 and address is None:
-        return in_this_process
+        return None
     from adapter_hub.bulk.on_ray import OnRay
 
     return OnRay(workers, address or "local")
+
+
+def _everywhere(registry: str) -> str:
+    """Return a registry that is found from every folder."""
+    from adapter_hub.formats.reference import is_address
+    from adapter_hub.paths import registry_path
+
+    return registry if is_address(registry) else str(registry_path(registry))
 
 
 class _Shown:
