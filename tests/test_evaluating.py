@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,21 @@ import adapter_hub
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.cli import main
 from adapter_hub.data.dataset import data_sha256, read_dataset
-from adapter_hub.errors import InvalidInputError
+from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.escaping import without_controls
 from adapter_hub.evaluation.evaluating import EvaluationOptions, evaluate
+from adapter_hub.evaluation.workers import Workers
 from adapter_hub.exchange import Places, publish
 from adapter_hub.formats.claims import EvaluationReport
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter, load_weights
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
+from adapter_hub.transcription.opening import load
 from adapter_hub.transcription.routing import FixedRoute, LanguageRouter
 from adapter_hub.transcription.transcriber import Transcriber
 
+TIMES = ("created", "wall_seconds")
 ROWS = [
     {"file_name": "a.wav", "text": "en to", "speaker": "anna"},
     {"file_name": "b.wav", "text": "tre", "speaker": "bo"},
@@ -45,6 +50,39 @@ def write_data(folder: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
 @pytest.fixture
 def danish(base: BaseModel, adapters: list[Artifact]) -> Transcriber:
     return Transcriber(base, FixedRoute(base, load_adapter(base, adapters[0])))
+
+
+def test_two_processes_give_the_report_of_one(
+    base_folder: Path, adapters: list[Artifact], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_data(tmp_path / "numbers" / "test")
+    words = ["evaluate", str(adapters[0].path), "--data", str(folder), "--base-model", str(base_folder)]
+    words += ["--batch-size", "1", "--beams", "1", "--beside", "base-model", "--json"]
+    reports = []
+    for count in ("1", "2"):
+        assert main([*words, "--workers", count]) == 0
+        report = json.loads(capfd.readouterr().out)
+        reports.append({name: value for name, value in report.items() if name not in TIMES})
+    assert reports[0] == reports[1]
+    (folder / "b.wav").write_bytes((folder / "b.wav").read_bytes()[:-4000])
+    assert main([*words, "--workers", "2"]) == 1
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "b.wav" in errors[0]
+
+
+def test_a_worker_that_has_another_adapter_or_dies_is_one_line(
+    base: BaseModel, danish: Transcriber, tmp_path: Path
+) -> None:
+    dataset = read_dataset(write_data(tmp_path / "numbers" / "test"))
+    cases = {"another base model or adapter": partial(load, "mini/da"), "a worker died|workers died": _dying}
+    for said, opening in cases.items():
+        with pytest.raises(AdapterHubError, match=said):
+            evaluate(danish, dataset, workers=Workers(1, opening, danish))
+
+
+def _dying() -> Transcriber:
+    os._exit(9)
 
 
 def test_a_report_is_bound_to_function_base_model_and_data(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from adapter_hub.cli.terminal.arguments import (
 from adapter_hub.cli.terminal.data_options import data_options, open_data
 from adapter_hub.cli.terminal.decoding_options import decoding_options
 from adapter_hub.cli.terminal.echo import echo_json, echo_text, echo_warning
-from adapter_hub.cli.terminal.global_options import GlobalOptions
+from adapter_hub.cli.terminal.global_options import GlobalOptions, LoadOptions
 from adapter_hub.cli.terminal.progress import Bar
 from adapter_hub.cli.terminal.reports import check_report_place, never_lost, read_report
 from adapter_hub.cli.terminal.tables import counted, table
@@ -29,6 +31,7 @@ from adapter_hub.escaping import shown
 if TYPE_CHECKING:
     from adapter_hub.data.dataset import Dataset
     from adapter_hub.evaluation.evaluating import EvaluationOptions
+    from adapter_hub.evaluation.workers import Workers
     from adapter_hub.formats.claims import EvaluationReport
     from adapter_hub.transcription.transcriber import Transcriber
 
@@ -46,6 +49,14 @@ if TYPE_CHECKING:
 @allow_quarantined_option
 @decoding_options(
     "beams", "temperatures", "batch_size", "timestamps", temperatures=DecodingOptions.temperatures
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Processes, each with a base model of its own; the report is the same.",
 )
 @click.option(
     "--normaliser",
@@ -99,6 +110,7 @@ def evaluate(
     decode_language: str | None,
     base_model: str | None,
     allow_quarantined: str | None,
+    workers: int,
     normaliser: str,
     script: str | None,
     out: Path | None,
@@ -129,20 +141,21 @@ def evaluate(
     others = [read_report(Path(file)) for file in beside if file != BASE_MODEL]
     dataset = open_data(options, data, split, **columns)
     _check_data(others, dataset)
-    transcriber = options.load(
-        ref,
-        language=language,
-        decode_language=decode_language,
-        base_model=base_model,
-        allow_quarantined=allow_quarantined,
-    )
+    how: LoadOptions = {
+        "language": language,
+        "decode_language": decode_language,
+        "base_model": base_model,
+        "allow_quarantined": allow_quarantined,
+    }
+    transcriber = options.load(ref, **how)
     if attach:
         from adapter_hub.exchange.claiming import check_attachable
 
         check_attachable(subject_of(transcriber), transcriber.base.digest, options)
     normaliser += f"+{script}" if script else ""
     wanted = EvaluationOptions(language=language, normaliser=normaliser, **decoding)
-    report = _measured(transcriber, dataset, wanted, others, is_base_beside=BASE_MODEL in beside)
+    others_too = _workers(workers, ref, options, how, transcriber)
+    report = _measured(transcriber, dataset, wanted, others, others_too, is_base_beside=BASE_MODEL in beside)
     with never_lost(report, options.cache_folder, is_saved=out is not None or attach):
         if as_json:
             echo_json(report.to_json())
@@ -176,18 +189,46 @@ def _measured(
     dataset: Dataset,
     wanted: EvaluationOptions,
     others: Sequence[EvaluationReport],
+    workers: Workers | None,
     *,
     is_base_beside: bool,
 ) -> EvaluationReport:
     """Evaluate an adapter and, if that is asked for, its base model after it."""
     from adapter_hub.evaluation.besides import with_others
-    from adapter_hub.evaluation.evaluating import base_model_of, evaluate
+    from adapter_hub.evaluation.evaluating import base_model_of, evaluate, opened_base_model_of
 
     bar = Bar("evaluating", len(dataset.rows) * (1 + is_base_beside))
-    report = evaluate(transcriber, dataset, wanted, bar.add)
-    base = [evaluate(base_model_of(transcriber), dataset, wanted, bar.add)] if is_base_beside else []
+    report = evaluate(transcriber, dataset, wanted, bar.add, workers)
+    base = []
+    if is_base_beside:
+        alone = base_model_of(transcriber)
+        if workers is not None:
+            workers = replace(workers, opening=partial(opened_base_model_of, workers.opening), like=alone)
+        base = [evaluate(alone, dataset, wanted, bar.add, workers)]
     bar.close()
     return with_others(report, [*base, *others])
+
+
+def _workers(
+    count: int, ref: str, options: GlobalOptions, how: LoadOptions, like: Transcriber
+) -> Workers | None:
+    """Return the processes that transcribe; None for this one alone. Warnings were told when it loaded."""
+    from adapter_hub.evaluation.workers import Workers, untold
+    from adapter_hub.transcription.opening import load
+
+    if count == 1:
+        return None
+    opening = partial(
+        load,
+        ref,
+        device=options.device,
+        dtype=options.dtype,
+        registry=options.named_registry,
+        cache=str(options.cache_folder),
+        tell=untold,
+        **how,
+    )
+    return Workers(count, opening, like)
 
 
 def _save(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adapter_hub.base_model.families import FAMILIES
 from adapter_hub.data.dataset import Dataset, Utterance, content_sha256, listed
@@ -18,6 +19,7 @@ from adapter_hub.decoding.options import DecodingOptions
 from adapter_hub.errors import AdapterHubError, InvalidInputError
 from adapter_hub.evaluation.intervals import interval_of
 from adapter_hub.evaluation.scoring import count_errors, pooled
+from adapter_hub.evaluation.workers import Opening, Workers
 from adapter_hub.formats.claims import Decoding, EvaluationReport, Subject, UtteranceRow
 from adapter_hub.formats.times import utc_now
 from adapter_hub.packages import package_versions
@@ -58,6 +60,7 @@ def evaluate(
     dataset: Dataset,
     options: EvaluationOptions | None = None,
     progress: BatchProgress | None = None,
+    workers: Workers | None = None,
 ) -> EvaluationReport:
     """Transcribe every utterance and count the errors.
 
@@ -66,6 +69,7 @@ def evaluate(
         dataset: the rows; a row's own language takes precedence over `options.language`.
         options: how to evaluate; None for the defaults.
         progress: called after every batch with its number of utterances and their seconds of audio.
+        workers: processes that transcribe; None for this one. The report is the same.
 
     Raises:
         InvalidInputError: rows that cannot be evaluated, each named; or a transcriber that a report cannot
@@ -74,7 +78,7 @@ def evaluate(
     options = options or EvaluationOptions()
     started = time.monotonic()
     _check_subject(transcriber)
-    rows = scored_rows(transcriber, dataset, options, progress)
+    rows = scored_rows(transcriber, dataset, options, progress, workers)
     return _report(transcriber, dataset, rows, options, time.monotonic() - started)
 
 
@@ -83,6 +87,7 @@ def scored_rows(
     dataset: Dataset,
     options: EvaluationOptions,
     progress: BatchProgress | None = None,
+    workers: Workers | None = None,
 ) -> list[UtteranceRow]:
     """Transcribe every utterance and count its errors, also with an adapter that has no name yet.
 
@@ -91,9 +96,12 @@ def scored_rows(
     plan = _plan(transcriber, dataset, options)
     results: dict[str, UtteranceRow] = {}
     problems: list[str] = []
-    for batch in _batches(plan, options.batch_size):
+    batches = list(_batches(plan, options.batch_size))
+    score = partial(_run, options=options)
+    answers = workers.map(score, batches) if workers else (score(transcriber, batch) for batch in batches)
+    for batch, answer in zip(batches, answers, strict=True):
         seconds = 0.0
-        for row in _run(transcriber, batch, options):
+        for row in answer:
             if isinstance(row, str):
                 problems.append(row)
             else:
@@ -150,6 +158,15 @@ def base_model_of(transcriber: Transcriber) -> Transcriber:
     assert isinstance(route, FixedRoute)
     languages = adapter.manifest.languages if adapter and adapter.manifest else route.languages
     return replace(transcriber, router=replace(route, adapter=None, languages=languages))
+
+
+def opened_base_model_of(opening: Opening) -> Transcriber:
+    """Return `base_model_of` a transcriber that is opened now, in another process.
+
+    Args:
+        opening: of one for one adapter.
+    """
+    return base_model_of(opening())
 
 
 def _check_subject(transcriber: Transcriber) -> None:
