@@ -199,7 +199,7 @@ def _measured(
 
     bar = Bar("evaluating", len(dataset.rows) * (1 + is_base_beside))
     report = evaluate(transcriber, dataset, wanted, bar.add, workers)
-    base = []
+    base: list[EvaluationReport] = []
     if is_base_beside:
         alone = base_model_of(transcriber)
         if workers is not None:

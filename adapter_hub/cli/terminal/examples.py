@@ -14,7 +14,7 @@ EXAMPLES = {
     "diff": "adapter-hub diff mini/da mini/da-scratch",
     "transcribe": "adapter-hub transcribe auto talk.wav --format srt --out talk.srt",
     "serve": "adapter-hub serve auto --alias whisper-1=auto",
-    "bulk": "adapter-hub bulk recordings --model auto --out transcripts",
+    "bulk": "adapter-hub bulk data/es --model auto --out transcripts",
     "export": "adapter-hub export mini/da --format ctranslate2 --quantization int8 --out da-ctranslate2",
     "pull": "adapter-hub pull 'mini/da~=1.0' --to da",
     "lock": "adapter-hub lock 'mini/da~=1.0'",
