@@ -49,7 +49,8 @@ from adapter_hub.transcription.transcript import Transcript
 RATE = 16_000
 CLIPS = [Path(__file__).parents[1] / f"tests/clips/{language}.flac" for language in ("da", "pl")]
 ADAPTERS = ("mini/cy", "mini/da", "mini/el", "mini/it", "mini/ja", "mini/pl", "mini/pt", "mini/zh")
-CLIENTS = 8
+CLIENTS, MANY = 8, 32
+PEERS = 4  # adapters, as each takes a converted model
 ALONE = {"temperatures": (0.0,)}  # an adapter of another language would try each text six times
 TITLE = "Serving: common batches of many callers"
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/serving.py"
@@ -58,7 +59,7 @@ The engine of `adapter-hub serve` beside the offline `transcribe` of the same cl
 on the embedded base model with beams of 5: clips of about two seconds, eight adapters. Callers are threads
 that ask again as soon as they are answered; over HTTP the server is a process of its own, and texts that look
 wrong are searched again at higher temperatures, on both sides. `texts` counts equal answers. The
-peers run OpenAI's whisper-base with eight random adapters on English clips, and are measured by seconds of
+peers run OpenAI's whisper-base with random adapters on English clips, and are measured by seconds of
 the CPU, as they would use more cores.
 """
 Row = dict[str, Any]
@@ -169,20 +170,20 @@ def engine_alone(auto: Transcriber) -> Iterator[Callable[[Speech, int], Transcri
     engine.close()
 
 
-def throughput(auto: Transcriber, asked: Sequence[Speech], repeats: int, *, http: bool) -> Row:
-    """Eight clients, eight adapters, beside one offline call."""
+def throughput(auto: Transcriber, asked: Sequence[Speech], repeats: int, clients: int, *, http: bool) -> Row:
+    """Clients with eight adapters, beside one offline call."""
     options = {} if http else ALONE
     with server() if http else engine_alone(auto) as ask:
         wanted = offline(auto, asked, **options)
-        served(ask, asked[:CLIENTS], CLIENTS)
+        served(ask, asked[:CLIENTS], clients)
         ours, theirs = [], []
         for _ in range(repeats):
             theirs.append(timed(lambda: offline(auto, asked, **options))[0])
-            seconds, (texts, _) = timed(lambda: served(ask, asked, CLIENTS))
+            seconds, (texts, _) = timed(lambda: served(ask, asked, clients))
             ours.append(seconds)
     turns = [a / b for a, b in zip(theirs, ours, strict=True)]
     return {
-        "what": f"{CLIENTS} clients, {len(ADAPTERS)} adapters{by(http)}: share of the throughput of one call",
+        "what": f"{clients} clients, {len(ADAPTERS)} adapters{by(http)}: share of the throughput of one call",
         "goal": "0.9 or more",
         "found": f"{statistics.median(turns):.2f} ({min(turns):.2f} - {max(turns):.2f})",
         "about": f"{statistics.median(ours):.2f} s and {statistics.median(theirs):.2f} s",
@@ -248,17 +249,15 @@ def beside_a_long_one(auto: Transcriber, asked: Sequence[Speech], clients: int) 
 
 
 def peers(folder: Path, speech_folder: Path, clips: int) -> list[Row]:
-    """Eight merged models of faster-whisper, and PEFT that switches, on a real Whisper: CPU seconds."""
+    """Merged models of faster-whisper, and PEFT that switches, on a real Whisper: CPU seconds."""
     base = load_base_model(str(folder), device="cpu")
-    adapters = [random_adapter(base, seed) for seed in range(CLIENTS)]
+    adapters = [random_adapter(base, seed) for seed in range(PEERS)]
     for adapter in adapters:
         adapter.buffer.mul_(0.5)  # texts stay those of speech
     samples = [read_audio(path).samples for path in sorted(speech_folder.rglob("*.*")) if is_audio(path)][
         :clips
     ]
-    asked = [
-        Speech(item, "", FixedRoute(base, adapters[i % CLIENTS], "en")) for i, item in enumerate(samples)
-    ]
+    asked = [Speech(item, "", FixedRoute(base, adapters[i % PEERS], "en")) for i, item in enumerate(samples)]
     engine = Engine(base)
     served(asking(engine), asked[:1], 1)
     ours, (wanted, _) = timed(lambda: served(asking(engine), asked, CLIENTS), time.process_time)
@@ -266,16 +265,16 @@ def peers(folder: Path, speech_folder: Path, clips: int) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for peer, goal, run in (
-            ("faster-whisper (float32) with 8 merged models", "2", merged_models(base, adapters, Path(name))),
+            ("faster-whisper (float32) with merged models", "2", merged_models(base, adapters, Path(name))),
             ("PEFT, which switches adapters", "4", switching(base, adapters)),
         ):
             run(0, samples[0])
             theirs, texts = timed(
-                lambda run=run: [run(i % CLIENTS, item) for i, item in enumerate(samples)], time.process_time
+                lambda run=run: [run(i % PEERS, item) for i, item in enumerate(samples)], time.process_time
             )
             rows.append(
                 {
-                    "what": f"8 adapters on {folder.name}: throughput, beside {peer}",
+                    "what": f"{CLIENTS} clients, {PEERS} adapters of whisper-base: throughput, beside {peer}",
                     "goal": f"{goal} times",
                     "found": f"{theirs / ours:.2f} times",
                     "about": f"{ours:.1f} s and {theirs:.1f} s of the CPU",
@@ -393,7 +392,10 @@ def main(
         routes = [(ref, FixedRoute(auto.base, auto.router.load(ref))) for ref in ADAPTERS]
         asked = speech(routes, clips)
         runs: dict[str, Callable[[], list[Row]]] = {
-            "throughput": lambda: [throughput(auto, asked, repeats, http=http) for http in (False, True)],
+            "throughput": lambda: [
+                throughput(auto, asked, repeats, clients, http=http)
+                for clients, http in ((CLIENTS, False), (MANY, False), (CLIENTS, True))
+            ],
             "latency": lambda: [latency(auto, asked[:8], repeats, http=http) for http in (False, True)],
             "long": lambda: [beside_a_long_one(auto, asked, clients) for clients in (1, CLIENTS)],
             "memory": lambda: [memory()],

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from small_whisper import speech, write_speech
 import adapter_hub
 from adapter_hub.artifact.folder import Artifact
 from adapter_hub.errors import InvalidInputError, OutOfMemoryError
+from adapter_hub.isolation import UnexpectedError
 from adapter_hub.model.base_model import BaseModel
 from adapter_hub.model.loading import load_adapter
 from adapter_hub.serving.engine import BusyError, CancelledError, Engine, Job
 from adapter_hub.transcription.options import TranscriptionOptions
-from adapter_hub.transcription.routing import FixedRoute, Router
+from adapter_hub.transcription.routing import FixedRoute, Route, Router
 from adapter_hub.transcription.transcriber import Transcriber
 from adapter_hub.transcription.transcript import Transcript
 
@@ -127,13 +129,13 @@ def test_sixty_mixed_requests_get_the_answers_that_each_gets_alone() -> None:
             recordings[0 if number % 3 else number // 3 % 4],
             replace(GREEDY, **OPTIONS[number % 4 and random.integers(10)]),
         )
-        for number in range(20)
+        for number in range(12)
     ]
     wanted = [alone(auto.base, router, audio, options) for router, audio, options in asked]
     engine = Engine(auto.base)
 
     def ask(number: int) -> Transcript:
-        router, audio, options = asked[number % 20]
+        router, audio, options = asked[number % 12]
         segments: list = []
         job = engine.submit(audio, router=router, options=options, on_segment=segments.append)
         found = job.result(LONG)
@@ -141,7 +143,7 @@ def test_sixty_mixed_requests_get_the_answers_that_each_gets_alone() -> None:
         return found
 
     found = together(60, ask)
-    assert [facts(item) for item in found] == [facts(item) for item in wanted] * 3
+    assert [facts(item) for item in found] == [facts(item) for item in wanted] * 5
     statistics = engine.statistics()
     assert (statistics.finished, statistics.jobs, statistics.windows) == (60, 0, 0)
     assert {"mini/da@1.0.0", "mini/pl@1.0.0", "base-model"} <= set(statistics.compute_seconds)
@@ -211,6 +213,25 @@ def test_a_caller_that_goes_away_frees_its_windows_and_its_file(
         assert long not in [item.readlink() for item in handles.iterdir() if item.is_symlink()]
 
 
+def test_a_window_that_waits_for_its_turn_leaves_with_its_caller(
+    base: BaseModel, routers: list[Router]
+) -> None:
+    engine = Engine(base)
+    wide = TranscriptionOptions(temperatures=(0.0,))
+    first = engine.submit(speech(3.8, 2), router=routers[0], options=wide, client="a")
+    while not any(work.in_batch for work in engine._queue._works):
+        time.sleep(0.001)
+    second = engine.submit(speech(1.0, 1), router=routers[0], options=GREEDY, client="a")
+    while not any(work.prepared and work.windows for work in engine._queue._works):
+        time.sleep(0.001)
+    second.cancel()
+    assert second.done
+    assert isinstance(second.error, CancelledError)
+    assert not first.done
+    engine.close(drain=True)
+    assert first.error is None
+
+
 def test_bad_audio_is_the_error_of_its_request_alone(
     engine: Engine, routers: list[Router], tmp_path: Path
 ) -> None:
@@ -245,6 +266,23 @@ def test_what_fails_in_a_batch_fails_alone(base: BaseModel, routers: list[Router
     engine.close()
 
 
+def test_a_window_that_no_batch_takes_fails_alone(engine: Engine, routers: list[Router]) -> None:
+    class Odd(Route):
+        @property
+        def task(self) -> Literal["transcribe"]:
+            raise RuntimeError("no task")
+
+    class OddRouter(FixedRoute):
+        def route(self, *_: object) -> Route:
+            return Odd(None, "pl", "pl")
+
+    odd = engine.submit(speech(1.0, 1), router=OddRouter(engine.base, None), tag="pl", options=GREEDY)
+    good = engine.submit(speech(1.0, 2), router=routers[0], options=GREEDY)
+    assert good.result(LONG).text
+    with pytest.raises(UnexpectedError, match=r"unexpected RuntimeError .*no task"):
+        odd.result(LONG)
+
+
 def test_a_caller_that_fails_to_listen_fails_alone(engine: Engine, routers: list[Router]) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("the loop is closed")
@@ -252,7 +290,7 @@ def test_a_caller_that_fails_to_listen_fails_alone(engine: Engine, routers: list
     deaf = engine.submit(speech(1.0, 1), router=routers[0], options=GREEDY, on_segment=fail, on_done=fail)
     heard = engine.submit(speech(1.0, 2), router=routers[0], options=GREEDY)
     assert heard.result(LONG).text
-    with pytest.raises(Exception, match="unexpected RuntimeError"):
+    with pytest.raises(UnexpectedError, match="unexpected RuntimeError"):
         deaf.result(LONG)
 
 

@@ -74,7 +74,7 @@ class Job:
         tag: BCP 47 tag of its language, where that is known.
         options: how to transcribe it.
         on_segment: called with every segment in order, on a thread of the engine.
-        on_done: called once with the job, when it has a transcript or an error, on a thread of the engine.
+        on_done: called once with the job, when it has a transcript or an error, on any thread.
         client: whose it is; clients take turns.
         transcript: the result; one that was cut short has its `error` set.
         error: why there is no transcript.
@@ -91,7 +91,7 @@ class Job:
     transcript: Transcript | None = None
     error: AdapterHubError | None = None
     cancelled: bool = False
-    _wake: Callable[[], object] | None = None
+    _given_up: Callable[[], object] | None = None
     _done: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -102,8 +102,8 @@ class Job:
     def cancel(self) -> None:
         """Give it up: its windows leave the queue and its file is closed."""
         self.cancelled = True
-        if self._wake is not None:
-            self._wake()
+        if self._given_up is not None:
+            self._given_up()
 
     def result(self, timeout: float | None = None) -> Transcript:
         """Wait for the transcript.

@@ -124,8 +124,13 @@ class Engine:
         check_options(self.base, options)
         job = Job(audio, router, tag and language_tag(tag), options, on_segment, on_done, client)
         work = self._queue.accept(job)
-        job._wake = lambda: self._queue.wake(work)
-        threading.Thread(target=self._prepare, args=[work], name="reading", daemon=True).start()
+        job._given_up = lambda: self._cancelled(work)
+        try:
+            threading.Thread(target=self._prepare, args=[work], name="reading", daemon=True).start()
+        except RuntimeError:  # the system has no more
+            busy = BusyError("no thread is free to read this recording; try again later", 2.0)
+            self._queue.prepared(work, busy)
+            raise busy from None
         return job
 
     def close(self, drain: bool = True) -> None:
@@ -155,6 +160,10 @@ class Engine:
             cancelled=self._counts["cancelled"],
         )
 
+    def _cancelled(self, work: Work) -> None:
+        if self._queue.cancelled(work):
+            self._finish(work)
+
     def _prepare(self, work: Work) -> None:
         errors: list[AdapterHubError] = []
         with isolated(_name(work), errors.append):
@@ -164,11 +173,18 @@ class Engine:
 
     def _run(self) -> None:
         for stages in (self._stages, self._between):
-            stages.open()
+            stages.begin()
         while (turn := self._queue.take(self._stages.size, self._kind)) is not None:
-            self._do(turn, self._stages)
+            errors: list[AdapterHubError] = []
+            with isolated("a batch", errors.append):
+                self._do(turn, self._stages)
+            for error in errors:  # not of the model, which each recording answers for by itself
+                LOGGER.error("%s", error)
+                works = [work for work, _ in (*turn.phrases, *turn.windows)]
+                for work in self._queue.give_up(works, error):
+                    self._finish(work)
         for stages in (self._stages, self._between):
-            stages.close()
+            stages.end()
 
     def _do(self, turn: Turn, stages: Stages) -> None:
         if turn.phrases:
@@ -191,7 +207,9 @@ class Engine:
 
     def _kind(self, window: Window) -> Hashable:
         """Return what windows of a batch have in common; the longest condition leaves the least room."""
-        return self._stages.kind(window), len(window.recording.condition_of(window))
+        with isolated("a window", lambda _: None):
+            return self._stages.kind(window), len(window.recording.condition_of(window))
+        return window  # alone: decoding it will say why
 
     def _identify(self, phrases: Sequence[tuple[Work, Phrase]], stages: Stages) -> None:
         """Identify phrases together; if that fails, each for itself."""
@@ -208,7 +226,7 @@ class Engine:
                 (time.monotonic() - started) / len(phrases),
             )
             return
-        stages.reopen()
+        stages.renew()
         if len(phrases) == 1:
             self._queue.fail(phrases[0][0], errors[0])
         else:
@@ -232,7 +250,7 @@ class Engine:
         with isolated(_name(windows[0][0]), errors.append):
             segments, rest = stages.decode([window for _, window in windows])
         if errors:
-            stages.reopen()
+            stages.renew()
             if len(windows) > 1:
                 for one in windows:
                     self._decode([one], stages)
@@ -259,18 +277,18 @@ class Engine:
     def _finish(self, work: Work) -> None:
         """Give a job its transcript or its error, and tell its caller."""
         job, recording = work.job, work.recording
-        error: AdapterHubError | None = work.failed
+        errors = [] if work.failed is None else [work.failed]
         if job.cancelled:
-            error = CancelledError(f"{_name(work)}: cancelled")
-        elif error is None and recording is not None:
-            found = recording.transcript()
-            if found.error is None or found.segments:
+            errors = [CancelledError(f"{_name(work)}: cancelled")]
+        if not errors and recording is not None:
+            with isolated(_name(work), errors.append):
+                found = recording.transcript()
+                if found.error is not None and not found.segments:
+                    raise InvalidInputError(found.error)
                 job.transcript = found
-            else:
-                error = InvalidInputError(found.error)
-        job.error = error
+        job.error = errors[0] if errors else None
         with self._queue.lock:  # several threads finish jobs
-            self._counts["cancelled" if job.cancelled else "failed" if error else "finished"] += 1
+            self._counts["cancelled" if job.cancelled else "failed" if errors else "finished"] += 1
             if job.transcript is not None:
                 self._audio[job.transcript.adapter] += job.transcript.seconds
         job._done.set()

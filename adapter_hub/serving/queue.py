@@ -77,11 +77,12 @@ class WorkQueue:
             self._returning = max(0, self._returning - 1)
             return work
 
-    def wake(self, work: Work) -> None:
-        """Let the threads that wait for something of a work look again."""
+    def cancelled(self, work: Work) -> bool:
+        """Note that a work was given up; returns whether it is complete with that."""
         with self.lock:
             work.changed.notify_all()
             self._came.notify_all()
+            return self._leaves(work)
 
     def close(self) -> list[Job]:
         """Accept nothing from now on; returns the jobs that are not done."""
@@ -194,7 +195,8 @@ class WorkQueue:
                     for work in some
                     if work.client not in clients
                     and work.count <= FEW
-                    and all(item.seconds <= seconds for item in (*work.windows, *work.unheard))
+                    and all(window.seconds <= seconds for window in work.windows)
+                    and all(phrase.seconds <= seconds for phrase in work.unheard)
                 ]
                 for some in self._ready()
             )
@@ -205,9 +207,14 @@ class WorkQueue:
     def kept(self) -> int:
         """Return how many phrases there are whose encoder output waits to be used again."""
         with self.lock:
-            waiting = [item for work in self._works for item in work.heard]
-            routed = [item for work in self._works for window in work.windows for item in window.phrases]
-            return sum(item.encoder_output is not None for item in [*waiting, *routed])
+            waiting = [item.encoder_output for work in self._works for item in work.heard]
+            waiting += [
+                phrase.encoder_output
+                for work in self._works
+                for window in work.windows
+                for phrase in window.phrases
+            ]
+            return sum(item is not None for item in waiting)
 
     def put_back(self, work: Work, windows: Sequence[Window]) -> None:
         """Put the rest of windows that were decoded before the others of their recording."""
@@ -251,6 +258,15 @@ class WorkQueue:
             work.windows.clear()
             work.unheard.clear()
             work.changed.notify_all()
+
+    def give_up(self, works: Sequence[Work], error: AdapterHubError) -> list[Work]:
+        """Fail the works of a batch that nobody decodes any more; returns those that are complete."""
+        for work in works:
+            self.fail(work, error)
+        with self.lock:
+            for work in works:
+                work.in_batch = 0
+            return [work for work in dict.fromkeys(works) if self._leaves(work)]
 
     def _leaves(self, work: Work) -> bool:
         """Take a work out if it is complete; tells so once."""

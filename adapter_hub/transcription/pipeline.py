@@ -80,12 +80,12 @@ class Pipeline:
         """
         for line in self._stages.warnings(self.options):
             self.tell(line)
-        self._stages.open()
+        self._stages.begin()
         with suppress(GeneratorExit):  # the caller does not want the rest
             yield from self._run(
                 Reader(self._known(recordings), self._stages.size, self.options.previous_text)
             )
-        self._stages.close()
+        self._stages.end()
 
     def _run(self, reader: Reader) -> Iterator[BatchResult]:
         while True:

@@ -1,11 +1,11 @@
 """What is computed on the way from phrases to segments, by one thread with a session of its own.
 
     stages = Stages(session_pool, size=8, tell=print)
-    stages.open()
+    stages.begin()
     heard = stages.identify([(recording, phrase), …])       # where the router needs the languages
     routed = routes(recording, [phrase, …], heard)
     segments, rest = stages.decode(windows)                 # of one kind
-    stages.close()
+    stages.end()
 
 Who reads which recording when, and which windows make a batch, is for the caller to decide: `Pipeline`, and
 the engine of `adapter_hub.serving`.
@@ -76,16 +76,16 @@ class Stages:
         self.base = self.session_pool.base
         self._decoder = DECODERS[self.base.family](self.base)
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Take a session."""
         self._session = self.session_pool.acquire()
 
-    def close(self) -> None:
+    def end(self) -> None:
         """Give the session back; not after an error, as its state is unknown then."""
         self._session.between_steps = None
         self.session_pool.release(self._session)
 
-    def reopen(self) -> None:
+    def renew(self) -> None:
         """Take a new session: the state of the old one is unknown."""
         self._session = self.session_pool.replace()
 
@@ -178,7 +178,7 @@ class Stages:
         """Take half as many windows from now on."""
         gc.collect()  # what the traceback of the error held
         self.size = (count + 1) // 2
-        self.reopen()
+        self.renew()
         self.tell(
             f"out of memory with {count} windows at once; going on with {self.size} "
             f"(--batch-size {self.size} does so from the start)"
