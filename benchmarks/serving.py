@@ -56,11 +56,14 @@ TITLE = "Serving: common batches of many callers"
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/serving.py"
 ABOUT = """
 The engine of `adapter-hub serve` beside the offline `transcribe` of the same clips, in turns in one process,
-on the embedded base model with beams of 5: clips of about two seconds, eight adapters. Callers are threads
+on the embedded base model with beams of 5: clips of one to three seconds, eight adapters. Callers are threads
 that ask again as soon as they are answered; over HTTP the server is a process of its own, and texts that look
-wrong are searched again at higher temperatures, on both sides. `texts` counts equal answers. The
-peers run OpenAI's whisper-base with random adapters on English clips, and are measured by seconds of
-the CPU, as they would use more cores.
+wrong are searched again at higher temperatures, on both sides. `texts` counts equal answers. One call sorts
+all clips by length; of eight callers that wait for their answers, a batch takes the clips that there are.
+
+The peers (`--part peers --real FOLDER --speech FOLDER`) run OpenAI's whisper-base with random adapters on
+English clips, one request after another, and are measured by seconds of the CPU: on a CPU in float32 most of
+them go into the encoder, whose cost no batch makes less.
 """
 Row = dict[str, Any]
 
