@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapter_hub.base_model.families import family_of_architecture
+from adapter_hub.errors import AdapterHubError
 from adapter_hub.escaping import escaped_json
+from adapter_hub.files.reading import read_bounded
 from adapter_hub.formats.claims import EvaluationReport
+from adapter_hub.formats.licences import spdx_or_none
 from adapter_hub.formats.manifest import Manifest
 from adapter_hub.formats.reference import is_repository_id
 
@@ -153,6 +157,21 @@ def spdx_licence(hub_licence: str | None) -> str:
     """
     found = [spdx for spdx, hub in SPDX_LICENCES if hub == hub_licence]
     return found[0] if found else "LicenseRef-unknown"
+
+
+def licence_in_card(path: Path) -> str | None:
+    """Return the licence in the front matter of a card, as SPDX writes it; None if it names none of SPDX's.
+
+    Args:
+        path: of a README.md, which need not exist.
+    """
+    try:
+        text = read_bounded(path, MAXIMUM_CARD).decode("utf-8", "replace")
+    except (AdapterHubError, OSError):
+        return None
+    front = re.match(r"---\r?\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    return spdx_or_none(found[1]) if found else None
 
 
 def describe_decoding(report: EvaluationReport) -> str:

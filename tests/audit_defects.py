@@ -38,6 +38,8 @@ from adapter_hub.formats.reference import AdapterRef
 from adapter_hub.registry.file import FileRegistry
 from adapter_hub.stores.folder import FolderStore
 
+DATA = {"id": "numbers", "split": "train", "hours": 0.1, "utterances": 3, "sha256": "0" * 64}
+
 
 @dataclass
 class Home:
@@ -319,8 +321,16 @@ def without_a_licence(home: Home) -> str:
 
 
 def data_without_a_licence(home: Home) -> str:
-    data = [{"id": "numbers", "split": "train", "hours": 0.1, "utterances": 3, "sha256": "0" * 64}]
+    return str(unpublished(home, data=[DATA]))
+
+
+def under_a_licence_that_its_data_forbid(home: Home) -> str:
+    data = [{**DATA, "license": "CC-BY-NC-4.0"}]
     return str(unpublished(home, data=data))
+
+
+def under_a_licence_of_its_own(home: Home) -> str:
+    return str(unpublished(home, license="LicenseRef-ask-me"))
 
 
 def trained_by_changed_code(home: Home) -> str:
@@ -357,7 +367,9 @@ DEFECTS: dict[str, Callable[[Home], str]] = {
     "files-differ": flipped_byte,
     "input-shorter": shorter_input_than_its_parent,
     "layout": tensors_in_a_wrong_place,
+    "licence-conflict": under_a_licence_that_its_data_forbid,
     "licence-missing": without_a_licence,
+    "licence-unknown": under_a_licence_of_its_own,
     "lineage": child_older_than_its_parent,
     "lora-differs": wrong_rank_in_the_config,
     "manifest-unreadable": edited_manifest,

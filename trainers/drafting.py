@@ -8,28 +8,25 @@ What nobody says is a placeholder, which `train` refuses: it would be published 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from adapter_hub.base_model.digest import EMBEDDED_ID
 from adapter_hub.base_model.families import WHISPER, family_of, refuse_lacking
 from adapter_hub.base_model.finding import find_base_model
 from adapter_hub.base_model.naming import id_in, split_claim
 from adapter_hub.base_model.settings import read_settings
+from adapter_hub.cards.front_matter import licence_in_card
 from adapter_hub.data.dataset import holds_rows, read_dataset, split_in
 from adapter_hub.errors import InvalidInputError, NotFoundError, few
-from adapter_hub.files.reading import read_bounded
+from adapter_hub.formats.licences import spdx_or_none
 from adapter_hub.formats.reference import check_name, is_local
 from adapter_hub.speech.languages import WHISPER_CODES, language_tag, nearest_languages, whisper_code
 from adapter_hub.trainers.recipe import RecipeFile, parse_recipe
 from adapter_hub.trainers.recipe_template import KnownKeys, new_recipe
 
 DEV = ("dev", "validation", "valid")  # what people call it
-CARD_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -118,13 +115,12 @@ def spdx(text: str) -> str:
     Raises:
         InvalidInputError: not one.
     """
-    try:
-        return canonicalize_license_expression(text)
-    except InvalidLicenseExpression:
+    if (found := spdx_or_none(text)) is None:
         raise InvalidInputError(
             f"licence {text!r}: expected an SPDX expression, like CC-BY-4.0, Apache-2.0 or CC0-1.0; "
             "LicenseRef-NAME for one of your own"
-        ) from None
+        )
+    return found
 
 
 def _shown_by(place: Path) -> _Shown:
@@ -137,19 +133,8 @@ def _shown_by(place: Path) -> _Shown:
     dev = next((found for name in DEV if (found := split_in(beside, name))), None) if beside else None
     languages = read_dataset(train).languages
     cards = (train / "README.md", train.parent / "README.md")
-    licenses = [_license_of(card) for card in cards if card.is_file()]
+    licenses = [licence_in_card(card) for card in cards]
     return _Shown(train, dev, languages, next(filter(None, licenses), None))
-
-
-def _license_of(card: Path) -> str | None:
-    """Return the licence in the front matter of a data set's card, if it is an SPDX one."""
-    text = read_bounded(card, CARD_BYTES).decode("utf-8", "replace")
-    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    found = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
-    try:
-        return spdx(found[1]) if found else None
-    except InvalidInputError:
-        return None
 
 
 def _language(wishes: Wishes, data: _Shown | None) -> str | None:

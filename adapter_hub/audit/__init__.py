@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from adapter_hub.audit import claims, contents, identity, lineage, privacy, provenance
+from adapter_hub.audit import claims, contents, identity, licences, lineage, privacy, provenance
 from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_checks
 from adapter_hub.audit.subjects import Probe, Recompute, Recount, Subjects
 from adapter_hub.errors import AdapterHubError, OutOfMemoryError
@@ -32,6 +32,7 @@ THEMES = (
     lineage,
     claims,
     provenance,
+    licences,
     privacy,
 )  # importing them fills the table of checks
 _OF_REGISTRIES = {

@@ -42,10 +42,17 @@ Absence = Literal["unreadable", "missing", "elsewhere"]
 
 @dataclass(frozen=True)
 class BaseModelFacts:
-    """A base model that is at hand: its digest, and the shape of its linears."""
+    """A base model that is at hand.
+
+    Attributes:
+        digest: which one it is.
+        linears: their shapes by path.
+        licence: that its card names, as SPDX writes it; None if there is no card, or none that is known.
+    """
 
     digest: str
     linears: Mapping[str, tuple[int, ...]]
+    licence: str | None = None
 
 
 @dataclass(frozen=True)

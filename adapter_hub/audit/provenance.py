@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from adapter_hub.audit.checks import Subject, check
 from adapter_hub.formats.canonical import hex_of
-
-NO_LICENCE = frozenset({"NONE", "NOASSERTION", "LicenseRef-unknown"})
+from adapter_hub.formats.licences import NO_LICENCE
 
 
 @check("provenance-unknown", "info", hint="train it here from a recipe to know")

@@ -17,6 +17,7 @@ from adapter_hub.artifact.folder import Artifact
 from adapter_hub.audit.checks import Absence, BaseModelFacts, KnownVersion, Subject
 from adapter_hub.base_model.digest import EMBEDDED_ID, base_model_digest, linear_shapes
 from adapter_hub.base_model.finding import find_pinned_base_model
+from adapter_hub.cards.front_matter import licence_in_card
 from adapter_hub.errors import (
     AccessError,
     AdapterHubError,
@@ -209,7 +210,10 @@ class Subjects:
         if digest not in self._found:
             try:
                 folder, _ = find_pinned_base_model(artifact.manifest.base_model, self._cache_folder)
-                self._found[digest] = str(folder), BaseModelFacts(digest, linear_shapes(folder))
+                self._found[digest] = (
+                    str(folder),
+                    BaseModelFacts(digest, linear_shapes(folder), licence_in_card(folder / "README.md")),
+                )
             except AdapterHubError as error:
                 self._found[digest] = str(error)
         found = self._found[digest]
@@ -316,7 +320,9 @@ def _pin_of_full_model(manifest: Manifest) -> BaseModelPin:
 def _base_model_facts(folders: Mapping[str, Path]) -> dict[str, BaseModelFacts]:
     """Read the base models that are there; one that is absent is reported as `base-model-absent`."""
     return {
-        base_model_id: BaseModelFacts(base_model_digest(folder), linear_shapes(folder))
+        base_model_id: BaseModelFacts(
+            base_model_digest(folder), linear_shapes(folder), licence_in_card(folder / "README.md")
+        )
         for base_model_id, folder in folders.items()
         if (folder / "config.json").is_file()
     }
