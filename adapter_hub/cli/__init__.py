@@ -37,6 +37,7 @@ SECTIONS = {
         "show": "Show all that is known of an adapter.",
         "card": "Print an adapter's model card.",
         "lineage": "Show what an adapter was made from.",
+        "bom": "Write an adapter's bill of materials.",
         "diff": "Show how two adapters differ.",
     },
     "Use": {

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from adapter_hub.cli.terminal.arguments import ref_argument
 from adapter_hub.cli.terminal.echo import echo_json, echo_text, echo_warnings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
-from adapter_hub.cli.terminal.version_lookup import open_ref
+from adapter_hub.cli.terminal.version_lookup import ancestors_at_hand, open_ref
 from adapter_hub.formats.reference import parse_source
-
-if TYPE_CHECKING:
-    from adapter_hub.formats.manifest import Manifest
-    from adapter_hub.registry.resolution import Resolved
 
 
 @click.command()
@@ -51,23 +46,9 @@ def lineage(options: GlobalOptions, ref: str, descendants: bool, form: str, as_j
         found = look_up(parsed, registries)
         echo_warnings(found.warnings)
         digest = found.block.digest
-        graph = lineage_graph(registries, _ancestors_at_hand(found, options))
+        graph = lineage_graph(registries, ancestors_at_hand(found.registry, found.ref, found.block, options))
     if as_json or form == "json":
         echo_json(lineage_json(graph, digest, descendants=descendants))
     else:
         render = render_mermaid if form == "mermaid" else render_tree
         echo_text(render(graph, digest, descendants=descendants))
-
-
-def _ancestors_at_hand(found: Resolved, options: GlobalOptions) -> dict[str, Manifest]:
-    """Return the ancestors' manifests in the artifact, where it can be read without a request."""
-    from adapter_hub.artifact.folder import read_ancestors
-    from adapter_hub.stores.folder import FolderStore
-    from adapter_hub.stores.opening import open_store
-
-    for location in found.block.locations:
-        store = open_store(location.store, found.registry.path) if "://" not in location.store else None
-        if isinstance(store, FolderStore):
-            return read_ancestors(store.path / found.name / found.version)[0]
-    pulled = options.open_cache().get(found.block.digest) if found.block.parents else None
-    return pulled.ancestors() if pulled else {}

@@ -11,6 +11,7 @@ EXAMPLES = {
     "show": "adapter-hub show mini/da",
     "card": "adapter-hub card mini/da",
     "lineage": "adapter-hub lineage mini/it --descendants",
+    "bom": "adapter-hub bom mini/da-pair --out da-pair.cdx.json",
     "diff": "adapter-hub diff mini/da mini/da-scratch",
     "transcribe": "adapter-hub transcribe auto talk.wav --format srt --out talk.srt",
     "serve": "adapter-hub serve auto --alias whisper-1=auto",

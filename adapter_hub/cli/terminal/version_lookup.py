@@ -91,6 +91,29 @@ def find_version(options: GlobalOptions, text: str) -> FoundVersion:
     )
 
 
+def ancestors_at_hand(
+    registry: Registry, ref: str, block: VersionBlock, options: GlobalOptions
+) -> dict[str, Manifest]:
+    """Return the ancestors' manifests in an artifact, where it can be read without a request.
+
+    Args:
+        registry: that lists the version.
+        ref: `namespace/name@version`.
+        block: its entry in the registry.
+        options: global options of the command line.
+    """
+    from adapter_hub.artifact.folder import read_ancestors
+    from adapter_hub.stores.folder import FolderStore
+    from adapter_hub.stores.opening import open_store
+
+    for location in block.locations:
+        store = open_store(location.store, registry.path) if "://" not in location.store else None
+        if isinstance(store, FolderStore):
+            return read_ancestors(store.path / ref.replace("@", "/"))[0]
+    pulled = options.open_cache().get(block.digest) if block.parents else None
+    return pulled.ancestors() if pulled else {}
+
+
 def _read(found: Resolved, cache: Path) -> tuple[Manifest, Claims]:
     """Return the manifest and the claims of a version from the first location that has it."""
     from adapter_hub.exchange.locations import check_listed, from_first, open_location
