@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from adapter_hub.audit import claims, contents, identity, licences, lineage, privacy, provenance
-from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, run_checks
+from adapter_hub.audit.checks import CHECK_FAILED, CHECKS, check_failed, outcomes_of
+from adapter_hub.audit.record import AuditRecord
 from adapter_hub.audit.subjects import Probe, Recompute, Recount, Subjects
 from adapter_hub.errors import AdapterHubError, OutOfMemoryError
 from adapter_hub.exchange.places import Places
@@ -24,7 +25,7 @@ from adapter_hub.formats.registry_file import unreadable_ref
 from adapter_hub.isolation import isolated
 from adapter_hub.registry.contract import Registry
 
-__all__ = ["EXPLANATIONS", "THEMES", "audit"]
+__all__ = ["EXPLANATIONS", "THEMES", "AuditRecord", "audit"]
 
 THEMES = (
     identity,
@@ -68,6 +69,7 @@ def audit(
     probe: Probe | None = None,
     recount: Recount | None = None,
     recompute: Recompute | None = None,
+    record: AuditRecord | None = None,
 ) -> list[Finding]:
     """Return what is wrong, doubtful or unknown, by reference; an empty list if nothing is.
 
@@ -81,6 +83,7 @@ def audit(
         recompute: computes an average from its components' bytes, or an extracted adapter's errors from the
             full model, see `adapter_hub.trainers.averaging.recomputing.differences` and
             `adapter_hub.trainers.averaging.extracting.extraction_differences`; None leaves that out.
+        record: is told every check and its outcome, for a report; None where only the findings are wanted.
 
     Raises:
         NotFoundError: a reference names nothing. InvalidInputError: a registry cannot be read.
@@ -88,14 +91,24 @@ def audit(
     """
     subjects = Subjects((places or Places()).opened(), base_models, probe, recount, recompute)
     findings = [] if refs else list(_of_registries(subjects.registries))
+    if record is not None:
+        record.start(subjects.registries, findings)
     for ref, open_subject in subjects.named(refs) if refs else subjects.everything():
-        with isolated(ref, partial(_not_opened, findings, ref), through=OutOfMemoryError):
-            findings += run_checks(open_subject())
+        with isolated(ref, partial(_not_opened, findings, record, ref), through=OutOfMemoryError):
+            subject = open_subject()
+            outcomes = list(outcomes_of(subject))
+            findings += (finding for outcome in outcomes for finding in outcome.findings)
+            if record is not None:
+                record.add(subject, outcomes)
     return findings
 
 
-def _not_opened(findings: list[Finding], ref: str, error: AdapterHubError) -> None:
+def _not_opened(
+    findings: list[Finding], record: AuditRecord | None, ref: str, error: AdapterHubError
+) -> None:
     findings.append(check_failed(ref, "opening it", error))
+    if record is not None:
+        record.add_unopened(findings[-1])
 
 
 def _of_registries(registries: Sequence[Registry]) -> Iterator[Finding]:

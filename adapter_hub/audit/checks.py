@@ -149,17 +149,51 @@ class Subject:
 
 
 CheckFunction = Callable[[Subject], Iterator[str]]
+Idle = Callable[[Subject], str]  # why a check has nothing to look at; empty if it has
+
+
+def never_idle(subject: Subject) -> str:
+    """Return the empty text: the check can be made wherever what it needs is there."""
+    return ""
+
+
+def no_probe(subject: Subject) -> str:
+    """Return why nothing is compared with what the model answers; empty if it is."""
+    return "" if subject.probe is not None else "the model was not run: --probe was not asked for"
+
+
+def no_base_model(subject: Subject) -> str:
+    """Return why nothing is compared with the base model's linears; empty if it is."""
+    missing = subject.no_base_model or f"{subject.manifest.base_model.id} is not here"
+    return "" if subject.base_model is not None else f"the base model is not at hand: {missing}"
+
+
+def no_claims(subject: Subject) -> str:
+    """Return why the store's reports and statuses are not known; empty if they are."""
+    if subject.claims is not None or subject.claims_problems:
+        return ""
+    return subject.claims_unasked or "the store was not asked for reports and statuses"
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check: its stable code, how grave a finding is, and what to do about one."""
+    """A check.
+
+    Attributes:
+        code: its stable name.
+        severity: how grave a finding is.
+        needs: what has to be there for it to make sense.
+        hint: what to do about a finding.
+        run: yields a message for everything that it finds.
+        idle: why it has nothing to look at, where that is so.
+    """
 
     code: str
     severity: Severity
     needs: Needs
     hint: str
     run: CheckFunction
+    idle: Idle = never_idle
 
     @property
     def explanation(self) -> str:
@@ -215,7 +249,12 @@ def check_failed(ref: str, what: str, error: AdapterHubError) -> Finding:
 
 
 def check(
-    code: str, severity: Severity, *, needs: Needs = "manifest", hint: str = ""
+    code: str,
+    severity: Severity,
+    *,
+    needs: Needs = "manifest",
+    hint: str = "",
+    idle: Idle = never_idle,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Enter a function into the table of checks under `code`.
 
@@ -224,32 +263,56 @@ def check(
         severity: of its findings.
         needs: what has to be there for the check to make sense.
         hint: what to do about a finding.
+        idle: why it has nothing to look at; the reports of audits say so.
     """
 
     def enter(function: CheckFunction) -> CheckFunction:
         assert code not in CHECKS, code
-        CHECKS[code] = Check(code, severity, needs, hint, function)
+        CHECKS[code] = Check(code, severity, needs, hint, function, idle)
         return function
 
     return enter
 
 
-def run_checks(subject: Subject) -> list[Finding]:
-    """Return the findings of every check that makes sense on `subject`.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a check on a subject.
 
-    Checks that look inside files run only if the files are the listed ones: a changed file is one
-    finding, not ten.
+    Attributes:
+        check: which one.
+        findings: what it found; none if it passed or was not made.
+        not_made: why it was not; empty if it was.
     """
-    findings: list[Finding] = []
-    ready: set[Needs] = {"nothing"}
-    ready |= {"entry"} if subject.block is not None else set()
-    ready |= {"manifest"} if subject.artifact is not None else set()
-    ready |= {"files"} if subject.artifact is not None and not subject.withdrawn else set()
-    for item in CHECKS.values():
-        if item.needs in ready:
-            findings += item.findings(subject)
-    if "files" in ready and not {f.code for f in findings} & {"files-differ", "unsafe-file"}:
-        for item in CHECKS.values():
-            if item.needs == "bytes":
-                findings += item.findings(subject)
-    return findings
+
+    check: Check
+    findings: tuple[Finding, ...] = ()
+    not_made: str = ""
+
+
+def outcomes_of(subject: Subject) -> Iterator[Outcome]:
+    """Yield the outcome of every check; those that look inside files come last.
+
+    They run only if the files are the listed ones: a changed file is one finding, not ten.
+
+    Args:
+        subject: one adapter version.
+    """
+    differing = False
+    for item in sorted(CHECKS.values(), key=lambda item: item.needs == "bytes"):
+        if why := _not_ready(item.needs, subject, differing=differing) or item.idle(subject):
+            yield Outcome(item, not_made=why)
+            continue
+        findings = tuple(item.findings(subject))
+        differing |= any(finding.code in ("files-differ", "unsafe-file") for finding in findings)
+        yield Outcome(item, findings)
+
+
+def _not_ready(needs: Needs, subject: Subject, *, differing: bool) -> str:
+    """Return why what a check needs is not there; empty if it is."""
+    if needs == "entry" and subject.block is None:
+        return "a folder that no registry lists"
+    if needs in ("manifest", "files", "bytes") and subject.artifact is None:
+        return f"there is nothing to look at: {subject.problem}"
+    if needs in ("files", "bytes") and subject.withdrawn:
+        return "its files were withdrawn"
+    return "its files are not the listed ones" if needs == "bytes" and differing else ""

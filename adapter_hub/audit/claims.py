@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapter_hub.audit.checks import Subject, check
+from adapter_hub.audit.checks import Subject, check, no_claims
 from adapter_hub.formats.canonical import sha256_hex
 from adapter_hub.formats.claims import Beside, ErrorCounts, EvaluationReport
 from adapter_hub.stores.summary import scores_of
+
+
+def _no_reports(subject: Subject) -> str:
+    return no_claims(subject) or ("" if subject.reports else "no report is attached")
+
+
+def _not_recounted(subject: Subject) -> str:
+    return _no_reports(subject) or ("" if subject.recount else "jiwer is not installed, which counts errors")
 
 
 @check("claim-unreadable", "error", needs="nothing", hint="evaluate again with --attach")
@@ -29,7 +37,12 @@ def claims_elsewhere(subject: Subject) -> Iterator[str]:
         yield f"not reachable, not checked: {subject.claims_unasked}"
 
 
-@check("report-differs", "error", hint="remove it; scores are never inherited by another base model")
+@check(
+    "report-differs",
+    "error",
+    hint="remove it; scores are never inherited by another base model",
+    idle=_no_reports,
+)
 def report_differs(subject: Subject) -> Iterator[str]:
     """A report on this adapter used another base model than the one that the manifest pins."""
     for report in subject.reports:
@@ -37,7 +50,7 @@ def report_differs(subject: Subject) -> Iterator[str]:
             yield f"{_name(report)} used base model {report.base_model_digest}"
 
 
-@check("report-inconsistent", "error", hint="evaluate again with --attach")
+@check("report-inconsistent", "error", hint="evaluate again with --attach", idle=_no_reports)
 def report_inconsistent(subject: Subject) -> Iterator[str]:
     """A report contradicts itself: its interval does not hold its value, or an utterance counts twice."""
     for report in subject.reports:
@@ -48,7 +61,7 @@ def report_inconsistent(subject: Subject) -> Iterator[str]:
             yield f"{_name(report)}: an utterance occurs twice"
 
 
-@check("report-miscounted", "error", hint="remove it, or evaluate again with --attach")
+@check("report-miscounted", "error", hint="remove it, or evaluate again with --attach", idle=_not_recounted)
 def report_miscounted(subject: Subject) -> Iterator[str]:
     """A report's errors of words or characters are not those that its own texts give.
 
@@ -60,7 +73,12 @@ def report_miscounted(subject: Subject) -> Iterator[str]:
             yield f"{_name(report)}, {difference}"
 
 
-@check("forgetting-unsupported", "error", hint="attach the reports on all its test sets: `compare --attach`")
+@check(
+    "forgetting-unsupported",
+    "error",
+    hint="attach the reports on all its test sets: `compare --attach`",
+    idle=_no_reports,
+)
 def forgetting_unsupported(subject: Subject) -> Iterator[str]:
     """A report says what was forgotten on a test set that no attached report has these counts of.
 
@@ -78,7 +96,7 @@ def forgetting_unsupported(subject: Subject) -> Iterator[str]:
                 yield f"{_name(report)}: forgetting on {item.data} {item.split}: in no attached report"
 
 
-@check("score-unsupported", "error", needs="entry", hint="run `adapter-hub registry rebuild`")
+@check("score-unsupported", "error", needs="entry", hint="run `adapter-hub registry rebuild`", idle=no_claims)
 def score_unsupported(subject: Subject) -> Iterator[str]:
     """The registry shows a score that no attached report's counts give.
 
@@ -94,7 +112,7 @@ def score_unsupported(subject: Subject) -> Iterator[str]:
             yield f"{score.metric} {score.value:.4f} on {score.data} {score.split}: in no attached report"
 
 
-@check("score-missing", "warning", needs="entry", hint="run `adapter-hub registry rebuild`")
+@check("score-missing", "warning", needs="entry", hint="run `adapter-hub registry rebuild`", idle=no_claims)
 def score_missing(subject: Subject) -> Iterator[str]:
     """A report is attached in the store and the registry does not show its score."""
     if subject.block is None:
@@ -105,7 +123,7 @@ def score_missing(subject: Subject) -> Iterator[str]:
             yield f"{score.metric} {score.value:.4f} on {score.data} {score.split} is not in the registry"
 
 
-@check("status-differs", "error", needs="entry", hint="run `adapter-hub registry rebuild`")
+@check("status-differs", "error", needs="entry", hint="run `adapter-hub registry rebuild`", idle=no_claims)
 def status_differs(subject: Subject) -> Iterator[str]:
     """The registry's status or reason of a version is not the last one in the store's status.json."""
     if subject.block is None or subject.expected is None:
@@ -131,7 +149,7 @@ def quarantine_elsewhere(subject: Subject) -> Iterator[str]:
         yield f"does the same as {own}" if own.other else str(own)
 
 
-@check("status-foreign", "error", hint="remove the entry; it was written for other bytes")
+@check("status-foreign", "error", hint="remove the entry; it was written for other bytes", idle=no_claims)
 def status_foreign(subject: Subject) -> Iterator[str]:
     """An entry of status.json is about this version's number and another digest."""
     for entry in subject.claims.statuses if subject.claims else ():

@@ -18,8 +18,12 @@ from adapter_hub.artifact.weights import (
     tensor_files,
     value_problems,
 )
-from adapter_hub.audit.checks import Subject, check
+from adapter_hub.audit.checks import Subject, check, no_base_model
 from adapter_hub.errors import AdapterHubError
+
+
+def _no_pair(subject: Subject) -> str:
+    return "" if subject.manifest.method == "expert-pair" else "it is not an expert pair"
 
 
 @check("files-differ", "error", needs="files", hint="pull it again; if it stays, the store was tampered with")
@@ -96,6 +100,7 @@ def lora_differs(subject: Subject) -> Iterator[str]:
     "error",
     needs="bytes",
     hint="quarantine it: half of it is not what it says; train it again",
+    idle=_no_pair,
 )
 def pair_differs(subject: Subject) -> Iterator[str]:
     """An expert pair's frozen half is not its parent's very own, or its gate does not fit the halves.
@@ -178,7 +183,13 @@ def base_model_absent(subject: Subject) -> Iterator[str]:
         yield f"{missing}; modules were not compared with it"
 
 
-@check("module-shapes", "error", needs="bytes", hint="it was trained on another base model than it says")
+@check(
+    "module-shapes",
+    "error",
+    needs="bytes",
+    hint="it was trained on another base model than it says",
+    idle=no_base_model,
+)
 def module_shapes(subject: Subject) -> Iterator[str]:
     """A module is not in the base model or has another shape there.
 

@@ -33,11 +33,10 @@ def lineage_licences(subject: Subject) -> list[Licensed]:
     Args:
         subject: with a manifest.
     """
-    found = [
-        Licensed(f"base model {name}", facts.licence, f"{subject.manifest.ref} ← base model {name}", True)
-        for name, facts in subject.base_models.items()
-        if facts is subject.base_model and facts.licence is not None
-    ]
+    found: list[Licensed] = []
+    if subject.base_model is not None and subject.base_model.licence is not None:
+        base = f"base model {subject.manifest.base_model.id}"
+        found.append(Licensed(base, subject.base_model.licence, f"{subject.manifest.ref} ← {base}", True))
     ancestors, _ = subject.ancestors
     waiting: list[tuple[Manifest, str]] = [(subject.manifest, subject.manifest.ref)]
     seen: set[str] = set()

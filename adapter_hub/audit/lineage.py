@@ -9,6 +9,22 @@ from adapter_hub.audit.checks import Subject, check
 from adapter_hub.formats.canonical import hex_of
 
 
+def _no_average(subject: Subject) -> str:
+    if subject.manifest.method != "average":
+        return "it is not an average"
+    return _not_recomputed(subject)
+
+
+def _no_extraction(subject: Subject) -> str:
+    if subject.manifest.extraction is None:
+        return "it was not taken out of a full model"
+    return _not_recomputed(subject)
+
+
+def _not_recomputed(subject: Subject) -> str:
+    return "" if subject.recompute is not None else "nothing was computed again: --probe was not asked for"
+
+
 @check(
     "ancestor-unsound", "error", needs="bytes", hint="pull it again; ancestors' manifests are never edited"
 )
@@ -85,6 +101,7 @@ def ancestor_unregistered(subject: Subject) -> Iterator[str]:
     "error",
     needs="bytes",
     hint="do not use it; average the components that it names again",
+    idle=_no_average,
 )
 def average_differs(subject: Subject) -> Iterator[str]:
     """An average's weights are not what its components give with the recorded weights and method.
@@ -99,7 +116,13 @@ def average_differs(subject: Subject) -> Iterator[str]:
         yield from subject.recompute(subject.artifact, parents)
 
 
-@check("average-unchecked", "info", needs="bytes", hint="pull the component, or add the registry that has it")
+@check(
+    "average-unchecked",
+    "info",
+    needs="bytes",
+    hint="pull the component, or add the registry that has it",
+    idle=_no_average,
+)
 def average_unchecked(subject: Subject) -> Iterator[str]:
     """--probe was asked for and a component's bytes are not here, so the average cannot be computed again.
 
@@ -114,6 +137,7 @@ def average_unchecked(subject: Subject) -> Iterator[str]:
     "error",
     needs="bytes",
     hint="do not use it; extract it from the full model again",
+    idle=_no_extraction,
 )
 def extraction_differs(subject: Subject) -> Iterator[str]:
     """An extracted adapter is farther from its full model than its manifest says, or another one's.
@@ -126,7 +150,11 @@ def extraction_differs(subject: Subject) -> Iterator[str]:
 
 
 @check(
-    "extraction-unchecked", "info", needs="bytes", hint="name the full model with `audit --base-model FOLDER`"
+    "extraction-unchecked",
+    "info",
+    needs="bytes",
+    hint="name the full model with `audit --base-model FOLDER`",
+    idle=_no_extraction,
 )
 def extraction_unchecked(subject: Subject) -> Iterator[str]:
     """--probe was asked for and the model that the adapter was taken out of is not here.

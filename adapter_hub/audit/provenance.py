@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapter_hub.audit.checks import Subject, check
+from adapter_hub.audit.checks import Subject, check, no_probe
 from adapter_hub.formats.canonical import hex_of
 from adapter_hub.formats.licences import NO_LICENCE
 
@@ -48,7 +48,11 @@ def code_changed(subject: Subject) -> Iterator[str]:
 
 
 @check(
-    "probe-differs", "error", needs="bytes", hint="base model or weights are not those that were published"
+    "probe-differs",
+    "error",
+    needs="bytes",
+    hint="base model or weights are not those that were published",
+    idle=no_probe,
 )
 def probe_differs(subject: Subject) -> Iterator[str]:
     """Base model and adapter do not answer the fixed input as the manifest records.
@@ -59,7 +63,7 @@ def probe_differs(subject: Subject) -> Iterator[str]:
         yield from subject.probe(subject.artifact)
 
 
-@check("probe-missing", "info", hint="artifacts made by `train` hold one")
+@check("probe-missing", "info", hint="artifacts made by `train` hold one", idle=no_probe)
 def probe_missing(subject: Subject) -> Iterator[str]:
     """--probe was asked for and the manifest records no probe, so there is nothing to compare with."""
     if subject.probe is not None and subject.manifest.probe is None:

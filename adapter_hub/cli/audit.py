@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adapter_hub.cli.terminal.arguments import PLACE, json_option
-from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warning
+from adapter_hub.cli.terminal.arguments import PATH, PLACE, json_option
+from adapter_hub.cli.terminal.echo import echo_json, echo_line, echo_note, echo_warning, json_text
 from adapter_hub.cli.terminal.findings import echo_findings
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.tables import counted
@@ -21,12 +21,15 @@ from adapter_hub.cli.terminal.version_lookup import open_ref
 
 if TYPE_CHECKING:
     from adapter_hub.artifact.folder import Artifact
+    from adapter_hub.audit import AuditRecord
     from adapter_hub.exchange import Places
     from adapter_hub.formats.claims import EvaluationReport, Finding
     from adapter_hub.formats.manifest import BaseModelPin
     from adapter_hub.model.base_model import BaseModel
 
     Load = Callable[[BaseModelPin], BaseModel]
+
+REPORT_FORMS = (".html", ".md", ".json")
 
 
 @click.command()
@@ -46,6 +49,12 @@ if TYPE_CHECKING:
     multiple=True,
     help="A base model to check against, besides the embedded one; may be repeated.",
 )
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=PATH,
+    help="Also write all that was checked, with evidence, lineage, licences and scores: .html, .md or .json.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
 @json_option
 @click.pass_obj
@@ -55,14 +64,17 @@ def audit(
     explain: str | None,
     probe: bool,
     base_models: tuple[str, ...],
+    report: Path | None,
     strict: bool,
     as_json: bool,
 ) -> int:
     """Check adapters: digests, files, weights, lineage, base model, scores and licences.
 
     Without REF, everything in the registries is checked; of the adapters on the Hub, those that were pulled.
-    One that is named is fetched first. Exits with 1 if there is an error.
+    One that is named is fetched first. Exits with 1 if there is an error. The file of --report stands alone:
+    it loads nothing, and says of every check whether it passed, what it found, or why it was not made.
     """
+    from adapter_hub.audit import AuditRecord
     from adapter_hub.audit import audit as find
     from adapter_hub.base_model.finding import find_base_model
     from adapter_hub.base_model.naming import id_in
@@ -70,6 +82,7 @@ def audit(
     if explain:
         _explain(explain, as_json)
         return 0
+    record = AuditRecord() if _check_report_place(report) else None
     folders = {
         id_in(name) or name: find_base_model(name, cache=options.cache_folder)[0] for name in base_models
     }
@@ -82,7 +95,10 @@ def audit(
         probe=partial(_probed, base_model_of) if probe else None,
         recount=_recount if find_spec("jiwer") else None,
         recompute=partial(_recomputed, base_model_of) if probe else None,
+        record=record,
     )
+    if record is not None and report is not None:
+        _write_report(report, record)
     if as_json:
         echo_json([finding.to_json() for finding in findings])
     else:
@@ -120,6 +136,36 @@ def _fetched(options: GlobalOptions, refs: tuple[str, ...]) -> tuple[list[str], 
             except AdapterHubError:
                 continue
     return plain, places
+
+
+def _check_report_place(report: Path | None) -> bool:
+    """Tell whether a report is wanted, and refuse a place that it cannot be written to.
+
+    Args:
+        report: the file; None for none.
+
+    Raises:
+        InvalidInputError: its name does not say in which form.
+    """
+    from adapter_hub.errors import InvalidInputError
+    from adapter_hub.files.writing import check_writable
+
+    if report is None:
+        return False
+    if report.suffix.lower() not in REPORT_FORMS:
+        raise InvalidInputError(f"--report {report}: expected a name that ends in {', '.join(REPORT_FORMS)}")
+    check_writable(report)
+    return True
+
+
+def _write_report(report: Path, record: AuditRecord) -> None:
+    from adapter_hub.cards.audit_report import render_audit
+    from adapter_hub.files.writing import write_atomically
+
+    known, form = record.to_json(), report.suffix.lower()
+    text = json_text(known) if form == ".json" else render_audit(known, "html" if form == ".html" else "md")
+    write_atomically(report, text.encode())
+    echo_note(f"report in {report}")
 
 
 def _print(findings: list[Finding]) -> None:

@@ -138,11 +138,21 @@ def lineage_graph(registries: Sequence[Registry], manifests: Mapping[str, Manife
                 status.status if status else block.status,
             )
             graph.add(node, [(parent.role, parent.digest) for parent in block.parents])
-    for digest, manifest in (manifests or {}).items():
+    add_manifests(graph, manifests or {})
+    return graph
+
+
+def add_manifests(graph: Graph, manifests: Mapping[str, Manifest]) -> None:
+    """Add versions that their manifests describe, unless they are there already.
+
+    Args:
+        graph: that they are added to.
+        manifests: by digest.
+    """
+    for digest, manifest in manifests.items():
         tags = tuple(language.tag for language in manifest.languages)
         node = Node(digest, manifest.ref, manifest.method, tags)
         graph.add(node, [(parent.role, parent.digest) for parent in manifest.parents])
-    return graph
 
 
 def render_tree(graph: Graph, digest: str, *, descendants: bool = False) -> str:
