@@ -15,6 +15,8 @@ from making import make_artifact
 from adapter_hub.audit import AuditRecord
 from adapter_hub.audit.checks import CHECKS
 from adapter_hub.cards.audit_report import render_audit
+from adapter_hub.exchange import Places, retire
+from adapter_hub.formats.reference import AdapterRef
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202e|`a`\n# no <!-- x'
 
@@ -91,6 +93,14 @@ def test_what_could_not_be_looked_at_is_said(home: Home) -> None:
     assert reasons["weights-digest"] == "its files are not the listed ones"
     evidence = {item["code"]: item["evidence"] for item in parent["checks"]}
     assert "adapter_model.safetensors" in evidence["files-differ"][0]
+
+
+def test_a_withdrawn_version_is_in_it_without_its_files(home: Home) -> None:
+    retire(AdapterRef.parse("test/da@1.0.0"), "withdrawn", "by request", Places(home.registry, home.store))
+    child, _ = report_on(home)["subjects"]
+    assert child["status"] == "withdrawn"
+    assert outcomes(child)["weights-digest"] == "not made"
+    assert "test/da@1.0.0" in render_audit({**report_on(home)}, "html")
 
 
 def test_texts_of_others_stay_texts_and_nothing_is_loaded(home: Home) -> None:

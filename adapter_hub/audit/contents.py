@@ -26,6 +26,11 @@ def _no_pair(subject: Subject) -> str:
     return "" if subject.manifest.method == "expert-pair" else "it is not an expert pair"
 
 
+def _none_of_its_name(subject: Subject) -> str:
+    name = subject.manifest.base_model.id
+    return "" if name in subject.base_models else f"no base model that is called {name} was given"
+
+
 @check("files-differ", "error", needs="files", hint="pull it again; if it stays, the store was tampered with")
 def files_differ(subject: Subject) -> Iterator[str]:
     """A listed file is missing or has another size or sha256, or the folder holds a file that is not listed.
@@ -163,6 +168,7 @@ def _effects(subject: Subject) -> Iterator[tuple[str, Effect]]:
     "base-model-digest",
     "error",
     hint="the base model was swapped or retrained; adapters of the old one do not fit",
+    idle=_none_of_its_name,
 )
 def base_model_digest_differs(subject: Subject) -> Iterator[str]:
     """The base model at hand under the pinned name has another digest than the manifest pins.
