@@ -61,7 +61,7 @@ class AuditRecord:
             subject: the version.
             outcomes: of every check, made or not.
         """
-        known = {"ref": subject.ref, "checks": [_of_check(outcome) for outcome in outcomes]}
+        known: dict[str, Any] = {"ref": subject.ref, "checks": [_of_check(outcome) for outcome in outcomes]}
         known["status"] = subject.block.status if subject.block else None
         if subject.artifact is None:
             self._subjects.append({**known, "problem": subject.problem})
