@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
@@ -27,10 +27,13 @@ class Serving:
     service: Service
     told: list[str]
     server: Server
+    clients: list[openai.OpenAI] = field(default_factory=list)
 
     def client(self, key: str = "none", **more: object) -> openai.OpenAI:
         """Return the official client; it does not try again, so that every answer is seen."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **more)  # type: ignore[arg-type]
+        made = openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **more)  # type: ignore[arg-type]
+        self.clients.append(made)
+        return made
 
 
 @contextmanager
@@ -51,9 +54,12 @@ def serving(folder: Path, **options: object) -> Iterator[Serving]:
         thread = threading.Thread(target=server.run, args=(service, begun.set))
         thread.start()
         assert begun.wait(30)
+        running = Serving(server.url, service, told, server)
         try:
-            yield Serving(server.url, service, told, server)
+            yield running
         finally:
+            for client in running.clients:
+                client.close()
             server.stop()
             thread.join(30)
             assert not thread.is_alive()
