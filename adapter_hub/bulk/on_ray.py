@@ -34,7 +34,7 @@ from adapter_hub.formats.reference import is_local
 LOCAL = "local"  # a cluster of this machine alone, for as long as the job takes
 ATTEMPTS = 3  # at a unit of work; Ray itself would go on for ever with one that brings every worker down
 AHEAD = 2  # units of work that wait at an actor, the one that it does among them
-WARNING = logging.ERROR
+LOUDEST = logging.ERROR  # of what Ray says itself
 
 
 @dataclass(frozen=True)
@@ -194,19 +194,19 @@ def _connected(address: str, workers: int) -> Iterator[Any]:
         import ray.data.exceptions  # noqa: PLC0415
     except ImportError:
         raise MissingExtraError("several workers and --address need Ray", "ray") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": WARNING, "configure_logging": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": LOUDEST, "configure_logging": False}
     if address == LOCAL:
         quiet |= {"include_dashboard": False, "num_cpus": max(workers, _cpus())}
     try:
         with _silent():
-            logging.getLogger("ray").setLevel(WARNING)  # importing it has set another
+            logging.getLogger("ray").setLevel(LOUDEST)  # importing it has set another
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError, AssertionError, ImportError, ray.exceptions.RayError) as error:
         reason = shown(" ".join(str(error).split()) or type(error).__name__, 300)
         raise UnreachableError(
             f"--address {shown(address, 100)}: no cluster of Ray there ({reason})"
         ) from None
-    logging.getLogger("ray.data").setLevel(WARNING)
+    logging.getLogger("ray.data").setLevel(LOUDEST)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     try:
