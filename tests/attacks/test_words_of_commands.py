@@ -42,7 +42,7 @@ WORDS = {
 }
 # those that look, and those that would load torch or ask the Hub before they look at their words
 LIGHT = [name for name in COMMANDS if name not in {"demo", "reproduce", "search", "base-model"}]
-HEAVY = {"transcribe", "evaluate", "similarity", "train", "fold", "check", "new"}
+HEAVY = {"transcribe", "evaluate", "similarity", "train", "fold", "check", "new", "bulk", "export", "serve"}
 PLAUSIBLE = {"status": "active", "method": "lora", "source": "nowhere", "refs": "mini/da"}
 NARROWED = {"audit": "mini/da"}  # of all adapters it would take seconds, word by word
 
