@@ -23,7 +23,7 @@ from adapter_hub.hub import RetryPolicy
 
 FAULT_TABLE = Path(__file__).with_name("fault_table.py")
 PATIENT = RetryPolicy(20.0, 20.0, 0.02)
-EACH = 1
+EACH = 2
 _numbers = count()
 
 
