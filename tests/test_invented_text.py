@@ -88,8 +88,8 @@ def test_a_text_that_still_looks_wrong_is_no_condition_for_the_next(
     always(looping, {})  # every token is as probable as any other: all texts are improbable
     given: list[int] = []
 
-    def noting(*arguments: Any, previous: list[list[int]], **more: Any) -> list[DecodingResult]:
-        given.append(len(previous[0]))
+    def noting(*arguments: Any, previous: list[list[int]] | None, **more: Any) -> list[DecodingResult]:
+        given.append(len(previous[0]) if previous else 0)
         return decode(*arguments, previous=previous, **more)
 
     monkeypatch.setattr("adapter_hub.transcription.window_decoding.decode", noting)
