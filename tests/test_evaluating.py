@@ -71,6 +71,7 @@ def test_two_processes_give_the_report_of_one(
     assert "b.wav" in errors[0]
 
 
+@pytest.mark.slow
 def test_a_worker_that_has_another_adapter_or_dies_is_one_line(
     base: BaseModel, danish: Transcriber, tmp_path: Path
 ) -> None:

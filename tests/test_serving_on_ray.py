@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import CLIPS
+from running_server import CLIPS
 
 import adapter_hub
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 from openai.types.audio import TranscriptionVerbose
-from serving import CLIPS, Serving, serving
+from running_server import CLIPS, Serving, serving
 
 import adapter_hub
 from adapter_hub.transcription.subtitles import to_srt, to_vtt

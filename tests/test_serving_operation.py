@@ -26,7 +26,7 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from serving import CLIPS, Serving, serving
+from running_server import CLIPS, Serving, serving
 
 import adapter_hub
 from adapter_hub.cli import main

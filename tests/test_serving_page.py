@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import CLIPS, Serving, serving
+from running_server import CLIPS, Serving, serving
 
 import adapter_hub
 
