@@ -64,8 +64,16 @@ def test_two_processes_give_the_report_of_one(
         report = json.loads(capfd.readouterr().out)
         reports.append({name: value for name, value in report.items() if name not in TIMES})
     assert reports[0] == reports[1]
+
+
+@pytest.mark.slow
+def test_a_recording_that_is_not_whole_is_one_line_of_two_processes_too(
+    base_folder: Path, adapters: list[Artifact], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_data(tmp_path / "numbers" / "test")
     (folder / "b.wav").write_bytes((folder / "b.wav").read_bytes()[:-4000])
-    assert main([*words, "--workers", "2"]) == 1
+    words = ["evaluate", str(adapters[0].path), "--data", str(folder), "--base-model", str(base_folder)]
+    assert main([*words, "--batch-size", "1", "--beams", "1", "--workers", "2"]) == 1
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "b.wav" in errors[0]
