@@ -30,6 +30,7 @@ from adapter_hub.bulk.shards import Column
 from adapter_hub.errors import AdapterHubError, InvalidInputError, MissingExtraError, UnreachableError
 from adapter_hub.escaping import shown
 from adapter_hub.formats.reference import is_local
+from adapter_hub.native_notes import without_native_notes
 
 LOCAL = "local"  # a cluster of this machine alone, for as long as the job takes
 ATTEMPTS = 3  # at a unit of work; Ray itself would go on for ever with one that brings every worker down
@@ -198,7 +199,7 @@ def _connected(address: str, workers: int) -> Iterator[Any]:
     if address == LOCAL:
         quiet |= {"include_dashboard": False, "num_cpus": max(workers, _cpus())}
     try:
-        with _silent():
+        with without_native_notes():
             logging.getLogger("ray").setLevel(LOUDEST)  # importing it has set another
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError, AssertionError, ImportError, ray.exceptions.RayError) as error:
@@ -213,20 +214,6 @@ def _connected(address: str, workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep what libraries write to the file of stderr themselves from the terminal."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _cpus() -> int:

@@ -11,8 +11,6 @@ from adapter_hub.bulk import SHARD_ROWS
 from adapter_hub.cli.terminal.arguments import (
     PATH,
     PLACE,
-    Number,
-    WordList,
     allow_quarantined_option,
     base_model_option,
     decode_language_option,
@@ -21,6 +19,7 @@ from adapter_hub.cli.terminal.decoding_options import decoding_options
 from adapter_hub.cli.terminal.echo import echo_error, echo_json, echo_line, echo_warning
 from adapter_hub.cli.terminal.global_options import GlobalOptions
 from adapter_hub.cli.terminal.progress import Teller
+from adapter_hub.cli.terminal.routing_options import routing_options
 from adapter_hub.cli.terminal.tables import counted
 from adapter_hub.reporting import PassingLine
 
@@ -85,35 +84,7 @@ HOUR = 3600.0
 @decode_language_option
 @base_model_option
 @allow_quarantined_option
-@click.option(
-    "--languages",
-    type=WordList(),
-    default="",
-    metavar="LIST",
-    help="With auto or base-model: the languages to choose from, like da,pl. Default: all.",
-)
-@click.option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    metavar="REF",
-    type=PLACE,
-    help="With auto: an adapter to choose from; may be repeated. Default: all that the registries list.",
-)
-@click.option(
-    "--threshold",
-    metavar="NUMBER",
-    type=Number(0, 1),
-    default=0.5,
-    show_default=True,
-    help="With auto: the minimum probability of a language for its adapter to be used.",
-)
-@click.option(
-    "--fallback",
-    metavar="REF",
-    type=PLACE,
-    help="With auto: the adapter to use where no other fits. Default: the base model alone.",
-)
+@routing_options
 @decoding_options(
     "task",
     "beams",

@@ -26,6 +26,7 @@ import soundfile
 
 from adapter_hub.errors import InvalidInputError
 from adapter_hub.files.reading import LFS_POINTER, check_content, open_regular
+from adapter_hub.native_notes import without_native_notes
 from adapter_hub.speech.counting import Counted, count_mpeg, count_ogg
 from adapter_hub.speech.flaws import AGAIN, TOLERANCE, ends_early, no_end, reason_of
 from adapter_hub.speech.limits import UNKNOWN_FRAMES, check_header
@@ -107,7 +108,7 @@ class _Sndfile:
         """Call libsndfile; of MPEG audio its library writes notes to the terminal."""
         if not self.file.subtype.startswith("MPEG"):
             return function(*values, **options)
-        with _without_notes():
+        with without_native_notes():
             return function(*values, **options)
 
     def _rest(self, size: int, done: int) -> Iterator[Block]:
@@ -155,7 +156,7 @@ def open_decoder(path: Path, data: bytes | None = None) -> Iterator[Decoder]:
         reason = _uneven(counted)  # before libsndfile, which would talk about it
         if not reason:
             try:
-                with _without_notes() if counted else nullcontext():
+                with without_native_notes() if counted else nullcontext():
                     file = soundfile.SoundFile(_own_descriptor(source) if data is None else source)
             except (soundfile.SoundFileError, TypeError) as error:
                 reason = reason_of(error)
@@ -250,21 +251,3 @@ def _missing(file: Any) -> str:
                 f"{AGAIN}"
             )
     return ""
-
-
-@contextmanager
-def _without_notes() -> Iterator[None]:
-    """Keep what a C library writes to the terminal from it, for the moment of a call."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no terminal
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)
